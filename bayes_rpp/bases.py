@@ -1,0 +1,269 @@
+"""Orthonormal bases of equivariant maps and invariant vectors, as structured linear operators.
+
+``equivariant_maps(rep_in, rep_out)`` spans {W : rho_out(g) W = W rho_in(g) for all g}; ``equivariant_basis(rep)`` the invariant
+vectors. Each pair of distinct pieces is solved once and repeated by multiplicity; the matrix Q itself is never built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bayes_rpp.groups import Group
+from bayes_rpp.invariants import invariant_orbits, invariant_vectors
+from bayes_rpp.representations import Rep, Run, Scalar, dual_piece
+
+
+@runtime_checkable
+class EquivariantBasis(Protocol):
+    """An orthonormal basis Q of a subspace of R^size; leading dimensions of every argument are batch dimensions.
+
+    A map W of shape (m, n) is the vector W.reshape(-1).
+    """
+
+    rank: int
+    size: int
+
+    def expand(self, beta: Float[Tensor, "*batch rank"]) -> Float[Tensor, "*batch size"]:
+        """Q beta."""
+
+    def coordinates(self, vector: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch rank"]:
+        """Q^T v."""
+
+    def project(self, vector: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+        """Q Q^T v."""
+
+    def dense(self) -> Float[Tensor, "size rank"]:
+        """Q itself, in float64: for tests and small cases."""
+
+
+class StructuredBasis:
+    """What the structured bases share: differentiation, batching and checks around two raw linear maps."""
+
+    rank: int
+    size: int
+
+    def _expand(self, beta: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _coordinates(self, vector: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def expand(self, beta: Float[Tensor, "*batch rank"]) -> Float[Tensor, "*batch size"]:
+        """Q beta. Raises ValueError if the last dimension is not ``rank``."""
+        if beta.shape[-1:] != (self.rank,):
+            raise ValueError(f"beta has shape {tuple(beta.shape)}; its last dimension must be the rank {self.rank}.")
+        return _LinearMap.apply(beta, self, False)
+
+    def coordinates(self, vector: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch rank"]:
+        """Q^T v. Raises ValueError if the last dimension is not ``size``."""
+        if vector.shape[-1:] != (self.size,):
+            raise ValueError(f"vector has shape {tuple(vector.shape)}; its last dimension must be {self.size}.")
+        return _LinearMap.apply(vector, self, True)
+
+    def project(self, vector: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+        """Q Q^T v."""
+        return self.expand(self.coordinates(vector))
+
+    def dense(self) -> Float[Tensor, "size rank"]:
+        """Q itself, in float64."""
+        return self._expand(torch.eye(self.rank, dtype=torch.float64)).mT
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StructuredBasis:
+        return self  # immutable, and shared between the copies of a network
+
+
+class _LinearMap(torch.autograd.Function):
+    """v -> Q v or Q^T v. Each is the other's adjoint, so that neither saves anything, to any order of differentiation."""
+
+    @staticmethod
+    def forward(vector: Tensor, basis: StructuredBasis, adjoint: bool) -> Tensor:
+        return basis._coordinates(vector) if adjoint else basis._expand(vector)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, StructuredBasis, bool], output: Tensor) -> None:
+        ctx.basis, ctx.adjoint = inputs[1:]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _LinearMap.apply(grad, ctx.basis, not ctx.adjoint), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # type: ignore[override]
+        return _LinearMap.apply(tangent, ctx.basis, ctx.adjoint)
+
+    @staticmethod
+    def vmap(  # type: ignore[override]
+        info: Any, in_dims: tuple[int, None, None], vector: Tensor, basis: StructuredBasis, adjoint: bool
+    ) -> tuple[Tensor, int]:
+        return _LinearMap.apply(vector.movedim(in_dims[0], 0), basis, adjoint), 0
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The maps from all copies of one input piece to all copies of one output piece."""
+
+    rows: Run
+    columns: Run
+    basis: Tensor  # (piece_size_out * piece_size_in, rank) of one pair of copies
+    offset: int
+
+    @property
+    def count(self) -> int:
+        return self.basis.shape[1] * self.rows.multiplicity * self.columns.multiplicity
+
+    def view(self, matrix: Tensor) -> Tensor:
+        """The block of (*batch, m, n) as (*batch, size_out, size_in, multiplicity_out, multiplicity_in); no copy."""
+        block = matrix[..., self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+        block = block.unflatten(-1, (self.columns.multiplicity, self.columns.piece_size))
+        block = block.unflatten(-3, (self.rows.multiplicity, self.rows.piece_size))
+        return block.movedim((-4, -2), (-2, -1))
+
+
+class BlockBasis(StructuredBasis):
+    """Equivariant maps, block by block: a small dense basis for each pair of pieces, repeated by the multiplicities."""
+
+    def __init__(self, shape: tuple[int, int], blocks: Sequence[tuple[Run, Run, Tensor]]) -> None:
+        self.shape, self.size, offset = shape, shape[0] * shape[1], 0
+        self._blocks: list[_Block] = []
+        for rows, columns, basis in blocks:
+            self._blocks.append(_Block(rows, columns, basis, offset))
+            offset += self._blocks[-1].count
+        self.rank = offset
+        self._cast: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+
+    def _bases(self, like: Tensor) -> list[Tensor]:
+        key = (like.dtype, like.device)
+        if key not in self._cast:
+            self._cast[key] = [block.basis.to(like) for block in self._blocks]
+        return self._cast[key]
+
+    def _expand(self, beta: Tensor) -> Tensor:
+        batch = beta.shape[:-1]
+        matrix = beta.new_zeros(*batch, *self.shape)
+        for block, basis in zip(self._blocks, self._bases(beta), strict=True):
+            chunk = beta[..., block.offset : block.offset + block.count]
+            target = block.view(matrix)
+            target.copy_((basis @ chunk.reshape(*batch, basis.shape[1], -1)).reshape(target.shape))
+        return matrix.reshape(*batch, self.size)
+
+    def _coordinates(self, vector: Tensor) -> Tensor:
+        batch = vector.shape[:-1]
+        matrix = vector.reshape(*batch, *self.shape)
+        chunks = [
+            (basis.mT @ block.view(matrix).reshape(*batch, basis.shape[0], -1)).reshape(*batch, block.count)
+            for block, basis in zip(self._blocks, self._bases(vector), strict=True)
+        ]
+        return torch.cat(chunks, dim=-1) if chunks else vector.new_zeros(*batch, 0)
+
+
+class OrbitBasis(StructuredBasis):
+    """Maps that are constant on the orbits of a permutation group: Q's columns are normalised indicators of the orbits.
+
+    Parameters
+    ----------
+    labels : the orbit of each of the ``size`` coordinates; coordinates of Q are sorted by the orbits' sizes.
+    """
+
+    def __init__(self, labels: Int[np.ndarray, " size"]) -> None:
+        sizes = np.bincount(labels)
+        by_size = np.argsort(sizes, kind="stable")
+        renumbered = np.argsort(by_size)[labels]
+        members = np.argsort(renumbered, kind="stable")
+        self.size, self.rank = len(labels), len(sizes)
+        self._labels = torch.from_numpy(renumbered)
+        self._scale = torch.from_numpy(1.0 / np.sqrt(sizes[by_size]))
+        distinct, counts = np.unique(sizes, return_counts=True)
+        self._classes = [(int(s), int(c)) for s, c in zip(distinct, counts, strict=True)]
+        self._members = torch.from_numpy(members)
+        self._cast: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def _tables(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        key = (like.dtype, like.device)
+        if key not in self._cast:
+            self._cast[key] = (
+                self._labels.to(like.device),
+                self._members.to(like.device),
+                self._scale.to(like),
+            )
+        return self._cast[key]
+
+    def _expand(self, beta: Tensor) -> Tensor:
+        labels, _, scale = self._tables(beta)
+        return (beta * scale).index_select(-1, labels)
+
+    def _coordinates(self, vector: Tensor) -> Tensor:
+        _, members, scale = self._tables(vector)
+        gathered, sums, start = vector.index_select(-1, members), [], 0
+        for orbit_size, count in self._classes:
+            stop = start + orbit_size * count
+            sums.append(gathered[..., start:stop].unflatten(-1, (count, orbit_size)).sum(-1))
+            start = stop
+        return torch.cat(sums, dim=-1) * scale if sums else vector.new_zeros(*vector.shape[:-1], 0)
+
+
+def equivariant_maps(rep_in: Rep, rep_out: Rep) -> EquivariantBasis:
+    """An orthonormal basis of the equivariant maps between two bound representations.
+
+    Parameters
+    ----------
+    rep_in, rep_out : bound representations of one group, of sizes n and m.
+
+    Returns
+    -------
+    EquivariantBasis with ``size`` = m n; a map W (m, n) is the vector ``W.reshape(-1)``.
+
+    Raises
+    ------
+    ValueError
+        If a representation is unbound, the groups differ, or a pair of pieces is too large to solve.
+
+    Examples
+    --------
+    >>> equivariant_maps(Vector(SO(3)), Vector(SO(3))).rank
+    1
+    """
+    if rep_in.bound_group != rep_out.bound_group:
+        raise ValueError(f"rep_in belongs to {rep_in.group}, rep_out to {rep_out.group}; they must share a group.")
+    return _cached_maps(rep_in, rep_out)
+
+
+def equivariant_basis(rep: Rep) -> EquivariantBasis:
+    """An orthonormal basis of the invariant vectors {v : rho(g) v = v for all g} of a bound representation.
+
+    Examples
+    --------
+    >>> equivariant_basis(T(2)(SO(3))).rank
+    1
+    """
+    return _cached_maps(Scalar(rep.bound_group), rep)
+
+
+@lru_cache(maxsize=256)
+def _cached_maps(rep_in: Rep, rep_out: Rep) -> EquivariantBasis:
+    group, shape = rep_out.bound_group, (rep_out.size, rep_in.size)
+    pairs = [(rows, columns) for rows in rep_out.runs for columns in rep_in.runs]
+    if group.is_permutation:
+        return OrbitBasis(_orbit_labels(group, shape, pairs))
+    solved = [(r, c, invariant_vectors(group, r.piece + dual_piece(c.piece))) for r, c in pairs]
+    return BlockBasis(shape, [(r, c, basis) for r, c, basis in solved if basis.shape[1]])
+
+
+def _orbit_labels(group: Group, shape: tuple[int, int], pairs: list[tuple[Run, Run]]) -> np.ndarray:
+    labels, offset = np.zeros(shape, dtype=np.int64), 0
+    for rows, columns in pairs:
+        orbits = invariant_orbits(group, rows.piece + dual_piece(columns.piece))
+        copies = np.arange(rows.multiplicity * columns.multiplicity).reshape(rows.multiplicity, columns.multiplicity)
+        rank = int(orbits.max()) + 1
+        piece = orbits.reshape(1, rows.piece_size, 1, columns.piece_size)
+        block = offset + rank * copies[:, None, :, None] + piece
+        labels[rows.start : rows.stop, columns.start : columns.stop] = block.reshape(rows.size, columns.size)
+        offset += rank * copies.size
+    return labels.reshape(-1)
