@@ -250,7 +250,8 @@ def equivariant_basis(rep: Rep) -> EquivariantBasis:
 def _cached_maps(rep_in: Rep, rep_out: Rep) -> EquivariantBasis:
     group, shape = rep_out.bound_group, (rep_out.size, rep_in.size)
     pairs = [(rows, columns) for rows in rep_out.runs for columns in rep_in.runs]
-    if group.is_permutation:
+    signed = any("sign" in run.piece for run in (*rep_out.runs, *rep_in.runs))
+    if group.is_permutation and not signed:
         return OrbitBasis(_orbit_labels(group, shape, pairs))
     solved = [(r, c, invariant_vectors(group, r.piece + dual_piece(c.piece))) for r, c in pairs]
     return BlockBasis(shape, [(r, c, basis) for r, c, basis in solved if basis.shape[1]])

@@ -1,0 +1,175 @@
+"""Pyro distributions over weights that lie close to a subspace."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints, register_kl
+from torch.distributions.utils import _standard_normal
+
+from bayes_rpp.bases import EquivariantBasis
+
+
+class PathwayNormal(TorchDistribution):
+    r"""N(0, sum_k v_k Q_k Q_k^T + v_b I) over a parameter of any shape; the covariance is never formed.
+
+    This is the law of a sum of pathways, W = sum_k Q_k beta_k + B with beta_k ~ N(0, v_k I) and B ~ N(0, v_b I) (Finzi, Benton &
+    Wilson, NeurIPS 2021, section 3.2). With orthonormal and mutually orthogonal Q_k of rank r_k, and P the projector on what they
+    leave, the covariance is sum_k (v_k + v_b) Q_k Q_k^T + v_b P, its square root
+    sqrt(v_b) I + sum_k (sqrt(v_k + v_b) - sqrt(v_b)) Q_k Q_k^T, and its log determinant
+    sum_k r_k log(v_k + v_b) + (n - sum_k r_k) log v_b. Without bases it is N(0, v_b I).
+
+    Parameters
+    ----------
+    event_shape : the parameter's shape, (m, n) or (m,) say, with n coordinates in all.
+    dense_variance : v_b > 0, a number or a tensor of the batch shape.
+    bases : orthonormal bases Q_k of size n, mutually orthogonal.
+    pathway_variances : v_k >= 0, one for each basis, each a number or a tensor of the batch shape.
+
+    Raises
+    ------
+    ValueError
+        If a variance is not positive and finite, or a basis does not fit the event shape or the other bases.
+
+    Examples
+    --------
+    >>> basis = equivariant_maps(Vector(SO(3)), Vector(SO(3)))
+    >>> PathwayNormal((3, 3), 1e-4, [basis], [1.0]).sample().shape
+    torch.Size([3, 3])
+    """
+
+    support = constraints.real
+    has_rsample = True
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (checked in __init__, with better messages)
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        dense_variance: float | Tensor,
+        bases: Sequence[EquivariantBasis] = (),
+        pathway_variances: Sequence[float | Tensor] = (),
+        validate_args: bool | None = None,
+    ) -> None:
+        if len(bases) != len(pathway_variances):
+            raise ValueError(f"got {len(bases)} bases but {len(pathway_variances)} pathway_variances; need one for each.")
+        given = (dense_variance, *pathway_variances)
+        dtypes = [v.dtype for v in given if isinstance(v, Tensor)]
+        # Numbers stay exact: a float64 scalar adopts the type of what it meets, and samples get the type of the tensors given.
+        self._dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else torch.get_default_dtype()
+        tensors = [torch.as_tensor(v, dtype=self._dtype if dtypes else torch.float64) for v in given]
+        self.dense_variance, *pathways = torch.broadcast_tensors(*tensors)
+        self.pathway_variances = tuple(pathways)
+        self.bases = tuple(bases)
+        self.numel = math.prod(event_shape)
+        self.support = constraints.independent(constraints.real, len(event_shape))
+        if validate_args is not False:
+            self._check(event_shape)
+        super().__init__(self.dense_variance.shape, torch.Size(event_shape), validate_args=validate_args)
+
+    def _check(self, event_shape: Sequence[int]) -> None:
+        if not ((self.dense_variance > 0) & torch.isfinite(self.dense_variance)).all():
+            raise ValueError(f"dense_variance must be positive and finite, got {self.dense_variance.tolist()}.")
+        for variance, basis in zip(self.pathway_variances, self.bases, strict=True):
+            if not ((variance >= 0) & torch.isfinite(variance)).all():
+                raise ValueError(f"pathway_variances must be non-negative and finite, got {variance.tolist()}.")
+            if basis.size != self.numel:
+                raise ValueError(
+                    f"a basis of size {basis.size} does not fit the event shape {tuple(event_shape)}, which has {self.numel} "
+                    "coordinates."
+                )
+        for i, first in enumerate(self.bases):
+            for second in self.bases[:i]:
+                probe = torch.linspace(-1, 1, second.rank, dtype=torch.float64).cos()
+                if second.rank and first.coordinates(second.expand(probe)).norm() > 1e-6 * probe.norm():
+                    raise ValueError("the bases must be orthogonal to each other; remove from each its part in the others.")
+
+    @property
+    def mean(self) -> Tensor:
+        """Zero, of shape (*batch, *event)."""
+        return self.dense_variance.new_zeros(self._extended_shape(), dtype=self._dtype)
+
+    @property
+    def variance(self) -> Float[Tensor, "*batch_and_event"]:
+        """The diagonal of the covariance, v_b + sum_k v_k (Q_k Q_k^T)_ii; takes O(n r) time."""
+        result = self._spread(self.dense_variance).expand(*self.batch_shape, self.numel)
+        for basis, variance in zip(self.bases, self.pathway_variances, strict=True):
+            leverage = sum(
+                basis.expand(rows).square().sum(0)
+                for rows in torch.eye(basis.rank, dtype=torch.float64).split(256)
+            )
+            result = result + self._spread(variance) * leverage
+        return result.reshape(self._extended_shape()).to(self._dtype)
+
+    def log_prob(self, value: Float[Tensor, "*sample_batch_event"]) -> Float[Tensor, "*sample_batch"]:
+        """The log density; float32 is safe even where v_b is 1e-7 of v_k, since the residual is formed explicitly."""
+        if self._validate_args:
+            self._validate_sample(value)
+        batch = value.shape[: value.ndim - len(self.event_shape)]
+        residual = value.reshape(*batch, self.numel)
+        quadratic: Tensor | float = 0.0
+        for basis, variance in zip(self.bases, self.pathway_variances, strict=True):
+            coordinates = basis.coordinates(value.reshape(*batch, self.numel))
+            residual = residual - basis.expand(coordinates)
+            quadratic = quadratic + coordinates.square().sum(-1) / (variance + self.dense_variance)
+        quadratic = quadratic + residual.square().sum(-1) / self.dense_variance
+        result = -0.5 * (quadratic + self._log_determinant() + self.numel * math.log(2 * math.pi))
+        return result.to(value.dtype)
+
+    def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Float[Tensor, "*sample_batch_event"]:
+        """Draw by the square root of the covariance, differentiably in the variances."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        noise = _standard_normal(shape, self._dtype, self.dense_variance.device)
+        noise = noise.reshape(*shape[: len(shape) - len(self.event_shape)], self.numel)
+        result = self._spread(self.dense_variance.sqrt()) * noise
+        for basis, variance in zip(self.bases, self.pathway_variances, strict=True):
+            gain = (variance + self.dense_variance).sqrt() - self.dense_variance.sqrt()
+            result = result + self._spread(gain) * basis.project(noise)
+        return result.reshape(shape)
+
+    def entropy(self) -> Float[Tensor, "*batch"]:
+        """The differential entropy in nats."""
+        return (0.5 * (self.numel * (1 + math.log(2 * math.pi)) + self._log_determinant())).to(self._dtype)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> PathwayNormal:
+        """The same distribution with a larger batch shape."""
+        wider = PathwayNormal(
+            self.event_shape,
+            self.dense_variance.expand(torch.Size(batch_shape)),
+            self.bases,
+            [variance.expand(torch.Size(batch_shape)) for variance in self.pathway_variances],
+            validate_args=False,
+        )
+        wider._dtype = self._dtype
+        return wider
+
+    def _ranks_and_variances(self) -> list[tuple[int, Tensor]]:
+        """The eigenvalues of the covariance with their multiplicities."""
+        left = self.numel - sum(basis.rank for basis in self.bases)
+        pairs = zip(self.bases, self.pathway_variances, strict=True)
+        return [(left, self.dense_variance)] + [(basis.rank, v + self.dense_variance) for basis, v in pairs]
+
+    def _log_determinant(self) -> Tensor:
+        return torch.stack([rank * variance.log() for rank, variance in self._ranks_and_variances()]).sum(0)
+
+    @staticmethod
+    def _spread(variance: Tensor) -> Tensor:
+        return variance.unsqueeze(-1)
+
+
+@register_kl(PathwayNormal, PathwayNormal)
+def _kl_pathway_normals(p: PathwayNormal, q: PathwayNormal) -> Tensor:
+    """KL(p || q) for the same bases: the covariances share their eigenvectors."""
+    if p.event_shape != q.event_shape or any(a is not b for a, b in zip(p.bases, q.bases, strict=True)):
+        raise NotImplementedError("the KL divergence has a closed form only between PathwayNormals of the same bases.")
+    total: Tensor | float = 0.0
+    for (rank, first), (_, second) in zip(p._ranks_and_variances(), q._ranks_and_variances(), strict=True):
+        ratio = first / second
+        total = total + 0.5 * rank * (ratio - 1 - ratio.log())
+    return torch.as_tensor(total)

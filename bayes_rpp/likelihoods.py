@@ -1,0 +1,162 @@
+"""Likelihoods: what the data are, given the network's output."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.distributions import constraints
+
+NOISE = "noise_variance"
+Params = dict[str, Tensor]
+
+
+class Likelihood(Protocol):
+    """p(y | f, noise parameters), with the noise parameters among the model's parameters."""
+
+    def parameters(self, num_outputs: int) -> Params:
+        """Initial values of the likelihood's own parameters, constrained; empty if it has none."""
+
+    def priors(self, num_outputs: int) -> dict[str, dist.Distribution]:
+        """The priors of these parameters."""
+
+    def constraints(self) -> dict[str, constraints.Constraint]:
+        """The constraints of these parameters."""
+
+    def distribution(self, output: Tensor, params: Params) -> dist.Distribution:
+        """The law of one observation for each row of outputs; its event is a whole observation."""
+
+    def log_prob(self, output: Tensor, y: Tensor, params: Params) -> Float[Tensor, " batch"]:
+        """log p(y | output) of each example, summed over its outputs."""
+
+    def check(self, y: Tensor, num_outputs: int) -> None:
+        """Raise ValueError or TypeError if y cannot be an observation."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """y ~ N(f(x), v I), independently over outputs, with the noise variance v known or learned.
+
+    Parameters
+    ----------
+    noise_variance : v, in squared units of y; where learned, its initial value and the median of its prior.
+    learned : learn v with the network's parameters, under a log-normal prior with median ``noise_variance`` and a scale of 2 in log v.
+    per_output : learn one variance for each output rather than a shared one.
+    floor : the least variance that is learned; it keeps the joint density bounded.
+
+    Raises
+    ------
+    ValueError
+        If noise_variance or floor is not positive, or noise_variance does not exceed the floor.
+
+    Examples
+    --------
+    >>> Gaussian(noise_variance=0.2)
+    Gaussian(noise_variance=0.2, learned=False, per_output=False, floor=1e-06)
+    """
+
+    noise_variance: float
+    learned: bool = False
+    per_output: bool = False
+    floor: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name in ("noise_variance", "floor"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be positive and finite, got {value}.")
+        if self.learned and self.noise_variance <= self.floor:
+            raise ValueError(f"noise_variance {self.noise_variance} must exceed the floor {self.floor}.")
+
+    def parameters(self, num_outputs: int) -> Params:
+        """See Likelihood."""
+        shape = (num_outputs,) if self.per_output else ()
+        return {NOISE: torch.full(shape, float(self.noise_variance))} if self.learned else {}
+
+    def priors(self, num_outputs: int) -> dict[str, dist.Distribution]:
+        """See Likelihood."""
+        if not self.learned:
+            return {}
+        above_floor = torch.tensor(self.noise_variance - self.floor)
+        shifted = dist.TransformedDistribution(
+            dist.LogNormal(above_floor.log(), 2.0, validate_args=False),
+            [torch.distributions.AffineTransform(self.floor, 1.0)],
+            validate_args=False,
+        )
+        return {NOISE: shifted.expand([num_outputs]).to_event(1) if self.per_output else shifted}
+
+    def constraints(self) -> dict[str, constraints.Constraint]:
+        """See Likelihood."""
+        return {NOISE: constraints.greater_than(self.floor)} if self.learned else {}
+
+    def noise(self, params: Params) -> Float[Tensor, "*outputs"] | float:
+        """The noise variance, of every output or shared."""
+        return params[NOISE] if self.learned else self.noise_variance
+
+    def distribution(self, output: Float[Tensor, "batch *outputs"], params: Params) -> dist.Distribution:
+        """See Likelihood."""
+        scale = torch.as_tensor(self.noise(params), dtype=output.dtype, device=output.device).sqrt()
+        return dist.Normal(output, scale).to_event(output.ndim - 1)
+
+    def log_prob(
+        self, output: Float[Tensor, "batch *outputs"], y: Float[Tensor, "batch *outputs"], params: Params
+    ) -> Float[Tensor, " batch"]:
+        """See Likelihood."""
+        noise = torch.as_tensor(self.noise(params), dtype=output.dtype, device=output.device)
+        log_density = -0.5 * ((y - output).square() / noise + noise.log() + math.log(2 * math.pi))
+        return log_density.flatten(1).sum(1)
+
+    def check(self, y: Tensor, num_outputs: int) -> None:
+        """See Likelihood."""
+        if y.shape[-1] != num_outputs or y.ndim < 2:
+            raise ValueError(f"y has shape {tuple(y.shape)}, but the network has {num_outputs} outputs: (batch, {num_outputs}).")
+        if not y.is_floating_point():
+            raise TypeError(f"a Gaussian likelihood needs floating-point y, got {y.dtype}.")
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """y ~ Categorical(softmax(f(x))) for class labels y in 0..D-1, with the outputs as logits.
+
+    Examples
+    --------
+    >>> Categorical().log_prob(torch.zeros(2, 4), torch.tensor([0, 3]), {})
+    tensor([-1.3863, -1.3863])
+    """
+
+    def parameters(self, num_outputs: int) -> Params:
+        """See Likelihood."""
+        return {}
+
+    def priors(self, num_outputs: int) -> dict[str, dist.Distribution]:
+        """See Likelihood."""
+        return {}
+
+    def constraints(self) -> dict[str, constraints.Constraint]:
+        """See Likelihood."""
+        return {}
+
+    def distribution(self, output: Float[Tensor, "batch classes"], params: Params) -> dist.Distribution:
+        """See Likelihood."""
+        return dist.Categorical(logits=output)
+
+    def log_prob(
+        self, output: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"], params: Params
+    ) -> Float[Tensor, " batch"]:
+        """See Likelihood."""
+        return -torch.nn.functional.cross_entropy(output, y, reduction="none")
+
+    def check(self, y: Tensor, num_outputs: int) -> None:
+        """See Likelihood."""
+        if y.ndim != 1 or y.is_floating_point():
+            raise TypeError(f"a Categorical likelihood needs integer labels of shape (batch,), got {tuple(y.shape)} {y.dtype}.")
+        if y.numel() and not (0 <= int(y.min()) and int(y.max()) < num_outputs):
+            raise ValueError(f"labels must lie in 0..{num_outputs - 1}, got {int(y.min())}..{int(y.max())}.")
+
+
+LIKELIHOODS: dict[Literal["Gaussian", "Categorical"], type] = {"Gaussian": Gaussian, "Categorical": Categorical}

@@ -1,0 +1,172 @@
+"""The equivariant bilinear layer, contracted piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bayes_rpp.networks.pathways import ParameterRole
+from bayes_rpp.representations import Factor, Piece, Rep, Run, dual_piece
+
+_INIT_STD = 0.1
+
+
+@dataclass(frozen=True)
+class _Term:
+    """Every piece of ``rows`` from every piece of ``columns``, through the first ``count`` pieces of ``middle``."""
+
+    rows: Run
+    columns: Run
+    middle: Run
+    count: int
+    axes: tuple[int, ...]  # the middle piece's axes in the order (output axes, contracted axes)
+
+    @property
+    def contracts_first(self) -> bool:
+        """Whether contracting the pieces before mixing them by the weights takes fewer multiplications than after."""
+        n_out, d_out = self.rows.multiplicity, self.rows.piece_size
+        n_in, d_in = self.columns.multiplicity, self.columns.piece_size
+        return n_in * d_out * (n_out + d_in) <= n_out * d_in * (n_in + d_out)
+
+    def maps(self, pieces: Tensor) -> Tensor:
+        """The first pieces of (copies, size, batch) as maps (d_out, count, d_in, batch)."""
+        d_out, d_in = self.rows.piece_size, self.columns.piece_size
+        maps = pieces[: self.count]
+        if self.axes != tuple(range(len(self.axes))):
+            d = round((d_out * d_in) ** (1 / len(self.axes)))
+            maps = maps.unflatten(1, [d] * len(self.axes)).permute(0, *[1 + axis for axis in self.axes], -1)
+        return maps.reshape(self.count, d_out, d_in, -1).transpose(0, 1)
+
+
+class EquivariantBilinear(nn.Module):
+    r"""A quadratic equivariant map of a representation into itself.
+
+    For an output piece b of type P and an input piece a of type R, the map a -> b must be a tensor of type P (x) R*. Input
+    pieces of that type serve as such tensors:
+
+        y_b[i] = \sum_{R} \sum_{a of type R} \sum_{k <= K(P,R)} w_{bak} \sum_j x_k[i, j] x_a[j]
+
+    where x_k is the k-th input piece of type P (x) R*, i runs over the axes of P and j over those of R. K is min(multiplicity of that
+    type, d) for d x d matrices: the first K copies, a fixed rule. Types of rank 0 take no part as x_k (Finzi, Welling & Wilson, 2021,
+    section 6.2, who draw up to min(multiplicity, dimension) copies at random). No weight matrix is built for an example:
+    the pieces are contracted directly, in whichever order is cheaper.
+
+    Parameters
+    ----------
+    rep : a bound representation of size n.
+
+    Attributes
+    ----------
+    weight : (count,) all the w, drawn from N(0, 0.01).
+
+    Examples
+    --------
+    >>> layer = EquivariantBilinear((3 * Scalar + 2 * Vector)(SO(3)))
+    >>> layer(torch.randn(7, 9)).shape
+    torch.Size([7, 9])
+    """
+
+    def __init__(self, rep: Rep, scale: float = 1.0) -> None:
+        super().__init__()
+        self.rep, self.scale = rep, scale
+        terms = list(_terms(rep))
+        # The terms that contract first meet the weights once for each output type, the others once for each input type.
+        self._contracting = _group_by([t for t in terms if t.contracts_first], lambda t: t.rows)
+        self._mixing = _group_by([t for t in terms if not t.contracts_first], lambda t: t.columns)
+        self._shapes = [
+            (run.multiplicity, sum(t.count * t.columns.multiplicity for t in same))
+            for run, same in self._contracting.items()
+        ] + [
+            (sum(t.count * t.rows.multiplicity for t in same), run.multiplicity)
+            for run, same in self._mixing.items()
+        ]
+        self.weight = nn.Parameter(torch.empty(sum(math.prod(shape) for shape in self._shapes)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw a new initial state from torch's global generator."""
+        nn.init.normal_(self.weight, std=_INIT_STD)
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """Apply the layer to vectors of ``rep``."""
+        # Features first, batch last: copies, axes and weights are then rows, and every operation runs along the batch.
+        parts = x.reshape(-1, self.rep.size).mT.split([run.size for run in self.rep.runs])
+        pieces = {
+            run: part.reshape(run.multiplicity, run.piece_size, -1)
+            for run, part in zip(self.rep.runs, parts, strict=True)
+        }
+        weights = (self.scale * self.weight).split([math.prod(shape) for shape in self._shapes])
+        matrices = [weight.reshape(shape) for weight, shape in zip(weights, self._shapes, strict=True)]
+        sums = self._contract_then_mix(pieces, matrices[: len(self._contracting)])
+        for run, value in self._mix_then_contract(pieces, matrices[len(self._contracting) :]):
+            sums[run] = sums[run] + value if run in sums else value
+        rows = [sums[run].reshape(part.shape) if run in sums else torch.zeros_like(part)
+                for run, part in zip(self.rep.runs, parts, strict=True)]
+        return torch.cat(rows).mT.reshape(x.shape)
+
+    # Products below are broadcast along one axis at each side and summed along one, which is what runs fast, there and back.
+
+    def _contract_then_mix(self, pieces: dict[Run, Tensor], matrices: list[Tensor]) -> dict[Run, Tensor]:
+        sums = {}
+        for (rows, same), matrix in zip(self._contracting.items(), matrices, strict=True):
+            products = []
+            for term in same:
+                maps = term.maps(pieces[term.middle]).flatten(0, 1)[:, None]
+                product = (maps * pieces[term.columns]).sum(2).unflatten(0, (rows.piece_size, term.count))
+                products.append(product.movedim(0, 2).reshape(term.count * term.columns.multiplicity, -1))
+            sums[rows] = (matrix @ torch.cat(products)).reshape(rows.multiplicity, rows.piece_size, -1)
+        return sums
+
+    def _mix_then_contract(self, pieces: dict[Run, Tensor], matrices: list[Tensor]) -> Iterator[tuple[Run, Tensor]]:
+        for (columns, same), matrix in zip(self._mixing.items(), matrices, strict=True):
+            mixed = matrix @ pieces[columns].flatten(1)
+            for term, part in zip(same, mixed.split([t.count * t.rows.multiplicity for t in same]), strict=True):
+                maps = term.maps(pieces[term.middle]).flatten(1, 2)[:, None]
+                part = part.reshape(term.rows.multiplicity, term.count * columns.piece_size, -1)
+                yield term.rows, (maps * part).sum(2).transpose(0, 1)
+
+    def roles(self) -> dict[str, ParameterRole]:
+        """See PathwayLayer."""
+        pieces = sum(run.multiplicity for run in self.rep.runs)
+        return {"weight": ParameterRole("equivariant", max(1.0, len(self.weight) / max(pieces, 1)))}
+
+
+def _group_by(terms: list[_Term], key: Callable[[_Term], Run]) -> dict[Run, list[_Term]]:
+    groups: dict[Run, list[_Term]] = {}
+    for term in terms:
+        groups.setdefault(key(term), []).append(term)
+    return groups
+
+
+def _terms(rep: Rep) -> Iterator[_Term]:
+    for rows in rep.runs:
+        for columns in rep.runs:
+            wanted = rows.piece + dual_piece(columns.piece)
+            if rep.bound_group.is_orthogonal:
+                wanted = tuple("vector" if factor == "dual" else factor for factor in wanted)
+            middle = next((run for run in rep.runs if _axes(run.piece) and _same_type(run.piece, wanted)), None)
+            if middle is not None:
+                count = min(middle.multiplicity, rep.bound_group.d)
+                axes = _match_axes(_axes(middle.piece), _axes(wanted))
+                yield _Term(rows, columns, middle, count, axes)
+
+
+def _axes(piece: Piece) -> Piece:
+    return tuple(factor for factor in piece if factor != "sign")
+
+
+def _same_type(piece: Piece, wanted: Piece) -> bool:
+    same_sign = piece.count("sign") % 2 == wanted.count("sign") % 2
+    return same_sign and sorted(_axes(piece)) == sorted(_axes(wanted))
+
+
+def _match_axes(axes: Piece, wanted: Piece) -> tuple[int, ...]:
+    """For each wanted factor, the first unused axis of that kind."""
+    unused: dict[Factor, list[int]] = {kind: [i for i, f in enumerate(axes) if f == kind] for kind in axes}
+    return tuple(unused[factor].pop(0) for factor in wanted)

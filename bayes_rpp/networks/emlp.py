@@ -1,0 +1,187 @@
+"""Whole networks on one interface: RPPEMLP (approximately equivariant), EMLP (exactly), MLP (not at all)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bayes_rpp.groups import Group
+from bayes_rpp.networks.bilinear import EquivariantBilinear
+from bayes_rpp.networks.gated import GatedNonlinearity, gated
+from bayes_rpp.networks.hidden import uniform_rep
+from bayes_rpp.networks.linear import EquivariantLinear, Parametrization, RPPLinear
+from bayes_rpp.networks.pathways import ParameterRole
+from bayes_rpp.representations import Rep
+
+Channels = int | Rep | Sequence[int | Rep]
+
+_BILINEAR_SCALE = 0.1
+
+
+class EquivariantBlock(nn.Module):
+    """One hidden layer: gate(h + 0.1 bilinear(h)) with h the linear layer's output.
+
+    Permutation groups have pointwise nonlinearities and need no bilinear layer.
+    """
+
+    def __init__(self, linear: nn.Module, rep_out: Rep, residual: bool, bilinear: bool) -> None:
+        super().__init__()
+        self.linear = linear
+        self.bilinear = EquivariantBilinear(gated(rep_out), scale=_BILINEAR_SCALE) if bilinear else None
+        self.nonlinearity = GatedNonlinearity(rep_out, residual=residual)
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
+        """Apply the layer."""
+        h = self.linear(x)
+        if self.bilinear is not None:
+            h = h + self.bilinear(h)
+        return self.nonlinearity(h)
+
+
+class SymmetricNetwork(nn.Module):
+    """What the three networks share: bound input and output representations, hidden layers, and a description to rebuild from.
+
+    Parameters
+    ----------
+    rep_in, rep_out : representations of the input and the output, bound or not.
+    group : the group to bind them to.
+    channels : the size of every hidden layer, or its representation, or a sequence of these, one for each layer.
+    layers : how many hidden layers; ignored if channels is a sequence.
+
+    Raises
+    ------
+    ValueError
+        If a representation belongs to another group, or channels or layers is not positive.
+    """
+
+    def __init__(self, rep_in: Rep, rep_out: Rep, group: Group, channels: Channels = 384, layers: int = 3) -> None:
+        super().__init__()
+        if isinstance(channels, int | Rep):
+            if layers < 0:
+                raise ValueError(f"layers must not be negative, got {layers}.")
+            channels = [channels] * layers
+        self.group, self.rep_in, self.rep_out = group, rep_in(group), rep_out(group)
+        self.hidden = [c(group) if isinstance(c, Rep) else uniform_rep(c, group) for c in channels]
+        self.network = nn.Sequential()
+
+    def forward(self, x: Float[Tensor, "*batch size_in"]) -> Float[Tensor, "*batch size_out"]:
+        """Map inputs in ``rep_in`` to outputs in ``rep_out``.
+
+        Raises
+        ------
+        ValueError
+            If x's last dimension is not the size of ``rep_in``.
+        """
+        if x.shape[-1:] != (self.rep_in.size,):
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, so {x.shape[-1] if x.ndim else 0} numbers an example, but rep_in = {self.rep_in} "
+                f"of {self.group} has size {self.rep_in.size}."
+            )
+        return self.network(x)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild the network."""
+        return {"rep_in": self.rep_in, "rep_out": self.rep_out, "group": self.group, "channels": list(self.hidden)}
+
+    def _blocks(self, linear: type[nn.Module], residual: bool, bilinear: bool, **options: object) -> nn.Sequential:
+        bilinear = bilinear and not self.group.is_permutation
+        layers: list[nn.Module] = []
+        rep = self.rep_in
+        for hidden in self.hidden:
+            layers.append(EquivariantBlock(linear(rep, gated(hidden), **options), hidden, residual, bilinear))
+            rep = hidden
+        return nn.Sequential(*layers, linear(rep, self.rep_out, **options))
+
+
+class RPPEMLP(SymmetricNetwork):
+    """An equivariant MLP with a dense residual pathway in every layer (Finzi, Benton & Wilson, NeurIPS 2021).
+
+    Parameters
+    ----------
+    rep_in, rep_out, group, channels, layers : see SymmetricNetwork.
+    parametrization : "residual" or "collapsed", see RPPLinear.
+    bilinear : whether blocks have a bilinear layer; permutation groups never do.
+
+    Examples
+    --------
+    >>> net = RPPEMLP(5 * Scalar + 5 * Vector, T(2), O(3), channels=64)
+    >>> net(torch.randn(7, 20)).shape
+    torch.Size([7, 9])
+    """
+
+    def __init__(
+        self,
+        rep_in: Rep,
+        rep_out: Rep,
+        group: Group,
+        channels: Channels = 384,
+        layers: int = 3,
+        parametrization: Parametrization = "residual",
+        bilinear: bool = True,
+    ) -> None:
+        super().__init__(rep_in, rep_out, group, channels, layers)
+        self.parametrization, self.has_bilinear = parametrization, bilinear
+        self.network = self._blocks(RPPLinear, True, bilinear, parametrization=parametrization)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild the network."""
+        return super().config() | {"parametrization": self.parametrization, "bilinear": self.has_bilinear}
+
+
+class EMLP(SymmetricNetwork):
+    """An exactly equivariant MLP (Finzi, Welling & Wilson, ICML 2021): RPPEMLP without its dense pathway.
+
+    Parameters
+    ----------
+    rep_in, rep_out, group, channels, layers : see SymmetricNetwork.
+    bilinear : whether blocks have a bilinear layer; permutation groups never do.
+
+    Examples
+    --------
+    >>> EMLP(Vector, Scalar, SO(3), channels=32)(torch.randn(7, 3)).shape
+    torch.Size([7, 1])
+    """
+
+    def __init__(
+        self, rep_in: Rep, rep_out: Rep, group: Group, channels: Channels = 384, layers: int = 3, bilinear: bool = True
+    ) -> None:
+        super().__init__(rep_in, rep_out, group, channels, layers)
+        self.has_bilinear = bilinear
+        self.network = self._blocks(EquivariantLinear, False, bilinear)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that rebuild the network."""
+        return super().config() | {"bilinear": self.has_bilinear}
+
+
+class MLP(SymmetricNetwork):
+    """An ordinary MLP with Swish activations, with the hidden widths that RPPEMLP would have.
+
+    Parameters
+    ----------
+    rep_in, rep_out, group, channels, layers : see SymmetricNetwork; the group matters to diagnostics only.
+
+    Examples
+    --------
+    >>> MLP(Vector, Scalar, SO(3), channels=32)(torch.randn(7, 3)).shape
+    torch.Size([7, 1])
+    """
+
+    def __init__(self, rep_in: Rep, rep_out: Rep, group: Group, channels: Channels = 384, layers: int = 3) -> None:
+        super().__init__(rep_in, rep_out, group, channels, layers)
+        sizes, modules = [self.rep_in.size, *(rep.size for rep in self.hidden)], []
+        for size_in, size_out in zip(sizes, sizes[1:], strict=False):
+            modules += [PlainLinear(size_in, size_out), nn.SiLU()]
+        self.network = nn.Sequential(*modules, PlainLinear(sizes[-1], self.rep_out.size))
+
+
+class PlainLinear(nn.Linear):
+    """A dense layer without an equivariant pathway."""
+
+    def roles(self) -> dict[str, ParameterRole]:
+        """See PathwayLayer."""
+        return {"weight": ParameterRole("plain", self.in_features), "bias": ParameterRole("plain", 1)}

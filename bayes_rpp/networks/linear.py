@@ -1,0 +1,177 @@
+"""Linear layers with an equivariant pathway, with or without a dense one beside it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bayes_rpp.bases import equivariant_basis, equivariant_maps
+from bayes_rpp.networks.pathways import ParameterRole
+from bayes_rpp.representations import Rep
+
+Parametrization = Literal["residual", "collapsed"]
+
+_DENSE_INIT = 1e-3
+
+
+class EquivariantLinear(nn.Module):
+    """y = A x + a with vec(A) = Q beta and a = Q_bias bias_beta: exactly equivariant (Finzi, Welling & Wilson, 2021).
+
+    Parameters
+    ----------
+    rep_in, rep_out : bound representations of sizes n and m.
+    bias : whether to add an invariant vector of ``rep_out``.
+
+    Attributes
+    ----------
+    beta : (rank,) coordinates in the orthonormal basis; drawn from N(0, 1/n).
+    bias_beta : (bias rank,), starts at zero.
+
+    Examples
+    --------
+    >>> layer = EquivariantLinear((2 * Vector)(SO(3)), Vector(SO(3)))
+    >>> layer(torch.randn(7, 6)).shape
+    torch.Size([7, 3])
+    """
+
+    def __init__(self, rep_in: Rep, rep_out: Rep, bias: bool = True) -> None:
+        super().__init__()
+        self.rep_in, self.rep_out = rep_in, rep_out
+        self.basis = equivariant_maps(rep_in, rep_out)
+        self.bias_basis = equivariant_basis(rep_out)
+        self.beta = nn.Parameter(torch.empty(self.basis.rank))
+        self.bias_beta = nn.Parameter(torch.empty(self.bias_basis.rank)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw a new initial state from torch's global generator."""
+        nn.init.normal_(self.beta, std=_init_std(self.rep_in))
+        if self.bias_beta is not None:
+            nn.init.zeros_(self.bias_beta)
+
+    def effective_weight(self) -> Float[Tensor, "m n"]:
+        """The matrix that the layer applies."""
+        return self.basis.expand(self.beta).reshape(self.rep_out.size, self.rep_in.size)
+
+    def effective_bias(self) -> Float[Tensor, " m"] | None:
+        """The vector that the layer adds."""
+        return None if self.bias_beta is None else self.bias_basis.expand(self.bias_beta)
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
+        """Apply the layer to vectors of ``rep_in``."""
+        return apply_linear(x, self.effective_weight(), self.effective_bias())
+
+    def roles(self) -> dict[str, ParameterRole]:
+        """See PathwayLayer."""
+        roles = {"beta": ParameterRole("equivariant", self.rep_in.size)}
+        if self.bias_beta is not None:
+            roles["bias_beta"] = ParameterRole("equivariant", 1)
+        return roles
+
+
+class RPPLinear(nn.Module):
+    """The residual pathway layer y = (A + B) x + (a + b): equivariant A, a and dense B, b (Finzi, Benton & Wilson, 2021, eq. 3).
+
+    Parameters
+    ----------
+    rep_in, rep_out : bound representations of sizes n and m.
+    bias : whether to add a bias, itself the sum of an invariant and a dense vector.
+    parametrization : "residual" holds ``beta``, ``dense``, ``bias_beta``, ``bias_dense``; "collapsed" holds their sums ``weight`` (m, n)
+        and ``bias`` (m,), whose prior has the covariance of the sum.
+
+    Raises
+    ------
+    ValueError
+        If the parametrization is unknown or the representations belong to different groups.
+
+    Examples
+    --------
+    >>> layer = RPPLinear((2 * Vector)(SO(3)), Vector(SO(3)), parametrization="collapsed")
+    >>> [name for name, _ in layer.named_parameters()]
+    ['weight', 'bias']
+    """
+
+    def __init__(
+        self, rep_in: Rep, rep_out: Rep, bias: bool = True, parametrization: Parametrization = "residual"
+    ) -> None:
+        super().__init__()
+        if parametrization not in get_args(Parametrization):
+            raise ValueError(f"parametrization must be 'residual' or 'collapsed', got {parametrization!r}.")
+        self.rep_in, self.rep_out, self.parametrization = rep_in, rep_out, parametrization
+        self.basis = equivariant_maps(rep_in, rep_out)
+        self.bias_basis = equivariant_basis(rep_out)
+        m, n = rep_out.size, rep_in.size
+        if parametrization == "residual":
+            self.beta = nn.Parameter(torch.empty(self.basis.rank))
+            self.dense = nn.Parameter(torch.empty(m, n))
+            self.bias_beta = nn.Parameter(torch.empty(self.bias_basis.rank)) if bias else None
+            self.bias_dense = nn.Parameter(torch.empty(m)) if bias else None
+        else:
+            self.weight = nn.Parameter(torch.empty(m, n))
+            self.bias = nn.Parameter(torch.empty(m)) if bias else None
+        self.has_bias = bias
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw a new initial state from torch's global generator; both parametrizations start at the same function."""
+        std, like = _init_std(self.rep_in), next(self.parameters())
+        beta = std * torch.randn(self.basis.rank, dtype=like.dtype, device=like.device)
+        dense = _DENSE_INIT * std * torch.randn(self.rep_out.size, self.rep_in.size, dtype=like.dtype, device=like.device)
+        if self.parametrization == "residual":
+            self.beta.copy_(beta)
+            self.dense.copy_(dense)
+            biases = (self.bias_beta, self.bias_dense)
+        else:
+            self.weight.copy_(self.basis.expand(beta).reshape(dense.shape) + dense)
+            biases = (self.bias, None)
+        for bias in biases:
+            if bias is not None:
+                bias.zero_()
+
+    def effective_weight(self) -> Float[Tensor, "m n"]:
+        """The matrix that the layer applies, W = A + B."""
+        if self.parametrization == "collapsed":
+            return self.weight
+        return self.basis.expand(self.beta).reshape(self.dense.shape) + self.dense
+
+    def effective_bias(self) -> Float[Tensor, " m"] | None:
+        """The vector that the layer adds."""
+        if not self.has_bias:
+            return None
+        if self.parametrization == "collapsed":
+            return self.bias
+        assert self.bias_beta is not None and self.bias_dense is not None
+        return self.bias_basis.expand(self.bias_beta) + self.bias_dense
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
+        """Apply the layer to vectors of ``rep_in``."""
+        return apply_linear(x, self.effective_weight(), self.effective_bias())
+
+    def roles(self) -> dict[str, ParameterRole]:
+        """See PathwayLayer."""
+        fan_in = self.rep_in.size
+        if self.parametrization == "collapsed":
+            roles = {"weight": ParameterRole("collapsed", fan_in, self.basis)}
+            return roles | ({"bias": ParameterRole("collapsed", 1, self.bias_basis)} if self.has_bias else {})
+        roles = {"beta": ParameterRole("equivariant", fan_in), "dense": ParameterRole("dense", fan_in)}
+        if self.has_bias:
+            roles |= {"bias_beta": ParameterRole("equivariant", 1), "bias_dense": ParameterRole("dense", 1)}
+        return roles
+
+
+def apply_linear(
+    x: Float[Tensor, "*batch n"], weight: Float[Tensor, "m n"], bias: Float[Tensor, " m"] | None
+) -> Float[Tensor, "*batch m"]:
+    """W x + b for every vector x. The result lies in memory features first, as the bilinear and gated layers like it."""
+    columns = x.reshape(-1, x.shape[-1]).mT
+    product = weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
+    return product.mT.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _init_std(rep_in: Rep) -> float:
+    return 1.0 / math.sqrt(max(rep_in.size, 1))

@@ -1,0 +1,159 @@
+"""Residual pathway priors: which variance every parameter of a network gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import nn
+
+from bayes_rpp.distributions import PathwayNormal
+from bayes_rpp.networks.pathways import ParameterRole, Pathway, PathwayLayer
+
+Variance = float | Mapping[str, float]
+Scaling = Literal["fan_in", "none"]
+
+
+@dataclass(frozen=True)
+class RPPPrior:
+    """The residual pathway prior: broad on equivariant coordinates, narrow on dense weights (Finzi, Benton & Wilson, NeurIPS 2021).
+
+    Each variance is that of one coordinate, for all layers or, as a mapping from the names of layers (or of parts of the network; the
+    longest match wins, "" is the default), layer by layer.
+
+    With ``scaling="fan_in"`` a parameter's variance is divided by its fan-in, so that the prior over functions does not
+    change with width:
+
+    * weights of linear layers, equivariant and dense alike: by the size of the layer's input;
+    * biases and residual Swish weights: by 1, one coordinate feeds one output;
+    * bilinear weights: by the mean number of weights that feed an output piece.
+
+    With ``scaling="none"`` variances are taken as they are.
+
+    Parameters
+    ----------
+    equivariant_variance : sigma_a^2, of a coordinate beta in the orthonormal basis, and of bilinear weights.
+    dense_variance : sigma_b^2, of an entry of the dense pathway, and of residual Swish weights.
+    mlp_variance : of the weights of layers that have no equivariant pathway, as those of MLP.
+    scaling : "fan_in" or "none".
+
+    Raises
+    ------
+    ValueError
+        If a variance is not positive and finite, or the scaling is unknown.
+
+    Examples
+    --------
+    >>> prior = RPPPrior(dense_variance={"": 1e-4, "network.0": 1e-2})
+    >>> list(prior.distributions(RPPEMLP(Vector, Scalar, SO(3), channels=8, layers=0)))
+    ['network.0.beta', 'network.0.dense', 'network.0.bias_beta', 'network.0.bias_dense']
+    """
+
+    equivariant_variance: Variance = 1.0
+    dense_variance: Variance = 1e-4
+    mlp_variance: Variance = 1.0
+    scaling: Scaling = "fan_in"
+
+    def __post_init__(self) -> None:
+        for name in ("equivariant_variance", "dense_variance", "mlp_variance"):
+            setting = getattr(self, name)
+            for layer, value in setting.items() if isinstance(setting, Mapping) else [("", setting)]:
+                if not isinstance(value, int | float) or isinstance(value, bool):
+                    raise TypeError(f"{name} must be a number or a mapping of numbers, got {value!r}.")
+                if not (value > 0 and math.isfinite(value)):
+                    at = f" for {layer!r}" if layer else ""
+                    raise ValueError(f"{name}{at} must be positive and finite, got {value}.")
+        if self.scaling not in get_args(Scaling):
+            raise ValueError(f"scaling must be 'fan_in' or 'none', got {self.scaling!r}.")
+
+    @classmethod
+    def from_weight_decay(
+        cls,
+        equivariant: float,
+        dense: float,
+        *,
+        num_data: int,
+        num_outputs: int,
+        noise_variance: float,
+        convention: Literal["penalty", "adam"] = "penalty",
+    ) -> RPPPrior:
+        """The prior that the published code's weight decays amount to.
+
+        Minimising mean-MSE + wd ||theta||^2, the mean over N data and D outputs, is MAP with noise variance v and variances
+        v / (N D wd). The same numbers hold for layers without an equivariant pathway as for dense weights.
+
+        Parameters
+        ----------
+        equivariant, dense : weight decays of the two pathways.
+        num_data, num_outputs : N and D.
+        noise_variance : v, in squared units of the outputs.
+        convention : "penalty" for wd ||theta||^2; "adam" for an optimiser's weight_decay, whose gradient is wd theta: half as much.
+
+        Examples
+        --------
+        >>> RPPPrior.from_weight_decay(1e-5, 100, num_data=1000, num_outputs=9, noise_variance=0.2).equivariant_variance
+        2.2222222222222223
+        """
+        factors = {"penalty": 1.0, "adam": 2.0}
+        if convention not in factors:
+            raise ValueError(f"convention must be 'penalty' or 'adam', got {convention!r}.")
+        unit = factors[convention] * noise_variance / (num_data * num_outputs)
+        for name, value in (("equivariant", equivariant), ("dense", dense)):
+            if not value > 0:
+                raise ValueError(f"the weight decay {name} must be positive, got {value}.")
+        return cls(unit / equivariant, unit / dense, mlp_variance=unit / dense, scaling="none")
+
+    def distributions(self, network: nn.Module) -> dict[str, PathwayNormal]:
+        """The prior of every parameter of a network, by the parameter's name.
+
+        Raises
+        ------
+        ValueError
+            If a mapping names a layer that the network does not have.
+        """
+        self._check_layers(network)
+        shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+        return {name: self._distribution(name, role, tuple(shapes[name])) for name, role in parameter_roles(network)}
+
+    def _distribution(self, name: str, role: ParameterRole, shape: tuple[int, ...]) -> PathwayNormal:
+        divisor = role.fan_in if self.scaling == "fan_in" else 1.0
+        settings: dict[Pathway, Variance] = {
+            "equivariant": self.equivariant_variance,
+            "dense": self.dense_variance,
+            "collapsed": self.dense_variance,
+            "plain": self.mlp_variance,
+        }
+        variance = _lookup(settings[role.pathway], name) / divisor
+        if role.basis is None:
+            return PathwayNormal(shape, variance, validate_args=False)
+        return PathwayNormal(
+            shape, variance, [role.basis], [_lookup(self.equivariant_variance, name) / divisor], validate_args=False
+        )
+
+    def _check_layers(self, network: nn.Module) -> None:
+        layers = [name for name, _ in network.named_modules()]
+        for setting in (self.equivariant_variance, self.dense_variance, self.mlp_variance):
+            unknown = [name for name in setting if name not in layers] if isinstance(setting, Mapping) else []
+            if unknown:
+                raise ValueError(f"the prior names the layer {unknown[0]!r}; the network's layers are {layers[1:]}.")
+
+
+def parameter_roles(network: nn.Module) -> Iterator[tuple[str, ParameterRole]]:
+    """Every parameter's name and role, in the network's order; parameters of foreign layers are plain, with their own fan-in."""
+    for path, module in network.named_modules():
+        roles = module.roles() if isinstance(module, PathwayLayer) else {}
+        for name, parameter in module.named_parameters(recurse=False):
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
+            full = f"{path}.{name}" if path else name
+            yield full, roles.get(name, ParameterRole("plain", fan_in))
+
+
+def _lookup(setting: Variance, parameter: str) -> float:
+    if not isinstance(setting, Mapping):
+        return setting
+    matches = [name for name in setting if name == "" or parameter.startswith(name + ".")]
+    if not matches:
+        raise ValueError(f"no variance for {parameter!r}: add a default under the empty name, {{'': 1e-4, ...}}.")
+    return setting[max(matches, key=len)]
