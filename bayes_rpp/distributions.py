@@ -160,7 +160,7 @@ class PathwayNormal(TorchDistribution):
 
     @staticmethod
     def _spread(variance: Tensor) -> Tensor:
-        return variance.unsqueeze(-1)
+        return variance.unsqueeze(-1) if variance.ndim else variance
 
 
 @register_kl(PathwayNormal, PathwayNormal)

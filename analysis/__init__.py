@@ -1,0 +1,1 @@
+"""Posterior -> numbers and pictures."""

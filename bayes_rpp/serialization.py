@@ -1,0 +1,119 @@
+"""Models as plain dicts of JSON values, and back: what a saved posterior needs to be rebuilt from its files alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from bayes_rpp.bayesian_model import BayesianModel
+from bayes_rpp.groups import Group
+from bayes_rpp.likelihoods import LIKELIHOODS
+from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
+from bayes_rpp.normalization import NormalizedNetwork, Standardizer
+from bayes_rpp.notation import parse_group, parse_rep
+from bayes_rpp.priors import RPPPrior
+
+Description = dict[str, Any]
+
+_NETWORKS: dict[str, type[SymmetricNetwork]] = {"RPPEMLP": RPPEMLP, "EMLP": EMLP, "MLP": MLP}
+
+
+def describe_model(model: object) -> Description | None:
+    """A model as JSON values, or None if it has a part that is not this package's own."""
+    if not isinstance(model, BayesianModel) or type(model.likelihood) not in LIKELIHOODS.values():
+        return None
+    network = _describe_network(model.network)
+    if network is None:
+        return None
+    likelihood = {"kind": type(model.likelihood).__name__, **asdict(model.likelihood)}  # type: ignore[call-overload]
+    return {"network": network, "prior": asdict(model.prior), "likelihood": likelihood}
+
+
+def rebuild_model(description: Description) -> BayesianModel:
+    """The model that ``describe_model`` described.
+
+    Raises
+    ------
+    ValueError
+        If the description names an unknown network or likelihood, or lacks a part.
+    """
+    try:
+        likelihood = dict(description["likelihood"])
+        kind = LIKELIHOODS[likelihood.pop("kind")]
+        network = _rebuild_network(description["network"])
+        return BayesianModel(network, RPPPrior(**description["prior"]), kind(**likelihood))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the model's description is damaged or of another version: {error!r}.") from error
+
+
+def _describe_network(network: nn.Module) -> Description | None:
+    if type(network) is NormalizedNetwork:
+        inner = _describe_network(network.network)
+        sides = {
+            name: {"mean": side.mean.tolist(), "scale": side.scale.tolist()}
+            for name, side in (("inputs", network.inputs), ("outputs", network.outputs))
+        }
+        return None if inner is None else {"kind": "NormalizedNetwork", "network": inner, **sides}
+    kind = type(network).__name__
+    if not isinstance(network, SymmetricNetwork) or _NETWORKS.get(kind) is not type(network):
+        return None
+    config = network.config()
+    return {
+        "kind": kind,
+        **config,
+        "group": _describe_group(config["group"]),
+        "rep_in": str(config["rep_in"]),
+        "rep_out": str(config["rep_out"]),
+        "channels": [str(rep) for rep in config["channels"]],
+    }
+
+
+def _rebuild_network(description: Description) -> nn.Module:
+    description = dict(description)
+    kind = description.pop("kind")
+    if kind == "NormalizedNetwork":
+        network = _rebuild_network(description["network"])
+        assert isinstance(network, SymmetricNetwork)
+        inputs, outputs = description["inputs"], description["outputs"]
+        return NormalizedNetwork(
+            network,
+            Standardizer(network.rep_in, torch.tensor(inputs["mean"]), torch.tensor(inputs["scale"])),
+            Standardizer(network.rep_out, torch.tensor(outputs["mean"]), torch.tensor(outputs["scale"])),
+        )
+    if kind not in _NETWORKS:
+        raise ValueError(f"unknown network {kind!r}; known are {', '.join(_NETWORKS)}.")
+    arguments = {
+        **description,
+        "group": _rebuild_group(description["group"]),
+        "rep_in": parse_rep(description["rep_in"]),
+        "rep_out": parse_rep(description["rep_out"]),
+        "channels": [parse_rep(text) for text in description["channels"]],
+    }
+    return _NETWORKS[kind](**arguments)
+
+
+def _describe_group(group: Group) -> Description:
+    return {
+        "name": group.name,
+        "d": group.d,
+        "lie_algebra": group.lie_algebra.tolist(),
+        "generators": group.generators.tolist(),
+    }
+
+
+def _rebuild_group(description: Description) -> Group:
+    """By name if that gives the same generators, which brings the exact sampler back; by generators otherwise."""
+    shape = (-1, description["d"], description["d"])
+    generic = Group(
+        torch.tensor(description["lie_algebra"], dtype=torch.float64).reshape(shape),
+        torch.tensor(description["generators"], dtype=torch.float64).reshape(shape),
+        name=description["name"],
+    )
+    try:
+        named = parse_group(description["name"])
+    except ValueError:
+        return generic
+    return named if named == generic else generic

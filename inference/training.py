@@ -1,0 +1,157 @@
+"""Gradient training of many members at once: one stack of parameters, one optimiser, one graph."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.likelihoods import Params
+from inference.data import Model, Pair
+from inference.transforms import to_constrained, to_free
+
+logger = logging.getLogger(__name__)
+
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; MAP and DeepEnsemble have the same settings under the same names."""
+
+    epochs: int
+    batch_size: int | None
+    lr: float
+    schedule: Schedule
+    snapshots: int
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("epochs", self.epochs, 1), ("batch_size", self.batch_size, 1), ("snapshots", self.snapshots, 0)):
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr must be positive and finite, got {self.lr}.")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}.")
+
+
+@dataclass
+class Trained:
+    """What training leaves: constrained parameters with a leading member dimension, snapshots, and a record of each member."""
+
+    params: Params
+    snapshots: list[tuple[int, Params]]
+    loss: Tensor
+    failures: dict[int, int] = field(default_factory=dict)  # member -> the epoch in which its loss stopped being finite
+    epochs: int = 0
+
+
+def train(
+    model: Model, pair: Pair | None, settings: Settings, seeds: list[int], device: torch.device, progress: bool
+) -> Trained:
+    """Minimise -log joint / N for every seed at once by Adam.
+
+    Every member has its own initial state and its own order of the examples. An interrupt (Ctrl-C) ends training early and
+    keeps what there is.
+    """
+    if isinstance(model, BayesianModel):
+        model = copy.copy(model)
+        model.network = copy.deepcopy(model.network).to(device)
+    starts = [to_free(model.initial_params(seed), model.constraints) for seed in seeds]
+    stack = {name: torch.stack([start[name] for start in starts]).to(device) for name in starts[0]}
+    leaves = [value.requires_grad_() for value in stack.values()]
+    optimizer = torch.optim.Adam(leaves, lr=settings.lr, fused=True)
+    result = Trained({}, [], torch.full((len(seeds),), math.inf), {})
+    when = _snapshot_epochs(settings)
+    steps = settings.epochs * _batches_per_epoch(pair, settings)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    off = None if progress else True
+    step = 0
+    try:
+        for epoch in tqdm(range(settings.epochs), desc=f"training {len(seeds)} member(s)", unit="epoch", disable=off):
+            if epoch in when:
+                result.snapshots.append((epoch, _constrained(stack, model)))
+            for batch in _batches(pair, settings, generators, device):
+                if settings.schedule == "cosine":
+                    optimizer.param_groups[0]["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+                losses = _losses(model, stack, batch, 0 if pair is None else len(pair[0]))
+                for leaf, gradient in zip(leaves, torch.autograd.grad(losses.sum(), leaves), strict=True):
+                    leaf.grad = gradient
+                optimizer.step()
+                step += 1
+            result.loss = losses.detach().cpu()
+            _note_failures(result, epoch + 1)
+            result.epochs = epoch + 1
+            if len(result.failures) == len(seeds):
+                break
+    except KeyboardInterrupt:
+        logger.warning("interrupted in epoch %d of %d; keeping what was trained.", result.epochs + 1, settings.epochs)
+    result.params = _constrained(stack, model)
+    return result
+
+
+def _losses(model: Model, stack: Params, batch: Pair | None, num_data: int) -> Tensor:
+    """-log joint / N of every member, (members,)."""
+
+    def loss(free: Params, x: Tensor | None, y: Tensor | None) -> Tensor:
+        params = to_constrained(free, model.constraints)
+        if isinstance(model, BayesianModel):
+            return -model.log_joint(params, x, y, num_data=num_data) / num_data
+        return -model.log_joint(params)
+
+    x, y = batch or (None, None)
+    members = len(next(iter(stack.values())))
+    if members == 1:  # the same, without the cost of vmap
+        single = {name: value[0] for name, value in stack.items()}
+        return loss(single, None if x is None else x[0], None if y is None else y[0])[None]
+    per_member = None if x is None else 0
+    result: Tensor = torch.func.vmap(loss, in_dims=(0, per_member, per_member))(stack, x, y)
+    return result
+
+
+def _batches_per_epoch(pair: Pair | None, settings: Settings) -> int:
+    if pair is None or settings.batch_size is None:
+        return 1
+    return math.ceil(len(pair[0]) / settings.batch_size)
+
+
+def _batches(
+    pair: Pair | None, settings: Settings, generators: list[torch.Generator], device: torch.device
+) -> Iterator[Pair | None]:
+    """Minibatches with a leading member dimension, each member's shuffled by its own generator."""
+    if pair is None:
+        yield None
+        return
+    x, y = pair[0].to(device), pair[1].to(device)
+    if _batches_per_epoch(pair, settings) == 1:
+        yield x.expand(len(generators), *x.shape), y.expand(len(generators), *y.shape)
+        return
+    orders = torch.stack([torch.randperm(len(x), generator=generator) for generator in generators]).to(device)
+    for index in orders.split(settings.batch_size or len(x), dim=1):
+        yield x[index], y[index]
+
+
+def _snapshot_epochs(settings: Settings) -> set[int]:
+    """Epochs, evenly spread from a first few steps in to the end, before which to take a snapshot."""
+    return {round(settings.epochs * (k + 1) / (settings.snapshots + 1)) for k in range(settings.snapshots)}
+
+
+def _constrained(stack: Params, model: Model) -> Params:
+    with torch.no_grad():
+        params = to_constrained(stack, model.constraints)
+    return {name: value.detach().clone().cpu() for name, value in params.items()}
+
+
+def _note_failures(result: Trained, epoch: int) -> None:
+    for member in (~torch.isfinite(result.loss)).nonzero().flatten().tolist():
+        if member not in result.failures:
+            result.failures[member] = epoch
+            logger.warning("member %d diverged in epoch %d: its loss is not finite; the others go on.", member, epoch)
