@@ -1,1 +1,14 @@
-"""Posterior -> numbers and pictures."""
+"""From a posterior to numbers and pictures."""
+
+from analysis.density import log_density, log_grid
+from analysis.equivariance import equivariance_error, pathway_shares
+from analysis.plots import plot_equivariance_density, plot_predictive
+
+__all__ = [
+    "equivariance_error",
+    "log_density",
+    "log_grid",
+    "pathway_shares",
+    "plot_equivariance_density",
+    "plot_predictive",
+]

@@ -144,19 +144,26 @@ class Rep:
         blocks = [piece_drho(run.piece, a) for run in self.runs for _ in range(run.multiplicity)]
         return torch.block_diag(*blocks) if blocks else a.new_zeros(0, 0)
 
-    def apply(self, g: Float[Tensor, "d d"], x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+    def apply(
+        self, g: Float[Tensor, "*elements d d"], x: Float[Tensor, "*batch size"]
+    ) -> Float[Tensor, "*batch size"]:
         """Act on vectors, rho(g) x, one tensor axis at a time and without building the matrix.
+
+        Parameters
+        ----------
+        g : one matrix for all vectors, or one for each: its leading dimensions broadcast against those of x.
+        x : vectors.
 
         Raises
         ------
         ValueError
-            If x's last dimension is not ``size`` or g is not d x d.
+            If x's last dimension is not ``size`` or g is not made of d x d matrices.
         """
         d = self.bound_group.d
         if x.shape[-1:] != (self.size,):
             raise ValueError(f"x has shape {tuple(x.shape)}, but {self} of {self.group} has size {self.size}.")
-        if g.shape != (d, d):
-            raise ValueError(f"g must be a {d} x {d} matrix of {self.group}, got shape {tuple(g.shape)}.")
+        if g.shape[-2:] != (d, d):
+            raise ValueError(f"g must hold {d} x {d} matrices of {self.group}, got shape {tuple(g.shape)}.")
         g = g.to(x)
         inverse_transpose = torch.linalg.inv(g).mT if any("dual" in p for _, p in self.terms) else g
         return torch.cat(
@@ -214,14 +221,14 @@ def _factor_rho(factor: Factor, g: Tensor) -> Tensor:
 
 
 def _apply_piece(run: Run, g: Tensor, inverse_transpose: Tensor, x: Tensor) -> Tensor:
-    d, result, axis_size_left = len(g), x, run.multiplicity
+    d, result, axis_size_left = g.shape[-1], x, run.multiplicity
     for factor in run.piece:
         if factor == "sign":
-            result = result * torch.linalg.det(g).sign()
+            result = result * torch.linalg.det(g).sign()[..., None]
             continue
         matrix = g if factor == "vector" else inverse_transpose
-        folded = result.reshape(*x.shape[:-1], axis_size_left, d, -1)
-        result = torch.einsum("ij,...ajb->...aib", matrix, folded).reshape(x.shape)
+        folded = result.unflatten(-1, (axis_size_left, d, -1))
+        result = torch.einsum("...ij,...ajb->...aib", matrix, folded).flatten(-3)
         axis_size_left *= d
     return result
 

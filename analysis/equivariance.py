@@ -1,0 +1,186 @@
+"""Equivariance error, and how a layer's weight is shared among its pathways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp import Group, Rep, RPPLinear
+from bayes_rpp.bases import EquivariantBasis
+from inference import Posterior
+
+Reduction = Literal["mean_of_ratios", "ratio_of_norms", "geometric_mean"]
+Function = Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]
+
+
+def equivariance_error(
+    f: Posterior | Function,
+    x: Float[Tensor, "batch size_in"],
+    group: Group | None = None,
+    reduction: Reduction = "mean_of_ratios",
+    *,
+    rep_in: Rep | None = None,
+    rep_out: Rep | None = None,
+    elements: int | Float[Tensor, "element d d"] = 8,
+    per_element: bool = False,
+    seed: int = 0,
+) -> xr.DataArray:
+    r"""How far a function is from commuting with a group.
+
+    For a group element g and a point x, with a = rho_out(g) f(x) and b = f(rho_in(g) x), the error is ||a - b|| / (||a|| + ||b||)
+    (Finzi, Benton & Wilson, 2021, section 5): 0 for an equivariant function, at most 1. It is reduced over points and group
+    elements by
+
+    * "mean_of_ratios": the mean of the errors;
+    * "ratio_of_norms": sqrt(sum ||a - b||^2) / (sqrt(sum ||a||^2) + sqrt(sum ||b||^2));
+    * "geometric_mean": exp of the mean of their logarithms.
+
+    Parameters
+    ----------
+    f : a posterior, measured draw by draw, or a function of batches.
+    x : the points at which to measure, in the domain of the data.
+    group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
+    reduction : see above.
+    rep_in, rep_out : representations of inputs and outputs, needed for a bare function; bound to ``group`` if unbound.
+    elements : how many group elements to draw for each point, independently from point to point; or the elements themselves, then
+        the same for every point.
+    per_element : keep the group elements apart, and use the same ones for every point.
+    seed : of the sample of group elements.
+
+    Returns
+    -------
+    DataArray with dims (chain, draw) for a posterior and none for a function, and last "element" if per_element; the elements
+    themselves are then in the attribute "elements", (element, d, d).
+
+    Raises
+    ------
+    ValueError
+        If a representation or group is missing or does not fit, or the reduction is unknown.
+
+    Examples
+    --------
+    >>> data = inertia(symmetry_breaking=0.3)
+    >>> float(equivariance_error(data.function, data.test.x, data.group, rep_in=data.rep_in, rep_out=data.rep_out)) < 0.1
+    True
+    """
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}.")
+    x = torch.as_tensor(x)
+    evaluate, rep_in, rep_out, dims = _prepare(f, group, rep_in, rep_out)
+    if x.ndim != 2 or x.shape[1] != rep_in.size or len(x) == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} of {rep_in.group} needs (batch, {rep_in.size}).")
+    sampled = _sample(rep_in.bound_group, elements, 1 if per_element else len(x), seed)
+    untransformed = evaluate(x)
+    pairs = ((rep_out.apply(g, untransformed), evaluate(rep_in.apply(g, x))) for g in sampled)
+    # The norms of a - b, a and b for every element, draw and point: (3, element, *draws, batch).
+    norms = torch.stack([torch.stack([(a - b).norm(dim=-1), a.norm(dim=-1), b.norm(dim=-1)]) for a, b in pairs], dim=1)
+    norms = norms.double() if per_element else norms.double().movedim(1, -2).flatten(-2)[:, None]
+    values = _reduce(norms, reduction).movedim(0, -1)
+    if not per_element:
+        values = values[..., 0]
+    attrs = {"reduction": reduction, "group": str(rep_in.group), "points": len(x)}
+    if per_element:
+        attrs["elements"] = sampled[:, 0].numpy()
+    return xr.DataArray(
+        values.numpy(), dims=[*dims, *(["element"] if per_element else [])], name="equivariance_error", attrs=attrs
+    )
+
+
+def _sample(group: Group, elements: int | Tensor, points: int, seed: int) -> Float[Tensor, "element points d d"]:
+    if isinstance(elements, int):
+        return group.sample(elements * points, seed).unflatten(0, (elements, points))
+    given = torch.as_tensor(elements)
+    if given.ndim != 3 or given.shape[1:] != (group.d, group.d):
+        raise ValueError(f"elements must be a number or have shape (element, {group.d}, {group.d}), got {tuple(given.shape)}.")
+    return given[:, None]
+
+
+def _prepare(
+    f: Posterior | Function, group: Group | None, rep_in: Rep | None, rep_out: Rep | None
+) -> tuple[Function, Rep, Rep, list[str]]:
+    """The function to evaluate, bound representations, and the names of the leading dimensions of its values."""
+    if isinstance(f, Posterior):
+        network, evaluate, dims = f.bayesian_model.network, f.outputs, ["chain", "draw"]
+        rep_in, rep_out = rep_in or getattr(network, "rep_in", None), rep_out or getattr(network, "rep_out", None)
+    else:
+        function: Function = f
+
+        def evaluate(points: Tensor) -> Tensor:
+            with torch.no_grad():
+                return function(points)
+
+        dims = []
+    if rep_in is None or rep_out is None:
+        raise ValueError("equivariance_error needs rep_in and rep_out: this function does not know its representations.")
+    group = group or rep_in.group or rep_out.group
+    if group is None:
+        raise ValueError("equivariance_error needs a group: pass one, or bound representations.")
+    return evaluate, _rebind(rep_in, group), _rebind(rep_out, group), dims
+
+
+def _rebind(rep: Rep, group: Group) -> Rep:
+    """The same tensors under another group of matrices of the same size."""
+    if rep.group is not None and rep.group.d != group.d:
+        raise ValueError(f"{rep} belongs to {rep.group} on R^{rep.group.d}; {group} acts on R^{group.d}.")
+    return rep if rep.group == group else Rep(rep.terms, group)
+
+
+def _reduce(norms: Tensor, reduction: Reduction) -> Tensor:
+    """Reduce (3, element, *draws, points) over points."""
+    difference, left, right = norms
+    if reduction == "ratio_of_norms":
+        sizes = [norm.square().sum(-1).sqrt() for norm in (difference, left, right)]
+        return sizes[0] / (sizes[1] + sizes[2]).clamp_min(torch.finfo(torch.float64).tiny)
+    ratios = difference / (left + right).clamp_min(torch.finfo(torch.float64).tiny)
+    return ratios.mean(-1) if reduction == "mean_of_ratios" else ratios.log().mean(-1).exp()
+
+
+def pathway_shares(posterior: Posterior) -> xr.DataArray:
+    """How much of every RPP layer's effective weight lies in each pathway: ||Q Q^T W||^2 / ||W||^2, and the rest.
+
+    W = A + B is the weight that the layer applies, so that the shares are the same in both parametrizations.
+
+    Returns
+    -------
+    DataArray with dims (chain, draw, layer, pathway); pathways are "equivariant" and "dense", and add up to 1.
+
+    Raises
+    ------
+    ValueError
+        If the network has no RPP layer.
+    """
+    network = posterior.bayesian_model.network
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, RPPLinear)}
+    if not layers:
+        raise ValueError(f"{type(network).__name__} has no RPP layer, so no pathways to share.")
+    shares = []
+    for name, layer in layers.items():
+        weight = _effective_weight(posterior, name, layer.basis)
+        share = layer.basis.coordinates(weight).square().sum(-1) / weight.square().sum(-1)
+        shares.append(torch.stack([share, 1 - share], dim=-1))
+    return xr.DataArray(
+        torch.stack(shares, dim=-2).numpy(),
+        dims=["chain", "draw", "layer", "pathway"],
+        coords={"layer": list(layers), "pathway": ["equivariant", "dense"]},
+        name="pathway_shares",
+    )
+
+
+def _effective_weight(posterior: Posterior, layer: str, basis: EquivariantBasis) -> Float[Tensor, "chain draw size"]:
+    collapsed = posterior.samples.get(f"{layer}.weight")
+    if collapsed is not None:
+        return collapsed.double().flatten(2)
+    beta, dense = posterior.samples[f"{layer}.beta"], posterior.samples[f"{layer}.dense"]
+    return basis.expand(beta.double()) + dense.double().flatten(2)
+
+
+def summarize(values: xr.DataArray) -> dict[str, float]:
+    """Minimum, median and maximum over all draws: the summary of a small ensemble."""
+    flat = np.asarray(values).reshape(-1)
+    return {"minimum": float(flat.min()), "median": float(np.median(flat)), "maximum": float(flat.max())}
