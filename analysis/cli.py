@@ -56,28 +56,51 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", help="the main job on data made for it: symmetric, and with the symmetry broken")
     demo.set_defaults(run=_demo)
-    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for runs, picture and report (default: demo)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo"), help="folder for runs, picture and report (default: demo)"
+    )
     _add_training_options(demo, epochs=200)
 
-    fit = commands.add_parser("fit", help="fit a posterior to your data", epilog=_EPILOG,
-                              formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    fit = commands.add_parser(
+        "fit", help="fit a posterior to your data", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     fit.set_defaults(run=_fit)
     fit.add_argument("data", type=Path, metavar="DATA", help="a .csv file with a header line, or a .npz file")
     fit.add_argument("--group", required=True, help='the symmetry group, such as "O(3)"')
     fit.add_argument("--rep-in", required=True, help='how the inputs transform, such as "5*Scalar + 5*Vector"')
     fit.add_argument("--rep-out", required=True, help='how the outputs transform, such as "T(2)"')
-    fit.add_argument("--x", default="x*", help="input columns: names or patterns, comma-separated (default: x*); one array of a .npz")
+    fit.add_argument(
+        "--x", default="x*", help="input columns: names or patterns, comma-separated (default: x*); one array of a .npz"
+    )
     fit.add_argument("--y", default="y*", help="output columns likewise (default: y*)")
     fit.add_argument("--out", type=Path, default=Path("run"), help="folder for the run (default: run)")
-    fit.add_argument("--engine", choices=["ensemble", "map"], default="ensemble", help="many modes or one (default: ensemble)")
-    fit.add_argument("--network", choices=list(NETWORKS), default="rpp",
-                     help="approximately equivariant, exactly, or not at all (default: rpp)")  # fmt: skip
-    fit.add_argument("--equivariant-variance", type=float, default=RPPPrior().equivariant_variance,
-                     help="prior variance of equivariant coordinates (default: %(default)g)")  # fmt: skip
-    fit.add_argument("--dense-variance", type=float, default=RPPPrior().dense_variance,
-                     help="prior variance of dense weights; smaller means more symmetric (default: %(default)g)")  # fmt: skip
-    fit.add_argument("--noise-variance", type=float, default=None,
-                     help="in squared units of the outputs (default: 1%% of their variance)")  # fmt: skip
+    fit.add_argument(
+        "--engine", choices=["ensemble", "map"], default="ensemble", help="many modes or one (default: ensemble)"
+    )
+    fit.add_argument(
+        "--network",
+        choices=list(NETWORKS),
+        default="rpp",
+        help="approximately equivariant, exactly, or not at all (default: rpp)",
+    )
+    fit.add_argument(
+        "--equivariant-variance",
+        type=float,
+        default=RPPPrior().equivariant_variance,
+        help="prior variance of equivariant coordinates (default: %(default)g)",
+    )
+    fit.add_argument(
+        "--dense-variance",
+        type=float,
+        default=RPPPrior().dense_variance,
+        help="prior variance of dense weights; smaller means more symmetric (default: %(default)g)",
+    )
+    fit.add_argument(
+        "--noise-variance",
+        type=float,
+        default=None,
+        help="in squared units of the outputs (default: 1%% of their variance)",
+    )
     fit.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
     _add_training_options(fit, epochs=500)
 
@@ -101,7 +124,11 @@ def _engine(options: argparse.Namespace, kind: str, snapshots: int = 0) -> DeepE
     if kind == "map":
         return MAP(epochs=options.epochs, batch_size=options.batch_size, lr=options.lr, snapshots=snapshots)
     return DeepEnsemble(
-        members=options.members, epochs=options.epochs, batch_size=options.batch_size, lr=options.lr, snapshots=snapshots
+        members=options.members,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        snapshots=snapshots,
     )
 
 
@@ -130,7 +157,9 @@ def _fit(options: argparse.Namespace) -> None:
     _check_widths(options, x, y, rep_in.size, rep_out.size)
     test = round(options.test_fraction * len(x))
     if not 0 < test < len(x):
-        raise ValueError(f"--test-fraction {options.test_fraction} of {len(x)} rows leaves nothing to train or to test on.")
+        raise ValueError(
+            f"--test-fraction {options.test_fraction} of {len(x)} rows leaves nothing to train or to test on."
+        )
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(options.seed))
     held_out, kept = order[:test], order[test:]
     noise = options.noise_variance
@@ -149,11 +178,14 @@ def _check_widths(options: argparse.Namespace, x: torch.Tensor, y: torch.Tensor,
         if value.shape[1] != size:
             side = "in" if name == "x" else "out"
             raise ValueError(
-                f"--{name} gives {value.shape[1]} number(s) a row, but --rep-{side} {rep!r} of {options.group} has size {size}."
+                f"--{name} gives {value.shape[1]} number(s) a row, but --rep-{side} {rep!r} of {options.group} "
+                f"has size {size}."
             )
         if not torch.isfinite(value).all():
             row, column = (int(i) for i in (~torch.isfinite(value)).nonzero()[0])
-            raise ValueError(f"{options.data} holds a NaN or infinite {name}, first in row {row + 1}, number {column + 1} of {name}.")
+            raise ValueError(
+                f"{options.data} holds a NaN or infinite {name}, first in row {row + 1}, number {column + 1} of {name}."
+            )
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -17,8 +17,8 @@ def read_data(path: Path, x_names: str, y_names: str) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     path : a .csv file with a header line, or a .npz file.
-    x_names, y_names : for .csv, comma-separated column names or patterns such as ``x*``, which take columns in the file's order; for
-        .npz, the name of one array each.
+    x_names, y_names : for .csv, comma-separated column names or patterns such as ``x*``, which take columns in the
+        file's order; for .npz, the name of one array each.
 
     Returns
     -------
@@ -52,7 +52,9 @@ def _read_csv(path: Path, x_names: str, y_names: str) -> tuple[np.ndarray, np.nd
     except ValueError as error:
         raise ValueError(f"{path} must hold numbers below its header: {error}") from error
     if table.shape[0] == 0 or table.shape[1] != len(header):
-        raise ValueError(f"{path} names {len(header)} columns but has {table.shape[0]} rows of {table.shape[1]} numbers.")
+        raise ValueError(
+            f"{path} names {len(header)} columns but has {table.shape[0]} rows of {table.shape[1]} numbers."
+        )
     return table[:, x], table[:, y]
 
 
@@ -78,6 +80,8 @@ def _read_npz(path: Path, x_names: str, y_names: str) -> tuple[np.ndarray, np.nd
             raise ValueError(f"{path} has no array {name!r} (from {option}); its arrays are {', '.join(arrays.files)}.")
         array = arrays[name]
         if not np.issubdtype(array.dtype, np.number) or array.ndim < 1:
-            raise ValueError(f"array {name!r} of {path} must hold rows of numbers, got {array.dtype} of shape {array.shape}.")
+            raise ValueError(
+                f"array {name!r} of {path} must hold rows of numbers, got {array.dtype} of shape {array.shape}."
+            )
         found.append(array.reshape(len(array), -1))
     return found[0], found[1]

@@ -10,7 +10,8 @@ _SMALLEST_SPREAD = 0.02
 
 
 def log_density(values: xr.DataArray, grid: np.ndarray) -> xr.DataArray:
-    """The density of log10 of a positive diagnostic over all chains and draws, by a Gaussian kernel with Silverman's bandwidth.
+    """The density of log10 of a positive diagnostic over all chains and draws, by a Gaussian kernel with Silverman's
+    bandwidth.
 
     The bandwidth is at least 0.02 in log10, so that draws that agree (or are all one) still give a density.
 
@@ -50,5 +51,7 @@ def log_grid(all_values: list[xr.DataArray], points: int = 512) -> np.ndarray:
 def _logs(values: xr.DataArray) -> np.ndarray:
     flat = np.asarray(values, dtype=float).reshape(-1)
     if flat.size == 0 or not (np.isfinite(flat) & (flat > 0)).all():
-        raise ValueError("a density of logarithms needs positive, finite values; an exactly equivariant network has none.")
+        raise ValueError(
+            "a density of logarithms needs positive, finite values; an exactly equivariant network has none."
+        )
     return np.log10(flat)

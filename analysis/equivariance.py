@@ -33,9 +33,10 @@ def equivariance_error(
 ) -> xr.DataArray:
     r"""How far a function is from commuting with a group.
 
-    For a group element g and a point x, with a = rho_out(g) f(x) and b = f(rho_in(g) x), the error is ||a - b|| / (||a|| + ||b||)
-    (Finzi, Benton & Wilson, 2021, section 5): 0 for an equivariant function, at most 1. It is reduced over points and group
-    elements by
+    For a group element g and a point x, with a = rho_out(g) f(x) and b = f(rho_in(g) x), the error is
+    ||a - b|| / (||a|| + ||b||)
+    (Finzi, Benton & Wilson, 2021, section 5): 0 for an equivariant function, at most 1. It is reduced over points and
+    group elements by
 
     * "mean_of_ratios": the mean of the errors;
     * "ratio_of_norms": sqrt(sum ||a - b||^2) / (sqrt(sum ||a||^2) + sqrt(sum ||b||^2));
@@ -48,15 +49,15 @@ def equivariance_error(
     group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
     reduction : see above.
     rep_in, rep_out : representations of inputs and outputs, needed for a bare function; bound to ``group`` if unbound.
-    elements : how many group elements to draw for each point, independently from point to point; or the elements themselves, then
-        the same for every point.
+    elements : how many group elements to draw for each point, independently from point to point; or the elements
+        themselves, then the same for every point.
     per_element : keep the group elements apart, and use the same ones for every point.
     seed : of the sample of group elements.
 
     Returns
     -------
-    DataArray with dims (chain, draw) for a posterior and none for a function, and last "element" if per_element; the elements
-    themselves are then in the attribute "elements", (element, d, d).
+    DataArray with dims (chain, draw) for a posterior and none for a function, and last "element" if per_element; the
+    elements themselves are then in the attribute "elements", (element, d, d).
 
     Raises
     ------
@@ -66,15 +67,17 @@ def equivariance_error(
     Examples
     --------
     >>> data = inertia(symmetry_breaking=0.3)
-    >>> float(equivariance_error(data.function, data.test.x, data.group, rep_in=data.rep_in, rep_out=data.rep_out)) < 0.1
-    True
+    >>> float(equivariance_error(data.function, data.test.x, data.group, rep_in=data.rep_in, rep_out=data.rep_out)) <
+    0.1 True
     """
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}.")
     x = torch.as_tensor(x)
     evaluate, rep_in, rep_out, dims = _prepare(f, group, rep_in, rep_out)
     if x.ndim != 2 or x.shape[1] != rep_in.size or len(x) == 0:
-        raise ValueError(f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} of {rep_in.group} needs (batch, {rep_in.size}).")
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} of {rep_in.group} needs (batch, {rep_in.size})."
+        )
     sampled = _sample(rep_in.bound_group, elements, 1 if per_element else len(x), seed)
     untransformed = evaluate(x)
     pairs = ((rep_out.apply(g, untransformed), evaluate(rep_in.apply(g, x))) for g in sampled)
@@ -97,7 +100,9 @@ def _sample(group: Group, elements: int | Tensor, points: int, seed: int) -> Flo
         return group.sample(elements * points, seed).unflatten(0, (elements, points))
     given = torch.as_tensor(elements)
     if given.ndim != 3 or given.shape[1:] != (group.d, group.d):
-        raise ValueError(f"elements must be a number or have shape (element, {group.d}, {group.d}), got {tuple(given.shape)}.")
+        raise ValueError(
+            f"elements must be a number or have shape (element, {group.d}, {group.d}), got {tuple(given.shape)}."
+        )
     return given[:, None]
 
 
@@ -106,18 +111,15 @@ def _prepare(
 ) -> tuple[Function, Rep, Rep, list[str]]:
     """The function to evaluate, bound representations, and the names of the leading dimensions of its values."""
     if isinstance(f, Posterior):
-        network, evaluate, dims = f.bayesian_model.network, f.outputs, ["chain", "draw"]
+        network, dims = f.bayesian_model.network, ["chain", "draw"]
+        evaluate: Function = f.outputs
         rep_in, rep_out = rep_in or getattr(network, "rep_in", None), rep_out or getattr(network, "rep_out", None)
     else:
-        function: Function = f
-
-        def evaluate(points: Tensor) -> Tensor:
-            with torch.no_grad():
-                return function(points)
-
-        dims = []
+        evaluate, dims = torch.no_grad()(f), []
     if rep_in is None or rep_out is None:
-        raise ValueError("equivariance_error needs rep_in and rep_out: this function does not know its representations.")
+        raise ValueError(
+            "equivariance_error needs rep_in and rep_out: this function does not know its representations."
+        )
     group = group or rep_in.group or rep_out.group
     if group is None:
         raise ValueError("equivariance_error needs a group: pass one, or bound representations.")

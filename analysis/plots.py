@@ -28,8 +28,8 @@ def plot_equivariance_density(
 ) -> Axes:
     """Kernel densities of the equivariance error on a logarithmic axis: one colour a data set, one shade a snapshot.
 
-    After Figure 3 (left) of Finzi, Benton & Wilson (NeurIPS 2021). Snapshots of a posterior's history are drawn lighter, the earlier the
-    lighter; ticks below the axis are the single draws.
+    After Figure 3 (left) of Finzi, Benton & Wilson (NeurIPS 2021). Snapshots of a posterior's history are drawn
+    lighter, the earlier the lighter; ticks below the axis are the single draws.
 
     Parameters
     ----------
@@ -63,7 +63,9 @@ def plot_equivariance_density(
         draws = np.asarray(stages[-1][1]).reshape(-1)
         ax.plot(draws, np.zeros_like(draws), "|", color=color, markersize=14, clip_on=False)
         if reference and label in reference:
-            ax.axvline(reference[label], color=color, linestyle="--", linewidth=1.2, label=f"{label}: the true function")
+            ax.axvline(
+                reference[label], color=color, linestyle="--", linewidth=1.2, label=f"{label}: the true function"
+            )
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set(xlabel="equivariance error", ylabel="posterior density (per decade)")
@@ -80,7 +82,8 @@ def plot_predictive(
     output: int = 0,
     ax: Axes | None = None,
 ) -> Axes:
-    """Predictions of one output against what was observed, in order of the observed value, with bands of two standard deviations.
+    """Predictions of one output against what was observed, in order of the observed value, with bands of two standard
+    deviations.
 
     The inner band is epistemic (the members disagree), the outer one holds the noise too.
 
@@ -107,9 +110,7 @@ def plot_predictive(
     return ax
 
 
-def _errors_by_epoch(
-    label: str, source: Posterior | xr.DataArray, x: Tensor | None
-) -> list[tuple[int, xr.DataArray]]:
+def _errors_by_epoch(label: str, source: Posterior | xr.DataArray, x: Tensor | None) -> list[tuple[int, xr.DataArray]]:
     """Equivariance errors of the history, earliest first, and of the final draws."""
     if isinstance(source, xr.DataArray):
         return [(0, source)]

@@ -70,15 +70,17 @@ class Run:
             "test_examples": len(self.x),
             "test_mse_of_mean": float((prediction.mean - self.y).square().mean()),
             "test_mse_of_members": {
-                "minimum": float(members.min()), "median": float(members.median()), "maximum": float(members.max())
+                "minimum": float(members.min()),
+                "median": float(members.median()),
+                "maximum": float(members.max()),
             },
             "output_variance": float(self.y.var(0, correction=0).mean()),
             "equivariance_error": {**summarize(error), "members": error.values.reshape(-1).tolist()},
             "group": error.attrs["group"],
-            "equivariant_share": None if shares is None else {
-                str(layer): float(shares.sel(layer=layer, pathway="equivariant")) for layer in shares.layer.values
-            },
-        }  # fmt: skip
+            "equivariant_share": None
+            if shares is None
+            else {str(layer): float(shares.sel(layer=layer, pathway="equivariant")) for layer in shares.layer.values},
+        }
 
 
 def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float] | None = None) -> str:
@@ -88,18 +90,25 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
     exact = [label for label, report in reports.items() if report["equivariance_error"]["minimum"] <= 1e-7]
     pictured = {label: run.posterior for label, run in runs.items() if label not in exact}
     if pictured:
-        points = torch.cat([run.x for run in runs.values()]) if len({run.x.shape[1] for run in runs.values()}) == 1 else None
+        points = (
+            torch.cat([run.x for run in runs.values()]) if len({run.x.shape[1] for run in runs.values()}) == 1 else None
+        )
         axes = plot_equivariance_density(pictured, points, reference)
         beside = folder / f".{PICTURE}"
-        axes.figure.savefig(beside, dpi=150, format="png")
-        plt.close(axes.figure)  # type: ignore[arg-type]
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        figure.savefig(beside, dpi=150, format="png")
+        plt.close(figure)
         os.replace(beside, folder / PICTURE)
     return _table(reports)
 
 
 def _table(reports: dict[str, dict[str, Any]]) -> str:
     width = max(len(label) for label in reports)
-    lines = [f"{'':{width}}  {'test MSE':>9}  {'of var(y)':>9}  equivariance error: min, median, max    equivariant share of the weight"]
+    lines = [
+        f"{'':{width}}  {'test MSE':>9}  {'of var(y)':>9}  {'equivariance error: min, median, max':38}"
+        "equivariant share of the weight"
+    ]
     for label, report in reports.items():
         error, shares = report["equivariance_error"], report["equivariant_share"]
         share = f"{min(shares.values()):.2%} to {max(shares.values()):.2%}" if shares else "no pathways"

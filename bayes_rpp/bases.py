@@ -1,7 +1,8 @@
 """Orthonormal bases of equivariant maps and invariant vectors, as structured linear operators.
 
-``equivariant_maps(rep_in, rep_out)`` spans {W : rho_out(g) W = W rho_in(g) for all g}; ``equivariant_basis(rep)`` the invariant
-vectors. Each pair of distinct pieces is solved once and repeated by multiplicity; the matrix Q itself is never built.
+``equivariant_maps(rep_in, rep_out)`` spans {W : rho_out(g) W = W rho_in(g) for all g}; ``equivariant_basis(rep)`` the
+invariant vectors. Each pair of distinct pieces is solved once and repeated by multiplicity; the matrix Q itself is
+never built.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class StructuredBasis:
 
 
 class _LinearMap(torch.autograd.Function):
-    """v -> Q v or Q^T v. Each is the other's adjoint, so that neither saves anything, to any order of differentiation."""
+    """v -> Q v or Q^T v. Each is the other's adjoint, so neither saves anything, to any order of differentiation."""
 
     @staticmethod
     def forward(vector: Tensor, basis: StructuredBasis, adjoint: bool) -> Tensor:
@@ -92,15 +93,15 @@ class _LinearMap(torch.autograd.Function):
         ctx.basis, ctx.adjoint = inputs[1:]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return _LinearMap.apply(grad, ctx.basis, not ctx.adjoint), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         return _LinearMap.apply(tangent, ctx.basis, ctx.adjoint)
 
     @staticmethod
-    def vmap(  # type: ignore[override]
+    def vmap(
         info: Any, in_dims: tuple[int, None, None], vector: Tensor, basis: StructuredBasis, adjoint: bool
     ) -> tuple[Tensor, int]:
         return _LinearMap.apply(vector.movedim(in_dims[0], 0), basis, adjoint), 0

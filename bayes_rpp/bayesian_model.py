@@ -22,12 +22,13 @@ Constraints = Mapping[str, constraints.Constraint]
 class BayesianModel:
     """p(theta) p(y | f(x; theta)): a network, a prior over its parameters, and a likelihood.
 
-    Its functions take one dict of tensors, the network's parameters and the likelihood's own (``noise_variance``), constrained. They
-    are pure, and work under ``torch.func`` (grad, vmap, jvp).
+    Its functions take one dict of tensors, the network's parameters and the likelihood's own (``noise_variance``),
+    constrained. They are pure, and work under ``torch.func`` (grad, vmap, jvp).
 
     Parameters
     ----------
-    network : a module from inputs (batch, n) to outputs (batch, m). Networks of this package know their representations.
+    network : a module from inputs (batch, n) to outputs (batch, m). Networks of this package know their
+        representations.
     prior : an RPPPrior.
     likelihood : Gaussian, Categorical, or any Likelihood.
     num_outputs : m, needed only for a network that has no ``rep_out``.
@@ -48,11 +49,13 @@ class BayesianModel:
     def __init__(
         self, network: nn.Module, prior: RPPPrior, likelihood: Likelihood, num_outputs: int | None = None
     ) -> None:
-        rep_out = getattr(network, "rep_out", None)
-        if num_outputs is None and rep_out is None:
-            raise ValueError("this network has no `rep_out`: tell BayesianModel its num_outputs.")
+        if num_outputs is None:
+            rep_out = getattr(network, "rep_out", None)
+            if rep_out is None:
+                raise ValueError("this network has no `rep_out`: tell BayesianModel its num_outputs.")
+            num_outputs = rep_out.size
         self.network, self.prior, self.likelihood = network, prior, likelihood
-        self.num_outputs: int = rep_out.size if num_outputs is None else num_outputs
+        self.num_outputs = num_outputs
         clash = set(likelihood.parameters(self.num_outputs)) & {name for name, _ in network.named_parameters()}
         if clash:
             raise ValueError(f"network and likelihood both have a parameter named {min(clash)!r}.")
@@ -64,7 +67,7 @@ class BayesianModel:
     @cached_property
     def constraints(self) -> dict[str, constraints.Constraint]:
         """The constraint of every parameter; real for weights."""
-        real = {name: constraints.real for name in self.prior_distributions}
+        real = dict.fromkeys(self.prior_distributions, constraints.real)
         return {**real, **self.likelihood.constraints()}
 
     def initial_params(self, seed: int) -> Params:
@@ -82,7 +85,7 @@ class BayesianModel:
         own = {name: value.to(like) for name, value in self.likelihood.parameters(self.num_outputs).items()}
         return {**params, **own}
 
-    def output(self, params: Params, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *output"]:
+    def output(self, params: Params, x: Float[Tensor, batch * input]) -> Float[Tensor, batch * output]:
         """The network's noise-free output."""
         weights = {name: value for name, value in params.items() if name not in self.likelihood.constraints()}
         result: Tensor = functional_call(self.network, weights, (x,))
@@ -140,13 +143,16 @@ class BayesianModel:
         rep_in = getattr(self.network, "rep_in", None)
         if rep_in is not None and x.shape[1:] != (rep_in.size,):
             raise ValueError(
-                f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} has size {rep_in.size}: expected (batch, {rep_in.size})."
+                f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} has size {rep_in.size}: "
+                f"expected (batch, {rep_in.size})."
             )
         for name, value in (("x", x), ("y", y)):
             bad = ~torch.isfinite(value) if value.is_floating_point() else torch.zeros_like(value, dtype=torch.bool)
             if bad.any():
                 where = tuple(int(i) for i in bad.nonzero()[0])
-                raise ValueError(f"{name} holds {int(bad.sum())} NaN or infinite number(s), the first at index {where}.")
+                raise ValueError(
+                    f"{name} holds {int(bad.sum())} NaN or infinite number(s), the first at index {where}."
+                )
         self.likelihood.check(y, self.num_outputs)
 
 
@@ -185,7 +191,9 @@ class LogDensity:
         self.constraints = {name: (constraints or {}).get(name, real) for name in example}
         for name, value in example.items():
             if not self.constraints[name].check(value).all():
-                raise ValueError(f"the example's {name!r} = {value.tolist()} breaks its constraint {self.constraints[name]}.")
+                raise ValueError(
+                    f"the example's {name!r} = {value.tolist()} breaks its constraint {self.constraints[name]}."
+                )
         value = log_density(dict(example))
         if value.shape != () or not torch.isfinite(value):
             raise ValueError(f"log_density must give a finite scalar at the example, got {value}.")

@@ -20,11 +20,11 @@ from bayes_rpp.bases import EquivariantBasis
 class PathwayNormal(TorchDistribution):
     r"""N(0, sum_k v_k Q_k Q_k^T + v_b I) over a parameter of any shape; the covariance is never formed.
 
-    This is the law of a sum of pathways, W = sum_k Q_k beta_k + B with beta_k ~ N(0, v_k I) and B ~ N(0, v_b I) (Finzi, Benton &
-    Wilson, NeurIPS 2021, section 3.2). With orthonormal and mutually orthogonal Q_k of rank r_k, and P the projector on what they
-    leave, the covariance is sum_k (v_k + v_b) Q_k Q_k^T + v_b P, its square root
-    sqrt(v_b) I + sum_k (sqrt(v_k + v_b) - sqrt(v_b)) Q_k Q_k^T, and its log determinant
-    sum_k r_k log(v_k + v_b) + (n - sum_k r_k) log v_b. Without bases it is N(0, v_b I).
+    This is the law of a sum of pathways, W = sum_k Q_k beta_k + B with beta_k ~ N(0, v_k I) and B ~ N(0, v_b I)
+    (Finzi, Benton & Wilson, NeurIPS 2021, section 3.2). With orthonormal and mutually orthogonal Q_k of rank r_k, and
+    P the projector on what they leave, the covariance is sum_k (v_k + v_b) Q_k Q_k^T + v_b P, its square root
+    sqrt(v_b) I + sum_k (sqrt(v_k + v_b) - sqrt(v_b)) Q_k Q_k^T, and its log determinant sum_k r_k log(v_k + v_b) + (n
+    - sum_k r_k) log v_b. Without bases it is N(0, v_b I).
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class PathwayNormal(TorchDistribution):
     torch.Size([3, 3])
     """
 
-    support = constraints.real
+    support: constraints.Constraint = constraints.real
     has_rsample = True
     arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012  (checked in __init__, with better messages)
 
@@ -58,10 +58,12 @@ class PathwayNormal(TorchDistribution):
         validate_args: bool | None = None,
     ) -> None:
         if len(bases) != len(pathway_variances):
-            raise ValueError(f"got {len(bases)} bases but {len(pathway_variances)} pathway_variances; need one for each.")
+            raise ValueError(
+                f"got {len(bases)} bases but {len(pathway_variances)} pathway_variances; need one for each."
+            )
         given = (dense_variance, *pathway_variances)
         dtypes = [v.dtype for v in given if isinstance(v, Tensor)]
-        # Numbers stay exact: a float64 scalar adopts the type of what it meets, and samples get the type of the tensors given.
+        # Numbers stay exact: a float64 scalar adopts the type of what it meets. Samples have the given tensors' type.
         self._dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else torch.get_default_dtype()
         tensors = [torch.as_tensor(v, dtype=self._dtype if dtypes else torch.float64) for v in given]
         self.dense_variance, *pathways = torch.broadcast_tensors(*tensors)
@@ -81,14 +83,16 @@ class PathwayNormal(TorchDistribution):
                 raise ValueError(f"pathway_variances must be non-negative and finite, got {variance.tolist()}.")
             if basis.size != self.numel:
                 raise ValueError(
-                    f"a basis of size {basis.size} does not fit the event shape {tuple(event_shape)}, which has {self.numel} "
-                    "coordinates."
+                    f"a basis of size {basis.size} does not fit the event shape {tuple(event_shape)}, which has "
+                    f"{self.numel} coordinates."
                 )
         for i, first in enumerate(self.bases):
             for second in self.bases[:i]:
                 probe = torch.linspace(-1, 1, second.rank, dtype=torch.float64).cos()
                 if second.rank and first.coordinates(second.expand(probe)).norm() > 1e-6 * probe.norm():
-                    raise ValueError("the bases must be orthogonal to each other; remove from each its part in the others.")
+                    raise ValueError(
+                        "the bases must be orthogonal to each other; remove from each its part in the others."
+                    )
 
     @property
     def mean(self) -> Tensor:
@@ -101,8 +105,7 @@ class PathwayNormal(TorchDistribution):
         result = self._spread(self.dense_variance).expand(*self.batch_shape, self.numel)
         for basis, variance in zip(self.bases, self.pathway_variances, strict=True):
             leverage = sum(
-                basis.expand(rows).square().sum(0)
-                for rows in torch.eye(basis.rank, dtype=torch.float64).split(256)
+                basis.expand(rows).square().sum(0) for rows in torch.eye(basis.rank, dtype=torch.float64).split(256)
             )
             result = result + self._spread(variance) * leverage
         return result.reshape(self._extended_shape()).to(self._dtype)

@@ -1,7 +1,8 @@
 """The constraint solver for one tensor piece: an orthonormal basis of {v : rho(g) v = v for all g in G}.
 
-Permutation groups are solved by orbits of index tuples, in linear time. Other groups by the null space of the constraints
-drho(A) v = 0 and (rho(h) - 1) v = 0 over the generators (Finzi, Welling & Wilson, ICML 2021, eq. 6), in float64.
+Permutation groups are solved by orbits of index tuples, in linear time. Other groups by the null space of the
+constraints drho(A) v = 0 and (rho(h) - 1) v = 0 over the generators (Finzi, Welling & Wilson, ICML 2021, eq. 6), in
+float64.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _AXIS_ORDER: dict[Factor, int] = {"sign": 0, "vector": 1, "dual": 2}
 def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
     """An orthonormal basis of the invariant tensors of one piece, as columns in float64.
 
-    The columns are in a canonical form that does not depend on the linear-algebra library: saved coordinates keep their meaning.
+    The columns are in a canonical form that does not depend on the linear-algebra library: saved coordinates keep
+    their meaning.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
 
 
 def invariant_orbits(group: Group, piece: Piece) -> Int[np.ndarray, " size"]:
-    """For a permutation group: the orbit of every coordinate of a piece, numbered from 0 in order of first appearance."""
+    """For a permutation group: the orbit of every coordinate of a piece, numbered by first appearance."""
     return _solve_orbits(group, len([factor for factor in piece if factor != "sign"]))
 
 
@@ -55,8 +57,8 @@ def _solve_null_space(group: Group, piece: Piece) -> Tensor:
     if size > _LARGEST_DENSE_SIZE:
         raise ValueError(
             f"the invariants of a tensor with {len(piece)} axes of {group} need a {size} x {size} eigenproblem, about "
-            f"{4 * 8 * size**2:,} bytes (the limit is {4 * 8 * _LARGEST_DENSE_SIZE**2:,}). Use pieces of lower rank: maps "
-            "from T(p) to T(q) need p + q axes; pass `channels` as a representation to choose the pieces of a layer."
+            f"{4 * 8 * size**2:,} bytes (the limit is {4 * 8 * _LARGEST_DENSE_SIZE**2:,}). Use pieces of lower "
+            "rank: maps from T(p) to T(q) need p + q axes; pass `channels` as a representation to choose the pieces of a layer."
         )
     normal = torch.zeros(size, size, dtype=torch.float64)
     for algebra_element in group.lie_algebra:
@@ -75,7 +77,7 @@ def _solve_null_space(group: Group, piece: Piece) -> Tensor:
 
 
 def _canonical_columns(basis: Tensor) -> Tensor:
-    """The orthonormal basis that Gram-Schmidt gives on the projector's columns, pivoting on the first of the largest."""
+    """The orthonormal basis that Gram-Schmidt gives on the projector's columns, pivoting on the first largest one."""
     size, rank = basis.shape
     columns = torch.zeros(size, rank, dtype=torch.float64)
     remaining = basis.square().sum(1)

@@ -45,7 +45,8 @@ class Gaussian:
     Parameters
     ----------
     noise_variance : v, in squared units of y; where learned, its initial value and the median of its prior.
-    learned : learn v with the network's parameters, under a log-normal prior with median ``noise_variance`` and a scale of 2 in log v.
+    learned : learn v with the network's parameters, under a log-normal prior with median ``noise_variance`` and a
+        scale of 2 in log v.
     per_output : learn one variance for each output rather than a shared one.
     floor : the least variance that is learned; it keeps the joint density bounded.
 
@@ -98,13 +99,13 @@ class Gaussian:
         """The noise variance, of every output or shared."""
         return params[NOISE] if self.learned else self.noise_variance
 
-    def distribution(self, output: Float[Tensor, "batch *outputs"], params: Params) -> dist.Distribution:
+    def distribution(self, output: Float[Tensor, batch * outputs], params: Params) -> dist.Distribution:
         """See Likelihood."""
         scale = torch.as_tensor(self.noise(params), dtype=output.dtype, device=output.device).sqrt()
         return dist.Normal(output, scale).to_event(output.ndim - 1)
 
     def log_prob(
-        self, output: Float[Tensor, "batch *outputs"], y: Float[Tensor, "batch *outputs"], params: Params
+        self, output: Float[Tensor, batch * outputs], y: Float[Tensor, batch * outputs], params: Params
     ) -> Float[Tensor, " batch"]:
         """See Likelihood."""
         noise = torch.as_tensor(self.noise(params), dtype=output.dtype, device=output.device)
@@ -114,7 +115,9 @@ class Gaussian:
     def check(self, y: Tensor, num_outputs: int) -> None:
         """See Likelihood."""
         if y.shape[-1] != num_outputs or y.ndim < 2:
-            raise ValueError(f"y has shape {tuple(y.shape)}, but the network has {num_outputs} outputs: (batch, {num_outputs}).")
+            raise ValueError(
+                f"y has shape {tuple(y.shape)}, but the network has {num_outputs} outputs: (batch, {num_outputs})."
+            )
         if not y.is_floating_point():
             raise TypeError(f"a Gaussian likelihood needs floating-point y, got {y.dtype}.")
 
@@ -154,8 +157,10 @@ class Categorical:
     def check(self, y: Tensor, num_outputs: int) -> None:
         """See Likelihood."""
         if y.ndim != 1 or y.is_floating_point():
-            raise TypeError(f"a Categorical likelihood needs integer labels of shape (batch,), got {tuple(y.shape)} {y.dtype}.")
-        if y.numel() and not (0 <= int(y.min()) and int(y.max()) < num_outputs):
+            raise TypeError(
+                f"a Categorical likelihood needs integer labels of shape (batch,), got {tuple(y.shape)} {y.dtype}."
+            )
+        if y.numel() and not (int(y.min()) >= 0 and int(y.max()) < num_outputs):
             raise ValueError(f"labels must lie in 0..{num_outputs - 1}, got {int(y.min())}..{int(y.max())}.")
 
 

@@ -12,7 +12,8 @@ from bayes_rpp.representations import Rep
 
 
 class Standardizer(nn.Module):
-    """x -> (x - mean) / scale, equivariantly: one scale for every copy of a piece, and a mean along invariant directions alone.
+    """x -> (x - mean) / scale, equivariantly: one scale for every copy of a piece, and a mean along invariant
+    directions alone.
 
     Parameters
     ----------
@@ -38,7 +39,8 @@ class Standardizer(nn.Module):
 
     @classmethod
     def fit(cls, x: Float[Tensor, "batch n"], rep: Rep) -> Standardizer:
-        """Take mean and scale from data: the mean's projection on the invariant vectors, and each copy's root mean square about it.
+        """Take mean and scale from data: the mean's projection on the invariant vectors, and each copy's root mean
+        square about it.
 
         A copy that never varies keeps scale 1.
 
@@ -90,12 +92,11 @@ class NormalizedNetwork(nn.Module):
         self.group: Group = inputs.rep.bound_group
 
     @classmethod
-    def fit(
-        cls, network: nn.Module, x: Float[Tensor, "batch n"], y: Float[Tensor, "batch m"]
-    ) -> NormalizedNetwork:
+    def fit(cls, network: nn.Module, x: Float[Tensor, "batch n"], y: Float[Tensor, "batch m"]) -> NormalizedNetwork:
         """Wrap a network, with standardisers taken from training data."""
         rep_in, rep_out = network.rep_in, network.rep_out
-        assert isinstance(rep_in, Rep) and isinstance(rep_out, Rep)
+        assert isinstance(rep_in, Rep)
+        assert isinstance(rep_out, Rep)
         return cls(network, Standardizer.fit(x, rep_in), Standardizer.fit(y, rep_out))
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:

@@ -90,7 +90,7 @@ def _parse_product(tokens: _Tokens) -> Rep:
     at = tokens.position
     result: Rep | int = _parse_power(tokens)
     while tokens.take_if("*"):
-        result = result * _parse_power(tokens)  # type: ignore[operator]
+        result = result * _parse_power(tokens)
     if isinstance(result, int):
         tokens.fail(at, f"the number {result} must multiply a representation, as in {result}*Scalar")
     return result

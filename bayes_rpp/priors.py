@@ -18,10 +18,11 @@ Scaling = Literal["fan_in", "none"]
 
 @dataclass(frozen=True)
 class RPPPrior:
-    """The residual pathway prior: broad on equivariant coordinates, narrow on dense weights (Finzi, Benton & Wilson, NeurIPS 2021).
+    """The residual pathway prior: broad on equivariant coordinates, narrow on dense weights (Finzi, Benton & Wilson,
+    NeurIPS 2021).
 
-    Each variance is that of one coordinate, for all layers or, as a mapping from the names of layers (or of parts of the network; the
-    longest match wins, "" is the default), layer by layer.
+    Each variance is that of one coordinate, for all layers or, as a mapping from the names of layers (or of parts of
+    the network; the longest match wins, "" is the default), layer by layer.
 
     With ``scaling="fan_in"`` a parameter's variance is divided by its fan-in, so that the prior over functions does not
     change with width:
@@ -81,15 +82,16 @@ class RPPPrior:
     ) -> RPPPrior:
         """The prior that the published code's weight decays amount to.
 
-        Minimising mean-MSE + wd ||theta||^2, the mean over N data and D outputs, is MAP with noise variance v and variances
-        v / (N D wd). The same numbers hold for layers without an equivariant pathway as for dense weights.
+        Minimising mean-MSE + wd ||theta||^2, the mean over N data and D outputs, is MAP with noise variance v and
+        variances v / (N D wd). The same numbers hold for layers without an equivariant pathway as for dense weights.
 
         Parameters
         ----------
         equivariant, dense : weight decays of the two pathways.
         num_data, num_outputs : N and D.
         noise_variance : v, in squared units of the outputs.
-        convention : "penalty" for wd ||theta||^2; "adam" for an optimiser's weight_decay, whose gradient is wd theta: half as much.
+        convention : "penalty" for wd ||theta||^2; "adam" for an optimiser's weight_decay, whose gradient is wd theta:
+            half as much.
 
         Examples
         --------
@@ -141,7 +143,7 @@ class RPPPrior:
 
 
 def parameter_roles(network: nn.Module) -> Iterator[tuple[str, ParameterRole]]:
-    """Every parameter's name and role, in the network's order; parameters of foreign layers are plain, with their own fan-in."""
+    """Every parameter's name and role, in the network's order; those of foreign layers are plain."""
     for path, module in network.named_modules():
         roles = module.roles() if isinstance(module, PathwayLayer) else {}
         for name, parameter in module.named_parameters(recurse=False):

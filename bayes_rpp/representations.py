@@ -1,8 +1,8 @@
 """The algebra of tensor representations.
 
-A representation is an ordered direct sum of runs, ``multiplicity * piece``, where a piece is a tensor product of factors:
-the defining representation V, its dual V*, or the sign of the determinant. Its coordinates are laid out run by run, copy by
-copy, each copy as a row-major tensor: ``5*Vector`` on R^3 is (x1, y1, z1, x2, y2, z2, ...).
+A representation is an ordered direct sum of runs, ``multiplicity * piece``, where a piece is a tensor product of
+factors: the defining representation V, its dual V*, or the sign of the determinant. Its coordinates are laid out run
+by run, copy by copy, each copy as a row-major tensor: ``5*Vector`` on R^3 is (x1, y1, z1, x2, y2, z2, ...).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -47,11 +47,12 @@ class Run:
 class Rep:
     """A direct sum of tensor representations, unbound or bound to a group by ``rep(group)``.
 
-    Combine representations with ``+``, integer ``*``, tensor ``*``, ``**`` and ``.dual``. A tensor product of sums is the sum of the
-    products of their pieces, in the order of the left operand's pieces.
+    Combine representations with ``+``, integer ``*``, tensor ``*``, ``**`` and ``.dual``. A tensor product of sums is
+    the sum of the products of their pieces, in the order of the left operand's pieces.
 
-    Binding simplifies what the group makes equal: a dual is a vector for an orthogonal group, the sign of the determinant is 1 where
-    every determinant is positive. Two bound representations are equal if their layouts and groups are.
+    Binding simplifies what the group makes equal: a dual is a vector for an orthogonal group, the sign of the
+    determinant is 1 where every determinant is positive. Two bound representations are equal if their layouts and
+    groups are.
 
     Examples
     --------
@@ -144,9 +145,7 @@ class Rep:
         blocks = [piece_drho(run.piece, a) for run in self.runs for _ in range(run.multiplicity)]
         return torch.block_diag(*blocks) if blocks else a.new_zeros(0, 0)
 
-    def apply(
-        self, g: Float[Tensor, "*elements d d"], x: Float[Tensor, "*batch size"]
-    ) -> Float[Tensor, "*batch size"]:
+    def apply(self, g: Float[Tensor, "*elements d d"], x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Act on vectors, rho(g) x, one tensor axis at a time and without building the matrix.
 
         Parameters
@@ -178,7 +177,8 @@ def T(p: int, q: int = 0) -> Rep:
     """The tensors with p vector axes followed by q dual axes; T(0) is Scalar and T(1) is Vector."""
     if not (isinstance(p, int) and isinstance(q, int) and p >= 0 and q >= 0):
         raise ValueError(f"T(p, q) needs non-negative integers, got T({p!r}, {q!r}).")
-    return Rep([(1, ("vector",) * p + ("dual",) * q)])
+    vector, dual = cast("Piece", ("vector",)), cast("Piece", ("dual",))
+    return Rep([(1, vector * p + dual * q)])
 
 
 def dual_piece(piece: Piece) -> Piece:
@@ -239,8 +239,9 @@ def _simplify(piece: Piece, group: Group | None) -> Piece:
         signs = 0
     axes: Piece = tuple(factor for factor in piece if factor != "sign")
     if group is not None and group.is_orthogonal:
-        axes = ("vector",) * len(axes)
-    return ("sign",) * signs + axes
+        axes = tuple("vector" for _ in axes)
+    sign: Piece = ("sign",) if signs else ()
+    return sign + axes
 
 
 def _common_group(left: Rep, right: Rep) -> Group | None:

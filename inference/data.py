@@ -17,7 +17,8 @@ Pair = tuple[Tensor, Tensor]
 
 
 def resolve_data(model: Model, data: Data) -> Pair | None:
-    """Turn a pair of tensors or arrays, or a map-style Dataset of pairs, into two checked tensors; None for a LogDensity.
+    """Turn a pair of tensors or arrays, or a map-style Dataset of pairs, into two checked tensors; None for a
+    LogDensity.
 
     Raises
     ------

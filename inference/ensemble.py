@@ -1,7 +1,7 @@
 """Deep ensembles: many modes of the posterior, by Adam from many initial states.
 
-theta_m minimises -log p(y, theta | x) / N from its own initial state and its own order of the data (Lakshminarayanan, Pritzel &
-Blundell, NeurIPS 2017). The members are modes, and a proxy of the posterior: no draws from it.
+theta_m minimises -log p(y, theta | x) / N from its own initial state and its own order of the data (Lakshminarayanan,
+Pritzel & Blundell, NeurIPS 2017). The members are modes, and a proxy of the posterior: no draws from it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class DeepEnsemble:
     ) -> Posterior:
         """Train, and return the members as a posterior of as many chains with one draw each.
 
-        A member whose loss stops being finite is reported and left out. Ctrl-C ends training early and keeps what there is.
+        A member whose loss stops being finite is reported and left out. Ctrl-C ends training early and keeps what
+        there is.
 
         Parameters
         ----------

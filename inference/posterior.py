@@ -75,19 +75,20 @@ class Posterior:
         """The posterior with an earlier state in place of the last."""
         return Posterior(self.model, snapshot.samples, {**self.stats, "epochs": snapshot.epoch}, [], self.data)
 
-    def outputs(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "chain draw batch *output"]:
+    def outputs(self, x: Float[Tensor, batch * input]) -> Float[Tensor, "chain draw batch *output"]:
         """The noise-free network output of every draw."""
         model = self.bayesian_model
         flat = {name: value.flatten(0, 1) for name, value in self.samples.items()}
         return evaluate(model, flat, x).unflatten(0, (self.chains, self.draws))
 
-    def predict(self, x: Float[Tensor, "batch *input"]) -> Prediction:
+    def predict(self, x: Float[Tensor, batch * input]) -> Prediction:
         """The posterior predictive at new inputs.
 
         Returns
         -------
-        Prediction with ``samples`` (chain, draw, batch, *output), and ``mean``, ``variance`` = ``epistemic`` + ``aleatoric``, each
-        (batch, *output). For a Categorical likelihood the samples are logits, mean and variance those of the one-hot label.
+        Prediction with ``samples`` (chain, draw, batch, *output), and ``mean``, ``variance`` = ``epistemic`` +
+        ``aleatoric``, each (batch, *output). For a Categorical likelihood the samples are logits, mean and variance
+        those of the one-hot label.
 
         Raises
         ------
@@ -114,7 +115,8 @@ class Posterior:
         return torch.stack(rows).unflatten(0, (self.chains, self.draws))
 
     def to_arviz(self) -> Any:
-        """ArviZ InferenceData with groups posterior, and, where there are data, posterior_predictive, log_likelihood, observed_data.
+        """ArviZ InferenceData with groups posterior, and, where there are data, posterior_predictive, log_likelihood,
+        observed_data.
 
         ``arviz.summary``, ``arviz.loo`` and the plots take it.
         """
@@ -140,7 +142,8 @@ class Posterior:
         Parameters
         ----------
         path : the folder.
-        model : needed only for networks or log densities that this package did not build; others are rebuilt from the files.
+        model : needed only for networks or log densities that this package did not build; others are rebuilt from the
+            files.
 
         Raises
         ------

@@ -76,9 +76,7 @@ def load_posterior(path: Path, model: Model | None) -> Posterior:
         model = rebuild_model(header["model"])
     if model is None:
         logger.warning("%s holds no model of this package's own; pass model= to predict with it.", path)
-    history = [
-        Snapshot(epoch, _under(tensors, f"history/{index}/")) for index, epoch in enumerate(header["history"])
-    ]
+    history = [Snapshot(epoch, _under(tensors, f"history/{index}/")) for index, epoch in enumerate(header["history"])]
     data = (tensors["data/x"], tensors["data/y"]) if "data/x" in tensors else None
     return Posterior(model, _under(tensors, "samples/"), header["stats"], history, data)
 
@@ -94,7 +92,9 @@ def _read_header(path: Path) -> dict[str, Any]:
     if found[0] != FORMAT:
         raise ValueError(f"{path / HEADER} is of format {found[0]!r}, not {FORMAT!r}.")
     if found[1] != VERSION:
-        raise ValueError(f"{path} was written in version {found[1]} of the format; this program reads version {VERSION}.")
+        raise ValueError(
+            f"{path} was written in version {found[1]} of the format; this program reads version {VERSION}."
+        )
     missing = {"model", "stats", "history", "tensors"} - set(header)
     if missing:
         raise ValueError(f"{path / HEADER} is damaged: it lacks {sorted(missing)}. Fit and save the posterior again.")
@@ -105,7 +105,9 @@ def _read_tensors(path: Path, expected: dict[str, list[int]]) -> dict[str, Tenso
     try:
         tensors = load_file(path / TENSORS)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path / TENSORS} is missing or damaged: {error}. Fit and save the posterior again.") from error
+        raise ValueError(
+            f"{path / TENSORS} is missing or damaged: {error}. Fit and save the posterior again."
+        ) from error
     found = {name: list(value.shape) for name, value in tensors.items()}
     if found != expected:
         differing = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))

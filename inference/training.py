@@ -34,7 +34,11 @@ class Settings:
     snapshots: int
 
     def __post_init__(self) -> None:
-        for name, value, least in (("epochs", self.epochs, 1), ("batch_size", self.batch_size, 1), ("snapshots", self.snapshots, 0)):
+        for name, value, least in (
+            ("epochs", self.epochs, 1),
+            ("batch_size", self.batch_size, 1),
+            ("snapshots", self.snapshots, 0),
+        ):
             if value is not None and (not isinstance(value, int) or value < least):
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
         if not (self.lr > 0 and math.isfinite(self.lr)):
@@ -45,7 +49,7 @@ class Settings:
 
 @dataclass
 class Trained:
-    """What training leaves: constrained parameters with a leading member dimension, snapshots, and a record of each member."""
+    """What training leaves: constrained parameters with a leading member dimension, and a record of each member."""
 
     params: Params
     snapshots: list[tuple[int, Params]]
@@ -59,8 +63,8 @@ def train(
 ) -> Trained:
     """Minimise -log joint / N for every seed at once by Adam.
 
-    Every member has its own initial state and its own order of the examples. An interrupt (Ctrl-C) ends training early and
-    keeps what there is.
+    Every member has its own initial state and its own order of the examples. An interrupt (Ctrl-C) ends training
+    early and keeps what there is.
     """
     if isinstance(model, BayesianModel):
         model = copy.copy(model)

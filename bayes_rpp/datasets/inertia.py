@@ -53,18 +53,21 @@ def inertia(
     seed: int = 0,
     kind: Kind = "axis",
 ) -> RegressionData:
-    """The inertia tensor of five point masses, and its modified version (Finzi, Benton & Wilson, NeurIPS 2021, section 5).
+    """The inertia tensor of five point masses, and its modified version (Finzi, Benton & Wilson, NeurIPS 2021,
+    section 5).
 
     x = (m_1..m_5, r_1..r_5) with m_i = softplus(N(0, 1)) and r_i ~ N(0, 1_3);
-    y = vec(I + c (I z) z^T) with I = sum_i m_i (r_i.r_i 1 - r_i r_i^T), z the unit z axis and c = ``symmetry_breaking``.
+    y = vec(I + c (I z) z^T) with I = sum_i m_i (r_i.r_i 1 - r_i r_i^T), z the unit z axis and c =
+    ``symmetry_breaking``.
 
     Parameters
     ----------
     train, test : numbers of examples.
     symmetry_breaking : c; 0 is exactly O(3)-equivariant, 0.3 is the paper's Modified Inertia.
     seed : the same seed gives the same data, and the same x for every c.
-    kind : "axis" as above, which keeps the symmetry of the z axis (O(2) x Z(2)); "generic" replaces z z^T by a fixed matrix without
-        symmetry, y = vec(I + c I M), so that only -1 remains, which leaves every inertia tensor as it is.
+    kind : "axis" as above, which keeps the symmetry of the z axis (O(2) x Z(2)); "generic" replaces z z^T by a fixed
+        matrix without symmetry, y = vec(I + c I M), so that only -1 remains, which leaves every inertia tensor as it
+        is.
 
     Examples
     --------

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import math
 
 import torch
 from jaxtyping import Float
@@ -47,15 +46,16 @@ class _Term:
 class EquivariantBilinear(nn.Module):
     r"""A quadratic equivariant map of a representation into itself.
 
-    For an output piece b of type P and an input piece a of type R, the map a -> b must be a tensor of type P (x) R*. Input
-    pieces of that type serve as such tensors:
+    For an output piece b of type P and an input piece a of type R, the map a -> b must be a tensor of type P (x) R*.
+    Input pieces of that type serve as such tensors:
 
         y_b[i] = \sum_{R} \sum_{a of type R} \sum_{k <= K(P,R)} w_{bak} \sum_j x_k[i, j] x_a[j]
 
-    where x_k is the k-th input piece of type P (x) R*, i runs over the axes of P and j over those of R. K is min(multiplicity of that
-    type, d) for d x d matrices: the first K copies, a fixed rule. Types of rank 0 take no part as x_k (Finzi, Welling & Wilson, 2021,
-    section 6.2, who draw up to min(multiplicity, dimension) copies at random). No weight matrix is built for an example:
-    the pieces are contracted directly, in whichever order is cheaper.
+    where x_k is the k-th input piece of type P (x) R*, i runs over the axes of P and j over those of R. K is
+    min(multiplicity of that type, d) for d x d matrices: the first K copies, a fixed rule. Types of rank 0 take no
+    part as x_k (Finzi, Welling & Wilson, 2021, section 6.2, who draw up to min(multiplicity, dimension) copies at
+    random). No weight matrix is built for an example: the pieces are contracted directly, in whichever order is
+    cheaper.
 
     Parameters
     ----------
@@ -82,10 +82,7 @@ class EquivariantBilinear(nn.Module):
         self._shapes = [
             (run.multiplicity, sum(t.count * t.columns.multiplicity for t in same))
             for run, same in self._contracting.items()
-        ] + [
-            (sum(t.count * t.rows.multiplicity for t in same), run.multiplicity)
-            for run, same in self._mixing.items()
-        ]
+        ] + [(sum(t.count * t.rows.multiplicity for t in same), run.multiplicity) for run, same in self._mixing.items()]
         self.weight = nn.Parameter(torch.empty(sum(math.prod(shape) for shape in self._shapes)))
         self.reset_parameters()
 
@@ -106,11 +103,13 @@ class EquivariantBilinear(nn.Module):
         sums = self._contract_then_mix(pieces, matrices[: len(self._contracting)])
         for run, value in self._mix_then_contract(pieces, matrices[len(self._contracting) :]):
             sums[run] = sums[run] + value if run in sums else value
-        rows = [sums[run].reshape(part.shape) if run in sums else torch.zeros_like(part)
-                for run, part in zip(self.rep.runs, parts, strict=True)]
+        rows = [
+            sums[run].reshape(part.shape) if run in sums else torch.zeros_like(part)
+            for run, part in zip(self.rep.runs, parts, strict=True)
+        ]
         return torch.cat(rows).mT.reshape(x.shape)
 
-    # Products below are broadcast along one axis at each side and summed along one, which is what runs fast, there and back.
+    # Products below are broadcast along one axis at each side and summed along one: what runs fast, there and back.
 
     def _contract_then_mix(self, pieces: dict[Run, Tensor], matrices: list[Tensor]) -> dict[Run, Tensor]:
         sums = {}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -43,7 +43,8 @@ class EquivariantBlock(nn.Module):
 
 
 class SymmetricNetwork(nn.Module):
-    """What the three networks share: bound input and output representations, hidden layers, and a description to rebuild from.
+    """What the three networks share: bound input and output representations, hidden layers, and a description to
+    rebuild from.
 
     Parameters
     ----------
@@ -78,8 +79,8 @@ class SymmetricNetwork(nn.Module):
         """
         if x.shape[-1:] != (self.rep_in.size,):
             raise ValueError(
-                f"x has shape {tuple(x.shape)}, so {x.shape[-1] if x.ndim else 0} numbers an example, but rep_in = {self.rep_in} "
-                f"of {self.group} has size {self.rep_in.size}."
+                f"x has shape {tuple(x.shape)}, so {x.shape[-1] if x.ndim else 0} numbers an example, but rep_in = "
+                f"{self.rep_in} of {self.group} has size {self.rep_in.size}."
             )
         return self.network(x)
 
@@ -174,7 +175,7 @@ class MLP(SymmetricNetwork):
     def __init__(self, rep_in: Rep, rep_out: Rep, group: Group, channels: Channels = 384, layers: int = 3) -> None:
         super().__init__(rep_in, rep_out, group, channels, layers)
         sizes, modules = [self.rep_in.size, *(rep.size for rep in self.hidden)], []
-        for size_in, size_out in zip(sizes, sizes[1:], strict=False):
+        for size_in, size_out in pairwise(sizes):
             modules += [PlainLinear(size_in, size_out), nn.SiLU()]
         self.network = nn.Sequential(*modules, PlainLinear(sizes[-1], self.rep_out.size))
 

@@ -13,7 +13,8 @@ _SWISH_INIT = 1e-3
 
 
 def gated(rep: Rep) -> Rep:
-    """The representation that a gated nonlinearity into ``rep`` takes: a gate scalar for each piece that cannot gate itself, first.
+    """The representation that a gated nonlinearity into ``rep`` takes: a gate scalar for each piece that cannot gate
+    itself, first.
 
     Examples
     --------
@@ -26,9 +27,10 @@ def gated(rep: Rep) -> Rep:
 class GatedNonlinearity(nn.Module):
     """Gate every piece by a sigmoid, and add a residual Swish on every coordinate.
 
-    y_i = sigmoid(g_i) v_i + w_i v_i sigmoid(v_i), where the gate g_i is v_i itself for scalars (and for every coordinate of a
-    permutation representation), and the piece's own gate scalar otherwise (Finzi, Benton & Wilson, 2021, appendix).
-    The first term is equivariant; the second is not, unless the group acts by permutations and w is invariant.
+    y_i = sigmoid(g_i) v_i + w_i v_i sigmoid(v_i), where the gate g_i is v_i itself for scalars (and for every
+    coordinate of a permutation representation), and the piece's own gate scalar otherwise (Finzi, Benton & Wilson,
+    2021, appendix). The first term is equivariant; the second is not, unless the group acts by permutations and w is
+    invariant.
 
     Parameters
     ----------

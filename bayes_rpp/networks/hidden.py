@@ -11,10 +11,10 @@ from bayes_rpp.representations import Rep, Scalar, T
 def uniform_rep(channels: int, group: Group) -> Rep:
     """Spread channels over tensor ranks so that each rank gets about the same number, low ranks first.
 
-    As long as channels are left, take the largest rank R with (R + 1) d^R <= channels left and add d^(R-r) tensors of every rank
-    r <= R (Finzi, Welling & Wilson, 2021, section 6.3). Where vectors and duals differ, the tensors of rank r are shared among
-    T(p, r - p) in proportion to the binomial coefficients; a remainder goes to the types in the order of the largest unmet
-    share, so that the result is always the same.
+    As long as channels are left, take the largest rank R with (R + 1) d^R <= channels left and add d^(R-r) tensors of
+    every rank r <= R (Finzi, Welling & Wilson, 2021, section 6.3). Where vectors and duals differ, the tensors of
+    rank r are shared among T(p, r - p) in proportion to the binomial coefficients; a remainder goes to the types in
+    the order of the largest unmet share, so that the result is always the same.
 
     Parameters
     ----------

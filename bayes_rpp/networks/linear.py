@@ -74,14 +74,15 @@ class EquivariantLinear(nn.Module):
 
 
 class RPPLinear(nn.Module):
-    """The residual pathway layer y = (A + B) x + (a + b): equivariant A, a and dense B, b (Finzi, Benton & Wilson, 2021, eq. 3).
+    """The residual pathway layer y = (A + B) x + (a + b): equivariant A, a and dense B, b (Finzi, Benton & Wilson,
+    2021, eq. 3).
 
     Parameters
     ----------
     rep_in, rep_out : bound representations of sizes n and m.
     bias : whether to add a bias, itself the sum of an invariant and a dense vector.
-    parametrization : "residual" holds ``beta``, ``dense``, ``bias_beta``, ``bias_dense``; "collapsed" holds their sums ``weight`` (m, n)
-        and ``bias`` (m,), whose prior has the covariance of the sum.
+    parametrization : "residual" holds ``beta``, ``dense``, ``bias_beta``, ``bias_dense``; "collapsed" holds their
+        sums ``weight`` (m, n) and ``bias`` (m,), whose prior has the covariance of the sum.
 
     Raises
     ------
@@ -121,7 +122,9 @@ class RPPLinear(nn.Module):
         """Draw a new initial state from torch's global generator; both parametrizations start at the same function."""
         std, like = _init_std(self.rep_in), next(self.parameters())
         beta = std * torch.randn(self.basis.rank, dtype=like.dtype, device=like.device)
-        dense = _DENSE_INIT * std * torch.randn(self.rep_out.size, self.rep_in.size, dtype=like.dtype, device=like.device)
+        dense = (
+            _DENSE_INIT * std * torch.randn(self.rep_out.size, self.rep_in.size, dtype=like.dtype, device=like.device)
+        )
         if self.parametrization == "residual":
             self.beta.copy_(beta)
             self.dense.copy_(dense)
@@ -145,7 +148,8 @@ class RPPLinear(nn.Module):
             return None
         if self.parametrization == "collapsed":
             return self.bias
-        assert self.bias_beta is not None and self.bias_dense is not None
+        assert self.bias_beta is not None
+        assert self.bias_dense is not None
         return self.bias_basis.expand(self.bias_beta) + self.bias_dense
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
@@ -167,7 +171,7 @@ class RPPLinear(nn.Module):
 def apply_linear(
     x: Float[Tensor, "*batch n"], weight: Float[Tensor, "m n"], bias: Float[Tensor, " m"] | None
 ) -> Float[Tensor, "*batch m"]:
-    """W x + b for every vector x. The result lies in memory features first, as the bilinear and gated layers like it."""
+    """W x + b for every vector x. The result lies in memory features first, as the bilinear and gated layers want."""
     columns = x.reshape(-1, x.shape[-1]).mT
     product = weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
     return product.mT.reshape(*x.shape[:-1], weight.shape[0])

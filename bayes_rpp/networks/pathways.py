@@ -16,9 +16,10 @@ class ParameterRole:
 
     Attributes
     ----------
-    pathway : "equivariant" (coordinates in an orthonormal basis), "dense" (the residual), "collapsed" (their sum, under the
-        covariance of both), or "plain" (a parameter of a layer that has no equivariant pathway).
-    fan_in : how many parameters of this tensor feed one output coordinate, on average; the "fan_in" scaling divides by it.
+    pathway : "equivariant" (coordinates in an orthonormal basis), "dense" (the residual), "collapsed" (their sum,
+        under the covariance of both), or "plain" (a parameter of a layer that has no equivariant pathway).
+    fan_in : how many parameters of this tensor feed one output coordinate, on average; the "fan_in" scaling divides
+        by it.
     basis : the orthonormal basis of a collapsed parameter's equivariant pathway.
     """
 
