@@ -56,9 +56,9 @@ def _solve_null_space(group: Group, piece: Piece) -> Tensor:
     size = piece_size(piece, group.d)
     if size > _LARGEST_DENSE_SIZE:
         raise ValueError(
-            f"the invariants of a tensor with {len(piece)} axes of {group} need a {size} x {size} eigenproblem, about "
-            f"{4 * 8 * size**2:,} bytes (the limit is {4 * 8 * _LARGEST_DENSE_SIZE**2:,}). Use pieces of lower "
-            "rank: maps from T(p) to T(q) need p + q axes; pass `channels` as a representation to choose the pieces of a layer."
+            f"the invariants of a tensor with {len(piece)} axes of {group} need a {size} x {size} eigenproblem, "
+            f"about {4 * 8 * size**2:,} bytes (the limit is {4 * 8 * _LARGEST_DENSE_SIZE**2:,}). Use pieces of lower "
+            "rank: maps from T(p) to T(q) need p + q axes; pass `channels` as a representation to choose them."
         )
     normal = torch.zeros(size, size, dtype=torch.float64)
     for algebra_element in group.lie_algebra:
