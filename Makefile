@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench figures clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/installed
 	$(BIN)/bayes-rpp demo --out demo
@@ -16,7 +16,9 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 bench: .venv/installed-test
-	$(BIN)/python -m pytest tests/benchmarks --benchmark -s
+	$(BIN)/python tests/benchmarks/training_step.py
+	$(BIN)/python tests/benchmarks/build.py
+	$(BIN)/python tests/benchmarks/ensemble_stack.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \"bayes_rpp needs Python 3.11 or newer; set PYTHON=\")"

@@ -24,12 +24,14 @@ class RPPPrior:
     Each variance is that of one coordinate, for all layers or, as a mapping from the names of layers (or of parts of
     the network; the longest match wins, "" is the default), layer by layer.
 
-    With ``scaling="fan_in"`` a parameter's variance is divided by its fan-in, so that the prior over functions does not
-    change with width:
+    With ``scaling="fan_in"`` a parameter's variance is divided by its fan-in, the number of its coordinates for each
+    output coordinate of its layer. The two pathways then add sigma_a^2 and sigma_b^2 times the inputs' mean square to
+    an output's variance, whatever the width and the group:
 
-    * weights of linear layers, equivariant and dense alike: by the size of the layer's input;
-    * biases and residual Swish weights: by 1, one coordinate feeds one output;
-    * bilinear weights: by the mean number of weights that feed an output piece.
+    * dense weights (m, n): by n;
+    * equivariant coordinates, r of them: by r / m;
+    * biases and residual Swish weights: by 1;
+    * bilinear weights: by the number of weights for each output piece.
 
     With ``scaling="none"`` variances are taken as they are.
 
@@ -120,19 +122,20 @@ class RPPPrior:
         return {name: self._distribution(name, role, tuple(shapes[name])) for name, role in parameter_roles(network)}
 
     def _distribution(self, name: str, role: ParameterRole, shape: tuple[int, ...]) -> PathwayNormal:
-        divisor = role.fan_in if self.scaling == "fan_in" else 1.0
         settings: dict[Pathway, Variance] = {
             "equivariant": self.equivariant_variance,
             "dense": self.dense_variance,
             "collapsed": self.dense_variance,
             "plain": self.mlp_variance,
         }
-        variance = _lookup(settings[role.pathway], name) / divisor
+        variance = self._scaled(settings[role.pathway], name, role.fan_in)
         if role.basis is None:
             return PathwayNormal(shape, variance, validate_args=False)
-        return PathwayNormal(
-            shape, variance, [role.basis], [_lookup(self.equivariant_variance, name) / divisor], validate_args=False
-        )
+        pathway_variance = self._scaled(self.equivariant_variance, name, role.basis_fan_in)
+        return PathwayNormal(shape, variance, [role.basis], [pathway_variance], validate_args=False)
+
+    def _scaled(self, setting: Variance, name: str, fan_in: float) -> float:
+        return _lookup(setting, name) / (fan_in if self.scaling == "fan_in" else 1.0)
 
     def _check_layers(self, network: nn.Module) -> None:
         layers = [name for name, _ in network.named_modules()]

@@ -58,66 +58,80 @@ class Trained:
     epochs: int = 0
 
 
+class MemberStack:
+    """Many members' parameters as one stack, with one optimiser and one graph for all of them."""
+
+    def __init__(self, model: Model, seeds: list[int], lr: float, device: torch.device | str = "cpu") -> None:
+        if isinstance(model, BayesianModel):
+            model = copy.copy(model)
+            model.network = copy.deepcopy(model.network).to(device)
+        self.model, self.members = model, len(seeds)
+        starts = [to_free(model.initial_params(seed), model.constraints) for seed in seeds]
+        self.free = {name: torch.stack([s[name] for s in starts]).to(device).requires_grad_() for name in starts[0]}
+        self.optimizer = torch.optim.Adam(self.free.values(), lr=lr, fused=True)
+
+    def step(self, batch: Pair | None, num_data: int) -> Tensor:
+        """One step of Adam on -log joint / N of every member; returns the losses before it, (members,)."""
+        losses = self._losses(batch, num_data)
+        gradients = torch.autograd.grad(losses.sum(), list(self.free.values()))
+        for leaf, gradient in zip(self.free.values(), gradients, strict=True):
+            leaf.grad = gradient
+        self.optimizer.step()
+        return losses.detach()
+
+    def params(self) -> Params:
+        """A copy of the constrained parameters, on the CPU."""
+        with torch.no_grad():
+            params = to_constrained(self.free, self.model.constraints)
+        return {name: value.detach().clone().cpu() for name, value in params.items()}
+
+    def _losses(self, batch: Pair | None, num_data: int) -> Tensor:
+        def loss(free: Params, x: Tensor | None, y: Tensor | None) -> Tensor:
+            params = to_constrained(free, self.model.constraints)
+            if isinstance(self.model, BayesianModel):
+                return -self.model.log_joint(params, x, y, num_data=num_data) / num_data
+            return -self.model.log_joint(params)
+
+        x, y = batch or (None, None)
+        if self.members == 1:  # the same, without the cost of vmap
+            single = {name: value[0] for name, value in self.free.items()}
+            return loss(single, None if x is None else x[0], None if y is None else y[0])[None]
+        per_member = None if x is None else 0
+        result: Tensor = torch.func.vmap(loss, in_dims=(0, per_member, per_member))(self.free, x, y)
+        return result
+
+
 def train(
     model: Model, pair: Pair | None, settings: Settings, seeds: list[int], device: torch.device, progress: bool
 ) -> Trained:
     """Minimise -log joint / N for every seed at once by Adam.
 
-    Every member has its own initial state and its own order of the examples. An interrupt (Ctrl-C) ends training
-    early and keeps what there is.
+    Every member has its own initial state and its own order of the examples. An interrupt (Ctrl-C) ends training early
+    and keeps what there is.
     """
-    if isinstance(model, BayesianModel):
-        model = copy.copy(model)
-        model.network = copy.deepcopy(model.network).to(device)
-    starts = [to_free(model.initial_params(seed), model.constraints) for seed in seeds]
-    stack = {name: torch.stack([start[name] for start in starts]).to(device) for name in starts[0]}
-    leaves = [value.requires_grad_() for value in stack.values()]
-    optimizer = torch.optim.Adam(leaves, lr=settings.lr, fused=True)
+    stack = MemberStack(model, seeds, settings.lr, device)
     result = Trained({}, [], torch.full((len(seeds),), math.inf), {})
     when = _snapshot_epochs(settings)
-    steps = settings.epochs * _batches_per_epoch(pair, settings)
+    steps, step = settings.epochs * _batches_per_epoch(pair, settings), 0
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     off = None if progress else True
-    step = 0
     try:
         for epoch in tqdm(range(settings.epochs), desc=f"training {len(seeds)} member(s)", unit="epoch", disable=off):
             if epoch in when:
-                result.snapshots.append((epoch, _constrained(stack, model)))
+                result.snapshots.append((epoch, stack.params()))
             for batch in _batches(pair, settings, generators, device):
                 if settings.schedule == "cosine":
-                    optimizer.param_groups[0]["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-                losses = _losses(model, stack, batch, 0 if pair is None else len(pair[0]))
-                for leaf, gradient in zip(leaves, torch.autograd.grad(losses.sum(), leaves), strict=True):
-                    leaf.grad = gradient
-                optimizer.step()
+                    stack.optimizer.param_groups[0]["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+                losses = stack.step(batch, 0 if pair is None else len(pair[0]))
                 step += 1
-            result.loss = losses.detach().cpu()
+            result.loss = losses.cpu()
             _note_failures(result, epoch + 1)
             result.epochs = epoch + 1
             if len(result.failures) == len(seeds):
                 break
     except KeyboardInterrupt:
         logger.warning("interrupted in epoch %d of %d; keeping what was trained.", result.epochs + 1, settings.epochs)
-    result.params = _constrained(stack, model)
-    return result
-
-
-def _losses(model: Model, stack: Params, batch: Pair | None, num_data: int) -> Tensor:
-    """-log joint / N of every member, (members,)."""
-
-    def loss(free: Params, x: Tensor | None, y: Tensor | None) -> Tensor:
-        params = to_constrained(free, model.constraints)
-        if isinstance(model, BayesianModel):
-            return -model.log_joint(params, x, y, num_data=num_data) / num_data
-        return -model.log_joint(params)
-
-    x, y = batch or (None, None)
-    members = len(next(iter(stack.values())))
-    if members == 1:  # the same, without the cost of vmap
-        single = {name: value[0] for name, value in stack.items()}
-        return loss(single, None if x is None else x[0], None if y is None else y[0])[None]
-    per_member = None if x is None else 0
-    result: Tensor = torch.func.vmap(loss, in_dims=(0, per_member, per_member))(stack, x, y)
+    result.params = stack.params()
     return result
 
 
@@ -144,14 +158,8 @@ def _batches(
 
 
 def _snapshot_epochs(settings: Settings) -> set[int]:
-    """Epochs, evenly spread from a first few steps in to the end, before which to take a snapshot."""
+    """Epochs, evenly spread, before which to take a snapshot."""
     return {round(settings.epochs * (k + 1) / (settings.snapshots + 1)) for k in range(settings.snapshots)}
-
-
-def _constrained(stack: Params, model: Model) -> Params:
-    with torch.no_grad():
-        params = to_constrained(stack, model.constraints)
-    return {name: value.detach().clone().cpu() for name, value in params.items()}
 
 
 def _note_failures(result: Trained, epoch: int) -> None:

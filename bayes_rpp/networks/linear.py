@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.bases import equivariant_basis, equivariant_maps
+from bayes_rpp.bases import EquivariantBasis, equivariant_basis, equivariant_maps
 from bayes_rpp.networks.pathways import ParameterRole
 from bayes_rpp.representations import Rep
 
 Parametrization = Literal["residual", "collapsed"]
 
+_INIT_GAIN = 1.0
 _DENSE_INIT = 1e-3
 
 
@@ -28,7 +29,7 @@ class EquivariantLinear(nn.Module):
 
     Attributes
     ----------
-    beta : (rank,) coordinates in the orthonormal basis; drawn from N(0, 1/n).
+    beta : (rank,) coordinates in the orthonormal basis; drawn so that the outputs have the inputs' mean square.
     bias_beta : (bias rank,), starts at zero.
 
     Examples
@@ -49,7 +50,8 @@ class EquivariantLinear(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw a new initial state from torch's global generator."""
-        nn.init.normal_(self.beta, std=_init_std(self.rep_in))
+        with torch.no_grad():
+            self.beta.copy_(_initial_beta(self.basis, self.rep_in, self.rep_out))
         if self.bias_beta is not None:
             nn.init.zeros_(self.bias_beta)
 
@@ -67,7 +69,7 @@ class EquivariantLinear(nn.Module):
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
-        roles = {"beta": ParameterRole("equivariant", self.rep_in.size)}
+        roles = {"beta": ParameterRole("equivariant", _basis_fan_in(self.basis, self.rep_out))}
         if self.bias_beta is not None:
             roles["bias_beta"] = ParameterRole("equivariant", 1)
         return roles
@@ -120,11 +122,8 @@ class RPPLinear(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw a new initial state from torch's global generator; both parametrizations start at the same function."""
-        std, like = _init_std(self.rep_in), next(self.parameters())
-        beta = std * torch.randn(self.basis.rank, dtype=like.dtype, device=like.device)
-        dense = (
-            _DENSE_INIT * std * torch.randn(self.rep_out.size, self.rep_in.size, dtype=like.dtype, device=like.device)
-        )
+        beta = _initial_beta(self.basis, self.rep_in, self.rep_out)
+        dense = torch.randn(self.rep_out.size, self.rep_in.size) * _DENSE_INIT / math.sqrt(max(self.rep_in.size, 1))
         if self.parametrization == "residual":
             self.beta.copy_(beta)
             self.dense.copy_(dense)
@@ -158,11 +157,11 @@ class RPPLinear(nn.Module):
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
-        fan_in = self.rep_in.size
+        fan_in, basis_fan_in = self.rep_in.size, _basis_fan_in(self.basis, self.rep_out)
         if self.parametrization == "collapsed":
-            roles = {"weight": ParameterRole("collapsed", fan_in, self.basis)}
+            roles = {"weight": ParameterRole("collapsed", fan_in, self.basis, basis_fan_in)}
             return roles | ({"bias": ParameterRole("collapsed", 1, self.bias_basis)} if self.has_bias else {})
-        roles = {"beta": ParameterRole("equivariant", fan_in), "dense": ParameterRole("dense", fan_in)}
+        roles = {"beta": ParameterRole("equivariant", basis_fan_in), "dense": ParameterRole("dense", fan_in)}
         if self.has_bias:
             roles |= {"bias_beta": ParameterRole("equivariant", 1), "bias_dense": ParameterRole("dense", 1)}
         return roles
@@ -177,5 +176,18 @@ def apply_linear(
     return product.mT.reshape(*x.shape[:-1], weight.shape[0])
 
 
-def _init_std(rep_in: Rep) -> float:
-    return 1.0 / math.sqrt(max(rep_in.size, 1))
+def _initial_beta(basis: EquivariantBasis, rep_in: Rep, rep_out: Rep) -> Float[Tensor, " rank"]:
+    """Coordinates for which every output piece has, on average over its axes, the mean square of the inputs.
+
+    A piece of size d into which there are r maps gets variance r v / d on each axis from coordinates of variance
+    v, so v is proportional to d / r. With one v for all, pieces of high rank fade from layer to layer.
+    """
+    maps = basis.expand(torch.randn(basis.rank)).reshape(rep_out.size, rep_in.size)
+    for run in rep_out.runs:
+        rank = equivariant_maps(rep_in, Rep([(1, run.piece)], rep_out.group)).rank
+        maps[run.start : run.stop] *= _INIT_GAIN * math.sqrt(run.piece_size / max(rank, 1))
+    return basis.coordinates(maps.reshape(-1))
+
+
+def _basis_fan_in(basis: EquivariantBasis, rep_out: Rep) -> float:
+    return max(basis.rank, 1) / max(rep_out.size, 1)

@@ -18,14 +18,16 @@ class ParameterRole:
     ----------
     pathway : "equivariant" (coordinates in an orthonormal basis), "dense" (the residual), "collapsed" (their sum,
         under the covariance of both), or "plain" (a parameter of a layer that has no equivariant pathway).
-    fan_in : how many parameters of this tensor feed one output coordinate, on average; the "fan_in" scaling divides
-        by it.
+    fan_in : how many coordinates of this parameter there are for each output coordinate of its layer; the "fan_in"
+        scaling divides its variance by this number.
     basis : the orthonormal basis of a collapsed parameter's equivariant pathway.
+    basis_fan_in : the fan-in of that pathway's coordinates.
     """
 
     pathway: Pathway
     fan_in: float
     basis: EquivariantBasis | None = None
+    basis_fan_in: float = 1.0
 
 
 @runtime_checkable

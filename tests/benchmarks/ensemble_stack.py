@@ -1,0 +1,47 @@
+"""Training ten members as one stack against the same ten one after another, on the same threads."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from side_by_side import median_seconds, ratio
+
+from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior
+from bayes_rpp.datasets import inertia
+from inference.training import MemberStack
+
+MEMBERS, BATCH, ROUNDS = 10, 100, 8
+CHANNELS = (16, 32, 64, 128, 256, 384)
+
+
+def one_after_another(single_steps: list[Callable[[], object]]) -> Callable[[], object]:
+    def step() -> None:
+        for single in single_steps:
+            single()
+
+    return step
+
+
+def main() -> None:
+    data = inertia(train=BATCH, test=1)
+    print(f"{MEMBERS} members, batch {BATCH}, {torch.get_num_threads()} thread(s): a step of all, apart / stacked")
+    for channels in CHANNELS:
+        network = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=channels)
+        model = BayesianModel(network, RPPPrior(), Gaussian(0.2))
+        x, y = (part.expand(MEMBERS, *part.shape) for part in data.train)
+        singles = [
+            partial(MemberStack(model, [member], lr=1e-3).step, (x[:1], y[:1]), BATCH) for member in range(MEMBERS)
+        ]
+        stacked = partial(MemberStack(model, list(range(MEMBERS)), lr=1e-3).step, (x, y), BATCH)
+        seconds = median_seconds({"apart": one_after_another(singles), "stacked": stacked}, ROUNDS)
+        print(
+            f"  channels {channels:3}: {ratio(seconds, 'apart', 'stacked'):.2f}x faster stacked "
+            f"({1e3 * statistics.median(seconds['stacked']):.1f} ms a step)"
+        )
+
+
+if __name__ == "__main__":
+    main()
