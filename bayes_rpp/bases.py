@@ -7,6 +7,7 @@ never built.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,8 @@ from torch import Tensor
 from bayes_rpp.groups import Group
 from bayes_rpp.invariants import invariant_orbits, invariant_vectors
 from bayes_rpp.representations import Rep, Run, Scalar, dual_piece
+
+_SMALL_MATRIX = 100_000
 
 
 @runtime_checkable
@@ -111,31 +114,33 @@ class _LinearMap(torch.autograd.Function):
 class _Block:
     """The maps from all copies of one input piece to all copies of one output piece."""
 
-    rows: Run
-    columns: Run
-    basis: Tensor  # (piece_size_out * piece_size_in, rank) of one pair of copies
-    offset: int
+    basis: Tensor  # (size_out * size_in, rank) of one pair of copies
+    sizes: tuple[int, int, int, int]  # size_out, size_in, multiplicity_out, multiplicity_in
+    strides: tuple[int, int, int, int]  # the same axes, inside the whole contiguous matrix
+    start: int  # the block's first entry in the matrix
+    offset: int  # the block's first coordinate
 
     @property
     def count(self) -> int:
-        return self.basis.shape[1] * self.rows.multiplicity * self.columns.multiplicity
+        return self.basis.shape[1] * self.sizes[2] * self.sizes[3]
 
     def view(self, matrix: Tensor) -> Tensor:
-        """The block of (*batch, m, n) as (*batch, size_out, size_in, multiplicity_out, multiplicity_in); no copy."""
-        block = matrix[..., self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
-        block = block.unflatten(-1, (self.columns.multiplicity, self.columns.piece_size))
-        block = block.unflatten(-3, (self.rows.multiplicity, self.rows.piece_size))
-        return block.movedim((-4, -2), (-2, -1))
+        """The block of a contiguous (batch, m n) as (batch, size_out, size_in, multiplicity_out, multiplicity_in)."""
+        batch, size = matrix.shape
+        start = matrix.storage_offset() + self.start
+        return matrix.as_strided((batch, *self.sizes), (size, *self.strides), start)
 
 
 class BlockBasis(StructuredBasis):
     """Equivariant maps, block by block: a small dense basis for each pair of pieces, repeated by the multiplicities."""
 
     def __init__(self, shape: tuple[int, int], blocks: Sequence[tuple[Run, Run, Tensor]]) -> None:
-        self.shape, self.size, offset = shape, shape[0] * shape[1], 0
+        width, self.size, offset = shape[1], shape[0] * shape[1], 0
         self._blocks: list[_Block] = []
         for rows, columns, basis in blocks:
-            self._blocks.append(_Block(rows, columns, basis, offset))
+            sizes = (rows.piece_size, columns.piece_size, rows.multiplicity, columns.multiplicity)
+            strides = (width, 1, rows.piece_size * width, columns.piece_size)
+            self._blocks.append(_Block(basis, sizes, strides, rows.start * width + columns.start, offset))
             offset += self._blocks[-1].count
         self.rank = offset
         self._cast: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
@@ -147,22 +152,43 @@ class BlockBasis(StructuredBasis):
         return self._cast[key]
 
     def _expand(self, beta: Tensor) -> Tensor:
-        batch = beta.shape[:-1]
-        matrix = beta.new_zeros(*batch, *self.shape)
+        flat = beta.reshape(math.prod(beta.shape[:-1]), self.rank)
+        matrix = beta.new_zeros(len(flat), self.size)
         for block, basis in zip(self._blocks, self._bases(beta), strict=True):
-            chunk = beta[..., block.offset : block.offset + block.count]
+            chunk = flat[:, block.offset : block.offset + block.count].unflatten(1, (basis.shape[1], -1))
             target = block.view(matrix)
-            target.copy_((basis @ chunk.reshape(*batch, basis.shape[1], -1)).reshape(target.shape))
-        return matrix.reshape(*batch, self.size)
+            target.copy_((basis @ chunk).view(target.shape))
+        return matrix.reshape(*beta.shape[:-1], self.size)
 
     def _coordinates(self, vector: Tensor) -> Tensor:
-        batch = vector.shape[:-1]
-        matrix = vector.reshape(*batch, *self.shape)
+        matrix = vector.reshape(math.prod(vector.shape[:-1]), self.size).contiguous()
         chunks = [
-            (basis.mT @ block.view(matrix).reshape(*batch, basis.shape[0], -1)).reshape(*batch, block.count)
+            (basis.mT @ block.view(matrix).reshape(len(matrix), len(basis), -1)).flatten(1)
             for block, basis in zip(self._blocks, self._bases(vector), strict=True)
         ]
-        return torch.cat(chunks, dim=-1) if chunks else vector.new_zeros(*batch, 0)
+        flat = torch.cat(chunks, dim=1) if chunks else matrix.new_zeros(len(matrix), 0)
+        return flat.reshape(*vector.shape[:-1], self.rank)
+
+
+class DenseBasis(StructuredBasis):
+    """Q as a matrix: the fastest for small bases, such as those of biases."""
+
+    def __init__(self, matrix: Float[Tensor, "size rank"]) -> None:
+        self.size, self.rank = matrix.shape
+        self._matrix = matrix
+        self._cast: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def _q(self, like: Tensor) -> Tensor:
+        key = (like.dtype, like.device)
+        if key not in self._cast:
+            self._cast[key] = self._matrix.to(like)
+        return self._cast[key]
+
+    def _expand(self, beta: Tensor) -> Tensor:
+        return beta @ self._q(beta).mT
+
+    def _coordinates(self, vector: Tensor) -> Tensor:
+        return vector @ self._q(vector)
 
 
 class OrbitBasis(StructuredBasis):
@@ -255,7 +281,8 @@ def _cached_maps(rep_in: Rep, rep_out: Rep) -> EquivariantBasis:
     if group.is_permutation and not signed:
         return OrbitBasis(_orbit_labels(group, shape, pairs))
     solved = [(r, c, invariant_vectors(group, r.piece + dual_piece(c.piece))) for r, c in pairs]
-    return BlockBasis(shape, [(r, c, basis) for r, c, basis in solved if basis.shape[1]])
+    blocks = BlockBasis(shape, [(r, c, basis) for r, c, basis in solved if basis.shape[1]])
+    return DenseBasis(blocks.dense()) if blocks.size * blocks.rank <= _SMALL_MATRIX else blocks
 
 
 def _orbit_labels(group: Group, shape: tuple[int, int], pairs: list[tuple[Run, Run]]) -> np.ndarray:

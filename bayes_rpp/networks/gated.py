@@ -47,6 +47,7 @@ class GatedNonlinearity(nn.Module):
     def __init__(self, rep: Rep, residual: bool = True) -> None:
         super().__init__()
         self.rep, self.gates = rep, _gate_count(rep)
+        self._gates_of_runs = [0 if _gates_itself(run, rep) else run.multiplicity for run in rep.runs]
         self.swish = nn.Parameter(torch.empty(rep.size)) if residual else None
         self.reset_parameters()
 
@@ -57,24 +58,28 @@ class GatedNonlinearity(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch gated"]) -> Float[Tensor, "*batch n"]:
         """Apply the nonlinearity to vectors of ``gated(rep)``."""
-        gates, values = x.reshape(-1, self.gates + self.rep.size).mT.split([self.gates, self.rep.size])
-        squashed = torch.sigmoid(values)
-        factor = self._gate_rows(torch.sigmoid(gates), squashed) if self.gates else squashed
-        if self.swish is not None:
-            factor = torch.addcmul(factor, self.swish[:, None], squashed)
-        return (values * factor).mT.reshape(*x.shape[:-1], self.rep.size)
+        columns = x.reshape(-1, self.gates + self.rep.size).mT
+        if not self.gates:
+            return self._gated_by_itself(columns, self.swish).mT.reshape(x.shape)
+        sizes = [run.size for run in self.rep.runs]
+        squashed, *values = columns.split([self.gates, *sizes])
+        weights = [None] * len(sizes) if self.swish is None else self.swish.split(sizes)
+        gates = torch.sigmoid(squashed).split(self._gates_of_runs)
+        rows = [
+            self._gated_by_itself(value, weight) if len(gate) == 0 else self._gated(value, gate, weight)
+            for value, gate, weight in zip(values, gates, weights, strict=True)
+        ]
+        return torch.cat(rows).mT.reshape(*x.shape[:-1], self.rep.size)
 
-    def _gate_rows(self, gates: Tensor, squashed: Tensor) -> Tensor:
-        """The gate of every coordinate, (n, batch): its own or its piece's."""
-        rows, first = [], 0
-        for run in self.rep.runs:
-            if _gates_itself(run, self.rep):
-                rows.append(squashed[run.start : run.stop])
-            else:
-                gate = gates[first : first + run.multiplicity, None]
-                rows.append(gate.expand(-1, run.piece_size, -1).flatten(0, 1))
-                first += run.multiplicity
-        return torch.cat(rows)
+    @staticmethod
+    def _gated_by_itself(value: Tensor, weight: Tensor | None) -> Tensor:
+        swish = nn.functional.silu(value)
+        return swish if weight is None else swish * (1 + weight)[:, None]
+
+    @staticmethod
+    def _gated(value: Tensor, gate: Tensor, weight: Tensor | None) -> Tensor:
+        product = (value.unflatten(0, (len(gate), -1)) * gate[:, None]).flatten(0, 1)
+        return product if weight is None else torch.addcmul(product, weight[:, None], nn.functional.silu(value))
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
