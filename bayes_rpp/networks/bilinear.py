@@ -104,7 +104,7 @@ class EquivariantBilinear(nn.Module):
         for run, value in self._mix_then_contract(pieces, matrices[len(self._contracting) :]):
             sums[run] = sums[run] + value if run in sums else value
         rows = [
-            sums[run].reshape(part.shape) if run in sums else torch.zeros_like(part)
+            sums[run].transpose(0, 1).flatten(0, 1) if run in sums else torch.zeros_like(part)
             for run, part in zip(self.rep.runs, parts, strict=True)
         ]
         return torch.cat(rows).mT.reshape(x.shape)
@@ -112,23 +112,25 @@ class EquivariantBilinear(nn.Module):
     # Products below are broadcast along one axis at each side and summed along one: what runs fast, there and back.
 
     def _contract_then_mix(self, pieces: dict[Run, Tensor], matrices: list[Tensor]) -> dict[Run, Tensor]:
+        """(d_out, multiplicity_out, batch) for each output type."""
         sums = {}
         for (rows, same), matrix in zip(self._contracting.items(), matrices, strict=True):
             products = []
             for term in same:
                 maps = term.maps(pieces[term.middle]).flatten(0, 1)[:, None]
-                product = (maps * pieces[term.columns]).sum(2).unflatten(0, (rows.piece_size, term.count))
-                products.append(product.movedim(0, 2).reshape(term.count * term.columns.multiplicity, -1))
-            sums[rows] = (matrix @ torch.cat(products)).reshape(rows.multiplicity, rows.piece_size, -1)
+                product = (maps * pieces[term.columns]).sum(2)
+                products.append(product.reshape(rows.piece_size, -1, product.shape[-1]))
+            sums[rows] = torch.bmm(matrix.expand(rows.piece_size, -1, -1), torch.cat(products, dim=1))
         return sums
 
     def _mix_then_contract(self, pieces: dict[Run, Tensor], matrices: list[Tensor]) -> Iterator[tuple[Run, Tensor]]:
+        """Terms for (d_out, multiplicity_out, batch) of an output type."""
         for (columns, same), matrix in zip(self._mixing.items(), matrices, strict=True):
             mixed = matrix @ pieces[columns].flatten(1)
             for term, part in zip(same, mixed.split([t.count * t.rows.multiplicity for t in same]), strict=True):
                 maps = term.maps(pieces[term.middle]).flatten(1, 2)[:, None]
                 part = part.reshape(term.rows.multiplicity, term.count * columns.piece_size, -1)
-                yield term.rows, (maps * part).sum(2).transpose(0, 1)
+                yield term.rows, (maps * part).sum(2)
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
