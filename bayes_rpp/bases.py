@@ -163,7 +163,7 @@ class BlockBasis(StructuredBasis):
     def _coordinates(self, vector: Tensor) -> Tensor:
         matrix = vector.reshape(math.prod(vector.shape[:-1]), self.size).contiguous()
         chunks = [
-            (basis.mT @ block.view(matrix).reshape(len(matrix), len(basis), -1)).flatten(1)
+            (basis.mT @ block.view(matrix).flatten(3).flatten(1, 2)).flatten(1)
             for block, basis in zip(self._blocks, self._bases(vector), strict=True)
         ]
         flat = torch.cat(chunks, dim=1) if chunks else matrix.new_zeros(len(matrix), 0)

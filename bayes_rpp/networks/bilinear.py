@@ -40,7 +40,7 @@ class _Term:
         if self.axes != tuple(range(len(self.axes))):
             d = round((d_out * d_in) ** (1 / len(self.axes)))
             maps = maps.unflatten(1, [d] * len(self.axes)).permute(0, *[1 + axis for axis in self.axes], -1)
-        return maps.reshape(self.count, d_out, d_in, -1).transpose(0, 1)
+        return maps.reshape(self.count, d_out, d_in, pieces.shape[-1]).transpose(0, 1)
 
 
 class EquivariantBilinear(nn.Module):
@@ -95,7 +95,7 @@ class EquivariantBilinear(nn.Module):
         # Features first, batch last: copies, axes and weights are then rows, and every operation runs along the batch.
         parts = x.reshape(-1, self.rep.size).mT.split([run.size for run in self.rep.runs])
         pieces = {
-            run: part.reshape(run.multiplicity, run.piece_size, -1)
+            run: part.unflatten(0, (run.multiplicity, run.piece_size))
             for run, part in zip(self.rep.runs, parts, strict=True)
         }
         weights = (self.scale * self.weight).split([math.prod(shape) for shape in self._shapes])
@@ -119,17 +119,18 @@ class EquivariantBilinear(nn.Module):
             for term in same:
                 maps = term.maps(pieces[term.middle]).flatten(0, 1)[:, None]
                 product = (maps * pieces[term.columns]).sum(2)
-                products.append(product.reshape(rows.piece_size, -1, product.shape[-1]))
+                products.append(product.unflatten(0, (rows.piece_size, term.count)).flatten(1, 2))
             sums[rows] = torch.bmm(matrix.expand(rows.piece_size, -1, -1), torch.cat(products, dim=1))
         return sums
 
     def _mix_then_contract(self, pieces: dict[Run, Tensor], matrices: list[Tensor]) -> Iterator[tuple[Run, Tensor]]:
         """Terms for (d_out, multiplicity_out, batch) of an output type."""
         for (columns, same), matrix in zip(self._mixing.items(), matrices, strict=True):
+            batch = pieces[columns].shape[-1]
             mixed = matrix @ pieces[columns].flatten(1)
             for term, part in zip(same, mixed.split([t.count * t.rows.multiplicity for t in same]), strict=True):
                 maps = term.maps(pieces[term.middle]).flatten(1, 2)[:, None]
-                part = part.reshape(term.rows.multiplicity, term.count * columns.piece_size, -1)
+                part = part.reshape(term.rows.multiplicity, term.count * columns.piece_size, batch)
                 yield term.rows, (maps * part).sum(2)
 
     def roles(self) -> dict[str, ParameterRole]:

@@ -1,0 +1,155 @@
+"""Pictures: what is on the axes, and that it is drawn."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+
+from analysis import equivariance_error, plot_equivariance_density, plot_predictive
+from bayes_rpp import EMLP
+from inference import Posterior
+
+
+@pytest.fixture(autouse=True)
+def _no_display():
+    mpl.use("Agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def posterior(bodies, fit_small):
+    return fit_small(bodies, epochs=12, snapshots=2, members=4)
+
+
+def labels(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def lines(ax):
+    """The densities, without the ticks of single draws and the marks of references."""
+    return [line for line in ax.get_lines() if len(line.get_xdata()) > 100]
+
+
+def ticks(ax):
+    return [line for line in ax.get_lines() if line.get_marker() == "|"]
+
+
+def ink(path):
+    """The share of pixels that are not white."""
+    picture = plt.imread(path)[..., :3]
+    return (picture < 0.99).any(-1).mean()
+
+
+def test_density_has_a_curve_a_state_and_a_tick_a_draw(posterior, bodies):
+    ax = plot_equivariance_density({"modified inertia": posterior}, bodies.test.x)
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == (
+        "equivariance error",
+        "posterior density (per decade)",
+        "log",
+    )
+    assert len(lines(ax)) == 3
+    assert labels(ax) == ["modified inertia, after 4 epochs", "modified inertia"]
+    error = equivariance_error(posterior, bodies.test.x).values.reshape(-1)
+    np.testing.assert_allclose(ticks(ax)[0].get_xdata(), error)
+
+
+def test_curves_are_densities_over_the_errors(posterior, bodies):
+    for line in lines(plot_equivariance_density({"inertia": posterior}, bodies.test.x)):
+        assert np.trapezoid(line.get_ydata(), np.log10(line.get_xdata())) == pytest.approx(1.0, abs=0.02)
+
+
+def test_later_states_are_darker(posterior, bodies):
+    shades = [line.get_alpha() for line in lines(plot_equivariance_density({"inertia": posterior}, bodies.test.x))]
+    assert shades == sorted(set(shades))
+
+
+def test_every_data_set_has_its_colour_and_reference(posterior, bodies):
+    error = equivariance_error(posterior, bodies.test.x)
+    ax = plot_equivariance_density({"one": posterior, "two": 3 * error}, bodies.test.x, reference={"two": 0.0863})
+    colors = [to_rgb(line.get_color()) for line in lines(ax)]
+    assert colors[:3] == [colors[0]] * 3
+    assert colors[3] != colors[0]
+    assert labels(ax) == ["one, after 4 epochs", "one", "two", "two: the true function"]
+    [mark] = [line for line in ax.get_lines() if list(line.get_xdata()) == [0.0863, 0.0863]]
+    assert to_rgb(mark.get_color()) == colors[3]
+
+
+def test_default_points_are_the_training_inputs(posterior, bodies):
+    ax = plot_equivariance_density({"inertia": posterior})
+    error = equivariance_error(posterior, bodies.train.x).values.reshape(-1)
+    np.testing.assert_allclose(ticks(ax)[0].get_xdata(), error)
+
+
+def test_given_axes_are_drawn_on_and_returned(posterior, bodies):
+    _, (left, right) = plt.subplots(1, 2)
+    assert plot_equivariance_density({"inertia": posterior}, bodies.test.x, ax=left) is left
+    assert plot_predictive(posterior, *bodies.test, ax=right) is right
+    assert len(plt.get_fignums()) == 1
+    assert left.lines
+    assert right.lines
+
+
+def test_pictures_are_not_blank(posterior, bodies, tmp_path):
+    _, empty = plt.subplots(figsize=(7, 4), layout="constrained")
+    empty.get_figure().savefig(tmp_path / "empty.png")
+    for name, ax in (
+        ("density", plot_equivariance_density({"inertia": posterior}, bodies.test.x, reference={"inertia": 0.2})),
+        ("predictive", plot_predictive(posterior, *bodies.test)),
+    ):
+        ax.get_figure().savefig(tmp_path / f"{name}.png")
+        assert ink(tmp_path / f"{name}.png") > 2 * ink(tmp_path / "empty.png")
+
+
+def test_predictive_shows_mean_bands_and_observations_in_order(posterior, bodies):
+    x, y = bodies.test
+    ax, prediction = plot_predictive(posterior, x, y, output=4), posterior.predict(x)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("test example, in order of the observed value", "output 4")
+    assert labels(ax) == ["± 2 sd, with noise", "± 2 sd, epistemic", "predictive mean", "observed"]
+    mean, observed = ax.get_lines()
+    order = y[:, 4].argsort()
+    np.testing.assert_allclose(observed.get_ydata(), y[order, 4])
+    assert (np.diff(observed.get_ydata()) >= 0).all()
+    np.testing.assert_allclose(mean.get_ydata(), prediction.mean[order, 4])
+    for band, variance in zip(ax.collections, (prediction.variance, prediction.epistemic), strict=True):
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.max() == pytest.approx(float((prediction.mean + 2 * variance.sqrt())[:, 4].max()), rel=1e-5)
+        assert heights.min() == pytest.approx(float((prediction.mean - 2 * variance.sqrt())[:, 4].min()), rel=1e-5)
+
+
+def test_predictive_takes_arrays(posterior, bodies):
+    x, y = (part.numpy() for part in bodies.test)
+    assert len(plot_predictive(posterior, x, y).get_lines()) == 2
+
+
+def test_density_refuses_what_it_cannot_draw(posterior, bodies, fit_small):
+    with pytest.raises(ValueError, match="at least one posterior"):
+        plot_equivariance_density({})
+    without_data = Posterior(posterior.model, posterior.samples)
+    with pytest.raises(ValueError, match="'inertia' holds no training data: pass x"):
+        plot_equivariance_density({"inertia": without_data})
+    exact = 0 * equivariance_error(fit_small(bodies, EMLP), bodies.test.x)
+    with pytest.raises(ValueError, match="exactly equivariant"):
+        plot_equivariance_density({"inertia": exact})
+    assert plt.get_fignums() == []  # nothing half drawn is left open
+
+
+def test_predictive_refuses_what_does_not_fit(posterior, bodies):
+    x, y = bodies.test
+    with pytest.raises((ValueError, IndexError), match=r"9"):
+        plot_predictive(posterior, x, y, output=9)
+    with pytest.raises(ValueError, match=r"10.*9|9.*10"):
+        plot_predictive(posterior, x, y[:9])
+    with pytest.raises(ValueError, match=r"\(10, 19\)"):
+        plot_predictive(posterior, x[:, 1:], y)
+    assert plt.get_fignums() == []
+
+
+def test_one_draw_and_one_point_are_enough(posterior, bodies):
+    single = Posterior(posterior.model, {name: value[:1] for name, value in posterior.samples.items()})
+    ax = plot_equivariance_density({"one member": single}, bodies.test.x)
+    assert len(ticks(ax)[0].get_xdata()) == 1
+    assert torch.isfinite(torch.as_tensor(lines(ax)[0].get_ydata())).all()
+    plot_predictive(single, bodies.test.x[:1], bodies.test.y[:1])

@@ -1,0 +1,140 @@
+"""The bilinear layer against the equation in its docstring, term by term."""
+
+import itertools
+
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from torch.func import functional_call, vmap
+
+from bayes_rpp import SL, SO, D, O, PseudoScalar, Scalar, T, Vector
+from bayes_rpp.networks import EquivariantBilinear
+from bayes_rpp.representations import dual_piece
+
+REPS = {
+    "SO(3)": (2 * Scalar + 4 * Vector + 2 * T(2))(SO(3)),
+    "few vectors": (9 * Scalar + Vector)(SO(3)),
+    "O(3) with signs": (2 * Scalar + 2 * Vector + PseudoScalar * Vector + T(2) + PseudoScalar)(O(3)),
+    "rank three": (Scalar + Vector + T(2) + T(3))(SO(2)),
+    "D(4)": (3 * Scalar + 3 * Vector + T(2))(D(4)),
+    "SL(2)": (2 * Scalar + 3 * Vector + 2 * T(0, 1) + 3 * T(1, 1) + T(2))(SL(2)),
+    "SL(2) mixed axes": (Vector + T(0, 1) + T(1, 2) + 2 * T(2, 1) + T(1, 1) + T(0, 2))(SL(2)),
+    "SL(3)": (Scalar + 2 * Vector + T(0, 1) + 4 * T(1, 1))(SL(3)),
+}
+REPEATED = (Vector + 2 * Scalar + Vector)(SO(3))
+every_rep = pytest.mark.parametrize("rep", REPS.values(), ids=list(REPS))
+
+
+def numbers(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def pieces(rep):
+    for run in rep.runs:
+        for copy in range(run.multiplicity):
+            yield run.piece, slice(run.start + copy * run.piece_size, run.start + (copy + 1) * run.piece_size)
+
+
+def axes(piece):
+    return [factor for factor in piece if factor != "sign"]
+
+
+def kind(piece, orthogonal):
+    factors = ["vector" if orthogonal else factor for factor in axes(piece)]
+    return tuple(sorted(factors)), piece.count("sign") % 2, orthogonal
+
+
+def matched(tensor, own, wanted):
+    """The axes of a tensor in the wanted order: for each wanted factor the first axis of its kind that is left."""
+    left, order = list(enumerate(own)), []
+    for factor in wanted:
+        position = next(i for i, (_, f) in enumerate(left) if f == factor)
+        order.append(left.pop(position)[0])
+    return torch.einsum(tensor, [0, *[1 + i for i in range(len(own))]], [0, *[1 + i for i in order]])
+
+
+def literal_terms(rep, x):
+    """Every x_k[i, j] x_a[j], put in the place of b: (terms, batch, n)."""
+    d, orthogonal, terms = rep.bound_group.d, rep.bound_group.is_orthogonal, []
+    for (p, at_b), (r, at_a) in itertools.product(pieces(rep), pieces(rep)):
+        wanted = p + dual_piece(r)
+        same = [(q, at) for q, at in pieces(rep) if axes(q) and kind(q, orthogonal) == kind(wanted, orthogonal)]
+        for q, at_k in same[:d]:
+            own = axes(q)
+            order = ["vector"] * len(own) if orthogonal else axes(wanted)
+            tensor = matched(x[:, at_k].reshape(len(x), *[d] * len(own)), own, order)
+            maps = tensor.reshape(len(x), d ** len(axes(p)), d ** len(axes(r)))
+            term = torch.zeros_like(x)
+            term[:, at_b] = torch.einsum("nij,nj->ni", maps, x[:, at_a])
+            terms.append(term)
+    return torch.stack(terms)
+
+
+def layers_terms(layer, x):
+    units = torch.eye(layer.weight.numel()).double()
+    return vmap(lambda w: functional_call(layer, {"weight": w}, (x,)))(units)
+
+
+def assert_same_terms(layer, x):
+    ours, literal = layers_terms(layer, x).flatten(1), literal_terms(layer.rep, x).flatten(1)
+    assert ours.shape == literal.shape
+    distances = cdist(ours.numpy(), literal.numpy())
+    rows, columns = linear_sum_assignment(distances)
+    assert distances[rows, columns].max() < 1e-10
+
+
+@every_rep
+def test_each_weight_carries_one_term_of_the_equation(rep):
+    assert_same_terms(EquivariantBilinear(rep).double(), numbers(4, rep.size))
+
+
+def test_copies_of_a_type_count_together_wherever_they_stand():
+    assert_same_terms(EquivariantBilinear(REPEATED).double(), numbers(4, REPEATED.size))
+
+
+def test_both_orders_of_contraction_are_among_the_cases():
+    layers = [EquivariantBilinear(rep) for rep in REPS.values()]
+    assert any(layer._contracting for layer in layers)
+    assert any(layer._mixing for layer in layers)
+
+
+@every_rep
+def test_the_layer_is_the_sum_of_its_weighted_terms(rep):
+    layer, x = EquivariantBilinear(rep, scale=0.3).double(), numbers(4, rep.size)
+    plain = EquivariantBilinear(rep).double()
+    expected = 0.3 * torch.einsum("w,wbn->bn", layer.weight, layers_terms(plain, x))
+    torch.testing.assert_close(layer(x), expected, rtol=1e-11, atol=1e-11)
+
+
+@every_rep
+def test_the_layer_is_equivariant(rep):
+    layer, x = EquivariantBilinear(rep).double(), numbers(4, rep.size)
+    for g in rep.bound_group.sample(5, seed=0):
+        torch.testing.assert_close(layer(rep.apply(g, x)), rep.apply(g, layer(x)), rtol=1e-10, atol=1e-10)
+
+
+@every_rep
+def test_the_layer_is_quadratic_and_takes_any_batch(rep):
+    layer, x = EquivariantBilinear(rep).double(), numbers(2, 3, rep.size)
+    torch.testing.assert_close(layer(2 * x), 4 * layer(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer(x)[1, 2], layer(x[1, 2]), rtol=1e-12, atol=1e-12)
+
+
+def test_scalars_alone_have_no_bilinear_terms():
+    layer, x = EquivariantBilinear((5 * Scalar)(SO(3))), torch.ones(2, 5)
+    assert layer.weight.numel() == 0
+    assert torch.equal(layer(x), torch.zeros(2, 5))
+
+
+def test_pieces_that_no_term_reaches_get_nothing():
+    rep = (2 * Scalar + Vector + T(3))(SO(3))
+    layer, x = EquivariantBilinear(rep).double(), numbers(2, rep.size)
+    reached = literal_terms(rep, x).abs().sum((0, 1)) > 0
+    assert torch.equal(layer(x).abs().sum(0) > 0, reached)
+
+
+def test_weights_start_with_a_tenth_of_spread():
+    torch.manual_seed(0)
+    weight = EquivariantBilinear((20 * Scalar + 20 * Vector)(SO(3))).weight.detach()
+    assert abs(float(weight.std()) / 0.1 - 1) < 5 / (2 * weight.numel()) ** 0.5

@@ -1,0 +1,214 @@
+"""Structured bases as linear operators, against their dense twins, forward and backward."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from bayes_rpp import (
+    SL,
+    SO,
+    D,
+    EquivariantBasis,
+    O,
+    PseudoScalar,
+    S,
+    Scalar,
+    T,
+    Trivial,
+    Vector,
+    Z,
+    equivariant_basis,
+    equivariant_maps,
+)
+from bayes_rpp.bases import BlockBasis
+from bayes_rpp.invariants import _canonical_columns, invariant_vectors
+from bayes_rpp.representations import dual_piece
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+
+
+def blocks(rep_in, rep_out):
+    """The same basis as equivariant_maps, never stored as one matrix."""
+    pairs = [(rows, columns) for rows in rep_out.runs for columns in rep_in.runs]
+    solved = [(r, c, invariant_vectors(rep_in.bound_group, r.piece + dual_piece(c.piece))) for r, c in pairs]
+    return BlockBasis((rep_out.size, rep_in.size), [block for block in solved if block[2].shape[1]])
+
+
+O3_MAPS = (2 * Scalar + Vector + Scalar + Vector)(O(3)), (T(2) + 2 * Vector)(O(3))
+SL2_MAPS = (Vector + 2 * T(0, 1))(SL(2)), (T(1, 1) + Scalar + Vector)(SL(2))
+SIGNED_MAPS = (PseudoScalar + 2 * Vector)(S(3)), (Scalar + PseudoScalar * Vector)(S(3))
+BASES = {
+    "orbits of S(3)": lambda: equivariant_maps((2 * Vector + Scalar + Vector)(S(3)), (Scalar + T(2))(S(3))),
+    "orbits of Z(4)": lambda: equivariant_maps(Vector(Z(4)), (2 * Scalar + Vector)(Z(4))),
+    "orbits of Trivial(2)": lambda: equivariant_maps(Vector(Trivial(2)), Vector(Trivial(2))),
+    "signed S(3)": lambda: equivariant_maps(*SIGNED_MAPS),
+    "signed blocks of S(3)": lambda: blocks(*SIGNED_MAPS),
+    "maps of O(3)": lambda: equivariant_maps(*O3_MAPS),
+    "blocks of O(3)": lambda: blocks(*O3_MAPS),
+    "maps of SL(2)": lambda: equivariant_maps(*SL2_MAPS),
+    "blocks of SL(2)": lambda: blocks(*SL2_MAPS),
+    "invariants of D(4)": lambda: equivariant_basis((2 * T(2) + Vector + Scalar)(D(4))),
+}
+EMPTY = {
+    "no maps": lambda: equivariant_maps((4 * Vector)(O(3)), Scalar(O(3))),
+    "no blocks": lambda: blocks((4 * Vector)(O(3)), Scalar(O(3))),
+    "maps from nothing": lambda: equivariant_maps((0 * Vector)(O(3)), Vector(O(3))),
+    "no orbits": lambda: equivariant_maps(Vector(S(3)), (0 * Vector)(S(3))),
+}
+
+
+@pytest.fixture
+def basis(request):
+    return (BASES | EMPTY)[request.param]()
+
+
+every_basis = pytest.mark.parametrize("basis", [*BASES, *EMPTY], indirect=True)
+with_rank = pytest.mark.parametrize("basis", BASES, indirect=True)
+
+
+def numbers(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+@every_basis
+def test_bases_keep_the_protocol(basis):
+    assert isinstance(basis, EquivariantBasis)
+    assert basis.dense().shape == (basis.size, basis.rank)
+    assert basis.dense().dtype == torch.float64
+
+
+@pytest.mark.parametrize("batch", [(), (5,), (2, 3), (0,)])
+@every_basis
+def test_structured_operators_are_their_dense_twins(basis, batch):
+    q, beta, vector = basis.dense(), numbers(*batch, basis.rank), numbers(*batch, basis.size)
+    close(basis.expand(beta), beta @ q.mT)
+    close(basis.coordinates(vector), vector @ q)
+    close(basis.project(vector), vector @ q @ q.mT)
+
+
+@pytest.mark.parametrize("maps", [O3_MAPS, SL2_MAPS, SIGNED_MAPS], ids=["O(3)", "SL(2)", "signed S(3)"])
+def test_blocks_are_the_basis_itself(maps):
+    close(blocks(*maps).dense(), equivariant_maps(*maps).dense())
+
+
+@every_basis
+def test_coordinates_undo_expand(basis):
+    beta = numbers(4, basis.rank)
+    close(basis.coordinates(basis.expand(beta)), beta)
+
+
+@with_rank
+@pytest.mark.parametrize("operator", ["expand", "coordinates", "project"])
+def test_derivatives_of_both_orders_agree_with_differences(basis, operator):
+    size = basis.rank if operator == "expand" else basis.size
+    function = getattr(basis, operator)
+    value = numbers(2, size).requires_grad_()
+
+    def nonlinear(v):
+        return function(v.sin()).square().sum(-1)
+
+    assert gradcheck(function, value, check_forward_ad=True)
+    assert gradgradcheck(nonlinear, value)
+
+
+@every_basis
+def test_gradients_are_the_adjoints(basis):
+    q = basis.dense()
+    beta, vector = numbers(3, basis.rank).requires_grad_(), numbers(3, basis.size).requires_grad_()
+    close(torch.autograd.grad((basis.expand(beta) * vector.detach()).sum(), beta)[0], vector.detach() @ q)
+    close(torch.autograd.grad((basis.coordinates(vector) * beta.detach()).sum(), vector)[0], beta.detach() @ q.mT)
+
+
+@every_basis
+def test_jacobians_of_either_mode_are_the_matrix(basis):
+    beta, vector = numbers(basis.rank), numbers(basis.size)
+    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
+        close(jacobian(basis.expand)(beta), basis.dense())
+        close(jacobian(basis.coordinates)(vector), basis.dense().mT)
+
+
+@every_basis
+def test_vmap_is_a_loop_along_any_dimension(basis):
+    q, beta, vector = basis.dense(), numbers(3, basis.rank, 4), numbers(basis.size, 5)
+    close(torch.func.vmap(basis.expand, in_dims=2)(beta), beta.movedim(2, 0) @ q.mT)
+    close(torch.func.vmap(basis.coordinates, in_dims=1, out_dims=1)(vector), q.mT @ vector)
+    nested = torch.func.vmap(torch.func.vmap(basis.expand), in_dims=1)(beta.movedim(1, 2))
+    close(nested, beta.permute(2, 0, 1) @ q.mT)
+
+
+@with_rank
+def test_jvp_and_hessian_vector_products_are_those_of_the_dense_twin(basis):
+    q, beta, tangent = basis.dense(), numbers(basis.rank), numbers(2, basis.rank)[1]
+
+    def energy(b, expand):
+        return expand(b).pow(4).sum()
+
+    def product(expand):
+        gradient = torch.func.grad(lambda b: energy(b, expand))
+        return torch.func.jvp(gradient, (beta,), (tangent,))
+
+    for structured, dense in zip(product(basis.expand), product(lambda b: q @ b), strict=True):
+        close(structured, dense)
+
+
+@with_rank
+def test_single_precision_is_the_rounded_double(basis):
+    beta, vector = numbers(4, basis.rank), numbers(4, basis.size)
+    for function, value in ((basis.expand, beta), (basis.coordinates, vector)):
+        single = function(value.float())
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), function(value), rtol=1e-5, atol=1e-5)
+
+
+@every_basis
+def test_other_widths_are_refused(basis):
+    with pytest.raises(ValueError, match=rf"beta has shape \(2, {basis.rank + 1}\).* rank {basis.rank}"):
+        basis.expand(torch.zeros(2, basis.rank + 1))
+    with pytest.raises(ValueError, match=rf"vector has shape \({basis.size + 1},\).* must be {basis.size}"):
+        basis.coordinates(torch.zeros(basis.size + 1))
+
+
+@pytest.mark.parametrize(
+    ("group", "rep_in", "rep_out"),
+    [(SO(3), T(4), T(4)), (O(3), 5 * Scalar + T(4), Vector + T(4)), (S(5), T(5), T(6))],
+    ids=["null space", "one pair among many", "orbits"],
+)
+def test_what_needs_too_much_memory_says_how_many_bytes(group, rep_in, rep_out):
+    with pytest.raises(ValueError, match=r"[\d,]+ bytes \(the limit is [\d,]+\)\. Use pieces of lower\s+rank"):
+        equivariant_maps(rep_in(group), rep_out(group))
+
+
+def test_unbound_and_foreign_representations_are_refused():
+    with pytest.raises(ValueError, match="Vector is not bound to a group yet"):
+        equivariant_maps(Vector, Vector(SO(3)))
+    with pytest.raises(ValueError, match="Vector is not bound to a group yet"):
+        equivariant_basis(Vector)
+    with pytest.raises(ValueError, match=r"rep_in belongs to SO\(3\), rep_out to O\(3\); they must share a group"):
+        equivariant_maps(Vector(SO(3)), Vector(O(3)))
+
+
+CANONICAL = [(SO(3), T(4)), (O(3), T(4)), (D(4), T(4)), (SL(2), T(2, 2)), (S(4), PseudoScalar * T(4)), (SO(2), T(4))]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("group", "rep"), CANONICAL, ids=str)
+def test_canonical_columns_do_not_depend_on_the_basis_they_come_from(group, rep, seed):
+    q = invariant_vectors(group, rep(group).terms[0][1])
+    generator = torch.Generator().manual_seed(seed)
+    rotation, _ = torch.linalg.qr(torch.randn(q.shape[1], q.shape[1], generator=generator, dtype=torch.float64))
+    rotated = _canonical_columns(q @ rotation)
+    torch.testing.assert_close(rotated, _canonical_columns(q), rtol=0, atol=1e-11)
+    torch.testing.assert_close(rotated, q, rtol=0, atol=1e-11)
+
+
+def test_axes_of_either_kind_come_in_any_order():
+    mixed = invariant_vectors(SL(3), ("dual", "vector")).reshape(3, 3)
+    torch.testing.assert_close(mixed, mixed[0, 0] * torch.eye(3).double(), rtol=0, atol=1e-12)
+    four = invariant_vectors(SL(2), ("dual", "vector", "vector", "dual")).reshape(2, 2, 2, 2, -1)
+    other = invariant_vectors(SL(2), ("vector", "vector", "dual", "dual")).reshape(2, 2, 2, 2, -1)
+    torch.testing.assert_close(four.permute(1, 2, 0, 3, 4), other, rtol=0, atol=1e-12)

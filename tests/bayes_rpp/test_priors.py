@@ -1,0 +1,244 @@
+"""Residual pathway priors: scaling, weight decays, layers, and the marginal over whole weights."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import norm
+from torch import nn
+
+from bayes_rpp import (
+    EMLP,
+    MLP,
+    RPPEMLP,
+    SO,
+    BayesianModel,
+    Gaussian,
+    O,
+    RPPLinear,
+    RPPPrior,
+    S,
+    Scalar,
+    T,
+    Vector,
+    equivariant_maps,
+    uniform_rep,
+)
+
+REP_IN, REP_OUT, GROUP = 2 * Scalar + 2 * Vector, T(2), O(3)
+
+
+def network(kind=RPPEMLP, layers=1, **options):
+    return kind(REP_IN, REP_OUT, GROUP, channels=20, layers=layers, **options)
+
+
+def variance_of(prior, net, name):
+    return float(prior.distributions(net)[name].dense_variance)
+
+
+def test_fan_in_divides_dense_weights_by_inputs_and_coordinates_by_maps_into_an_output():
+    net, prior = network(), RPPPrior(equivariant_variance=3.0, dense_variance=0.7)
+    layer = net.network[0].linear
+    (m, n), rank = layer.dense.shape, layer.beta.numel()
+    assert n == 8
+    assert variance_of(prior, net, "network.0.linear.beta") == pytest.approx(3.0 * m / rank)
+    assert variance_of(prior, net, "network.0.linear.dense") == pytest.approx(0.7 / n)
+    assert variance_of(prior, net, "network.0.linear.bias_beta") == pytest.approx(3.0)
+    assert variance_of(prior, net, "network.0.linear.bias_dense") == pytest.approx(0.7)
+    assert variance_of(prior, net, "network.0.nonlinearity.swish") == pytest.approx(0.7)
+    bilinear = net.network[0].bilinear
+    pieces = sum(count for count, _ in bilinear.rep)
+    expected = 3.0 * pieces / bilinear.weight.numel()
+    assert variance_of(prior, net, "network.0.bilinear.weight") == pytest.approx(expected)
+
+
+def test_fan_in_divides_an_mlps_weights_by_inputs_and_leaves_its_biases():
+    net, prior = network(MLP), RPPPrior(mlp_variance=2.0)
+    assert variance_of(prior, net, "network.0.weight") == pytest.approx(2.0 / 8)
+    assert variance_of(prior, net, "network.2.weight") == pytest.approx(2.0 / 20)
+    assert variance_of(prior, net, "network.2.bias") == pytest.approx(2.0)
+
+
+def test_without_scaling_variances_are_taken_as_they_are():
+    prior = RPPPrior(3.0, 0.7, mlp_variance=2.0, scaling="none")
+    expected = {"beta": 3.0, "bias_beta": 3.0, "weight": 3.0, "dense": 0.7, "bias_dense": 0.7, "swish": 0.7}
+    for name, distribution in prior.distributions(network()).items():
+        assert float(distribution.dense_variance) == expected[name.rsplit(".", 1)[1]]
+    assert {float(d.dense_variance) for d in prior.distributions(network(MLP)).values()} == {2.0}
+
+
+@pytest.mark.parametrize("group", [O(3), SO(3), SO(2), S(4)], ids=str)
+@pytest.mark.parametrize("channels", [10, 60])
+def test_each_pathway_adds_its_variance_times_the_inputs_mean_square_whatever_the_width(group, channels):
+    rep_in, rep_out = uniform_rep(channels, group), uniform_rep(30, group)
+    layer = RPPLinear(rep_in, rep_out, bias=False, parametrization="collapsed").double()
+    weight = RPPPrior(equivariant_variance=3.0, dense_variance=0.7).distributions(layer)["weight"]
+    outputs_for_unit_inputs = weight.variance.double().sum() / rep_out.size
+    torch.testing.assert_close(float(outputs_for_unit_inputs), 3.7, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", [RPPEMLP, EMLP, MLP])
+def test_every_parameter_has_a_prior_of_its_shape(kind):
+    net = network(kind)
+    priors = RPPPrior().distributions(net)
+    assert list(priors) == [name for name, _ in net.named_parameters()]
+    for name, parameter in net.named_parameters():
+        assert priors[name].event_shape == parameter.shape
+
+
+def test_foreign_layers_get_the_plain_variance_over_their_own_fan_in():
+    net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten(), nn.Linear(7, 2))
+    prior = RPPPrior(mlp_variance=6.0)
+    assert variance_of(prior, net, "0.weight") == pytest.approx(6.0 / 75)
+    assert variance_of(prior, net, "0.bias") == pytest.approx(6.0)
+    assert variance_of(prior, net, "2.weight") == pytest.approx(6.0 / 7)
+
+
+def test_published_weight_decays_in_real_units():
+    prior = RPPPrior.from_weight_decay(1e-5, 100, num_data=1000, num_outputs=9, noise_variance=0.2)
+    assert prior.equivariant_variance == pytest.approx(0.2 / (9000 * 1e-5))
+    assert prior.dense_variance == prior.mlp_variance == pytest.approx(0.2 / (9000 * 100))
+    assert prior.scaling == "none"
+    adam = RPPPrior.from_weight_decay(1e-5, 100, num_data=1000, num_outputs=9, noise_variance=0.2, convention="adam")
+    assert adam.equivariant_variance == pytest.approx(2 * prior.equivariant_variance)
+    assert adam.dense_variance == pytest.approx(2 * prior.dense_variance)
+
+
+def data(count):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(count, 8, generator=generator, dtype=torch.float64)
+    return x, torch.randn(count, 9, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("kind", "broad"), [(RPPEMLP, ("beta", "bias_beta", "weight")), (MLP, ())])
+def test_the_published_objective_and_the_log_joint_have_proportional_gradients(kind, broad):
+    noise, decays, (x, y) = 0.3, (1e-2, 5.0), data(12)
+    net = network(kind).double()
+    prior = RPPPrior.from_weight_decay(*decays, num_data=12, num_outputs=9, noise_variance=noise)
+    model = BayesianModel(net, prior, Gaussian(noise_variance=noise))
+    params = {name: p.detach() for name, p in net.named_parameters()}
+
+    def published(params):
+        def decay(name):
+            return decays[0] if name.rsplit(".", 1)[1] in broad else decays[1]
+
+        penalty = sum(decay(name) * value.square().sum() for name, value in params.items())
+        return (model.output(params, x) - y).square().mean() + penalty
+
+    theirs = torch.func.grad(published)(params)
+    ours = torch.func.grad(lambda p: -model.log_joint(p, x, y) / 12)(params)
+    factor = 9 / (2 * noise)
+    for name in params:
+        torch.testing.assert_close(ours[name], factor * theirs[name], rtol=1e-10, atol=1e-10)
+
+
+def test_an_optimisers_weight_decay_is_the_gradient_of_the_log_prior():
+    noise, decay, net = 0.3, 0.05, network().double()
+    settings = {"num_data": 12, "num_outputs": 9, "noise_variance": noise, "convention": "adam"}
+    model = BayesianModel(net, RPPPrior.from_weight_decay(decay, decay, **settings), Gaussian(noise_variance=noise))
+    params = {name: p.detach() for name, p in net.named_parameters()}
+    gradient = torch.func.grad(model.log_prior)(params)
+    for name in params:
+        scaled = -gradient[name] * 2 * noise / (12 * 9)
+        torch.testing.assert_close(scaled, decay * params[name], rtol=1e-10, atol=1e-12)
+
+
+def test_the_longest_matching_layer_decides():
+    setting = {"": 1.0, "network.0": 2.0, "network.0.linear": 3.0, "network.1": 4.0}
+    prior, net = RPPPrior(dense_variance=setting, scaling="none"), network(layers=2)
+    found = {n: float(d.dense_variance) for n, d in prior.distributions(net).items() if n.endswith(("dense", "swish"))}
+    assert found == {
+        "network.0.linear.dense": 3.0,
+        "network.0.linear.bias_dense": 3.0,
+        "network.0.nonlinearity.swish": 2.0,
+        "network.1.linear.dense": 4.0,
+        "network.1.linear.bias_dense": 4.0,
+        "network.1.nonlinearity.swish": 4.0,
+        "network.2.dense": 1.0,
+        "network.2.bias_dense": 1.0,
+    }
+
+
+def test_a_layers_name_is_no_prefix_of_another_layers():
+    net = nn.ModuleDict({"a": nn.Linear(2, 2), "ab": nn.Linear(2, 2)})
+    prior = RPPPrior(mlp_variance={"": 1.0, "a": 5.0}, scaling="none")
+    assert variance_of(prior, net, "ab.bias") == 1.0
+
+
+def test_collapsed_weights_take_both_variances_layer_by_layer():
+    net = network(layers=0, parametrization="collapsed")
+    prior = RPPPrior({"": 1.0, "network.0": 9.0}, {"": 1e-3, "network.0": 0.5}, scaling="none")
+    weight = prior.distributions(net)["network.0.weight"]
+    assert (float(weight.dense_variance), *map(float, weight.pathway_variances)) == (0.5, 9.0)
+
+
+def layers_of_both_kinds():
+    rep_in, rep_out = REP_IN(GROUP), (Vector + Scalar)(GROUP)
+    return [RPPLinear(rep_in, rep_out, parametrization=p).double() for p in ("residual", "collapsed")]
+
+
+@pytest.mark.parametrize("scaling", ["none", "fan_in"])
+def test_both_parametrizations_have_one_marginal_over_whole_weights(scaling):
+    prior, (residual, collapsed) = RPPPrior(3.0, 0.2, scaling=scaling), layers_of_both_kinds()
+    parts, whole = prior.distributions(residual), prior.distributions(collapsed)
+    for basis, names in (
+        (residual.basis, ("beta", "dense", "weight")),
+        (residual.bias_basis, ("bias_beta", "bias_dense", "bias")),
+    ):
+        q = basis.dense()
+        narrow = float(parts[names[1]].dense_variance)
+        expected = float(parts[names[0]].dense_variance) * (q @ q.mT) + narrow * torch.eye(len(q)).double()
+        value = torch.randn(whole[names[2]].event_shape, generator=torch.Generator().manual_seed(0)).double()
+        dense = torch.distributions.MultivariateNormal(torch.zeros(len(q)).double(), expected)
+        torch.testing.assert_close(
+            whole[names[2]].log_prob(value), dense.log_prob(value.flatten()), rtol=1e-10, atol=1e-10
+        )
+
+
+def test_both_parametrizations_draw_the_same_weights():
+    prior, (residual, collapsed), count = RPPPrior(3.0, 0.2), layers_of_both_kinds(), 20_000
+    torch.manual_seed(0)
+    parts, whole = prior.distributions(residual), prior.distributions(collapsed)
+    sums = residual.basis.expand(parts["beta"].sample((count,))) + parts["dense"].sample((count,)).flatten(1)
+    draws = whole["weight"].sample((count,)).flatten(1)
+    covariances = [sample.mT @ sample / count for sample in (sums, draws)]
+    sigma = covariances[0]
+    spread = (2 / count * (torch.outer(sigma.diagonal(), sigma.diagonal()) + sigma**2)).sqrt()
+    z = (covariances[0] - covariances[1]) / spread
+    assert z.abs().max() < norm.isf(1e-3 / (2 * z.numel()))
+    q = equivariant_maps(residual.rep_in, residual.rep_out).dense().float()
+    assert (sums @ q).square().mean() > 5 * (sums - sums @ q @ q.mT).square().mean()
+
+
+@pytest.mark.parametrize("name", ["equivariant_variance", "dense_variance", "mlp_variance"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, {"": 1.0, "network.0": -1.0}])
+def test_impossible_variances_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=rf"{name}.*must be positive and finite"):
+        RPPPrior(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["1", True, None, {"": "1"}])
+def test_variances_that_are_no_numbers_are_refused(value):
+    with pytest.raises(TypeError, match="dense_variance must be a number or a mapping of numbers"):
+        RPPPrior(dense_variance=value)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ValueError, match="scaling must be 'fan_in' or 'none', got 'width'"):
+        RPPPrior(scaling="width")
+    settings = {"num_data": 10, "num_outputs": 1, "noise_variance": 1.0}
+    with pytest.raises(ValueError, match="convention must be 'penalty' or 'adam', got 'sgd'"):
+        RPPPrior.from_weight_decay(1.0, 1.0, **settings, convention="sgd")
+    for decays in ((0.0, 1.0), (1.0, -1.0), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match="the weight decay (equivariant|dense) must be positive"):
+            RPPPrior.from_weight_decay(*decays, **settings)
+
+
+def test_layers_that_the_network_does_not_have_are_refused():
+    with pytest.raises(ValueError, match=r"names the layer 'network\.9'; the network's layers are \['network'"):
+        RPPPrior(dense_variance={"": 1.0, "network.9": 2.0}).distributions(network())
+
+
+def test_a_mapping_without_a_default_must_cover_every_parameter():
+    with pytest.raises(ValueError, match=r"no variance for 'network\.1\.dense': add a default"):
+        RPPPrior(dense_variance={"network.0": 1.0}).distributions(network())

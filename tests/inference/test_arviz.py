@@ -1,0 +1,96 @@
+"""The ArviZ view of a posterior."""
+
+import arviz
+import numpy as np
+import pytest
+import torch
+
+from bayes_rpp import MLP, Categorical, Gaussian
+from inference import MAP, DeepEnsemble, Posterior
+
+NOISE = 0.2
+
+
+@pytest.fixture
+def posterior(make_small_model, bodies):
+    """Eight draws as two chains of four, of a model with learned noise."""
+    model = make_small_model(bodies, Gaussian(NOISE, learned=True))
+    fitted = DeepEnsemble(members=8, epochs=2).fit(model, bodies.train, seed=0)
+    samples = {name: value.reshape(2, 4, *value.shape[2:]) for name, value in fitted.samples.items()}
+    return Posterior(model, samples, fitted.stats, data=fitted.data)
+
+
+def test_groups_hold_everything_in_its_shape(posterior, bodies):
+    view = posterior.to_arviz()
+    assert set(view.groups()) == {"posterior", "posterior_predictive", "log_likelihood", "observed_data"}
+    for name, value in posterior.samples.items():
+        assert np.array_equal(view.posterior[name].values, value.numpy())
+    assert view.posterior_predictive["y"].shape == (2, 4, 30, 9)
+    assert view.log_likelihood["y"].shape == (2, 4, 30)
+    assert np.array_equal(view.observed_data["y"].values, bodies.train.y.numpy())
+
+
+def test_log_likelihood_is_the_posteriors(posterior):
+    expected = posterior.log_likelihood(*posterior.data)
+    assert np.array_equal(posterior.to_arviz().log_likelihood["y"].values, expected.numpy())
+
+
+def test_replicates_scatter_about_the_outputs_with_the_noise_of_their_draw(posterior):
+    posterior.samples["noise_variance"] = torch.linspace(0.1, 2.0, 8).reshape(2, 4)
+    replicates = posterior.to_arviz().posterior_predictive["y"].values
+    residuals = torch.as_tensor(replicates) - posterior.outputs(posterior.data[0])
+    z = residuals.flatten(2) / posterior.samples["noise_variance"].sqrt()[..., None]
+    count = z.shape[-1]
+    assert (z.mean(-1).abs() < 4 / count**0.5).all()
+    assert ((z.var(-1) - 1).abs() < 4 * (2 / count) ** 0.5).all()
+    correlation = np.corrcoef(z.flatten(0, 1).numpy()) - np.eye(8)  # every draw has noise of its own
+    assert np.abs(correlation).max() < 5 / count**0.5
+
+
+def test_replicates_come_from_the_seed_alone(posterior):
+    state = torch.get_rng_state()
+    first, second = (posterior.to_arviz().posterior_predictive["y"].values for _ in range(2))
+    assert np.array_equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_summary_and_loo_take_it(posterior):
+    """Draws that differ little, so that leave-one-out is exact to first order: elpd = lppd - sum of variances."""
+    draws = 200
+    samples = {name: value[:1, :1].expand(2, draws, *value.shape[2:]) for name, value in posterior.samples.items()}
+    noise = torch.randn(2, draws, generator=torch.Generator().manual_seed(0))
+    samples["noise_variance"] = 30 + 0.3 * noise
+    close = Posterior(posterior.model, samples, posterior.stats, data=posterior.data)
+    view = close.to_arviz()
+    summary = arviz.summary(view, var_names=["noise_variance"], round_to="none")
+    assert summary.loc["noise_variance", "mean"] == pytest.approx(float(samples["noise_variance"].mean()), rel=1e-6)
+    exact = close.log_likelihood(*close.data).double().flatten(0, 1)
+    lppd, penalty = (exact.logsumexp(0) - np.log(2 * draws)).sum(), exact.var(0).sum()
+    assert float(arviz.loo(view).elpd_loo) == pytest.approx(float(lppd - penalty), abs=0.05 * float(penalty))
+
+
+def test_an_ensembles_many_chains_of_one_draw_give_no_warning(make_small_model, bodies, recwarn):
+    """Warnings are errors here, and a user would see them for every ensemble."""
+    fitted = DeepEnsemble(members=3, epochs=1).fit(make_small_model(bodies), bodies.train, seed=0)
+    assert fitted.to_arviz().posterior.sizes["chain"] == 3
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_labels_are_replicated_as_labels(make_small_model, bodies):
+    model = make_small_model(bodies, Categorical(), network=MLP)
+    view = MAP(epochs=1).fit(model, (bodies.train.x, torch.arange(30) % 9), seed=0).to_arviz()
+    replicates = view.posterior_predictive["y"].values
+    assert replicates.shape == (1, 1, 30)
+    assert set(replicates.reshape(-1)) <= set(range(9))
+
+
+def test_log_densities_have_the_posterior_group_alone(slope):
+    view = MAP(epochs=3).fit(slope, None, seed=0).to_arviz()
+    assert list(view.groups()) == ["posterior"]
+    assert view.posterior["z"].shape == (1, 1, 2)
+
+
+def test_a_posterior_without_its_model_still_has_its_draws(posterior):
+    view = Posterior(None, posterior.samples, data=posterior.data).to_arviz()
+    assert "posterior" in view.groups()
+    assert np.array_equal(view.observed_data["y"].values, posterior.data[1].numpy())
