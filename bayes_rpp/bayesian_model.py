@@ -138,22 +138,38 @@ class BayesianModel:
         ValueError, TypeError
             If sizes disagree, a number is not finite, or the width is not the network's.
         """
+        if x.ndim == 0 or y.ndim == 0:
+            raise ValueError(f"x and y must be batches of examples, got shapes {tuple(x.shape)} and {tuple(y.shape)}.")
         if len(x) != len(y) or len(x) == 0:
             raise ValueError(f"x has {len(x)} examples and y has {len(y)}; they must agree, and there must be some.")
+        self.check_inputs(x)
+        _check_finite("y", y)
+        self.likelihood.check(y, self.num_outputs)
+        if y.is_floating_point() and hasattr(self.network, "rep_out") and y.shape[1:] != (self.num_outputs,):
+            raise ValueError(f"y has shape {tuple(y.shape)}; expected (batch, {self.num_outputs}).")
+
+    def check_inputs(self, x: Tensor) -> None:
+        """Refuse inputs that cannot be right; raises ValueError."""
         rep_in = getattr(self.network, "rep_in", None)
         if rep_in is not None and x.shape[1:] != (rep_in.size,):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} has size {rep_in.size}: "
                 f"expected (batch, {rep_in.size})."
             )
-        for name, value in (("x", x), ("y", y)):
-            bad = ~torch.isfinite(value) if value.is_floating_point() else torch.zeros_like(value, dtype=torch.bool)
-            if bad.any():
-                where = tuple(int(i) for i in bad.nonzero()[0])
-                raise ValueError(
-                    f"{name} holds {int(bad.sum())} NaN or infinite number(s), the first at index {where}."
-                )
-        self.likelihood.check(y, self.num_outputs)
+        _check_finite("x", x)
+
+    def as_input(self, x: Tensor) -> Tensor:
+        """Inputs in the type of the network's parameters; whole numbers stay so for a network without ``rep_in``."""
+        if not (x.is_floating_point() or hasattr(self.network, "rep_in")):
+            return x
+        return x.to(next((p.dtype for p in self.network.parameters()), torch.get_default_dtype()))
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    bad = ~torch.isfinite(value)
+    if bad.any():
+        where = tuple(int(i) for i in bad.nonzero()[0])
+        raise ValueError(f"{name} holds {int(bad.sum())} NaN or infinite number(s), the first at index {where}.")
 
 
 class LogDensity:

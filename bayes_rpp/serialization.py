@@ -18,6 +18,7 @@ from bayes_rpp.priors import RPPPrior
 
 Description = dict[str, Any]
 
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _NETWORKS: dict[str, type[SymmetricNetwork]] = {"RPPEMLP": RPPEMLP, "EMLP": EMLP, "MLP": MLP}
 
 
@@ -29,7 +30,8 @@ def describe_model(model: object) -> Description | None:
     if network is None:
         return None
     likelihood = {"kind": type(model.likelihood).__name__, **asdict(model.likelihood)}  # type: ignore[call-overload]
-    return {"network": network, "prior": asdict(model.prior), "likelihood": likelihood}
+    dtype = str(next((p.dtype for p in model.network.parameters()), torch.get_default_dtype())).removeprefix("torch.")
+    return {"network": network, "prior": asdict(model.prior), "likelihood": likelihood, "dtype": dtype}
 
 
 def rebuild_model(description: Description) -> BayesianModel:
@@ -43,7 +45,8 @@ def rebuild_model(description: Description) -> BayesianModel:
     try:
         likelihood = dict(description["likelihood"])
         kind = LIKELIHOODS[likelihood.pop("kind")]
-        network = _rebuild_network(description["network"])
+        dtype = _DTYPES[description["dtype"]]
+        network = _rebuild_network(description["network"]).to(dtype)
         return BayesianModel(network, RPPPrior(**description["prior"]), kind(**likelihood))
     except (KeyError, TypeError) as error:
         raise ValueError(f"the model's description is damaged or of another version: {error!r}.") from error
@@ -80,8 +83,8 @@ def _rebuild_network(description: Description) -> nn.Module:
         inputs, outputs = description["inputs"], description["outputs"]
         return NormalizedNetwork(
             network,
-            Standardizer(network.rep_in, torch.tensor(inputs["mean"]), torch.tensor(inputs["scale"])),
-            Standardizer(network.rep_out, torch.tensor(outputs["mean"]), torch.tensor(outputs["scale"])),
+            Standardizer(network.rep_in, _exact(inputs["mean"]), _exact(inputs["scale"])),
+            Standardizer(network.rep_out, _exact(outputs["mean"]), _exact(outputs["scale"])),
         )
     if kind not in _NETWORKS:
         raise ValueError(f"unknown network {kind!r}; known are {', '.join(_NETWORKS)}.")
@@ -117,3 +120,7 @@ def _rebuild_group(description: Description) -> Group:
     except ValueError:
         return generic
     return named if named == generic else generic
+
+
+def _exact(numbers: list[float]) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)

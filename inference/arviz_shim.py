@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,19 +14,24 @@ if TYPE_CHECKING:
 
 def to_arviz(posterior: Posterior) -> Any:
     """See Posterior.to_arviz."""
-    import arviz
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "\\s*ArviZ is undergoing", FutureWarning)
+        import arviz
 
     groups: dict[str, dict[str, np.ndarray]] = {
         "posterior": {name: value.numpy() for name, value in posterior.samples.items()}
     }
-    if posterior.data is not None:
+    if posterior.data is not None and posterior.model is not None:
         x, y = posterior.data
         groups["posterior_predictive"] = {"y": _observations(posterior).numpy()}
         groups["log_likelihood"] = {"y": posterior.log_likelihood(x, y).numpy()}
-        groups["observed_data"] = {"y": y.numpy()}
+    if posterior.data is not None:
+        groups["observed_data"] = {"y": posterior.data[1].numpy()}
     if int(arviz.__version__.split(".")[0]) >= 1:
         return arviz.from_dict(groups)
-    return arviz.from_dict(**groups)
+    with warnings.catch_warnings():  # an ensemble has many chains of one draw, and means it
+        warnings.filterwarnings("ignore", "More chains", UserWarning)
+        return arviz.from_dict(**groups)
 
 
 def _observations(posterior: Posterior) -> torch.Tensor:

@@ -32,18 +32,24 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
     if data is None:
         raise ValueError("this model needs data: a pair (x, y) or a torch Dataset.")
     if isinstance(data, Dataset):
-        examples = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
-        x = torch.stack([torch.as_tensor(example[0]) for example in examples])
-        y = torch.stack([torch.as_tensor(example[1]) for example in examples])
-    else:
-        if not isinstance(data, Sequence) or len(data) != 2:
-            raise TypeError(f"data must be a pair (x, y) or a torch Dataset, got {type(data).__name__}.")
-        x, y = torch.as_tensor(data[0]), torch.as_tensor(data[1])
-    parameter_type = next((p.dtype for p in model.network.parameters()), torch.get_default_dtype())
-    x = x.to(parameter_type) if x.is_floating_point() else x
-    y = y.to(parameter_type) if y.is_floating_point() else y
+        data = _stack_examples(data)
+    if not isinstance(data, Sequence) or len(data) != 2:
+        length = f" of length {len(data)}" if isinstance(data, Sequence) else ""
+        raise TypeError(f"data must be a pair (x, y) or a torch Dataset, got {type(data).__name__}{length}.")
+    x, y = model.as_input(torch.as_tensor(data[0])), torch.as_tensor(data[1])
+    y = y.to(x.dtype) if y.is_floating_point() and x.is_floating_point() else y
     model.check_data(x, y)
     return x, y
+
+
+def _stack_examples(data: Dataset) -> Pair:
+    examples = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
+    if not examples:
+        raise ValueError("the Dataset is empty; there must be some examples.")
+    if not isinstance(examples[0], Sequence) or len(examples[0]) != 2:
+        raise TypeError(f"the Dataset must give pairs (x, y), got {type(examples[0]).__name__}.")
+    x, y = ([torch.as_tensor(example[side]) for example in examples] for side in (0, 1))
+    return torch.stack(x), torch.stack(y)
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

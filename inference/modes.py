@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 import torch
@@ -52,7 +53,7 @@ def _as_posterior(
         "seed": seed,
         "epochs": trained.epochs,
         "seconds": round(seconds, 3),
-        "loss": trained.loss[kept].tolist(),
+        "loss": [loss if math.isfinite(loss) else None for loss in trained.loss[kept].tolist()],
         "diverged": {str(member): epoch for member, epoch in trained.failures.items()},
     }
     history = [Snapshot(epoch, chains(params)) for epoch, params in trained.snapshots]

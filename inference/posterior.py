@@ -77,7 +77,8 @@ class Posterior:
 
     def outputs(self, x: Float[Tensor, batch * input]) -> Float[Tensor, "chain draw batch *output"]:
         """The noise-free network output of every draw."""
-        model = self.bayesian_model
+        model, x = self.bayesian_model, torch.as_tensor(x)
+        model.check_inputs(x)
         flat = {name: value.flatten(0, 1) for name, value in self.samples.items()}
         return evaluate(model, flat, x).unflatten(0, (self.chains, self.draws))
 
@@ -95,21 +96,19 @@ class Posterior:
         ValueError
             If x does not fit the network, or holds NaN.
         """
-        x = torch.as_tensor(x)
-        if not torch.isfinite(x).all():
-            raise ValueError("x holds NaN or infinite numbers.")
         model = self.bayesian_model
         samples = self.outputs(x)
         if isinstance(model.likelihood, Categorical):
             return predict_categorical(samples)
         if isinstance(model.likelihood, Gaussian):
-            noise = torch.as_tensor(model.likelihood.noise(self.samples)).to(samples)
+            noise = torch.as_tensor(model.likelihood.noise(self.samples), dtype=samples.dtype)
             return predict_gaussian(samples, noise)
         raise TypeError(f"no predictive variance is known for {type(model.likelihood).__name__}; use `outputs`.")
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:
         """log p(y_i | x_i, theta) of every draw and example."""
-        model = self.bayesian_model
+        model, x, y = self.bayesian_model, torch.as_tensor(x), torch.as_tensor(y)
+        model.check_data(x, y)
         outputs, flat = self.outputs(x).flatten(0, 1), {n: v.flatten(0, 1) for n, v in self.samples.items()}
         rows = [model.likelihood.log_prob(o, y, {n: v[i] for n, v in flat.items()}) for i, o in enumerate(outputs)]
         return torch.stack(rows).unflatten(0, (self.chains, self.draws))

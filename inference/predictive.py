@@ -42,7 +42,7 @@ def evaluate(model: BayesianModel, draws: Params, x: Tensor) -> Float[Tensor, "d
     """The output of every draw, some draws and some rows at a time so that memory stays bounded."""
     count = len(next(iter(draws.values())))
     like = next(iter(draws.values()))
-    x = x.to(like.dtype) if x.is_floating_point() else x
+    x = model.as_input(x).to(like.dtype) if x.is_floating_point() else model.as_input(x)
     rows = min(len(x), _ROWS_AT_ONCE)
     together = max(1, _ROWS_AT_ONCE // max(rows, 1))
     columns = []
@@ -62,9 +62,11 @@ def predict_gaussian(samples: Tensor, noise: Float[Tensor, "*chain_draw_outputs"
     """Moments for y ~ N(f, noise); the noise is a number, or (chain, draw) or (chain, draw, outputs)."""
     draws = samples.flatten(0, 1)
     if noise.ndim > 1:
-        noise = noise.flatten(0, 1).reshape(len(draws), 1, *noise.shape[2:] or (1,))
-    aleatoric = (noise + torch.zeros_like(draws)).mean(0)
-    return Prediction(samples, draws.mean(0), draws.var(0, correction=0), aleatoric)
+        between = [1] * (draws.ndim - 2)  # the batch, and all axes of an output but its last
+        noise = noise.reshape(len(draws), *between, -1)
+    aleatoric = noise.expand_as(draws).mean(0)
+    mean = draws.mean(0)
+    return Prediction(samples, mean, (draws - mean).square().mean(0), aleatoric)
 
 
 def predict_categorical(samples: Tensor) -> Prediction:
@@ -72,4 +74,4 @@ def predict_categorical(samples: Tensor) -> Prediction:
     probabilities = samples.flatten(0, 1).softmax(-1)
     mean = probabilities.mean(0)
     aleatoric = (probabilities * (1 - probabilities)).mean(0)
-    return Prediction(samples, mean, probabilities.var(0, correction=0), aleatoric)
+    return Prediction(samples, mean, (probabilities - mean).square().mean(0), aleatoric)

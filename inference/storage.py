@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -40,9 +41,18 @@ def save_posterior(posterior: Posterior, path: Path) -> Path:
         "tensors": {name: list(value.shape) for name, value in tensors.items()},
     }
     check_writable(path)
+    others = {entry.name for entry in path.iterdir()} - {HEADER, TENSORS} if path.exists() else set()
+    if others:
+        raise FileExistsError(f"{path} holds other files ({min(others)}); save the posterior in a folder of its own.")
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside / TENSORS)
+        save_file(
+            {
+                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, value in tensors.items()
+            },
+            beside / TENSORS,
+        )
         (beside / HEADER).write_text(json.dumps(header, indent=1))
         _replace(beside, path)
     finally:
@@ -61,7 +71,7 @@ def check_writable(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_dir():
-            raise NotADirectoryError(f"{path} is a file")
+            raise NotADirectoryError("it is a file")
         with tempfile.TemporaryFile(dir=path if path.exists() else path.parent):
             pass
     except OSError as error:
@@ -108,11 +118,13 @@ def _read_tensors(path: Path, expected: dict[str, list[int]]) -> dict[str, Tenso
         raise ValueError(
             f"{path / TENSORS} is missing or damaged: {error}. Fit and save the posterior again."
         ) from error
+    if not isinstance(expected, dict):
+        raise ValueError(f"{path / HEADER} is damaged: its tensors are no mapping. Fit and save the posterior again.")
     found = {name: list(value.shape) for name, value in tensors.items()}
     if found != expected:
         differing = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
         raise ValueError(f"{path / TENSORS} does not match {HEADER}; they differ in {differing[0]!r} first.")
-    return dict(tensors)
+    return {name: tensors[name] for name in expected}
 
 
 def _replace(beside: Path, path: Path) -> None:
@@ -123,8 +135,14 @@ def _replace(beside: Path, path: Path) -> None:
     if not path.exists():
         beside.rename(path)
         return
-    for name in (TENSORS, HEADER):
-        os.replace(beside / name, path / name)
+    older = Path(tempfile.mkdtemp(prefix=f".{path.name}-older-", dir=path.parent))
+    os.replace(path, older)
+    try:
+        os.replace(beside, path)
+    except OSError:
+        older.rename(path)
+        raise
+    shutil.rmtree(older)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

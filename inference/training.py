@@ -34,15 +34,16 @@ class Settings:
     snapshots: int
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("epochs", self.epochs, 1),
-            ("batch_size", self.batch_size, 1),
-            ("snapshots", self.snapshots, 0),
-        ):
-            if value is not None and (not isinstance(value, int) or value < least):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("snapshots", 0)):
+            value = getattr(self, name)
+            if value is None and name == "batch_size":
+                continue
+            if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr must be positive and finite, got {self.lr}.")
+        if self.snapshots and self.snapshots >= self.epochs:
+            raise ValueError(f"snapshots = {self.snapshots} must be fewer than epochs = {self.epochs}.")
         if self.schedule not in ("constant", "cosine"):
             raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}.")
 
@@ -125,13 +126,15 @@ def train(
                 losses = stack.step(batch, 0 if pair is None else len(pair[0]))
                 step += 1
             result.loss = losses.cpu()
-            _note_failures(result, epoch + 1)
+            _note_failures(result, ~losses.isfinite(), epoch + 1)
             result.epochs = epoch + 1
             if len(result.failures) == len(seeds):
                 break
     except KeyboardInterrupt:
         logger.warning("interrupted in epoch %d of %d; keeping what was trained.", result.epochs + 1, settings.epochs)
     result.params = stack.params()
+    finite = torch.stack([value.reshape(len(seeds), -1).isfinite().all(1) for value in result.params.values()]).all(0)
+    _note_failures(result, ~finite, max(result.epochs, 1))
     return result
 
 
@@ -162,8 +165,10 @@ def _snapshot_epochs(settings: Settings) -> set[int]:
     return {round(settings.epochs * (k + 1) / (settings.snapshots + 1)) for k in range(settings.snapshots)}
 
 
-def _note_failures(result: Trained, epoch: int) -> None:
-    for member in (~torch.isfinite(result.loss)).nonzero().flatten().tolist():
+def _note_failures(result: Trained, failed: Tensor, epoch: int) -> None:
+    for member in failed.nonzero().flatten().tolist():
         if member not in result.failures:
             result.failures[member] = epoch
-            logger.warning("member %d diverged in epoch %d: its loss is not finite; the others go on.", member, epoch)
+            logger.warning(
+                "member %d diverged in epoch %d: it is not finite any more; the others go on.", member, epoch
+            )

@@ -171,5 +171,5 @@ def test_predict_refuses_inputs_that_do_not_fit(make_small_model, bodies, normal
     for width in (19, 1):
         with pytest.raises(ValueError, match=rf"\(4, {width}\).*size 20"):
             posterior.predict(torch.zeros(4, width))
-    with pytest.raises(ValueError, match="x holds NaN or infinite"):
+    with pytest.raises(ValueError, match="x holds 80 NaN or infinite"):
         posterior.predict(torch.full((4, 20), float("inf")))

@@ -71,7 +71,7 @@ def test_emlp_is_equivariant_however_it_is_built(group, options):
 
 @acting
 def test_emlp_does_depend_on_its_input(group):
-    network = build(EMLP, group, T(2))
+    network = build(EMLP, group, Vector + T(1, 1))
     outputs = network(numbers(8, network.rep_in.size)).detach()
     assert outputs.std(0).max() > 1e-2
 
