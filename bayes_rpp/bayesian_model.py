@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
@@ -72,20 +73,18 @@ class BayesianModel:
 
     def initial_params(self, seed: int) -> Params:
         """A fresh initial state, by the layers' own ``reset_parameters``; the network itself is left as it is."""
-        kept = {name: parameter.detach().clone() for name, parameter in self.network.named_parameters()}
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        network = copy.deepcopy(self.network)
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for module in self.network.modules():
+            for module in network.modules():
                 if callable(reset := getattr(module, "reset_parameters", None)):
                     reset()
-            params = {name: parameter.detach().clone() for name, parameter in self.network.named_parameters()}
-            for name, parameter in self.network.named_parameters():
-                parameter.copy_(kept[name])
+        params = {name: parameter.detach() for name, parameter in network.named_parameters()}
         like = next(iter(params.values()), torch.zeros(()))
         own = {name: value.to(like) for name, value in self.likelihood.parameters(self.num_outputs).items()}
         return {**params, **own}
 
-    def output(self, params: Params, x: Float[Tensor, batch * input]) -> Float[Tensor, batch * output]:
+    def output(self, params: Params, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *output"]:
         """The network's noise-free output."""
         weights = {name: value for name, value in params.items() if name not in self.likelihood.constraints()}
         result: Tensor = functional_call(self.network, weights, (x,))

@@ -89,7 +89,7 @@ class PathwayNormal(TorchDistribution):
                 )
         for i, first in enumerate(self.bases):
             for second in self.bases[:i]:
-                probe = torch.linspace(-1, 1, second.rank, dtype=torch.float64).cos()
+                probe = torch.randn(second.rank, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
                 if second.rank and first.coordinates(second.expand(probe)).norm() > 1e-6 * probe.norm():
                     raise ValueError(
                         "the bases must be orthogonal to each other; remove from each its part in the others."
@@ -117,7 +117,11 @@ class PathwayNormal(TorchDistribution):
             self._validate_sample(value)
         normalizer = self._log_normalizer.to(value.dtype)
         if not self.bases:
-            squares = value.square().sum(tuple(range(-len(self.event_shape), 0)))
+            squares = (
+                value.square().flatten(value.ndim - len(self.event_shape)).sum(-1)
+                if self.event_shape
+                else value.square()
+            )
             return squares * (-0.5 / self.dense_variance).to(value.dtype) + normalizer
         batch = value.shape[: value.ndim - len(self.event_shape)]
         residual = flat = value.reshape(*batch, self.numel)
@@ -174,7 +178,8 @@ class PathwayNormal(TorchDistribution):
 @register_kl(PathwayNormal, PathwayNormal)
 def _kl_pathway_normals(p: PathwayNormal, q: PathwayNormal) -> Tensor:
     """KL(p || q) for the same bases: the covariances share their eigenvectors."""
-    if p.event_shape != q.event_shape or any(a is not b for a, b in zip(p.bases, q.bases, strict=True)):
+    same = len(p.bases) == len(q.bases) and all(a is b for a, b in zip(p.bases, q.bases, strict=True))
+    if p.event_shape != q.event_shape or not same:
         raise NotImplementedError("the KL divergence has a closed form only between PathwayNormals of the same bases.")
     total: Tensor | float = 0.0
     for (rank, first), (_, second) in zip(p._ranks_and_variances(), q._ranks_and_variances(), strict=True):

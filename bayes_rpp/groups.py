@@ -18,6 +18,7 @@ from torch import Tensor
 Matrices = Float[Tensor, "count d d"]
 
 _LARGEST_ENUMERATED_ORDER = 20_000
+_LARGEST_ENTRY = 1e6  # of an element of a finite group: beyond it the group is taken to be infinite
 _COMPACT_WORD_LENGTH = 32
 
 
@@ -109,6 +110,8 @@ class Group:
         """Every element, for a group known to be finite with at most 20,000 elements; otherwise None."""
         if len(self.lie_algebra):
             return None
+        if not torch.allclose(torch.linalg.det(self.generators).abs(), torch.ones(1, dtype=torch.float64)):
+            return None
         identity = torch.eye(self.d, dtype=torch.float64)
         found = {_fingerprint(identity): identity}
         frontier = identity[None]
@@ -120,7 +123,7 @@ class Group:
                 if fingerprint not in found:
                     fresh[fingerprint] = product
             found.update(fresh)
-            if len(found) > _LARGEST_ENUMERATED_ORDER or not torch.isfinite(products).all():
+            if len(found) > _LARGEST_ENUMERATED_ORDER or (len(products) and products.abs().max() > _LARGEST_ENTRY):
                 return None
             frontier = torch.stack(list(fresh.values())) if fresh else frontier[:0]
         return torch.stack(list(found.values()))
@@ -169,8 +172,12 @@ def _as_matrices(value: Tensor | Sequence[object] | None, argument: str) -> Tens
     if value is None:
         return None
     if not isinstance(value, Tensor):
-        value = torch.stack([torch.as_tensor(matrix, dtype=torch.float64) for matrix in value])
-    matrices = value.detach().to("cpu", torch.float64)
+        listed = [torch.as_tensor(matrix, dtype=torch.float64) for matrix in value]
+        if not listed or len({matrix.shape for matrix in listed}) > 1:
+            shapes = sorted({tuple(matrix.shape) for matrix in listed})
+            raise ValueError(f"{argument} must have shape (count, d, d), got matrices of shapes {shapes}.")
+        value = torch.stack(listed)
+    matrices = value.detach().to("cpu", torch.float64, copy=True)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or matrices.shape[1] == 0:
         raise ValueError(f"{argument} must have shape (count, d, d), got {tuple(matrices.shape)}.")
     if not torch.isfinite(matrices).all():

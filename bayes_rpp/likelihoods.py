@@ -99,13 +99,13 @@ class Gaussian:
         """The noise variance, of every output or shared."""
         return params[NOISE] if self.learned else self.noise_variance
 
-    def distribution(self, output: Float[Tensor, batch * outputs], params: Params) -> dist.Distribution:
+    def distribution(self, output: Float[Tensor, "batch *outputs"], params: Params) -> dist.Distribution:
         """See Likelihood."""
         scale = torch.as_tensor(self.noise(params), dtype=output.dtype, device=output.device).sqrt()
         return dist.Normal(output, scale).to_event(output.ndim - 1)
 
     def log_prob(
-        self, output: Float[Tensor, batch * outputs], y: Float[Tensor, batch * outputs], params: Params
+        self, output: Float[Tensor, "batch *outputs"], y: Float[Tensor, "batch *outputs"], params: Params
     ) -> Float[Tensor, " batch"]:
         """See Likelihood."""
         noise = torch.as_tensor(self.noise(params), dtype=output.dtype, device=output.device)

@@ -47,10 +47,12 @@ class Standardizer(nn.Module):
         Raises
         ------
         ValueError
-            If x does not have the representation's size.
+            If x does not have the representation's size, or is not finite.
         """
         if x.ndim != 2 or x.shape[1] != rep.size:
             raise ValueError(f"data of shape {tuple(x.shape)} do not fit {rep}, which has size {rep.size}.")
+        if not torch.isfinite(x).all():
+            raise ValueError("data hold NaN or infinite numbers, so they have no scale.")
         exact = x.to(torch.float64)
         mean = equivariant_basis(rep).project(exact.mean(0))
         squares, scale = (exact - mean).square().mean(0), torch.ones_like(mean)

@@ -184,6 +184,7 @@ class _Tokens:
     def take_arguments(self, fewest: int, most: int) -> list[int]:
         """Read ``(1, 2)``; no parentheses at all are no arguments."""
         arguments: list[int] = []
+        at = self.position
         opened = self.take_if("(")
         if opened and not self.take_if(")"):
             while True:
@@ -195,5 +196,5 @@ class _Tokens:
                     break
             self.expect(")")
         if not fewest <= len(arguments) <= most:
-            self.fail(self.position, f"expected {fewest} to {most} numbers in parentheses, got {len(arguments)}")
+            self.fail(at, f"expected {fewest} to {most} numbers in parentheses, got {len(arguments)}")
         return arguments

@@ -54,8 +54,8 @@ class RPPPrior:
     ['network.0.beta', 'network.0.dense', 'network.0.bias_beta', 'network.0.bias_dense']
     """
 
-    equivariant_variance: Variance = 1.0
-    dense_variance: Variance = 1e-4
+    equivariant_variance: Variance = 10.0
+    dense_variance: Variance = 3e-4
     mlp_variance: Variance = 1.0
     scaling: Scaling = "fan_in"
 

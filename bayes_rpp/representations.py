@@ -164,6 +164,9 @@ class Rep:
         if g.shape[-2:] != (d, d):
             raise ValueError(f"g must hold {d} x {d} matrices of {self.group}, got shape {tuple(g.shape)}.")
         g = g.to(x)
+        x = x.expand(*torch.broadcast_shapes(x.shape[:-1], g.shape[:-2]), self.size)
+        if not self.terms:
+            return x
         inverse_transpose = torch.linalg.inv(g).mT if any("dual" in p for _, p in self.terms) else g
         return torch.cat(
             [_apply_piece(run, g, inverse_transpose, x[..., run.start : run.stop]) for run in self.runs], dim=-1

@@ -75,14 +75,14 @@ class Posterior:
         """The posterior with an earlier state in place of the last."""
         return Posterior(self.model, snapshot.samples, {**self.stats, "epochs": snapshot.epoch}, [], self.data)
 
-    def outputs(self, x: Float[Tensor, batch * input]) -> Float[Tensor, "chain draw batch *output"]:
+    def outputs(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "chain draw batch *output"]:
         """The noise-free network output of every draw."""
         model, x = self.bayesian_model, torch.as_tensor(x)
         model.check_inputs(x)
         flat = {name: value.flatten(0, 1) for name, value in self.samples.items()}
         return evaluate(model, flat, x).unflatten(0, (self.chains, self.draws))
 
-    def predict(self, x: Float[Tensor, batch * input]) -> Prediction:
+    def predict(self, x: Float[Tensor, "batch *input"]) -> Prediction:
         """The posterior predictive at new inputs.
 
         Returns

@@ -27,12 +27,12 @@ class Prediction:
     """
 
     samples: Float[Tensor, "chain draw batch *output"]
-    mean: Float[Tensor, batch * output]
-    epistemic: Float[Tensor, batch * output]
-    aleatoric: Float[Tensor, batch * output]
+    mean: Float[Tensor, "batch *output"]
+    epistemic: Float[Tensor, "batch *output"]
+    aleatoric: Float[Tensor, "batch *output"]
 
     @property
-    def variance(self) -> Float[Tensor, batch * output]:
+    def variance(self) -> Float[Tensor, "batch *output"]:
         """The total variance, by the law of total variance."""
         return self.epistemic + self.aleatoric
 

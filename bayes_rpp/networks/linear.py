@@ -15,7 +15,7 @@ from bayes_rpp.representations import Rep
 
 Parametrization = Literal["residual", "collapsed"]
 
-_INIT_GAIN = 1.0
+_INIT_GAIN = math.sqrt(0.5)
 _DENSE_INIT = 1e-3
 
 
@@ -29,7 +29,7 @@ class EquivariantLinear(nn.Module):
 
     Attributes
     ----------
-    beta : (rank,) coordinates in the orthonormal basis; drawn so that the outputs have the inputs' mean square.
+    beta : (rank,) coordinates in the orthonormal basis; drawn so that outputs have half the inputs' mean square.
     bias_beta : (bias rank,), starts at zero.
 
     Examples
@@ -177,7 +177,7 @@ def apply_linear(
 
 
 def _initial_beta(basis: EquivariantBasis, rep_in: Rep, rep_out: Rep) -> Float[Tensor, " rank"]:
-    """Coordinates for which every output piece has, on average over its axes, the mean square of the inputs.
+    """Coordinates for which every output piece has, on average over its axes, half the mean square of the inputs.
 
     A piece of size d into which there are r maps gets variance r v / d on each axis from coordinates of variance
     v, so v is proportional to d / r. With one v for all, pieces of high rank fade from layer to layer.

@@ -1,10 +1,13 @@
 """Pictures: what is on the axes, and that it is drawn."""
 
+import itertools
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from matplotlib.colors import to_rgb
 
 from analysis import equivariance_error, plot_equivariance_density, plot_predictive
@@ -101,6 +104,17 @@ def test_pictures_are_not_blank(posterior, bodies, tmp_path):
     ):
         ax.get_figure().savefig(tmp_path / f"{name}.png")
         assert ink(tmp_path / f"{name}.png") > 2 * ink(tmp_path / "empty.png")
+
+
+@pytest.mark.parametrize("errors", [[0.0863], [0.02, 0.03], [0.01, 0.1], [1e-3, 0.3], [4e-8, 1e-7, 0.02]], ids=str)
+def test_tick_labels_are_there_and_do_not_run_into_each_other(errors):
+    ax = plot_equivariance_density({"errors": xr.DataArray(np.reshape(errors, (-1, 1)), dims=["chain", "draw"])})
+    ax.figure.canvas.draw()
+    low, high = ax.get_xlim()
+    labels = [tick.label1 for tick in ax.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    boxes = sorted((label.get_window_extent() for label in labels if label.get_text()), key=lambda box: box.x0)
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_predictive_shows_mean_bands_and_observations_in_order(posterior, bodies):

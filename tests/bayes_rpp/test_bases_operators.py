@@ -24,7 +24,6 @@ from bayes_rpp.bases import BlockBasis
 from bayes_rpp.invariants import _canonical_columns, invariant_vectors
 from bayes_rpp.representations import dual_piece
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 
 

@@ -27,6 +27,8 @@ from bayes_rpp import (
 )
 from bayes_rpp.bases import equivariant_maps
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
+
 
 def numbers(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -158,8 +160,8 @@ def test_a_foreign_network_says_how_many_outputs_it_has():
     model = BayesianModel(net, RPPPrior(), Gaussian(0.3, learned=True, per_output=True), num_outputs=2)
     x, y, params = numbers(5, 3), numbers(5, 2), model.initial_params(seed=0)
     assert params["noise_variance"].shape == (2,)
-    close(model.output(params, x), params["2.weight"] @ (x @ params["0.weight"].mT + params["0.bias"]).tanh().mT
-          .contiguous() if False else torch.func.functional_call(net, {k: v for k, v in params.items() if "." in k}, (x,)))
+    hidden = (x @ params["0.weight"].mT + params["0.bias"]).tanh()
+    close(model.output(params, x), hidden @ params["2.weight"].mT + params["2.bias"])
     model.check_data(x, y)
     assert torch.isfinite(model.log_joint(params, x, y))
 
@@ -178,31 +180,6 @@ def test_a_network_with_a_parameter_of_the_likelihoods_name_is_refused():
     net.register_parameter("noise_variance", nn.Parameter(torch.ones(())))
     with pytest.raises(ValueError, match="both have a parameter named 'noise_variance'"):
         BayesianModel(net, RPPPrior(), Gaussian(0.3, learned=True), num_outputs=2)
-
-
-@pytest.mark.parametrize("which", ["x", "y"])
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_not_finite_are_refused_with_their_index(which, bad):
-    model = MODELS["known noise"]()
-    x, y = data(model)
-    {"x": x, "y": y}[which][3, 2] = bad
-    with pytest.raises(ValueError, match=rf"{which} holds 1 NaN or infinite number\(s\), the first at index \(3, 2\)"):
-        model.check_data(x, y)
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "message"),
-    [
-        (torch.zeros(3, 4), torch.zeros(2, 9), "x has 3 examples and y has 2"),
-        (torch.zeros(0, 4), torch.zeros(0, 9), "there must be some"),
-        (torch.zeros(3, 5), torch.zeros(3, 9), r"x has shape \(3, 5\), but rep_in = .* expected \(batch, 4\)"),
-        (torch.zeros(3, 2, 4), torch.zeros(3, 9), r"x has shape \(3, 2, 4\)"),
-        (torch.zeros(3, 4), torch.zeros(3, 8), r"y has shape \(3, 8\), but the network has 9 outputs"),
-    ],
-)
-def test_data_that_do_not_fit_are_refused(x, y, message):
-    with pytest.raises(ValueError, match=message):
-        MODELS["known noise"]().check_data(x, y)
 
 
 @every_model
@@ -255,5 +232,7 @@ def test_a_linear_models_evidence_is_the_gaussian_marginal(parametrization):
     covariance = features @ weights @ features.mT + torch.kron(
         torch.ones(5, 5).double(), 0.1 * torch.eye(2, dtype=torch.float64)
     )
-    marginal = torch.distributions.MultivariateNormal(torch.zeros(10).double(), covariance + 0.3 * torch.eye(10).double())
+    marginal = torch.distributions.MultivariateNormal(
+        torch.zeros(10).double(), covariance + 0.3 * torch.eye(10).double()
+    )
     close(joint(mean) - posterior.log_prob(mean), marginal.log_prob(y.flatten()), 1e-9)

@@ -98,8 +98,19 @@ def test_a_zero_one_matrix_that_is_no_permutation_is_not_taken_for_one():
 
 @pytest.mark.parametrize(
     ("group", "expected"),
-    [(Trivial(2), True), (Z(3), True), (Z(4), False), (S(3), False), (D(4), False), (SO(3), True), (O(3), False)]
-    + [(SL(3), True), (SO2eR3(), True), (O2eR3(), False), (Group(generators=[QUARTER_TURN]), True)],
+    [
+        (Trivial(2), True),
+        (Z(3), True),
+        (Z(4), False),
+        (S(3), False),
+        (D(4), False),
+        (SO(3), True),
+        (O(3), False),
+        (SL(3), True),
+        (SO2eR3(), True),
+        (O2eR3(), False),
+        (Group(generators=[QUARTER_TURN]), True),
+    ],
     ids=str,
 )
 def test_orientation_is_preserved_where_every_determinant_is_positive(group, expected):

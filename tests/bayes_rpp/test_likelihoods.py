@@ -68,6 +68,14 @@ def test_the_noises_prior_is_log_normal_above_its_floor_with_the_given_median(va
     assert abs(float((draws < variance).double().mean()) - 0.5) < 5 * 0.5 / math.sqrt(2000)
 
 
+@pytest.mark.parametrize("per_output", [False, True])
+def test_the_noises_prior_says_that_it_begins_at_the_floor(per_output):
+    support = Gaussian(0.2, learned=True, per_output=per_output, floor=0.1).priors(2)["noise_variance"].support
+    shape = (2,) if per_output else ()
+    assert not support.check(torch.full(shape, 0.05))
+    assert support.check(torch.full(shape, 0.11))
+
+
 def test_the_constraint_begins_at_the_floor():
     constraint = Gaussian(0.2, learned=True, floor=0.1).constraints()["noise_variance"]
     assert constraint.check(torch.tensor([0.05, 0.1, 0.11])).tolist() == [False, False, True]

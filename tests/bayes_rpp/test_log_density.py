@@ -37,7 +37,9 @@ def test_free_names_are_real():
 
 
 def test_starts_are_uniform_in_the_unconstrained_space():
-    density = LogDensity(gamma_and_normal, {"rate": torch.ones(2000), "z": torch.zeros(3000)}, {"rate": constraints.positive})
+    density = LogDensity(
+        gamma_and_normal, {"rate": torch.ones(2000), "z": torch.zeros(3000)}, {"rate": constraints.positive}
+    )
     start = density.initial_params(seed=0)
     for free in (start["rate"].log(), start["z"]):
         scaled = (free.double() + 2) / 4

@@ -230,7 +230,7 @@ def test_unknown_settings_are_refused():
     with pytest.raises(ValueError, match="convention must be 'penalty' or 'adam', got 'sgd'"):
         RPPPrior.from_weight_decay(1.0, 1.0, **settings, convention="sgd")
     for decays in ((0.0, 1.0), (1.0, -1.0), (math.nan, 1.0)):
-        with pytest.raises(ValueError, match="the weight decay (equivariant|dense) must be positive"):
+        with pytest.raises(ValueError, match=r"the weight decay (equivariant|dense) must be positive"):
             RPPPrior.from_weight_decay(*decays, **settings)
 
 

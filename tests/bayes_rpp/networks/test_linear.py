@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from bayes_rpp import SL, SO, D, O, RPPLinear, Rep, S, Scalar, T, Vector, equivariant_maps
+from bayes_rpp import SL, SO, D, O, Rep, RPPLinear, S, Scalar, T, Vector, equivariant_maps
 from bayes_rpp.networks import EquivariantLinear
 
 PAIRS = [

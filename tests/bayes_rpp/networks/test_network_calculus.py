@@ -82,7 +82,9 @@ def test_forward_and_reverse_derivatives_agree(network):
 
 SMALL = {
     "RPPEMLP": lambda: RPPEMLP(Scalar + Vector, Vector, SO(2), channels=2 * Scalar + Vector, layers=1),
-    "collapsed": lambda: RPPEMLP(Scalar, Scalar, SO(2), channels=Scalar + Vector, layers=1, parametrization="collapsed"),
+    "collapsed": lambda: RPPEMLP(
+        Scalar, Scalar, SO(2), channels=Scalar + Vector, layers=1, parametrization="collapsed"
+    ),
     "EMLP": lambda: EMLP(Vector, T(0, 1), SL(2), channels=Vector + T(0, 1) + T(1, 1), layers=1),
     "permutations": lambda: RPPEMLP(Vector, Scalar, S(2), channels=Scalar + Vector, layers=1),
 }
