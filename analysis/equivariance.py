@@ -178,8 +178,9 @@ def _effective_weight(posterior: Posterior, layer: str, basis: EquivariantBasis)
     collapsed = posterior.samples.get(f"{layer}.weight")
     if collapsed is not None:
         return collapsed.double().flatten(2)
-    beta, dense = posterior.samples[f"{layer}.beta"], posterior.samples[f"{layer}.dense"]
-    return basis.expand(beta.double()) + dense.double().flatten(2)
+    dense = posterior.samples[f"{layer}.dense"].double().flatten(2)
+    beta = posterior.samples.get(f"{layer}.beta")
+    return dense if beta is None else dense + basis.expand(beta.double())
 
 
 def summarize(values: xr.DataArray) -> dict[str, float]:

@@ -38,6 +38,14 @@ class Likelihood(Protocol):
         """Raise ValueError or TypeError if y cannot be an observation."""
 
 
+class _AboveFloor(dist.TransformedDistribution):
+    """A positive distribution shifted by an AffineTransform, whose support torch would take for the whole line."""
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.greater_than(self.transforms[-1].loc)
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """y ~ N(f(x), v I), independently over outputs, with the noise variance v known or learned.
@@ -84,7 +92,7 @@ class Gaussian:
         if not self.learned:
             return {}
         above_floor = torch.tensor(self.noise_variance - self.floor)
-        shifted = dist.TransformedDistribution(
+        shifted = _AboveFloor(
             dist.LogNormal(above_floor.log(), 2.0, validate_args=False),
             [torch.distributions.AffineTransform(self.floor, 1.0)],
             validate_args=False,

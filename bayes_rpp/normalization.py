@@ -33,6 +33,9 @@ class Standardizer(nn.Module):
 
     def __init__(self, rep: Rep, mean: Float[Tensor, " n"], scale: Float[Tensor, " n"]) -> None:
         super().__init__()
+        for name, value in (("mean", mean), ("scale", scale)):
+            if value.shape != (rep.size,):
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, but {rep} has size {rep.size}.")
         self.rep = rep
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)

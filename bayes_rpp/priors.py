@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bayes_rpp.distributions import PathwayNormal
 from bayes_rpp.networks.pathways import ParameterRole, Pathway, PathwayLayer
@@ -118,21 +119,22 @@ class RPPPrior:
             If a mapping names a layer that the network does not have.
         """
         self._check_layers(network)
-        shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
-        return {name: self._distribution(name, role, tuple(shapes[name])) for name, role in parameter_roles(network)}
+        parameters = dict(network.named_parameters())
+        return {name: self._distribution(name, role, parameters[name]) for name, role in parameter_roles(network)}
 
-    def _distribution(self, name: str, role: ParameterRole, shape: tuple[int, ...]) -> PathwayNormal:
+    def _distribution(self, name: str, role: ParameterRole, parameter: Tensor) -> PathwayNormal:
         settings: dict[Pathway, Variance] = {
             "equivariant": self.equivariant_variance,
             "dense": self.dense_variance,
             "collapsed": self.dense_variance,
             "plain": self.mlp_variance,
         }
-        variance = self._scaled(settings[role.pathway], name, role.fan_in)
+        shape, dtype = tuple(parameter.shape), parameter.dtype
+        variance = torch.tensor(self._scaled(settings[role.pathway], name, role.fan_in), dtype=dtype)
         if role.basis is None:
             return PathwayNormal(shape, variance, validate_args=False)
-        pathway_variance = self._scaled(self.equivariant_variance, name, role.basis_fan_in)
-        return PathwayNormal(shape, variance, [role.basis], [pathway_variance], validate_args=False)
+        pathway = torch.tensor(self._scaled(self.equivariant_variance, name, role.basis_fan_in), dtype=dtype)
+        return PathwayNormal(shape, variance, [role.basis], [pathway], validate_args=False)
 
     def _scaled(self, setting: Variance, name: str, fan_in: float) -> float:
         return _lookup(setting, name) / (fan_in if self.scaling == "fan_in" else 1.0)

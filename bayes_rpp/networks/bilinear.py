@@ -19,14 +19,21 @@ _MOST_MIDDLE_PIECES = 2
 
 
 @dataclass(frozen=True)
+class _Middle:
+    """Copies of a piece that serve as maps, and its axes in the order (output axes, contracted axes)."""
+
+    run: Run
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class _Term:
     """Every piece of ``rows`` from every piece of ``columns``, through the first ``count`` pieces of ``middle``."""
 
     rows: Run
     columns: Run
-    middle: tuple[Run, ...]  # of one type, in the order of the representation
+    middle: tuple[_Middle, ...]
     count: int
-    axes: tuple[int, ...]  # the middle piece's axes in the order (output axes, contracted axes)
 
     @property
     def contracts_first(self) -> bool:
@@ -37,13 +44,17 @@ class _Term:
 
     def maps(self, pieces: dict[Run, Tensor]) -> Tensor:
         """The first middle pieces as maps (d_out, count, d_in, batch)."""
-        d_out, d_in = self.rows.piece_size, self.columns.piece_size
-        middle = pieces[self.middle[0]] if len(self.middle) == 1 else torch.cat([pieces[run] for run in self.middle])
-        maps = middle[: self.count]
-        if self.axes != tuple(range(len(self.axes))):
-            d = round((d_out * d_in) ** (1 / len(self.axes)))
-            maps = maps.unflatten(1, [d] * len(self.axes)).permute(0, *[1 + axis for axis in self.axes], -1)
-        return maps.reshape(self.count, d_out, d_in, maps.shape[-1]).transpose(0, 1)
+        stacks, missing = [], self.count
+        for middle in self.middle:
+            stack = pieces[middle.run][:missing]
+            if middle.axes != tuple(range(len(middle.axes))):
+                d = round(middle.run.piece_size ** (1 / len(middle.axes)))
+                stack = stack.unflatten(1, [d] * len(middle.axes)).permute(0, *[1 + axis for axis in middle.axes], -1)
+            stacks.append(stack.reshape(len(stack), self.rows.piece_size, self.columns.piece_size, stack.shape[-1]))
+            missing -= len(stack)
+            if not missing:
+                break
+        return (stacks[0] if len(stacks) == 1 else torch.cat(stacks)).transpose(0, 1)
 
 
 class EquivariantBilinear(nn.Module):
@@ -154,11 +165,14 @@ def _terms(rep: Rep) -> Iterator[_Term]:
             wanted = rows.piece + dual_piece(columns.piece)
             if rep.bound_group.is_orthogonal:
                 wanted = tuple("vector" if factor == "dual" else factor for factor in wanted)
-            middle = tuple(run for run in rep.runs if _axes(run.piece) and _same_type(run.piece, wanted))
+            middle = tuple(
+                _Middle(run, _match_axes(_axes(run.piece), _axes(wanted)))
+                for run in rep.runs
+                if _axes(run.piece) and _same_type(run.piece, wanted)
+            )
             if middle:
-                count = min(sum(run.multiplicity for run in middle), _MOST_MIDDLE_PIECES)
-                axes = _match_axes(_axes(middle[0].piece), _axes(wanted))
-                yield _Term(rows, columns, middle, count, axes)
+                copies = sum(candidate.run.multiplicity for candidate in middle)
+                yield _Term(rows, columns, middle, min(copies, _MOST_MIDDLE_PIECES))
 
 
 def _axes(piece: Piece) -> Piece:

@@ -39,25 +39,31 @@ class EquivariantLinear(nn.Module):
     torch.Size([7, 3])
     """
 
+    zero_weight: Tensor
+
     def __init__(self, rep_in: Rep, rep_out: Rep, bias: bool = True) -> None:
         super().__init__()
         self.rep_in, self.rep_out = rep_in, rep_out
         self.basis = equivariant_maps(rep_in, rep_out)
         self.bias_basis = equivariant_basis(rep_out)
-        self.beta = nn.Parameter(torch.empty(self.basis.rank))
-        self.bias_beta = nn.Parameter(torch.empty(self.bias_basis.rank)) if bias else None
+        self.beta = _coordinates_parameter(self.basis)
+        self.bias_beta = _coordinates_parameter(self.bias_basis) if bias else None
+        if self.beta is None:
+            self.register_buffer("zero_weight", torch.zeros(rep_out.size, rep_in.size), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw a new initial state from torch's global generator."""
-        with torch.no_grad():
-            self.beta.copy_(_initial_beta(self.basis, self.rep_in, self.rep_out))
+        if self.beta is not None:
+            with torch.no_grad():
+                self.beta.copy_(_initial_beta(self.basis, self.rep_in, self.rep_out))
         if self.bias_beta is not None:
             nn.init.zeros_(self.bias_beta)
 
     def effective_weight(self) -> Float[Tensor, "m n"]:
         """The matrix that the layer applies."""
-        return self.basis.expand(self.beta).reshape(self.rep_out.size, self.rep_in.size)
+        shape = self.rep_out.size, self.rep_in.size
+        return self.zero_weight if self.beta is None else self.basis.expand(self.beta).reshape(shape)
 
     def effective_bias(self) -> Float[Tensor, " m"] | None:
         """The vector that the layer adds."""
@@ -69,10 +75,8 @@ class EquivariantLinear(nn.Module):
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
-        roles = {"beta": ParameterRole("equivariant", _basis_fan_in(self.basis, self.rep_out))}
-        if self.bias_beta is not None:
-            roles["bias_beta"] = ParameterRole("equivariant", 1)
-        return roles
+        fan_ins = {"beta": _basis_fan_in(self.basis, self.rep_out), "bias_beta": 1.0}
+        return {name: ParameterRole("equivariant", fan_ins[name]) for name, _ in self.named_parameters()}
 
 
 class RPPLinear(nn.Module):
@@ -109,9 +113,9 @@ class RPPLinear(nn.Module):
         self.bias_basis = equivariant_basis(rep_out)
         m, n = rep_out.size, rep_in.size
         if parametrization == "residual":
-            self.beta = nn.Parameter(torch.empty(self.basis.rank))
+            self.beta = _coordinates_parameter(self.basis)
             self.dense = nn.Parameter(torch.empty(m, n))
-            self.bias_beta = nn.Parameter(torch.empty(self.bias_basis.rank)) if bias else None
+            self.bias_beta = _coordinates_parameter(self.bias_basis) if bias else None
             self.bias_dense = nn.Parameter(torch.empty(m)) if bias else None
         else:
             self.weight = nn.Parameter(torch.empty(m, n))
@@ -125,7 +129,8 @@ class RPPLinear(nn.Module):
         beta = _initial_beta(self.basis, self.rep_in, self.rep_out)
         dense = torch.randn(self.rep_out.size, self.rep_in.size) * _DENSE_INIT / math.sqrt(max(self.rep_in.size, 1))
         if self.parametrization == "residual":
-            self.beta.copy_(beta)
+            if self.beta is not None:
+                self.beta.copy_(beta)
             self.dense.copy_(dense)
             biases = (self.bias_beta, self.bias_dense)
         else:
@@ -139,6 +144,8 @@ class RPPLinear(nn.Module):
         """The matrix that the layer applies, W = A + B."""
         if self.parametrization == "collapsed":
             return self.weight
+        if self.beta is None:
+            return self.dense
         return self.basis.expand(self.beta).reshape(self.dense.shape) + self.dense
 
     def effective_bias(self) -> Float[Tensor, " m"] | None:
@@ -147,9 +154,8 @@ class RPPLinear(nn.Module):
             return None
         if self.parametrization == "collapsed":
             return self.bias
-        assert self.bias_beta is not None
         assert self.bias_dense is not None
-        return self.bias_basis.expand(self.bias_beta) + self.bias_dense
+        return self.bias_dense if self.bias_beta is None else self.bias_dense + self.bias_basis.expand(self.bias_beta)
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """Apply the layer to vectors of ``rep_in``."""
@@ -161,10 +167,18 @@ class RPPLinear(nn.Module):
         if self.parametrization == "collapsed":
             roles = {"weight": ParameterRole("collapsed", fan_in, self.basis, basis_fan_in)}
             return roles | ({"bias": ParameterRole("collapsed", 1, self.bias_basis)} if self.has_bias else {})
-        roles = {"beta": ParameterRole("equivariant", basis_fan_in), "dense": ParameterRole("dense", fan_in)}
-        if self.has_bias:
-            roles |= {"bias_beta": ParameterRole("equivariant", 1), "bias_dense": ParameterRole("dense", 1)}
-        return roles
+        roles = {
+            "beta": ParameterRole("equivariant", basis_fan_in),
+            "dense": ParameterRole("dense", fan_in),
+            "bias_beta": ParameterRole("equivariant", 1),
+            "bias_dense": ParameterRole("dense", 1),
+        }
+        return {name: roles[name] for name, _ in self.named_parameters()}
+
+
+def _coordinates_parameter(basis: EquivariantBasis) -> nn.Parameter | None:
+    """None where there is nothing to hold: samplers cannot take a parameter without coordinates."""
+    return nn.Parameter(torch.empty(basis.rank)) if basis.rank else None
 
 
 def apply_linear(

@@ -62,7 +62,7 @@ def test_fan_in_divides_an_mlps_weights_by_inputs_and_leaves_its_biases():
 def test_without_scaling_variances_are_taken_as_they_are():
     prior = RPPPrior(3.0, 0.7, mlp_variance=2.0, scaling="none")
     expected = {"beta": 3.0, "bias_beta": 3.0, "weight": 3.0, "dense": 0.7, "bias_dense": 0.7, "swish": 0.7}
-    for name, distribution in prior.distributions(network()).items():
+    for name, distribution in prior.distributions(network().double()).items():
         assert float(distribution.dense_variance) == expected[name.rsplit(".", 1)[1]]
     assert {float(d.dense_variance) for d in prior.distributions(network(MLP)).values()} == {2.0}
 
@@ -206,7 +206,7 @@ def test_both_parametrizations_draw_the_same_weights():
     spread = (2 / count * (torch.outer(sigma.diagonal(), sigma.diagonal()) + sigma**2)).sqrt()
     z = (covariances[0] - covariances[1]) / spread
     assert z.abs().max() < norm.isf(1e-3 / (2 * z.numel()))
-    q = equivariant_maps(residual.rep_in, residual.rep_out).dense().float()
+    q = equivariant_maps(residual.rep_in, residual.rep_out).dense().to(sums)
     assert (sums @ q).square().mean() > 5 * (sums - sums @ q @ q.mT).square().mean()
 
 

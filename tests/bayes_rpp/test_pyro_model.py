@@ -107,11 +107,19 @@ def test_nuts_runs_unchanged(model):
 
 def test_nuts_takes_a_layer_whose_bias_has_no_invariant_part():
     model = BayesianModel(RPPEMLP(Vector, Vector, SO(2), layers=0), RPPPrior(), Gaussian(0.5))
-    assert model.network.network[0].bias_beta.numel() == 0
+    assert model.network.network[0].bias_beta is None
     pyro.set_rng_seed(0)
     sampler = MCMC(NUTS(model.pyro_model, max_tree_depth=3), 3, warmup_steps=3, disable_progbar=True)
     sampler.run(numbers(5, 2), numbers(5, 2, seed=1))
     assert sampler.get_samples()["network.0.dense"].shape == (3, 2, 2)
+
+
+def test_nuts_takes_a_network_whose_bilinear_layer_has_no_terms():
+    model = BayesianModel(RPPEMLP(Vector, Vector, SO(2), channels=2 * Scalar, layers=1), RPPPrior(), Gaussian(0.5))
+    pyro.set_rng_seed(0)
+    sampler = MCMC(NUTS(model.pyro_model, max_tree_depth=3), 3, warmup_steps=3, disable_progbar=True)
+    sampler.run(numbers(5, 2), numbers(5, 2, seed=1))
+    assert sampler.get_samples()["network.0.linear.dense"].shape == (3, 2, 2)
 
 
 def posterior_of_weights(layer, x, y, wide, narrow, noise):

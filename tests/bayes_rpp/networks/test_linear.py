@@ -8,6 +8,7 @@ import torch
 
 from bayes_rpp import SL, SO, D, O, Rep, RPPLinear, S, Scalar, T, Vector, equivariant_maps
 from bayes_rpp.networks import EquivariantLinear
+from bayes_rpp.networks.linear import _INIT_GAIN
 
 PAIRS = [
     (SO(3), 2 * Scalar + 2 * Vector, Vector + T(2) + 3 * Scalar),
@@ -38,9 +39,12 @@ def close(actual, expected):
 @pairs
 def test_the_residual_layer_adds_its_pathways(group, rep_in, rep_out):
     layer, x = randomised(RPPLinear(rep_in(group), rep_out(group))), numbers(2, 3, rep_in(group).size)
-    q = equivariant_maps(rep_in(group), rep_out(group)).dense()
-    weight = (q @ layer.beta).reshape(rep_out(group).size, -1) + layer.dense
-    bias = layer.bias_basis.dense() @ layer.bias_beta + layer.bias_dense
+    maps, vectors = equivariant_maps(rep_in(group), rep_out(group)).dense(), layer.bias_basis.dense()
+    weight, bias = layer.dense, layer.bias_dense
+    if maps.shape[1]:
+        weight = weight + (maps @ layer.beta).reshape(weight.shape)
+    if vectors.shape[1]:
+        bias = bias + vectors @ layer.bias_beta
     close(layer.effective_weight(), weight)
     close(layer.effective_bias(), bias)
     close(layer(x), x @ weight.mT + bias)
@@ -78,8 +82,8 @@ def test_both_parametrizations_start_at_one_function(group, rep_in, rep_out):
 
 
 @pairs
-def test_the_initial_pathway_gives_every_piece_the_inputs_mean_square(group, rep_in, rep_out):
-    """E |W_piece|^2 = d for a piece of size d, so that inputs of mean square 1 give outputs of mean square 1."""
+def test_the_initial_pathway_gives_every_piece_the_same_share_of_the_inputs_mean_square(group, rep_in, rep_out):
+    """E |W_piece|^2 = gain^2 d for every piece of size d: inputs of mean square 1 give outputs of gain^2."""
     torch.manual_seed(0)
     layer, squares = EquivariantLinear(rep_in(group), rep_out(group)), []
     for _ in range(400):
@@ -91,7 +95,7 @@ def test_the_initial_pathway_gives_every_piece_the_inputs_mean_square(group, rep
     ranks = [equivariant_maps(rep_in(group), Rep([(1, run.piece)], group)).rank for run in runs]
     reached = torch.tensor(ranks).clamp(max=1)
     error = squares.std(0) / math.sqrt(len(squares))
-    assert ((squares.mean(0) - reached).abs() <= 5 * error + 1e-6).all()
+    assert ((squares.mean(0) - _INIT_GAIN**2 * reached).abs() <= 5 * error + 1e-6).all()
 
 
 @pairs
@@ -102,6 +106,19 @@ def test_the_dense_pathway_starts_a_thousandth_as_large(group, rep_in, rep_out):
     assert abs(spread / 1e-3 - 1) < 5 / math.sqrt(2 * layer.dense.numel())
     assert torch.equal(layer.bias_dense, torch.zeros_like(layer.bias_dense))
     assert torch.equal(layer.bias_beta, torch.zeros_like(layer.bias_beta))
+
+
+@pytest.mark.parametrize("kind", [EquivariantLinear, RPPLinear])
+def test_pathways_of_rank_zero_have_no_parameter_and_add_nothing(kind):
+    layer = randomised(kind((4 * Vector)(O(3)), T(2)(O(3))))
+    assert equivariant_maps(layer.rep_in, layer.rep_out).rank == 0
+    assert all(parameter.numel() for parameter in layer.parameters())
+    assert set(layer.roles()) == {name for name, _ in layer.named_parameters()}
+    x = numbers(5, 12)
+    if kind is EquivariantLinear:
+        close(layer(x), layer(0 * x))
+    else:
+        close(layer(x) - layer(0 * x), x @ layer.dense.mT)
 
 
 @pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
