@@ -12,7 +12,7 @@ import torch
 
 from analysis.data_files import read_data
 from analysis.equivariance import equivariance_error
-from analysis.runs import PICTURE, REPORT, Run, write_report
+from analysis.runs import PICTURE, POSTERIOR, REPORT, Run, write_report
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, parse_group, parse_rep
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble
@@ -133,15 +133,19 @@ def _engine(options: argparse.Namespace, kind: str, snapshots: int = 0) -> DeepE
 
 
 def _demo(options: argparse.Namespace) -> None:
-    check_writable(options.out)
-    engine, runs, reference = _engine(options, "ensemble", snapshots=4), {}, {}
-    for label, breaking in (("inertia", 0.0), ("modified inertia", 0.3)):
+    engine, runs, reference = _engine(options, "ensemble", snapshots=max(0, min(4, options.epochs - 1))), {}, {}
+    cases = {"inertia": 0.0, "modified inertia": 0.3}
+    folders = {label: options.out / label.replace(" ", "-") for label in cases}
+    for folder in (options.out, *folders.values()):
+        check_writable(folder)
+        check_writable(folder / POSTERIOR)
+    for label, breaking in cases.items():
         print(f"fitting {options.members} members to {label} ...", file=sys.stderr)
         data = inertia(train=1000, test=1000, symmetry_breaking=breaking, seed=options.seed)
         network = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=options.channels, layers=options.layers)
         model = BayesianModel(network, RPPPrior(), Gaussian(noise_variance=0.2))
         runs[label] = Run(engine.fit(model, data.train, seed=options.seed), *data.test)
-        runs[label].save(options.out / label.replace(" ", "-"))
+        runs[label].save(folders[label])
         if breaking:
             true = equivariance_error(data.function, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
             reference[label] = float(true)
@@ -152,7 +156,8 @@ def _fit(options: argparse.Namespace) -> None:
     group = parse_group(options.group)
     rep_in, rep_out = parse_rep(options.rep_in)(group), parse_rep(options.rep_out)(group)
     engine = _engine(options, options.engine)
-    check_writable(options.out)
+    if not 0 < options.test_fraction < 1:
+        raise ValueError(f"--test-fraction must lie between 0 and 1, got {options.test_fraction}.")
     x, y = read_data(options.data, options.x, options.y)
     _check_widths(options, x, y, rep_in.size, rep_out.size)
     test = round(options.test_fraction * len(x))
@@ -168,6 +173,8 @@ def _fit(options: argparse.Namespace) -> None:
     network = NETWORKS[options.network](rep_in, rep_out, group, channels=options.channels, layers=options.layers)
     prior = RPPPrior(options.equivariant_variance, options.dense_variance)
     model = BayesianModel(NormalizedNetwork.fit(network, x[kept], y[kept]), prior, Gaussian(noise))
+    check_writable(options.out)
+    check_writable(options.out / POSTERIOR)
     run = Run(engine.fit(model, (x[kept], y[kept]), seed=options.seed), x[held_out], y[held_out])
     run.save(options.out)
     print(f"the run is in {options.out}; see it with: bayes-rpp report {options.out}")

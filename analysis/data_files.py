@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import zipfile
+import zlib
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -32,29 +34,36 @@ def read_data(path: Path, x_names: str, y_names: str) -> tuple[Tensor, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no data file {path}.")
     readers = {".csv": _read_csv, ".npz": _read_npz}
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in readers:
         raise ValueError(f"{path} must be a .csv or a .npz file, not {path.suffix or 'a file without a suffix'!r}.")
-    x, y = readers[path.suffix](path, x_names, y_names)
+    x, y = readers[suffix](path, x_names, y_names)
     return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
 
 
 def _read_csv(path: Path, x_names: str, y_names: str) -> tuple[np.ndarray, np.ndarray]:
-    with path.open(newline="") as file:
-        header = [name.strip() for name in next(csv.reader(file), [])]
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file: {error}") from error
+    header = [name.strip() for name in next(csv.reader(lines), [])]
     if not header:
         raise ValueError(f"{path} is empty; its first line must name the columns.")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path} names the column {twice[0]!r} more than once; every column needs a name of its own.")
     x, y = _columns(path, header, x_names, "--x"), _columns(path, header, y_names, "--y")
     shared = set(x) & set(y)
     if shared:
         raise ValueError(f"column {header[min(shared)]!r} of {path} is both an input and an output; narrow --x or --y.")
+    if len(lines) == 1:
+        raise ValueError(f"{path} names {len(header)} columns but has 0 rows.")
     try:
-        table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+        table = np.loadtxt(lines[1:], delimiter=",", ndmin=2, quotechar='"', comments=None)
     except ValueError as error:
         raise ValueError(f"{path} must hold numbers below its header: {error}") from error
-    if table.shape[0] == 0 or table.shape[1] != len(header):
-        raise ValueError(
-            f"{path} names {len(header)} columns but has {table.shape[0]} rows of {table.shape[1]} numbers."
-        )
+    if table.shape[1] != len(header):
+        raise ValueError(f"{path} names {len(header)} columns but has rows of {table.shape[1]} numbers.")
     return table[:, x], table[:, y]
 
 
@@ -69,19 +78,36 @@ def _columns(path: Path, header: list[str], names: str, option: str) -> list[int
 
 
 def _read_npz(path: Path, x_names: str, y_names: str) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        arrays = np.load(path, allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is no readable .npz file: {error}") from error
     # The defaults are patterns for columns; for arrays they mean the names before the star.
-    found = []
-    for name, option in ((x_names.rstrip("*"), "--x"), (y_names.rstrip("*"), "--y")):
-        if name not in arrays.files:
-            raise ValueError(f"{path} has no array {name!r} (from {option}); its arrays are {', '.join(arrays.files)}.")
+    x_name, y_name = x_names.rstrip("*"), y_names.rstrip("*")
+    if x_name == y_name:
+        raise ValueError(f"array {x_name!r} of {path} is both an input and an output; give --x and --y other names.")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            x, y = (_array(path, arrays, name, option) for name, option in ((x_name, "--x"), (y_name, "--y")))
+    except _Refused:
+        raise
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no readable .npz file: {error}") from error
+    if len(x) != len(y):
+        raise ValueError(f"{path} has {len(x)} rows in {x_name!r} but {len(y)} in {y_name!r}; they must agree.")
+    return x, y
+
+
+def _array(path: Path, arrays: np.lib.npyio.NpzFile, name: str, option: str) -> np.ndarray:
+    if name not in arrays.files:
+        raise _Refused(f"{path} has no array {name!r} (from {option}); its arrays are {', '.join(arrays.files)}.")
+    try:
         array = arrays[name]
-        if not np.issubdtype(array.dtype, np.number) or array.ndim < 1:
-            raise ValueError(
-                f"array {name!r} of {path} must hold rows of numbers, got {array.dtype} of shape {array.shape}."
-            )
-        found.append(array.reshape(len(array), -1))
-    return found[0], found[1]
+    except ValueError as error:
+        raise _Refused(f"array {name!r} of {path} cannot be read: {error}") from error
+    real = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
+    if not real or array.ndim < 1:
+        raise _Refused(f"array {name!r} of {path} must hold rows of numbers, got {array.dtype} of shape {array.shape}.")
+    if len(array) == 0:
+        raise _Refused(f"array {name!r} of {path} has 0 rows.")
+    return array.reshape(len(array), -1)
+
+
+class _Refused(ValueError):
+    """A readable array that cannot be data; its message stands as it is."""

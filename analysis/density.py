@@ -30,9 +30,7 @@ def log_density(values: xr.DataArray, grid: np.ndarray) -> xr.DataArray:
         If a value is not positive and finite.
     """
     logs = _logs(values)
-    count = len(logs)
-    spread = float(np.std(logs, ddof=1)) if count > 1 else 0.0
-    bandwidth = max(spread * (0.75 * count) ** -0.2, _SMALLEST_SPREAD)
+    spread, bandwidth = float(np.std(logs, ddof=1)) if len(logs) > 1 else 0.0, _bandwidth(logs)
     if spread > _SMALLEST_SPREAD / 10:
         density = gaussian_kde(logs, bw_method=bandwidth / spread)(grid)
     else:
@@ -42,10 +40,17 @@ def log_density(values: xr.DataArray, grid: np.ndarray) -> xr.DataArray:
 
 
 def log_grid(all_values: list[xr.DataArray], points: int = 512) -> np.ndarray:
-    """A grid of log10 that holds all values with a margin."""
-    logs = np.concatenate([_logs(values) for values in all_values])
-    margin = max(0.15, 0.15 * float(np.ptp(logs)))
-    return np.linspace(logs.min() - margin, logs.max() + margin, points)
+    """A grid of log10 that holds all values and their kernels."""
+    logs = [_logs(values) for values in all_values]
+    low = min(some.min() - 4 * _bandwidth(some) for some in logs)
+    high = max(some.max() + 4 * _bandwidth(some) for some in logs)
+    return np.linspace(low, high, points)
+
+
+def _bandwidth(logs: np.ndarray) -> float:
+    """Silverman's rule, but at least 0.02."""
+    spread = float(np.std(logs, ddof=1)) if len(logs) > 1 else 0.0
+    return max(spread * (0.75 * len(logs)) ** -0.2, _SMALLEST_SPREAD)
 
 
 def _logs(values: xr.DataArray) -> np.ndarray:

@@ -78,8 +78,15 @@ def equivariance_error(
         raise ValueError(
             f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} of {rep_in.group} needs (batch, {rep_in.size})."
         )
+    if not torch.isfinite(x).all():
+        raise ValueError("x holds NaN or infinite numbers.")
     sampled = _sample(rep_in.bound_group, elements, 1 if per_element else len(x), seed)
     untransformed = evaluate(x)
+    if untransformed.shape[-1] != rep_out.size:
+        raise ValueError(
+            f"f gives {untransformed.shape[-1]} numbers a point, but rep_out = {rep_out} of {rep_out.group} has size "
+            f"{rep_out.size}."
+        )
     pairs = ((rep_out.apply(g, untransformed), evaluate(rep_in.apply(g, x))) for g in sampled)
     # The norms of a - b, a and b for every element, draw and point: (3, element, *draws, batch).
     norms = torch.stack([torch.stack([(a - b).norm(dim=-1), a.norm(dim=-1), b.norm(dim=-1)]) for a, b in pairs], dim=1)
@@ -97,6 +104,8 @@ def equivariance_error(
 
 def _sample(group: Group, elements: int | Tensor, points: int, seed: int) -> Float[Tensor, "element points d d"]:
     if isinstance(elements, int):
+        if elements < 1:
+            raise ValueError(f"elements must be at least 1, got {elements}.")
         return group.sample(elements * points, seed).unflatten(0, (elements, points))
     given = torch.as_tensor(elements)
     if given.ndim != 3 or given.shape[1:] != (group.d, group.d):
@@ -130,7 +139,7 @@ def _rebind(rep: Rep, group: Group) -> Rep:
     """The same tensors under another group of matrices of the same size."""
     if rep.group is not None and rep.group.d != group.d:
         raise ValueError(f"{rep} belongs to {rep.group} on R^{rep.group.d}; {group} acts on R^{group.d}.")
-    return rep if rep.group == group else Rep(rep.terms, group)
+    return rep if rep.group == group else Rep(rep.given_terms, group)
 
 
 def _reduce(norms: Tensor, reduction: Reduction) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullFormatter
 from torch import Tensor
 
 from analysis.density import log_density, log_grid
@@ -49,13 +49,13 @@ def plot_equivariance_density(
     """
     if not posteriors:
         raise ValueError("plot_equivariance_density needs at least one posterior.")
-    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
     errors = {label: _errors_by_epoch(label, source, x) for label, source in posteriors.items()}
     grid = log_grid([values for stages in errors.values() for _, values in stages])
+    ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
     for (label, stages), color in zip(errors.items(), _cycle(len(errors)), strict=True):
         for index, (epoch, values) in enumerate(stages):
             last = index == len(stages) - 1
-            shade = 0.9 if last else 0.15 + 0.4 * index / max(len(stages) - 1, 1)
+            shade = 0.9 if last else 0.3 + 0.35 * index / max(len(stages) - 1, 1)
             density = log_density(values, grid)
             ax.fill_between(10**grid, density, color=color, alpha=0.45 * shade, linewidth=0)
             name = label if last else (f"{label}, after {epoch} epochs" if index == 0 else None)
@@ -67,7 +67,9 @@ def plot_equivariance_density(
                 reference[label], color=color, linestyle="--", linewidth=1.2, label=f"{label}: the true function"
             )
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    decades = float(np.ptp(grid))
+    subs = (1,) if decades > 3 else (1, 2, 5)
+    ax.xaxis.set_major_locator(LogLocator(subs=subs) if decades > 0.6 else AutoLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(xlabel="equivariance error", ylabel="posterior density (per decade)")
@@ -93,9 +95,11 @@ def plot_predictive(
     --------
     >>> ax = plot_predictive(posterior, data.test.x[:100], data.test.y[:100], output=0)
     """
+    y = torch.as_tensor(y)
+    if y.ndim != 2 or len(y) != len(x) or not 0 <= output < y.shape[1]:
+        raise ValueError(f"y has shape {tuple(y.shape)}; expected ({len(x)}, outputs) with output {output} among them.")
+    prediction, observed = posterior.predict(x), y[:, output]
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
-    prediction = posterior.predict(x)
-    observed = torch.as_tensor(y)[:, output]
     order = observed.argsort()
     position, mean = np.arange(len(order)), prediction.mean[order, output].numpy()
     for variance, label, alpha in (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -35,7 +36,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self.posterior.save(folder / POSTERIOR)
         beside = folder / f".{TEST}"
-        save_file({"x": self.x.contiguous(), "y": self.y.contiguous()}, beside)
+        save_file({"x": self.x.clone(), "y": self.y.clone()}, beside)
         os.replace(beside, folder / TEST)
 
     @staticmethod
@@ -71,7 +72,7 @@ class Run:
             "test_mse_of_mean": float((prediction.mean - self.y).square().mean()),
             "test_mse_of_members": {
                 "minimum": float(members.min()),
-                "median": float(members.median()),
+                "median": float(np.median(members)),
                 "maximum": float(members.max()),
             },
             "output_variance": float(self.y.var(0, correction=0).mean()),
@@ -89,6 +90,7 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
     _write_text(folder / REPORT, json.dumps(reports, indent=1))
     exact = [label for label, report in reports.items() if report["equivariance_error"]["minimum"] <= 1e-7]
     pictured = {label: run.posterior for label, run in runs.items() if label not in exact}
+    (folder / PICTURE).unlink(missing_ok=True)
     if pictured:
         points = (
             torch.cat([run.x for run in runs.values()]) if len({run.x.shape[1] for run in runs.values()}) == 1 else None
@@ -112,9 +114,10 @@ def _table(reports: dict[str, dict[str, Any]]) -> str:
     for label, report in reports.items():
         error, shares = report["equivariance_error"], report["equivariant_share"]
         share = f"{min(shares.values()):.2%} to {max(shares.values()):.2%}" if shares else "no pathways"
-        mse = report["test_mse_of_mean"]
+        mse, variance = report["test_mse_of_mean"], report["output_variance"]
+        of_variance = f"{mse / variance:.2%}" if variance else "-"
         lines.append(
-            f"{label:{width}}  {mse:9.4g}  {mse / report['output_variance']:9.2%}  "
+            f"{label:{width}}  {mse:9.4g}  {of_variance:>9}  "
             f"{error['minimum']:10.4f} {error['median']:10.4f} {error['maximum']:10.4f}{'':8}{share}"
         )
     return "\n".join(lines)

@@ -7,6 +7,7 @@ never built.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,6 +109,10 @@ class _LinearMap(torch.autograd.Function):
         info: Any, in_dims: tuple[int, None, None], vector: Tensor, basis: StructuredBasis, adjoint: bool
     ) -> tuple[Tensor, int]:
         return _LinearMap.apply(vector.movedim(in_dims[0], 0), basis, adjoint), 0
+
+
+# Function.apply looks the signature up at every call; kept here, it costs nothing.
+_LinearMap.forward.__signature__ = inspect.signature(_LinearMap.forward)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)

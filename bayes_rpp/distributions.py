@@ -73,6 +73,7 @@ class PathwayNormal(TorchDistribution):
         self.support = constraints.independent(constraints.real, len(event_shape))
         if validate_args is not False:
             self._check(event_shape)
+        self._half_precisions = [-0.5 / variance for _, variance in self._ranks_and_variances()]
         self._log_normalizer = -0.5 * (self._log_determinant() + self.numel * math.log(2 * math.pi))
         super().__init__(self.dense_variance.shape, torch.Size(event_shape), validate_args=validate_args)
 
@@ -115,24 +116,16 @@ class PathwayNormal(TorchDistribution):
         """The log density; float32 is safe even where v_b is 1e-7 of v_k, since the residual is formed explicitly."""
         if self._validate_args:
             self._validate_sample(value)
-        normalizer = self._log_normalizer.to(value.dtype)
-        if not self.bases:
-            squares = (
-                value.square().flatten(value.ndim - len(self.event_shape)).sum(-1)
-                if self.event_shape
-                else value.square()
-            )
-            return squares * (-0.5 / self.dense_variance).to(value.dtype) + normalizer
-        batch = value.shape[: value.ndim - len(self.event_shape)]
-        residual = flat = value.reshape(*batch, self.numel)
-        quadratic: Tensor | float = 0.0
-        for basis, variance in zip(self.bases, self.pathway_variances, strict=True):
+        normalizer, *factors = (term.to(value.dtype) for term in (self._log_normalizer, *self._half_precisions))
+        if not self.event_shape:
+            return value.square() * factors[0] + normalizer
+        residual = flat = value.flatten(value.ndim - len(self.event_shape))
+        result = normalizer
+        for basis, factor in zip(self.bases, factors[1:], strict=True):
             coordinates = basis.coordinates(flat)
             residual = residual - basis.expand(coordinates)
-            precision = 1.0 / (variance + self.dense_variance)
-            quadratic = quadratic + coordinates.square().sum(-1) * precision.to(value.dtype)
-        quadratic = quadratic + residual.square().sum(-1) * (1.0 / self.dense_variance).to(value.dtype)
-        return -0.5 * quadratic + normalizer
+            result = result + coordinates.square().sum(-1) * factor
+        return residual.square().sum(-1) * factors[0] + result
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Float[Tensor, "*sample_batch_event"]:
         """Draw by the square root of the covariance, differentiably in the variances."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Literal, cast
 
@@ -63,7 +64,8 @@ class Rep:
 
     def __init__(self, terms: Iterable[tuple[int, Piece]], group: Group | None = None) -> None:
         self.group = group
-        simplified = ((count, _simplify(piece, group)) for count, piece in terms if count)
+        self.given_terms = tuple((count, piece) for count, piece in terms if count)
+        simplified = ((count, _simplify(piece, group)) for count, piece in self.given_terms)
         merged = groupby(simplified, key=lambda term: term[1])
         self.terms: tuple[tuple[int, Piece], ...] = tuple((sum(n for n, _ in same), p) for p, same in merged)
 
@@ -71,23 +73,23 @@ class Rep:
         """Bind to a group; a representation bound to an equal group is returned as it is."""
         if self.group is not None and self.group != group:
             raise ValueError(f"{self} is bound to {self.group} already and cannot be bound to {group}.")
-        return self if self.group is not None else Rep(self.terms, group)
+        return self if self.group is not None else Rep(self.given_terms, group)
 
     def __add__(self, other: Rep) -> Rep:
         if not isinstance(other, Rep):
             return NotImplemented
-        return Rep(self.terms + other.terms, _common_group(self, other))
+        return Rep(self.given_terms + other.given_terms, _common_group(self, other))
 
     def __mul__(self, other: Rep | int) -> Rep:
         if isinstance(other, int):
             if other < 0:
                 raise ValueError(f"a multiplicity must not be negative, got {other} * ({self}).")
-            if len(self.terms) == 1:
-                return Rep([(other * self.terms[0][0], self.terms[0][1])], self.group)
-            return Rep(self.terms * other, self.group)
+            if len(self.given_terms) == 1:
+                return Rep([(other * self.given_terms[0][0], self.given_terms[0][1])], self.group)
+            return Rep(self.given_terms * other, self.group)
         if not isinstance(other, Rep):
             return NotImplemented
-        products = ((n * m, p + q) for n, p in self.terms for m, q in other.terms)
+        products = ((n * m, p + q) for n, p in self.given_terms for m, q in other.given_terms)
         return Rep(products, _common_group(self, other))
 
     __rmul__ = __mul__
@@ -103,7 +105,7 @@ class Rep:
     @property
     def dual(self) -> Rep:
         """The representation by inverse transposes."""
-        return Rep(((n, dual_piece(p)) for n, p in self.terms), self.group)
+        return Rep(((n, dual_piece(p)) for n, p in self.given_terms), self.group)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rep) and self.terms == other.terms and self.group == other.group
@@ -121,7 +123,7 @@ class Rep:
             raise ValueError(f"{self} is not bound to a group yet: call it with one, as in rep(O(3)).")
         return self.group
 
-    @property
+    @cached_property
     def runs(self) -> tuple[Run, ...]:
         """The runs of equal pieces with their places in the vector."""
         d, start, runs = self.bound_group.d, 0, []
@@ -130,7 +132,7 @@ class Rep:
             start = runs[-1].stop
         return tuple(runs)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The dimension of the bound representation."""
         return sum(run.size for run in self.runs)

@@ -41,6 +41,7 @@ def save_posterior(posterior: Posterior, path: Path) -> Path:
         "tensors": {name: list(value.shape) for name, value in tensors.items()},
     }
     check_writable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     others = {entry.name for entry in path.iterdir()} - {HEADER, TENSORS} if path.exists() else set()
     if others:
         raise FileExistsError(f"{path} holds other files ({min(others)}); save the posterior in a folder of its own.")
@@ -61,18 +62,18 @@ def save_posterior(posterior: Posterior, path: Path) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Find out before long work whether a folder can be written; creates its parents.
+    """Find out before long work whether a folder can be written; leaves nothing behind.
 
     Raises
     ------
     OSError
         If it cannot; the message names the folder.
     """
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError("it is a file")
-        with tempfile.TemporaryFile(dir=path if path.exists() else path.parent):
+        if not existing.is_dir():
+            raise NotADirectoryError(f"{existing} is a file, not a folder")
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise OSError(f"cannot write to {path}: {error}") from error
@@ -92,6 +93,8 @@ def load_posterior(path: Path, model: Model | None) -> Posterior:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} holds no saved posterior: there is no such folder.")
     if not (path / HEADER).is_file():
         raise FileNotFoundError(f"{path} holds no saved posterior: {HEADER} is missing.")
     try:

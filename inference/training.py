@@ -76,7 +76,7 @@ class MemberStack:
         losses = self._losses(batch, num_data)
         gradients = torch.autograd.grad(losses.sum(), list(self.free.values()))
         for leaf, gradient in zip(self.free.values(), gradients, strict=True):
-            leaf.grad = gradient
+            leaf.grad = gradient.contiguous()  # the fused optimiser misreads expanded gradients
         self.optimizer.step()
         return losses.detach()
 
@@ -95,7 +95,7 @@ class MemberStack:
 
         x, y = batch or (None, None)
         if self.members == 1:  # the same, without the cost of vmap
-            single = {name: value[0] for name, value in self.free.items()}
+            single = {name: value.squeeze(0) for name, value in self.free.items()}  # select would copy gradients
             return loss(single, None if x is None else x[0], None if y is None else y[0])[None]
         per_member = None if x is None else 0
         result: Tensor = torch.func.vmap(loss, in_dims=(0, per_member, per_member))(self.free, x, y)

@@ -31,7 +31,8 @@ class EquivariantBlock(nn.Module):
     def __init__(self, linear: nn.Module, rep_out: Rep, residual: bool, bilinear: bool) -> None:
         super().__init__()
         self.linear = linear
-        self.bilinear = EquivariantBilinear(gated(rep_out), scale=_BILINEAR_SCALE) if bilinear else None
+        layer = EquivariantBilinear(gated(rep_out), scale=_BILINEAR_SCALE) if bilinear else None
+        self.bilinear = layer if layer is not None and len(layer.weight) else None
         self.nonlinearity = GatedNonlinearity(rep_out, residual=residual)
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:

@@ -151,7 +151,7 @@ def not_a_number(x, y):
         ({"--batch-size": "0"}, ["batch_size must be", "at least 1", "got 0"]),
         ({"--channels": "0"}, ["channels must be a positive integer, got 0"]),
         ({"--layers": "-1"}, ["layers must not be negative, got -1"]),
-        ({"--test-fraction": "1"}, ["--test-fraction 1.0 of 30 rows leaves nothing"]),
+        ({"--test-fraction": "1"}, ["--test-fraction must lie between 0 and 1, got 1.0"]),
         ({"--test-fraction": "nan"}, ["--test-fraction", "nan"]),
     ],
     ids=lambda value: " ".join(*value.items()) if isinstance(value, dict) else "",
