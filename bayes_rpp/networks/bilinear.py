@@ -40,7 +40,7 @@ class _Term:
         """Whether contracting the pieces before mixing them by the weights takes fewer multiplications than after."""
         n_out, d_out = self.rows.multiplicity, self.rows.piece_size
         n_in, d_in = self.columns.multiplicity, self.columns.piece_size
-        return n_in * d_out * (n_out + d_in) <= n_out * d_in * (n_in + d_out)
+        return n_in * d_out * (n_out + d_in) < n_out * d_in * (n_in + d_out)
 
     def maps(self, pieces: dict[Run, Tensor]) -> Tensor:
         """The first middle pieces as maps (d_out, count, d_in, batch)."""
