@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", type=Path, default=Path("demo"), help="folder for runs, picture and report (default: demo)"
     )
-    _add_training_options(demo, epochs=200)
+    _add_training_options(demo, epochs=150)
 
     fit = commands.add_parser(
         "fit", help="fit a posterior to your data", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="in squared units of the outputs (default: 1%% of their variance)",
     )
     fit.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
-    _add_training_options(fit, epochs=500)
+    _add_training_options(fit, epochs=300)
 
     report = commands.add_parser("report", help="numbers and a picture from a fitted run")
     report.set_defaults(run=_report)
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_training_options(parser: argparse.ArgumentParser, epochs: int) -> None:
     parser.add_argument("--members", type=int, default=10, help="size of the ensemble (default: 10)")
-    parser.add_argument("--channels", type=int, default=64, help="width of the hidden layers (default: 64)")
+    parser.add_argument("--channels", type=int, default=256, help="width of the hidden layers (default: 256)")
     parser.add_argument("--layers", type=int, default=3, help="number of hidden layers (default: 3)")
     parser.add_argument("--epochs", type=int, default=epochs, help=f"passes through the data (default: {epochs})")
     parser.add_argument("--batch-size", type=int, default=100, help="examples a step (default: 100)")

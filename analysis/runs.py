@@ -109,11 +109,11 @@ def _table(reports: dict[str, dict[str, Any]]) -> str:
     width = max(len(label) for label in reports)
     lines = [
         f"{'':{width}}  {'test MSE':>9}  {'of var(y)':>9}  {'equivariance error: min, median, max':38}"
-        "equivariant share of the weight"
+        "dense share of the weights, by layer"
     ]
     for label, report in reports.items():
         error, shares = report["equivariance_error"], report["equivariant_share"]
-        share = f"{min(shares.values()):.2%} to {max(shares.values()):.2%}" if shares else "no pathways"
+        share = f"{1 - max(shares.values()):.1e} to {1 - min(shares.values()):.1e}" if shares else "no pathways"
         mse, variance = report["test_mse_of_mean"], report["output_variance"]
         of_variance = f"{mse / variance:.2%}" if variance else "-"
         lines.append(

@@ -1,6 +1,6 @@
 """Remake the README's picture: the demo, at its default settings.
 
-    python examples/readme_figure.py
+python examples/readme_figure.py
 """
 
 from __future__ import annotations
