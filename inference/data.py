@@ -36,7 +36,7 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
     if not isinstance(data, Sequence) or len(data) != 2:
         length = f" of length {len(data)}" if isinstance(data, Sequence) else ""
         raise TypeError(f"data must be a pair (x, y) or a torch Dataset, got {type(data).__name__}{length}.")
-    x, y = model.as_input(torch.as_tensor(data[0])), torch.as_tensor(data[1])
+    x, y = model.as_input(torch.as_tensor(data[0]).cpu()), torch.as_tensor(data[1]).cpu()
     y = y.to(x.dtype) if y.is_floating_point() and x.is_floating_point() else y
     model.check_data(x, y)
     return x, y

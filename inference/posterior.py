@@ -68,7 +68,8 @@ class Posterior:
     def bayesian_model(self) -> BayesianModel:
         """The model, if it is a network with a prior and a likelihood; otherwise raises TypeError."""
         if not isinstance(self.model, BayesianModel):
-            raise TypeError(f"this needs a posterior of a BayesianModel, but its model is {self.model!r}.")
+            hint = "; pass model= to Posterior.load" if self.model is None else ""
+            raise TypeError(f"this needs a posterior of a BayesianModel, but its model is {self.model!r}{hint}.")
         return self.model
 
     def at(self, snapshot: Snapshot) -> Posterior:
@@ -77,7 +78,7 @@ class Posterior:
 
     def outputs(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "chain draw batch *output"]:
         """The noise-free network output of every draw."""
-        model, x = self.bayesian_model, torch.as_tensor(x)
+        model, x = self.bayesian_model, torch.as_tensor(x).cpu()
         model.check_inputs(x)
         flat = {name: value.flatten(0, 1) for name, value in self.samples.items()}
         return evaluate(model, flat, x).unflatten(0, (self.chains, self.draws))
@@ -107,7 +108,7 @@ class Posterior:
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:
         """log p(y_i | x_i, theta) of every draw and example."""
-        model, x, y = self.bayesian_model, torch.as_tensor(x), torch.as_tensor(y)
+        model, x, y = self.bayesian_model, torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
         model.check_data(x, y)
         outputs, flat = self.outputs(x).flatten(0, 1), {n: v.flatten(0, 1) for n, v in self.samples.items()}
         rows = [model.likelihood.log_prob(o, y, {n: v[i] for n, v in flat.items()}) for i, o in enumerate(outputs)]
