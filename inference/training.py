@@ -169,6 +169,5 @@ def _note_failures(result: Trained, failed: Tensor, epoch: int) -> None:
     for member in failed.nonzero().flatten().tolist():
         if member not in result.failures:
             result.failures[member] = epoch
-            logger.warning(
-                "member %d diverged in epoch %d: it is not finite any more; the others go on.", member, epoch
-            )
+            others = "; the others go on" if len(failed) > 1 else ""
+            logger.warning("member %d diverged in epoch %d: it is not finite any more%s.", member, epoch, others)

@@ -42,11 +42,12 @@ class _Term:
         n_in, d_in = self.columns.multiplicity, self.columns.piece_size
         return n_in * d_out * (n_out + d_in) < n_out * d_in * (n_in + d_out)
 
-    def maps(self, pieces: dict[Run, Tensor]) -> Tensor:
+    def maps(self, first_pieces: dict[Run, Tensor]) -> Tensor:
         """The first middle pieces as maps (d_out, count, d_in, batch)."""
         stacks, missing = [], self.count
         for middle in self.middle:
-            stack = pieces[middle.run][:missing]
+            stack = first_pieces[middle.run]
+            stack = stack if len(stack) <= missing else stack[:missing]
             if middle.axes != tuple(range(len(middle.axes))):
                 d = round(middle.run.piece_size ** (1 / len(middle.axes)))
                 stack = stack.unflatten(1, [d] * len(middle.axes)).permute(0, *[1 + axis for axis in middle.axes], -1)
@@ -113,8 +114,10 @@ class EquivariantBilinear(nn.Module):
         }
         weights = (self.scale * self.weight).split([math.prod(shape) for shape in self._shapes])
         matrices = [weight.reshape(shape) for weight, shape in zip(weights, self._shapes, strict=True)]
-        sums = self._contract_then_mix(pieces, matrices[: len(self._contracting)])
-        for run, value in self._mix_then_contract(pieces, matrices[len(self._contracting) :]):
+        # Cut once for all terms, for every cut costs a padding on the way back.
+        first = {run: piece.split(_MOST_MIDDLE_PIECES)[0] for run, piece in pieces.items()}
+        sums = self._contract_then_mix(pieces, first, matrices[: len(self._contracting)])
+        for run, value in self._mix_then_contract(pieces, first, matrices[len(self._contracting) :]):
             sums[run] = sums[run] + value if run in sums else value
         rows = [
             sums[run].transpose(0, 1).flatten(0, 1) if run in sums else torch.zeros_like(part)
@@ -124,25 +127,29 @@ class EquivariantBilinear(nn.Module):
 
     # Products below are broadcast along one axis at each side and summed along one: what runs fast, there and back.
 
-    def _contract_then_mix(self, pieces: dict[Run, Tensor], matrices: list[Tensor]) -> dict[Run, Tensor]:
+    def _contract_then_mix(
+        self, pieces: dict[Run, Tensor], first: dict[Run, Tensor], matrices: list[Tensor]
+    ) -> dict[Run, Tensor]:
         """(d_out, multiplicity_out, batch) for each output type."""
         sums = {}
         for (rows, same), matrix in zip(self._contracting.items(), matrices, strict=True):
             products = []
             for term in same:
-                maps = term.maps(pieces).flatten(0, 1)[:, None]
+                maps = term.maps(first).flatten(0, 1)[:, None]
                 product = (maps * pieces[term.columns]).sum(2)
                 products.append(product.unflatten(0, (rows.piece_size, term.count)).flatten(1, 2))
             sums[rows] = torch.bmm(matrix.expand(rows.piece_size, -1, -1), torch.cat(products, dim=1))
         return sums
 
-    def _mix_then_contract(self, pieces: dict[Run, Tensor], matrices: list[Tensor]) -> Iterator[tuple[Run, Tensor]]:
+    def _mix_then_contract(
+        self, pieces: dict[Run, Tensor], first: dict[Run, Tensor], matrices: list[Tensor]
+    ) -> Iterator[tuple[Run, Tensor]]:
         """Terms for (d_out, multiplicity_out, batch) of an output type."""
         for (columns, same), matrix in zip(self._mixing.items(), matrices, strict=True):
             batch = pieces[columns].shape[-1]
             mixed = matrix @ pieces[columns].flatten(1)
             for term, part in zip(same, mixed.split([t.count * t.rows.multiplicity for t in same]), strict=True):
-                maps = term.maps(pieces).flatten(1, 2)[:, None]
+                maps = term.maps(first).flatten(1, 2)[:, None]
                 part = part.reshape(term.rows.multiplicity, term.count * columns.piece_size, batch)
                 yield term.rows, (maps * part).sum(2)
 
