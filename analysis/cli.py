@@ -16,7 +16,7 @@ from analysis.runs import PICTURE, POSTERIOR, REPORT, Run, write_report
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, parse_group, parse_rep
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble
-from inference.storage import check_writable
+from inference.storage import check_replaceable, check_writable
 
 NETWORKS = {"rpp": RPPEMLP, "emlp": EMLP, "mlp": MLP}
 
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--noise-variance",
         type=float,
         default=None,
-        help="in squared units of the outputs (default: 1%% of their variance)",
+        help="in squared units of the outputs (default: 1%% of the variance of each)",
     )
     fit.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
     _add_training_options(fit, epochs=300)
@@ -138,7 +138,7 @@ def _demo(options: argparse.Namespace) -> None:
     folders = {label: options.out / label.replace(" ", "-") for label in cases}
     for folder in (options.out, *folders.values()):
         check_writable(folder)
-        check_writable(folder / POSTERIOR)
+        check_replaceable(folder / POSTERIOR)
     for label, breaking in cases.items():
         print(f"fitting {options.members} members to {label} ...", file=sys.stderr)
         data = inertia(train=1000, test=1000, symmetry_breaking=breaking, seed=options.seed)
@@ -167,14 +167,15 @@ def _fit(options: argparse.Namespace) -> None:
         )
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(options.seed))
     held_out, kept = order[:test], order[test:]
-    noise = options.noise_variance
-    if noise is None:
-        noise = 0.01 * float(y[kept].var(0, correction=0).mean()) or 1e-6
     network = NETWORKS[options.network](rep_in, rep_out, group, channels=options.channels, layers=options.layers)
     prior = RPPPrior(options.equivariant_variance, options.dense_variance)
-    model = BayesianModel(NormalizedNetwork.fit(network, x[kept], y[kept]), prior, Gaussian(noise))
+    normalized = NormalizedNetwork.fit(network, x[kept], y[kept])
+    # One value for each copy of a piece, as the scales are: another would prefer directions.
+    default_noise = tuple((0.01 * normalized.outputs.scale.square()).tolist())
+    noise = default_noise if options.noise_variance is None else options.noise_variance
+    model = BayesianModel(normalized, prior, Gaussian(noise))
     check_writable(options.out)
-    check_writable(options.out / POSTERIOR)
+    check_replaceable(options.out / POSTERIOR)
     run = Run(engine.fit(model, (x[kept], y[kept]), seed=options.seed), x[held_out], y[held_out])
     run.save(options.out)
     print(f"the run is in {options.out}; see it with: bayes-rpp report {options.out}")

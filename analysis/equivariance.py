@@ -48,7 +48,8 @@ def equivariance_error(
     x : the points at which to measure, in the domain of the data.
     group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
     reduction : see above.
-    rep_in, rep_out : representations of inputs and outputs, needed for a bare function; bound to ``group`` if unbound.
+    rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
+        ``group`` if unbound.
     elements : how many group elements to draw for each point, independently from point to point; or the elements
         themselves, then the same for every point.
     per_element : keep the group elements apart, and use the same ones for every point.
@@ -119,12 +120,10 @@ def _prepare(
     f: Posterior | Function, group: Group | None, rep_in: Rep | None, rep_out: Rep | None
 ) -> tuple[Function, Rep, Rep, list[str]]:
     """The function to evaluate, bound representations, and the names of the leading dimensions of its values."""
-    if isinstance(f, Posterior):
-        network, dims = f.bayesian_model.network, ["chain", "draw"]
-        evaluate: Function = f.outputs
-        rep_in, rep_out = rep_in or getattr(network, "rep_in", None), rep_out or getattr(network, "rep_out", None)
-    else:
-        evaluate, dims = torch.no_grad()(f), []
+    source: object = f.bayesian_model.network if isinstance(f, Posterior) else f
+    evaluate: Function = f.outputs if isinstance(f, Posterior) else torch.no_grad()(f)
+    dims = ["chain", "draw"] if isinstance(f, Posterior) else []
+    rep_in, rep_out = rep_in or getattr(source, "rep_in", None), rep_out or getattr(source, "rep_out", None)
     if rep_in is None or rep_out is None:
         raise ValueError(
             "equivariance_error needs rep_in and rep_out: this function does not know its representations."

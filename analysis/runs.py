@@ -76,6 +76,7 @@ class Run:
                 "maximum": float(members.max()),
             },
             "output_variance": float(self.y.var(0, correction=0).mean()),
+            "test_mse_over_variance": _relative_error(prediction.mean, self.y),
             "equivariance_error": {**summarize(error), "members": error.values.reshape(-1).tolist()},
             "group": error.attrs["group"],
             "equivariant_share": None
@@ -114,13 +115,20 @@ def _table(reports: dict[str, dict[str, Any]]) -> str:
     for label, report in reports.items():
         error, shares = report["equivariance_error"], report["equivariant_share"]
         share = f"{1 - max(shares.values()):.1e} to {1 - min(shares.values()):.1e}" if shares else "no pathways"
-        mse, variance = report["test_mse_of_mean"], report["output_variance"]
-        of_variance = f"{mse / variance:.2%}" if variance else "-"
+        mse, relative = report["test_mse_of_mean"], report["test_mse_over_variance"]
+        of_variance = "-" if relative is None else f"{relative:.2%}"
         lines.append(
             f"{label:{width}}  {mse:9.4g}  {of_variance:>9}  "
             f"{error['minimum']:10.4f} {error['median']:10.4f} {error['maximum']:10.4f}{'':8}{share}"
         )
     return "\n".join(lines)
+
+
+def _relative_error(mean: Tensor, y: Tensor) -> float | None:
+    """The mean, over the outputs that vary, of the squared error over the variance; units may differ."""
+    variance, error = y.var(0, correction=0), (mean - y).square().mean(0)
+    varies = variance > 0
+    return float((error[varies] / variance[varies]).mean()) if varies.any() else None
 
 
 def _write_text(path: Path, text: str) -> None:

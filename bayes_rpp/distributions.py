@@ -117,9 +117,9 @@ class PathwayNormal(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         normalizer, *factors = (term.to(value.dtype) for term in (self._log_normalizer, *self._half_precisions))
-        if not self.event_shape:
+        if not (self.event_shape or self.bases):
             return value.square() * factors[0] + normalizer
-        residual = flat = value.flatten(value.ndim - len(self.event_shape))
+        residual = flat = value.reshape(*value.shape[: value.ndim - len(self.event_shape)], self.numel)
         result = normalizer
         for basis, factor in zip(self.bases, factors[1:], strict=True):
             coordinates = basis.coordinates(flat)

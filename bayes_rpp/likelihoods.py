@@ -52,16 +52,20 @@ class Gaussian:
 
     Parameters
     ----------
-    noise_variance : v, in squared units of y; where learned, its initial value and the median of its prior.
-    learned : learn v with the network's parameters, under a log-normal prior with median ``noise_variance`` and a
-        scale of 2 in log v.
-    per_output : learn one variance for each output rather than a shared one.
+    noise_variance : v, in squared units of y: a number, or one for each output. Where it is learned, its initial value
+        and the median of its prior.
+    learned : learn v with the network's parameters, under a log-normal prior with median ``noise_variance`` and a scale
+        of 2 in log v.
+    per_output : learn one variance for each output, from a single number, rather than a shared one.
     floor : the least variance that is learned; it keeps the joint density bounded.
 
     Raises
     ------
     ValueError
-        If noise_variance or floor is not positive, or noise_variance does not exceed the floor.
+        If noise_variance or floor is not positive, noise_variance does not exceed the floor, or a known variance is to
+        be per_output without one number for each.
+    TypeError
+        If noise_variance is no number and no sequence of numbers.
 
     Examples
     --------
@@ -69,35 +73,45 @@ class Gaussian:
     Gaussian(noise_variance=0.2, learned=False, per_output=False, floor=1e-06)
     """
 
-    noise_variance: float
+    noise_variance: float | tuple[float, ...]
     learned: bool = False
     per_output: bool = False
     floor: float = 1e-6
 
     def __post_init__(self) -> None:
-        for name in ("noise_variance", "floor"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be positive and finite, got {value}.")
-        if self.learned and self.noise_variance <= self.floor:
-            raise ValueError(f"noise_variance {self.noise_variance} must exceed the floor {self.floor}.")
+        # Plain numbers only: they are saved as they are.
+        given = torch.as_tensor(self.noise_variance, dtype=torch.float64)
+        if given.ndim > 1:
+            raise ValueError(f"noise_variance must be a number or one for each output, got shape {tuple(given.shape)}.")
+        plain = tuple(given.tolist()) if given.ndim else float(self.noise_variance)  # type: ignore[arg-type]
+        object.__setattr__(self, "noise_variance", plain)
+        for name, values in (("noise_variance", given), ("floor", torch.tensor(self.floor))):
+            if not ((values > 0) & torch.isfinite(values)).all():
+                raise ValueError(f"{name} must be positive and finite, got {values.tolist()}.")
+        if self.learned and not (given > self.floor).all():
+            raise ValueError(f"noise_variance {plain} must exceed the floor {self.floor}.")
+        if self.per_output and not (self.learned or given.ndim):
+            raise ValueError("per_output needs learned=True, or a noise_variance with one number for each output.")
+
+    def _initial(self, num_outputs: int) -> Tensor:
+        wanted = (num_outputs,) if self.per_output or isinstance(self.noise_variance, tuple) else ()
+        return torch.tensor(self.noise_variance).expand(wanted).clone()
 
     def parameters(self, num_outputs: int) -> Params:
         """See Likelihood."""
-        shape = (num_outputs,) if self.per_output else ()
-        return {NOISE: torch.full(shape, float(self.noise_variance))} if self.learned else {}
+        return {NOISE: self._initial(num_outputs)} if self.learned else {}
 
     def priors(self, num_outputs: int) -> dict[str, dist.Distribution]:
         """See Likelihood."""
         if not self.learned:
             return {}
-        above_floor = torch.tensor(self.noise_variance - self.floor)
+        initial = self._initial(num_outputs)
         shifted = _AboveFloor(
-            dist.LogNormal(above_floor.log(), 2.0, validate_args=False),
+            dist.LogNormal((initial - self.floor).log(), 2.0, validate_args=False),
             [torch.distributions.AffineTransform(self.floor, 1.0)],
             validate_args=False,
         )
-        return {NOISE: shifted.expand([num_outputs]).to_event(1) if self.per_output else shifted}
+        return {NOISE: shifted.to_event(initial.ndim)}
 
     def constraints(self) -> dict[str, constraints.Constraint]:
         """See Likelihood."""
@@ -105,7 +119,9 @@ class Gaussian:
 
     def noise(self, params: Params) -> Float[Tensor, "*outputs"] | float:
         """The noise variance, of every output or shared."""
-        return params[NOISE] if self.learned else self.noise_variance
+        if self.learned:
+            return params[NOISE]
+        return torch.tensor(self.noise_variance) if isinstance(self.noise_variance, tuple) else self.noise_variance
 
     def distribution(self, output: Float[Tensor, "batch *outputs"], params: Params) -> dist.Distribution:
         """See Likelihood."""
@@ -122,6 +138,8 @@ class Gaussian:
 
     def check(self, y: Tensor, num_outputs: int) -> None:
         """See Likelihood."""
+        if isinstance(self.noise_variance, tuple) and len(self.noise_variance) != num_outputs:
+            raise ValueError(f"noise_variance has {len(self.noise_variance)} numbers for {num_outputs} outputs.")
         if y.shape[-1] != num_outputs or y.ndim < 2:
             raise ValueError(
                 f"y has shape {tuple(y.shape)}, but the network has {num_outputs} outputs: (batch, {num_outputs})."

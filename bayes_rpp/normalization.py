@@ -61,7 +61,8 @@ class Standardizer(nn.Module):
         squares, scale = (exact - mean).square().mean(0), torch.ones_like(mean)
         for run in rep.runs:
             copies = squares[run.start : run.stop].reshape(run.multiplicity, run.piece_size).mean(1).sqrt()
-            copies = torch.where(copies > 1e-12 * (1 + mean.abs().max()), copies, torch.ones_like(copies))
+            sizes = exact[:, run.start : run.stop].square().mean(0).reshape(copies.shape[0], -1).mean(1).sqrt()
+            copies = torch.where(copies > 1e-7 * sizes, copies, torch.ones_like(copies))
             scale[run.start : run.stop] = copies.repeat_interleave(run.piece_size)
         return cls(rep, mean.to(x.dtype), scale.to(x.dtype))
 

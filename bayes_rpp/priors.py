@@ -26,8 +26,8 @@ class RPPPrior:
     the network; the longest match wins, "" is the default), layer by layer.
 
     With ``scaling="fan_in"`` a parameter's variance is divided by its fan-in, the number of its coordinates for each
-    output coordinate of its layer. The two pathways then add sigma_a^2 and sigma_b^2 times the inputs' mean square to
-    an output's variance, whatever the width and the group:
+    output coordinate of its layer. On average over a layer's outputs, the two pathways then add sigma_a^2 and sigma_b^2
+    times the mean square of isotropic inputs to an output's variance:
 
     * dense weights (m, n): by n;
     * equivariant coordinates, r of them: by r / m;
@@ -101,13 +101,19 @@ class RPPPrior:
         >>> RPPPrior.from_weight_decay(1e-5, 100, num_data=1000, num_outputs=9, noise_variance=0.2).equivariant_variance
         2.2222222222222223
         """
+        for name, value in (
+            ("equivariant", equivariant),
+            ("dense", dense),
+            ("num_data", num_data),
+            ("num_outputs", num_outputs),
+            ("noise_variance", noise_variance),
+        ):
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be positive and finite, got {value}.")
         factors = {"penalty": 1.0, "adam": 2.0}
         if convention not in factors:
             raise ValueError(f"convention must be 'penalty' or 'adam', got {convention!r}.")
         unit = factors[convention] * noise_variance / (num_data * num_outputs)
-        for name, value in (("equivariant", equivariant), ("dense", dense)):
-            if not value > 0:
-                raise ValueError(f"the weight decay {name} must be positive, got {value}.")
         return cls(unit / equivariant, unit / dense, mlp_variance=unit / dense, scaling="none")
 
     def distributions(self, network: nn.Module) -> dict[str, PathwayNormal]:

@@ -40,11 +40,8 @@ def save_posterior(posterior: Posterior, path: Path) -> Path:
         "history": [snapshot.epoch for snapshot in posterior.history],
         "tensors": {name: list(value.shape) for name, value in tensors.items()},
     }
-    check_writable(path)
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    others = {entry.name for entry in path.iterdir()} - {HEADER, TENSORS} if path.exists() else set()
-    if others:
-        raise FileExistsError(f"{path} holds other files ({min(others)}); save the posterior in a folder of its own.")
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         save_file(
@@ -77,6 +74,17 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise OSError(f"cannot write to {path}: {error}") from error
+
+
+def check_replaceable(path: Path) -> None:
+    """Find out before long work whether a posterior can be saved as a folder; raises OSError if not.
+
+    A folder that holds anything but an older posterior is left alone; hidden files do not count.
+    """
+    check_writable(path)
+    found = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} if path.exists() else set()
+    if others := found - {HEADER, TENSORS}:
+        raise FileExistsError(f"{path} holds other files ({min(others)}); save the posterior in a folder of its own.")
 
 
 def load_posterior(path: Path, model: Model | None) -> Posterior:

@@ -63,11 +63,12 @@ class MemberStack:
     """Many members' parameters as one stack, with one optimiser and one graph for all of them."""
 
     def __init__(self, model: Model, seeds: list[int], lr: float, device: torch.device | str = "cpu") -> None:
+        # Drawn before the move, so that a seed means the same on every device.
+        starts = [to_free(model.initial_params(seed), model.constraints) for seed in seeds]
         if isinstance(model, BayesianModel):
             model = copy.copy(model)
             model.network = copy.deepcopy(model.network).to(device)
         self.model, self.members = model, len(seeds)
-        starts = [to_free(model.initial_params(seed), model.constraints) for seed in seeds]
         self.free = {name: torch.stack([s[name] for s in starts]).to(device).requires_grad_() for name in starts[0]}
         self.optimizer = torch.optim.Adam(self.free.values(), lr=lr, fused=True)
 

@@ -74,6 +74,7 @@ class EquivariantBilinear(nn.Module):
     Parameters
     ----------
     rep : a bound representation of size n.
+    scale : a fixed factor of every weight.
 
     Attributes
     ----------

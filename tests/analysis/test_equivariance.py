@@ -266,3 +266,8 @@ def test_summary_is_minimum_median_maximum():
     values = sorted(error.values.tolist())
     middle = (values[3] + values[4]) / 2
     assert summarize(error) == {"minimum": values[0], "median": pytest.approx(middle), "maximum": values[-1]}
+
+
+def test_a_network_knows_its_own_representations():
+    network = EMLP(Vector, Vector, SO(3), channels=8, layers=1).double()
+    assert float(equivariance_error(network, torch.randn(5, 3, dtype=torch.float64))) < 1e-12

@@ -39,3 +39,9 @@ def test_values_of_another_shape_or_nan_are_refused():
     for value in (torch.zeros(3, 3), torch.full((2, 2), math.nan)):
         with pytest.raises(ValueError, match=r"event_shape|within the support|torch\.Size"):
             ours.log_prob(value)
+
+
+def test_a_basis_counts_for_a_single_number_too():
+    line = equivariant_basis(Vector(Trivial(1)))
+    ours, value = PathwayNormal((), 1.0, [line], [3.0]), torch.tensor([2.0, -1.0], dtype=torch.float64)
+    torch.testing.assert_close(ours.log_prob(value), torch.distributions.Normal(0.0, 2.0).log_prob(value))

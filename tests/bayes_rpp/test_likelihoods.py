@@ -145,3 +145,36 @@ def test_annotations_can_be_read(kind):
     for _, method in inspect.getmembers(kind, inspect.isfunction):
         if method.__module__ == likelihoods.__name__:
             assert "return" in typing.get_type_hints(method) or method.__name__.startswith("__")
+
+
+@pytest.mark.parametrize("given", [(0.1, 0.2, 0.4), [0.1, 0.2, 0.4], torch.tensor([0.1, 0.2, 0.4]).double()])
+def test_known_noise_may_differ_from_output_to_output(given):
+    output, y = numbers(6, 3), numbers(6, 3, seed=1)
+    scale = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64).sqrt()
+    expected = torch.distributions.Normal(output, scale).log_prob(y).sum(1)
+    likelihood = Gaussian(given)
+    torch.testing.assert_close(likelihood.log_prob(output, y, {}), expected, rtol=1e-6, atol=1e-6)
+    assert likelihood.noise_variance == pytest.approx((0.1, 0.2, 0.4))
+    likelihood.check(y, 3)
+    with pytest.raises(ValueError, match="noise_variance has 3 numbers for 4 outputs"):
+        likelihood.check(numbers(6, 4), 4)
+
+
+def test_learned_noise_may_start_differently_for_each_output():
+    likelihood = Gaussian((0.1, 0.4), learned=True)
+    assert likelihood.parameters(2)["noise_variance"].tolist() == pytest.approx([0.1, 0.4])
+    prior = likelihood.priors(2)["noise_variance"]
+    assert prior.event_shape == (2,)
+    torch.manual_seed(0)
+    above = (prior.sample((4000,)) > torch.tensor([0.1, 0.4])).double().mean(0)
+    assert ((above - 0.5).abs() < 5 * 0.5 / math.sqrt(4000)).all()
+
+
+def test_noise_that_is_no_number_is_refused():
+    assert Gaussian(torch.tensor(0.25)).noise_variance == 0.25
+    with pytest.raises(TypeError):
+        Gaussian("small")
+    with pytest.raises(ValueError, match="number or one for each output"):
+        Gaussian([[0.1]])
+    with pytest.raises(ValueError, match="per_output needs learned=True"):
+        Gaussian(0.2, per_output=True)

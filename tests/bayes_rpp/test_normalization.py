@@ -166,3 +166,12 @@ def test_standardisers_are_part_of_the_state_but_not_parameters():
     twin = copy.deepcopy(network)
     x = data(network.rep_in.size, 3)
     assert torch.equal(twin(x), network(x))
+
+
+def test_every_copy_is_measured_against_its_own_size():
+    """Whatever the units of the others: one copy near 1e9, one of size 1e-27 and one that never varies."""
+    rep, x = (3 * Scalar)(SO(3)), torch.randn(400, 3, dtype=torch.float64)
+    x = torch.stack([1.7e9 + 1e5 * x[:, 0], 1e-27 * x[:, 1], torch.full((400,), 5.0, dtype=torch.float64)], dim=1)
+    standard = Standardizer.fit(x, rep)(x)
+    torch.testing.assert_close(standard.std(0, correction=0)[:2], torch.ones(2, dtype=torch.float64))
+    assert (standard[:, 2] == 0).all()

@@ -230,8 +230,11 @@ def test_unknown_settings_are_refused():
     with pytest.raises(ValueError, match="convention must be 'penalty' or 'adam', got 'sgd'"):
         RPPPrior.from_weight_decay(1.0, 1.0, **settings, convention="sgd")
     for decays in ((0.0, 1.0), (1.0, -1.0), (math.nan, 1.0)):
-        with pytest.raises(ValueError, match=r"the weight decay (equivariant|dense) must be positive"):
+        with pytest.raises(ValueError, match=r"(equivariant|dense) must be positive and finite"):
             RPPPrior.from_weight_decay(*decays, **settings)
+    for name, value in (("num_data", 0), ("num_outputs", -1), ("noise_variance", math.inf)):
+        with pytest.raises(ValueError, match=f"{name} must be positive and finite, got {value}"):
+            RPPPrior.from_weight_decay(1.0, 1.0, **settings | {name: value})
 
 
 def test_layers_that_the_network_does_not_have_are_refused():

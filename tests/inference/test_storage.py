@@ -248,3 +248,13 @@ def test_a_failed_save_leaves_the_older_run_and_nothing_beside_it(saved, monkeyp
         posterior.save(folder)
     assert_same(Posterior.load(folder), posterior)
     assert {path.name for path in folder.parent.iterdir()} == {folder.name}
+
+
+def test_what_is_no_posterior_is_left_alone_and_hidden_files_do_not_count(saved, tmp_path):
+    posterior, folder = saved
+    (folder / ".hidden").write_text("made by a file browser")
+    assert_same(Posterior.load(posterior.save(folder)), posterior)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds other files \(notes\.txt\)"):
+        posterior.save(folder)
+    assert (folder / "notes.txt").read_text() == "mine"
