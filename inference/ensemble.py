@@ -13,11 +13,11 @@ import torch
 from inference.data import Data, Model
 from inference.modes import fit_modes
 from inference.posterior import Posterior
-from inference.training import Schedule, Settings
+from inference.training import Settings
 
 
 @dataclass(frozen=True)
-class DeepEnsemble:
+class DeepEnsemble(Settings):
     """Many modes at once: the members' parameters are stacked, and one graph trains them all.
 
     Parameters
@@ -35,16 +35,11 @@ class DeepEnsemble:
     """
 
     members: int = 10
-    epochs: int = 500
-    batch_size: int | None = 500
-    lr: float = 3e-3
-    schedule: Schedule = "cosine"
-    snapshots: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.members, int) or self.members < 1:
             raise ValueError(f"members must be a positive integer, got {self.members!r}.")
-        Settings(self.epochs, self.batch_size, self.lr, self.schedule, self.snapshots)
+        super().__post_init__()
 
     def fit(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
@@ -69,5 +64,4 @@ class DeepEnsemble:
         RuntimeError
             If every member diverged.
         """
-        settings = Settings(self.epochs, self.batch_size, self.lr, self.schedule, self.snapshots)
-        return fit_modes(model, data, settings, self.members, seed, device, progress, engine="DeepEnsemble")
+        return fit_modes(model, data, self, self.members, seed, device, progress, engine="DeepEnsemble")

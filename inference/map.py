@@ -13,11 +13,11 @@ import torch
 from inference.data import Data, Model
 from inference.modes import fit_modes
 from inference.posterior import Posterior
-from inference.training import Schedule, Settings
+from inference.training import Settings
 
 
 @dataclass(frozen=True)
-class MAP:
+class MAP(Settings):
     """One mode: the maximum a posteriori estimate, in the constrained parameters' own coordinates.
 
     Parameters
@@ -29,18 +29,8 @@ class MAP:
     >>> posterior = MAP(epochs=500).fit(model, data.train, seed=0)
     """
 
-    epochs: int = 500
-    batch_size: int | None = 500
-    lr: float = 3e-3
-    schedule: Schedule = "cosine"
-    snapshots: int = 0
-
-    def __post_init__(self) -> None:
-        Settings(self.epochs, self.batch_size, self.lr, self.schedule, self.snapshots)
-
     def fit(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Posterior:
         """Train, and return one chain with one draw. See DeepEnsemble.fit."""
-        settings = Settings(self.epochs, self.batch_size, self.lr, self.schedule, self.snapshots)
-        return fit_modes(model, data, settings, 1, seed, device, progress, engine="MAP")
+        return fit_modes(model, data, self, 1, seed, device, progress, engine="MAP")

@@ -40,9 +40,9 @@ class Prediction:
 @torch.no_grad()
 def evaluate(model: BayesianModel, draws: Params, x: Tensor) -> Float[Tensor, "draw batch *output"]:
     """The output of every draw, some draws and some rows at a time so that memory stays bounded."""
-    count = len(next(iter(draws.values())))
     like = next(iter(draws.values()))
-    x = model.as_input(x).to(like.dtype) if x.is_floating_point() else model.as_input(x)
+    count, x = len(like), model.as_input(x)
+    x = x.to(like.dtype) if x.is_floating_point() else x
     rows = min(len(x), _ROWS_AT_ONCE)
     together = max(1, _ROWS_AT_ONCE // max(rows, 1))
     columns = []

@@ -25,13 +25,22 @@ Schedule = Literal["constant", "cosine"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; MAP and DeepEnsemble have the same settings under the same names."""
+    """How to train: what MAP and DeepEnsemble are made of.
 
-    epochs: int
-    batch_size: int | None
-    lr: float
-    schedule: Schedule
-    snapshots: int
+    Parameters
+    ----------
+    epochs : passes through the data.
+    batch_size : examples a step; None takes all.
+    lr : Adam's learning rate.
+    schedule : "constant", or "cosine" from lr down to zero.
+    snapshots : how many intermediate states to keep in the posterior's history, evenly spread over the epochs.
+    """
+
+    epochs: int = 500
+    batch_size: int | None = 500
+    lr: float = 3e-3
+    schedule: Schedule = "cosine"
+    snapshots: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("snapshots", 0)):
