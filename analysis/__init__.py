@@ -1,8 +1,10 @@
 """From a posterior to numbers and pictures."""
 
 from analysis.density import log_density, log_grid
-from analysis.equivariance import equivariance_error, pathway_shares
+from analysis.equivariance import equivariance_error
 from analysis.plots import plot_equivariance_density, plot_predictive
+from analysis.shares import pathway_shares
+from analysis.verification import verify_symmetry
 
 __all__ = [
     "equivariance_error",
@@ -11,4 +13,5 @@ __all__ = [
     "pathway_shares",
     "plot_equivariance_density",
     "plot_predictive",
+    "verify_symmetry",
 ]

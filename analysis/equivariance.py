@@ -1,4 +1,4 @@
-"""Equivariance error, and how a layer's weight is shared among its pathways."""
+"""Equivariance error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp import Group, Rep, RPPLinear
-from bayes_rpp.bases import EquivariantBasis
+from bayes_rpp import Group, Rep
+from bayes_rpp.representations import Element
 from inference import Posterior
 
 Reduction = Literal["mean_of_ratios", "ratio_of_norms", "geometric_mean"]
@@ -27,7 +27,7 @@ def equivariance_error(
     *,
     rep_in: Rep | None = None,
     rep_out: Rep | None = None,
-    elements: int | Float[Tensor, "element d d"] = 8,
+    elements: int | Element = 8,
     per_element: bool = False,
     seed: int = 0,
 ) -> xr.DataArray:
@@ -51,14 +51,14 @@ def equivariance_error(
     rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
         ``group`` if unbound.
     elements : how many group elements to draw for each point, independently from point to point; or the elements
-        themselves, then the same for every point.
+        themselves, (element, d, d) or a tuple of such for a direct product, then the same for every point.
     per_element : keep the group elements apart, and use the same ones for every point.
     seed : of the sample of group elements.
 
     Returns
     -------
     DataArray with dims (chain, draw) for a posterior and none for a function, and last "element" if per_element; the
-    elements themselves are then in the attribute "elements", (element, d, d).
+    elements themselves are then in the attribute "elements", (element, d, d); block diagonal for a direct product.
 
     Raises
     ------
@@ -103,12 +103,12 @@ def equivariance_error(
     )
 
 
-def _sample(group: Group, elements: int | Tensor, points: int, seed: int) -> Float[Tensor, "element points d d"]:
+def _sample(group: Group, elements: int | Element, points: int, seed: int) -> Float[Tensor, "element points d d"]:
     if isinstance(elements, int):
         if elements < 1:
             raise ValueError(f"elements must be at least 1, got {elements}.")
-        return group.sample(elements * points, seed).unflatten(0, (elements, points))
-    given = torch.as_tensor(elements)
+        return group.join(group.sample(elements * points, seed)).unflatten(0, (elements, points))
+    given = group.join(elements) if isinstance(elements, tuple) else torch.as_tensor(elements)
     if given.ndim != 3 or given.shape[1:] != (group.d, group.d):
         raise ValueError(
             f"elements must be a number or have shape (element, {group.d}, {group.d}), got {tuple(given.shape)}."
@@ -149,46 +149,6 @@ def _reduce(norms: Tensor, reduction: Reduction) -> Tensor:
         return sizes[0] / (sizes[1] + sizes[2]).clamp_min(torch.finfo(torch.float64).tiny)
     ratios = difference / (left + right).clamp_min(torch.finfo(torch.float64).tiny)
     return ratios.mean(-1) if reduction == "mean_of_ratios" else ratios.log().mean(-1).exp()
-
-
-def pathway_shares(posterior: Posterior) -> xr.DataArray:
-    """How much of every RPP layer's effective weight lies in each pathway: ||Q Q^T W||^2 / ||W||^2, and the rest.
-
-    W = A + B is the weight that the layer applies, so that the shares are the same in both parametrizations.
-
-    Returns
-    -------
-    DataArray with dims (chain, draw, layer, pathway); pathways are "equivariant" and "dense", and add up to 1.
-
-    Raises
-    ------
-    ValueError
-        If the network has no RPP layer.
-    """
-    network = posterior.bayesian_model.network
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, RPPLinear)}
-    if not layers:
-        raise ValueError(f"{type(network).__name__} has no RPP layer, so no pathways to share.")
-    shares = []
-    for name, layer in layers.items():
-        weight = _effective_weight(posterior, name, layer.basis)
-        share = layer.basis.coordinates(weight).square().sum(-1) / weight.square().sum(-1)
-        shares.append(torch.stack([share, 1 - share], dim=-1))
-    return xr.DataArray(
-        torch.stack(shares, dim=-2).numpy(),
-        dims=["chain", "draw", "layer", "pathway"],
-        coords={"layer": list(layers), "pathway": ["equivariant", "dense"]},
-        name="pathway_shares",
-    )
-
-
-def _effective_weight(posterior: Posterior, layer: str, basis: EquivariantBasis) -> Float[Tensor, "chain draw size"]:
-    collapsed = posterior.samples.get(f"{layer}.weight")
-    if collapsed is not None:
-        return collapsed.double().flatten(2)
-    dense = posterior.samples[f"{layer}.dense"].double().flatten(2)
-    beta = posterior.samples.get(f"{layer}.beta")
-    return dense if beta is None else dense + basis.expand(beta.double())
 
 
 def summarize(values: xr.DataArray) -> dict[str, float]:

@@ -2,28 +2,46 @@
 
 from bayes_rpp.bases import EquivariantBasis, equivariant_basis, equivariant_maps
 from bayes_rpp.bayesian_model import BayesianModel, LogDensity
+from bayes_rpp.cubes import Cube, RubiksCube
 from bayes_rpp.distributions import PathwayNormal
-from bayes_rpp.groups import SL, SO, D, Group, O, O2eR3, S, SO2eR3, Trivial, Z
+from bayes_rpp.groups import O13, SL, SO, SO13, D, DkeR3, Lorentz, O, O2eR3, S, SO2eR3, SO13p, Sp, Trivial, Z
 from bayes_rpp.likelihoods import Categorical, Gaussian
-from bayes_rpp.networks import EMLP, MLP, RPPEMLP, RPPLinear, uniform_rep
+from bayes_rpp.matrix_group import Group
+from bayes_rpp.networks import EMLP, MLP, RPPEMLP, ResidualSum, RPPLinear, uniform_rep
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
 from bayes_rpp.notation import parse_group, parse_rep
+from bayes_rpp.pathway_bases import (
+    banded_maps,
+    block_diagonal_maps,
+    chain_basis,
+    chain_maps,
+    entry_maps,
+    low_frequency_maps,
+)
 from bayes_rpp.priors import RPPPrior
 from bayes_rpp.representations import PseudoScalar, Rep, Scalar, T, Vector
+from bayes_rpp.restriction import restrict
+from bayes_rpp.special_reps import Irrep, Regular, irreps, matrix_rep
 
 __all__ = [
     "EMLP",
     "MLP",
+    "O13",
     "RPPEMLP",
     "SL",
     "SO",
+    "SO13",
     "BayesianModel",
     "Categorical",
+    "Cube",
     "D",
+    "DkeR3",
     "EquivariantBasis",
     "Gaussian",
     "Group",
+    "Irrep",
     "LogDensity",
+    "Lorentz",
     "NormalizedNetwork",
     "O",
     "O2eR3",
@@ -31,18 +49,32 @@ __all__ = [
     "PseudoScalar",
     "RPPLinear",
     "RPPPrior",
+    "Regular",
     "Rep",
+    "ResidualSum",
+    "RubiksCube",
     "S",
     "SO2eR3",
+    "SO13p",
     "Scalar",
+    "Sp",
     "Standardizer",
     "T",
     "Trivial",
     "Vector",
     "Z",
+    "banded_maps",
+    "block_diagonal_maps",
+    "chain_basis",
+    "chain_maps",
+    "entry_maps",
     "equivariant_basis",
     "equivariant_maps",
+    "irreps",
+    "low_frequency_maps",
+    "matrix_rep",
     "parse_group",
     "parse_rep",
+    "restrict",
     "uniform_rep",
 ]

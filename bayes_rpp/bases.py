@@ -14,12 +14,16 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.groups import Group
-from bayes_rpp.invariants import invariant_orbits, invariant_vectors
-from bayes_rpp.representations import Rep, Run, Scalar, dual_piece
-from bayes_rpp.structured_bases import BlockBasis, DenseBasis, OrbitBasis
+from bayes_rpp.block_basis import BlockBasis
+from bayes_rpp.invariants import acts_by_signed_permutations, invariant_orbits, invariant_vectors
+from bayes_rpp.matrix_group import Group
+from bayes_rpp.orbit_basis import OrbitBasis
+from bayes_rpp.pieces import dual_piece
+from bayes_rpp.representations import Rep, Run, Scalar
+from bayes_rpp.signed_orbits import Orbits
+from bayes_rpp.structured_bases import DenseBasis
 
-_SMALL_MATRIX = 100_000
+SMALL_MATRIX = 100_000
 
 
 @runtime_checkable
@@ -50,7 +54,8 @@ def equivariant_maps(rep_in: Rep, rep_out: Rep) -> EquivariantBasis:
 
     Parameters
     ----------
-    rep_in, rep_out : bound representations of one group, of sizes n and m.
+    rep_in, rep_out : bound representations of one group, of sizes n and m; one may be of some factors of a direct
+        product of which the other is.
 
     Returns
     -------
@@ -66,9 +71,8 @@ def equivariant_maps(rep_in: Rep, rep_out: Rep) -> EquivariantBasis:
     >>> equivariant_maps(Vector(SO(3)), Vector(SO(3))).rank
     1
     """
-    if rep_in.bound_group != rep_out.bound_group:
-        raise ValueError(f"rep_in belongs to {rep_in.group}, rep_out to {rep_out.group}; they must share a group.")
-    return _cached_maps(rep_in, rep_out)
+    group = _common_group(rep_in.bound_group, rep_out.bound_group)
+    return _cached_maps(rep_in(group), rep_out(group))
 
 
 def equivariant_basis(rep: Rep) -> EquivariantBasis:
@@ -85,23 +89,38 @@ def equivariant_basis(rep: Rep) -> EquivariantBasis:
 @lru_cache(maxsize=256)
 def _cached_maps(rep_in: Rep, rep_out: Rep) -> EquivariantBasis:
     group, shape = rep_out.bound_group, (rep_out.size, rep_in.size)
-    pairs = [(rows, columns) for rows in rep_out.runs for columns in rep_in.runs]
-    signed = any("sign" in run.piece for run in (*rep_out.runs, *rep_in.runs))
-    if group.is_permutation and not signed:
-        return OrbitBasis(_orbit_labels(group, shape, pairs))
-    solved = [(r, c, invariant_vectors(group, r.piece + dual_piece(c.piece))) for r, c in pairs]
+    pairs = [
+        (rows, columns, rows.piece + dual_piece(columns.piece)) for rows in rep_out.runs for columns in rep_in.runs
+    ]
+    orbits = [(r, c, invariant_orbits(group, piece)) for r, c, piece in pairs if _is_signed(group, r, c)]
+    if len(orbits) == len(pairs):
+        return _orbit_basis(shape, [(r, c, found) for r, c, found in orbits if found is not None])
+    solved = [(r, c, invariant_vectors(group, piece)) for r, c, piece in pairs]
     blocks = BlockBasis(shape, [(r, c, basis) for r, c, basis in solved if basis.shape[1]])
-    return DenseBasis(blocks.dense()) if blocks.size * blocks.rank <= _SMALL_MATRIX else blocks
+    return DenseBasis(blocks.dense()) if blocks.size * blocks.rank <= SMALL_MATRIX else blocks
 
 
-def _orbit_labels(group: Group, shape: tuple[int, int], pairs: list[tuple[Run, Run]]) -> np.ndarray:
-    labels, offset = np.zeros(shape, dtype=np.int64), 0
-    for rows, columns in pairs:
-        orbits = invariant_orbits(group, rows.piece + dual_piece(columns.piece))
+def _common_group(first: Group, second: Group) -> Group:
+    """The larger of two groups of which one is the other, or a direct product with all of its factors."""
+    smaller, larger = sorted((first, second), key=lambda group: len(group.factors))
+    if any(part not in larger.factors for part in smaller.factors):
+        raise ValueError(f"rep_in belongs to {first}, rep_out to {second}; they must share a group.")
+    return larger
+
+
+def _is_signed(group: Group, rows: Run, columns: Run) -> bool:
+    return all(acts_by_signed_permutations(group, run.piece) for run in (rows, columns))
+
+
+def _orbit_basis(shape: tuple[int, int], solved: list[tuple[Run, Run, Orbits]]) -> OrbitBasis:
+    labels, signs, offset = np.full(shape, -1, dtype=np.int64), np.ones(shape, dtype=np.int64), 0
+    for rows, columns, orbits in solved:
         copies = np.arange(rows.multiplicity * columns.multiplicity).reshape(rows.multiplicity, columns.multiplicity)
-        rank = int(orbits.max()) + 1
-        piece = orbits.reshape(1, rows.piece_size, 1, columns.piece_size)
-        block = offset + rank * copies[:, None, :, None] + piece
-        labels[rows.start : rows.stop, columns.start : columns.stop] = block.reshape(rows.size, columns.size)
-        offset += rank * copies.size
-    return labels.reshape(-1)
+        sizes = rows.piece_size, columns.piece_size
+        of_piece = orbits.labels.reshape(1, sizes[0], 1, sizes[1])
+        block = np.where(of_piece >= 0, offset + orbits.rank * copies[:, None, :, None] + of_piece, -1)
+        place = np.s_[rows.start : rows.stop, columns.start : columns.stop]
+        labels[place] = block.reshape(rows.size, columns.size)
+        signs[place] = np.tile(orbits.signs.reshape(sizes), copies.shape)
+        offset += orbits.rank * copies.size
+    return OrbitBasis(labels.reshape(-1), signs.reshape(-1))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bayes_rpp.matrix_group import Group, Matrices
+from bayes_rpp.permutations import permutation_matrices
 
 
 def _check_size(n: int, smallest: int, group: str) -> None:
@@ -32,7 +33,13 @@ def _haar_orthogonal(count: int, n: int, generator: torch.Generator) -> Tensor:
 
 
 def _permutation_matrix(images: Sequence[int]) -> Tensor:
-    return torch.eye(len(images), dtype=torch.float64)[:, torch.as_tensor(images)]
+    return permutation_matrices(torch.as_tensor(images))
+
+
+def _turn(angle: float) -> Tensor:
+    c, s = math.cos(angle), math.sin(angle)
+    matrix = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
+    return torch.where(matrix.abs() < 1e-15, 0.0, matrix)  # quarter turns are exact
 
 
 class Trivial(Group):
@@ -71,8 +78,8 @@ class D(Group):
 
     def __init__(self, k: int) -> None:
         _check_size(k, 1, "D")
-        c, s = math.cos(2 * math.pi / k), math.sin(2 * math.pi / k)
-        super().__init__(generators=[[[c, -s], [s, c]], [[-1.0, 0.0], [0.0, 1.0]]], name=f"D({k})")
+        reflection = torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64))
+        super().__init__(generators=torch.stack([_turn(2 * math.pi / k), reflection]), name=f"D({k})")
 
 
 class SO(Group):
@@ -113,6 +120,66 @@ class SL(Group):
         algebra[len(rows) + diagonal, diagonal, diagonal] = 1.0
         algebra[len(rows) + diagonal, diagonal + 1, diagonal + 1] = -1.0
         super().__init__(lie_algebra=algebra, name=f"SL({n})")
+
+
+class Sp(Group):
+    """The real symplectic group on R^(2m): the matrices g with g^T J g = J for J = [[0, 1], [-1, 0]]."""
+
+    def __init__(self, m: int) -> None:
+        _check_size(m, 1, "Sp")
+        symmetric = [(i, j) for i in range(m) for j in range(i, m)]
+        algebra = torch.zeros(m * m + 2 * len(symmetric), 2 * m, 2 * m, dtype=torch.float64)
+        for k, (i, j) in enumerate((i, j) for i in range(m) for j in range(m)):
+            algebra[k, i, j], algebra[k, m + j, m + i] = 1.0, -1.0
+        for k, (i, j) in enumerate(symmetric):
+            upper, lower = m * m + 2 * k, m * m + 2 * k + 1
+            algebra[upper, i, m + j] = algebra[upper, j, m + i] = 1.0
+            algebra[lower, m + i, j] = algebra[lower, m + j, i] = 1.0
+        super().__init__(lie_algebra=algebra, name=f"Sp({m})")
+
+
+def _lorentz_algebra() -> Tensor:
+    """Three boosts and three rotations of (t, x, y, z)."""
+    algebra = torch.zeros(6, 4, 4, dtype=torch.float64)
+    for k in range(3):
+        algebra[k, 0, k + 1] = algebra[k, k + 1, 0] = 1.0
+    algebra[3:, 1:, 1:] = _rotation_algebra(3)
+    return algebra
+
+
+class SO13p(Group):
+    """The identity component of the Lorentz group on (t, x, y, z), signature (+, -, -, -)."""
+
+    def __init__(self) -> None:
+        super().__init__(lie_algebra=_lorentz_algebra(), name="SO13p")
+
+
+class SO13(Group):
+    """The Lorentz transformations of determinant one: the identity component, and -1."""
+
+    def __init__(self) -> None:
+        super().__init__(_lorentz_algebra(), -torch.eye(4, dtype=torch.float64)[None], name="SO13")
+
+
+class O13(Group):
+    """The whole Lorentz group, with the reflections of space and of time."""
+
+    def __init__(self) -> None:
+        parity = torch.diag(torch.tensor([1.0, -1.0, -1.0, -1.0], dtype=torch.float64))
+        super().__init__(_lorentz_algebra(), torch.stack([parity, -parity]), name="O13")
+
+
+Lorentz = O13
+
+
+class DkeR3(Group):
+    """The dihedral group of the regular k-gon on the xy-plane of R^3: rotations about z, reflections that keep z."""
+
+    def __init__(self, k: int) -> None:
+        _check_size(k, 1, "DkeR3")
+        generators = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1)
+        generators[0, :2, :2], generators[1, 0, 0] = _turn(2 * math.pi / k), -1.0
+        super().__init__(generators=generators, name=f"DkeR3({k})")
 
 
 class SO2eR3(Group):

@@ -1,28 +1,31 @@
 """The constraint solver for one tensor piece: an orthonormal basis of {v : rho(g) v = v for all g in G}.
 
-Permutation groups are solved by orbits of index tuples, in linear time. Other groups by the null space of the
-constraints drho(A) v = 0 and (rho(h) - 1) v = 0 over the generators (Finzi, Welling & Wilson, ICML 2021, eq. 6), in
-float64.
+The invariants of a direct product are products of its factors' invariants. Where every generator permutes the
+coordinates up to sign, they are found by orbits in linear time (``signed_orbits``); otherwise as the null space of
+the constraints drho(A) v = 0 and (rho(h) - 1) v = 0 over the generators (Finzi, Welling & Wilson, ICML 2021, eq. 6),
+cut down to the zero weights of a torus (``null_space``). Everything is float64.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.groups import Group
-from bayes_rpp.representations import Factor, Piece, piece_drho, piece_rho, piece_size
+from bayes_rpp.factors import Factor
+from bayes_rpp.matrix_group import Group
+from bayes_rpp.null_space import TensorConstraints, fixed_tensors
+from bayes_rpp.pieces import Piece, piece_size, simplify_piece
+from bayes_rpp.signed_orbits import Orbits, signed_images, signed_orbits
 
-_LARGEST_DENSE_SIZE = 4096
-_LARGEST_ORBIT_SIZE = 20_000_000
-_NULL_TOLERANCE = 1e-9
-_AXIS_ORDER: dict[Factor, int] = {"sign": 0, "vector": 1, "dual": 2}
+_LARGEST_RESIDUAL = 1e-9
+_LARGEST_BASIS_BYTES = 4_000_000_000
 
 
 def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
@@ -36,79 +39,133 @@ def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
     ValueError
         If the piece is too large; the message says how many bytes it would take.
     """
-    if group.is_orthogonal:
-        piece = tuple("vector" if factor == "dual" else factor for factor in piece)
-    order = sorted(range(len(piece)), key=lambda axis: _AXIS_ORDER[piece[axis]])
-    solved = _solve_null_space(group, tuple(piece[axis] for axis in order))
-    axis_sizes = [piece_size((piece[axis],), group.d) for axis in order]
-    inverse = np.argsort(order).tolist()
-    tensors = solved.reshape(*axis_sizes, solved.shape[1]).permute(*inverse, len(order))
-    return tensors.reshape(solved.shape)
+    solved = _solve(group, simplify_piece(piece, group))
+    return torch.from_numpy(solved.dense() if isinstance(solved, Orbits) else solved)
 
 
-def invariant_orbits(group: Group, piece: Piece) -> Int[np.ndarray, " size"]:
-    """For a permutation group: the orbit of every coordinate of a piece, numbered by first appearance."""
-    return _solve_orbits(group, len([factor for factor in piece if factor != "sign"]))
+def invariant_orbits(group: Group, piece: Piece) -> Orbits | None:
+    """The invariants as signed orbits of coordinates, or None if the group does not permute them up to sign.
+
+    Raises
+    ------
+    ValueError
+        If there are too many coordinates; the message says how many bytes they would take.
+    """
+    solved = _solve(group, simplify_piece(piece, group)) if acts_by_signed_permutations(group, piece) else None
+    return solved if isinstance(solved, Orbits) else None
+
+
+def acts_by_signed_permutations(group: Group, piece: Piece) -> bool:
+    """Whether every generator permutes the coordinates of a piece up to sign."""
+    return all(_signed_generators(group.factors[factor.slot], replace(factor, slot=0)) is not None for factor in piece)
 
 
 @lru_cache(maxsize=512)
-def _solve_null_space(group: Group, piece: Piece) -> Tensor:
-    size = piece_size(piece, group.d)
-    if size > _LARGEST_DENSE_SIZE:
-        raise ValueError(
-            f"the invariants of a tensor with {len(piece)} axes of {group} need a {size} x {size} eigenproblem, "
-            f"about {4 * 8 * size**2:,} bytes (the limit is {4 * 8 * _LARGEST_DENSE_SIZE**2:,}). Use pieces of lower "
-            "rank: maps from T(p) to T(q) need p + q axes; pass `channels` as a representation to choose them."
-        )
-    normal = torch.zeros(size, size, dtype=torch.float64)
-    for algebra_element in group.lie_algebra:
-        constraint = piece_drho(piece, algebra_element / algebra_element.norm())
-        normal += constraint.mT @ constraint
-    for generator in group.generators:
-        constraint = piece_rho(piece, generator) - torch.eye(size, dtype=torch.float64)
-        normal += constraint.mT @ constraint
-    eigenvalues, vectors = torch.linalg.eigh(normal)
-    null = eigenvalues < _NULL_TOLERANCE * max(1.0, float(eigenvalues[-1]))
-    basis = _canonical_columns(vectors[:, null])
-    residual = float((normal @ basis).abs().max()) if basis.numel() else 0.0
-    if residual > 1e-9:
+def _solve(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "size rank"]:
+    """The invariants with the axes in the order given; they are solved for once, in sorted order."""
+    order = sorted(range(len(piece)), key=lambda axis: piece[axis].sort_key)
+    if order != sorted(order):
+        ordered = _solve(group, tuple(piece[axis] for axis in order))
+        return _transpose(ordered, [piece[axis].size(group) for axis in order], np.argsort(order).tolist())
+    if len(group.factors) > 1:
+        return _solve_product(group, piece)
+    return _solve_sorted(group, piece)
+
+
+def _solve_product(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "size rank"]:
+    parts = []
+    for slot, part in enumerate(group.factors):
+        own = tuple(replace(factor, slot=0) for factor in piece if factor.slot == slot)
+        if own:
+            parts.append(_solve(part, own))
+    if all(isinstance(part, Orbits) for part in parts):
+        return _product_of_orbits(part for part in parts if isinstance(part, Orbits))
+    columns = [part.dense() if isinstance(part, Orbits) else part for part in parts]
+    _check_bytes(group, piece, math.prod(c.shape[1] for c in columns))
+    result = np.ones((1, 1))
+    for column in columns:
+        products = result[:, None, :, None] * column[None, :, None, :]
+        result = products.reshape(len(result) * len(column), -1)
+    return result
+
+
+def _product_of_orbits(parts: Iterable[Orbits]) -> Orbits:
+    labels, signs, rank = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), 1
+    for part in parts:
+        alive = np.logical_and.outer(labels >= 0, part.labels >= 0)
+        labels = np.where(alive, np.add.outer(labels * part.rank, part.labels), -1).reshape(-1)
+        signs = np.multiply.outer(signs, part.signs).reshape(-1)
+        rank *= part.rank
+    return Orbits(labels, signs).normalized()
+
+
+def _solve_sorted(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "size rank"]:
+    generators = [_signed_generators(group, factor) for factor in piece]
+    signed = [axis for axis in generators if axis is not None]
+    sizes = tuple(factor.size(group) for factor in piece)
+    if len(signed) == len(generators):
+        return signed_orbits(sizes, list(zip(*signed, strict=True)) if signed else [])
+    constraints = _constraints(group, piece, sizes)
+    found = fixed_tensors(constraints)
+    basis = canonical_columns(found)
+    residual = constraints.residual(basis)
+    if residual > _LARGEST_RESIDUAL:
         raise RuntimeError(f"the invariants of {piece} under {group} miss their constraints by {residual:.1e}.")
     return basis
 
 
-def _canonical_columns(basis: Tensor) -> Tensor:
-    """The orthonormal basis that Gram-Schmidt gives on the projector's columns, pivoting on the first largest one."""
-    size, rank = basis.shape
-    columns = torch.zeros(size, rank, dtype=torch.float64)
-    remaining = basis.square().sum(1)
-    for k in range(rank):
-        pivot = int((remaining > remaining.max() * (1 - 1e-6)).nonzero()[0, 0])
-        column = basis @ basis[pivot]
-        for _ in range(2):
-            column = column - columns[:, :k] @ (columns[:, :k].mT @ column)
-        columns[:, k] = column / column.norm()
-        remaining = remaining - columns[:, k].square()
-    columns[columns.abs() < 1e-14] = 0.0
-    return columns
+@lru_cache(maxsize=512)
+def _signed_generators(group: Group, factor: Factor) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """Images and signs of every generator on one axis, or None if the group does not permute it up to signs."""
+    if any(bool(factor.drho(group, a).abs().max() > 0) for a in group.lie_algebra):
+        return None
+    found = [signed_images(factor.rho(group, h).numpy()) for h in group.generators]
+    signed = [images for images in found if images is not None]
+    return signed if len(signed) == len(found) else None
+
+
+def _constraints(group: Group, piece: Piece, sizes: tuple[int, ...]) -> TensorConstraints:
+    algebra = [_axis_matrices(group, factor)[0] for factor in piece]
+    discrete = [_axis_matrices(group, factor)[1] for factor in piece]
+    return TensorConstraints(sizes, tuple(zip(*algebra, strict=True)), tuple(zip(*discrete, strict=True)))
 
 
 @lru_cache(maxsize=512)
-def _solve_orbits(group: Group, axes: int) -> np.ndarray:
-    size = group.d**axes
-    if size > _LARGEST_ORBIT_SIZE:
+def _axis_matrices(group: Group, factor: Factor) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """By what Lie-algebra elements of norm one and the generators act on one axis."""
+    algebra = [factor.drho(group, a / a.norm()).numpy() for a in group.lie_algebra if a.abs().max() > 0]
+    return algebra, [factor.rho(group, h).numpy() for h in group.generators]
+
+
+def canonical_columns(basis: Float[np.ndarray, "size rank"]) -> Float[np.ndarray, "size rank"]:
+    """The orthonormal basis that Gram-Schmidt gives on the projector's columns, pivoting on the first largest one."""
+    size, rank = basis.shape
+    columns = np.zeros((size, rank))
+    remaining = np.square(basis).sum(1)
+    for k in range(rank):
+        pivot = int(np.argmax(remaining > remaining.max() * (1 - 1e-6)))
+        column = basis @ basis[pivot]
+        for _ in range(2):
+            column -= columns[:, :k] @ (columns[:, :k].T @ column)
+        columns[:, k] = column / np.linalg.norm(column)
+        remaining -= np.square(columns[:, k])
+    columns[np.abs(columns) < 1e-14] = 0.0
+    return columns
+
+
+def _transpose(
+    solved: Orbits | Float[np.ndarray, "size rank"], sizes: list[int], axes: list[int]
+) -> Orbits | Float[np.ndarray, "size rank"]:
+    if isinstance(solved, Orbits):
+        labels, signs = (v.reshape(sizes).transpose(axes).reshape(-1) for v in (solved.labels, solved.signs))
+        return Orbits(labels, signs).normalized()
+    return np.ascontiguousarray(solved.reshape(*sizes, -1).transpose(*axes, len(sizes))).reshape(solved.shape)
+
+
+def _check_bytes(group: Group, piece: Piece, rank: int) -> None:
+    size = piece_size(piece, group)
+    if 8 * size * rank > _LARGEST_BASIS_BYTES:
         raise ValueError(
-            f"the orbits of {group} on {axes}-tuples need about {40 * size:,} bytes (the limit is "
-            f"{40 * _LARGEST_ORBIT_SIZE:,}). Use pieces of lower rank: maps from T(p) to T(q) need p + q axes."
+            f"a basis of {rank:,} invariants with {size:,} entries each needs {8 * size * rank:,} bytes (the limit is "
+            f"{_LARGEST_BASIS_BYTES:,}). Use pieces of lower rank: maps from T(p) to T(q) have p + q axes."
         )
-    tuples = np.indices((group.d,) * axes).reshape(axes, size) if axes else np.zeros((0, 1), dtype=int)
-    edges = [np.stack([np.arange(size), np.arange(size)])]
-    for generator in group.generators.numpy():
-        image = generator.argmax(axis=0)
-        target = np.ravel_multi_index(tuple(image[tuples]), (group.d,) * axes) if axes else np.zeros(1, dtype=int)
-        edges.append(np.stack([np.arange(size), target]))
-    source, target = np.concatenate(edges, axis=1)
-    graph = coo_array((np.ones(len(source)), (source, target)), shape=(size, size))
-    _, labels = connected_components(graph, directed=False)
-    _, first = np.unique(labels, return_index=True)
-    rank_of_label = np.argsort(np.argsort(first))
-    return rank_of_label[labels]

@@ -9,15 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayes_rpp.finite_elements import LARGEST_ENUMERATED_ORDER, ElementTable, enumerate_elements
+from bayes_rpp.permutations import StabiliserChain, check_permutations, permutation_matrices
+
+if TYPE_CHECKING:
+    from bayes_rpp.product_group import ProductGroup
+
 Matrices = Float[Tensor, "count d d"]
 
-_LARGEST_ENUMERATED_ORDER = 20_000
-_LARGEST_ENTRY = 1e6  # of an element of a finite group: beyond it the group is taken to be infinite
 _COMPACT_WORD_LENGTH = 32
 
 
@@ -51,7 +56,7 @@ class Group:
         generators: Tensor | Sequence[object] | None = None,
         name: str | None = None,
     ) -> None:
-        algebra, discrete = _as_matrices(lie_algebra, "lie_algebra"), _as_matrices(generators, "generators")
+        algebra, discrete = as_matrices(lie_algebra, "lie_algebra"), as_matrices(generators, "generators")
         if algebra is None and discrete is None:
             raise ValueError("Group needs `lie_algebra`, `generators` or both; the trivial group is Trivial(d).")
         known = [m for m in (algebra, discrete) if m is not None]
@@ -68,6 +73,50 @@ class Group:
         if (determinants < 1e-12).any():
             raise ValueError(f"generator {int(determinants.argmin())} is singular, so it is no group element.")
         self.name = name or f"Group(d={self.d})"
+
+    @classmethod
+    def from_permutations(cls, permutations: Sequence[Sequence[int]], name: str | None = None) -> Group:
+        """The group that permutations of n coordinates generate.
+
+        Parameters
+        ----------
+        permutations : for each generator, the place 0, ..., n - 1 to which it moves every coordinate.
+        name : what the group is called in messages.
+
+        Raises
+        ------
+        ValueError
+            If a list is no permutation, or there is none.
+
+        Examples
+        --------
+        >>> Group.from_permutations([[1, 2, 0, 3], [1, 0, 3, 2]]).order
+        12
+        """
+        images = check_permutations(permutations)
+        return Group(generators=permutation_matrices(images), name=name or f"PermutationGroup({images.shape[1]})")
+
+    def __mul__(self, other: Group) -> ProductGroup:
+        """The direct product."""
+        from bayes_rpp.product_group import ProductGroup  # a subclass of this class
+
+        return ProductGroup([self, other]) if isinstance(other, Group) else NotImplemented
+
+    @property
+    def factors(self) -> tuple[Group, ...]:
+        """The groups of which this one is the direct product: itself, if it is none."""
+        return (self,)
+
+    def block(self, g: Float[Tensor, "*batch d d"], slot: int) -> Float[Tensor, "*batch d_slot d_slot"]:
+        """The part of a matrix by which one of ``factors`` acts."""
+        return g
+
+    def join(self, g: Tensor | Sequence[Tensor]) -> Float[Tensor, "*batch d d"]:
+        """Elements as d x d matrices; raises ValueError if they are something else."""
+        if not isinstance(g, Tensor) or g.shape[-2:] != (self.d, self.d):
+            got = f"shape {tuple(g.shape)}" if isinstance(g, Tensor) else f"{type(g).__name__} of {len(g)}"
+            raise ValueError(f"g must hold {self.d} x {self.d} matrices of {self}, got {got}.")
+        return g
 
     def __repr__(self) -> str:
         return self.name
@@ -105,32 +154,52 @@ class Group:
         return bool((torch.linalg.det(self.generators) > 0).all())
 
     @cached_property
+    def stabiliser_chain(self) -> StabiliserChain:
+        """Of a permutation group."""
+        return StabiliserChain(self.generators.argmax(dim=1))
+
+    @property
+    def order(self) -> int | None:
+        """How many elements the group has, where that is known; None for infinite groups, and for finite groups of
+        more than 20,000 elements that are no permutation groups.
+        """
+        if self.is_permutation:
+            return self.stabiliser_chain.order
+        return None if self.elements is None else len(self.elements)
+
+    @property
+    def is_finite(self) -> bool | None:
+        """Whether the group is known to be finite (True) or infinite (False); None where neither is."""
+        if self.order is not None:
+            return True
+        infinite = any(part.lie_algebra.abs().sum() > 0 for part in self.factors)
+        return False if infinite or not self._has_unit_determinants else None
+
+    @property
+    def _has_unit_determinants(self) -> bool:
+        determinants = torch.linalg.det(self.generators).abs()
+        return torch.allclose(determinants, torch.ones_like(determinants))
+
+    @cached_property
+    def element_table(self) -> ElementTable | None:
+        """The elements with their index, for a group known to be finite with at most 20,000 elements."""
+        if len(self.lie_algebra) or not self._has_unit_determinants:
+            return None
+        if self.is_permutation and self.stabiliser_chain.order > LARGEST_ENUMERATED_ORDER:
+            return None
+        elements = enumerate_elements(self.generators)
+        return None if elements is None else ElementTable(elements)
+
+    @property
     def elements(self) -> Matrices | None:
         """Every element, for a group known to be finite with at most 20,000 elements; otherwise None."""
-        if len(self.lie_algebra):
-            return None
-        if not torch.allclose(torch.linalg.det(self.generators).abs(), torch.ones(1, dtype=torch.float64)):
-            return None
-        identity = torch.eye(self.d, dtype=torch.float64)
-        found = {_fingerprint(identity): identity}
-        frontier = identity[None]
-        while len(frontier):
-            products = (self.generators[:, None] @ frontier[None]).reshape(-1, self.d, self.d)
-            fresh = {}
-            for product in products:
-                fingerprint = _fingerprint(product)
-                if fingerprint not in found:
-                    fresh[fingerprint] = product
-            found.update(fresh)
-            if len(found) > _LARGEST_ENUMERATED_ORDER or (len(products) and products.abs().max() > _LARGEST_ENTRY):
-                return None
-            frontier = torch.stack(list(fresh.values())) if fresh else frontier[:0]
-        return torch.stack(list(found.values()))
+        return None if self.element_table is None else self.element_table.elements
 
     def sample(self, count: int, seed: int) -> Matrices:
         """Draw group elements.
 
-        Finite groups are sampled uniformly. SO(n), O(n), SO2eR3 and O2eR3 are sampled from their Haar measure. Other
+        Finite groups of at most 20,000 elements and permutation groups of any size are sampled uniformly, SO(n), O(n),
+        SO2eR3 and O2eR3 from their Haar measure, and the factors of a direct product independently. Other
         orthogonal groups use random words of 32 letters, exp of Gaussian Lie-algebra elements times random discrete
         generators, whose law tends to Haar geometrically in the length. Non-compact groups have no uniform law: an
         element is exp(a) times a short word, with a's coordinates drawn from N(0, 1/4), so that its entries stay of
@@ -150,6 +219,8 @@ class Group:
         return self._draw(count, torch.Generator().manual_seed(seed))
 
     def _draw(self, count: int, generator: torch.Generator) -> Matrices:
+        if self.is_permutation:
+            return permutation_matrices(self.stabiliser_chain.sample(count, generator))
         if self.elements is not None:
             return self.elements[torch.randint(len(self.elements), (count,), generator=generator)]
         length, scale = (_COMPACT_WORD_LENGTH, 1.0) if self.is_orthogonal else (1, 0.5)
@@ -163,11 +234,8 @@ class Group:
         return result
 
 
-def _fingerprint(matrix: Tensor) -> bytes:
-    return (matrix.mul(1e6).round() + 0.0).to(torch.int64).numpy().tobytes()
-
-
-def _as_matrices(value: Tensor | Sequence[object] | None, argument: str) -> Tensor | None:
+def as_matrices(value: Tensor | Sequence[object] | None, argument: str) -> Tensor | None:
+    """Square matrices in float64, (count, d, d), or None for None; raises ValueError if they are something else."""
     if value is None:
         return None
     if not isinstance(value, Tensor):

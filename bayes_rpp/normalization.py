@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.bases import equivariant_basis
-from bayes_rpp.groups import Group
+from bayes_rpp.matrix_group import Group
 from bayes_rpp.representations import Rep
 
 

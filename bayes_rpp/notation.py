@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable
 from typing import NoReturn
 
-from bayes_rpp import groups
-from bayes_rpp.groups import Group
+from bayes_rpp import cubes, groups
+from bayes_rpp.matrix_group import Group
 from bayes_rpp.representations import PseudoScalar, Rep, Scalar, T, Vector
+from bayes_rpp.special_reps import Irrep, Regular
 
 _GROUPS: dict[str, tuple[Callable[..., Group], int]] = {
     "Trivial": (groups.Trivial, 1),
@@ -18,10 +19,18 @@ _GROUPS: dict[str, tuple[Callable[..., Group], int]] = {
     "SO": (groups.SO, 1),
     "O": (groups.O, 1),
     "SL": (groups.SL, 1),
+    "Sp": (groups.Sp, 1),
+    "SO13p": (groups.SO13p, 0),
+    "SO13": (groups.SO13, 0),
+    "O13": (groups.O13, 0),
+    "Lorentz": (groups.O13, 0),
     "SO2eR3": (groups.SO2eR3, 0),
     "O2eR3": (groups.O2eR3, 0),
+    "DkeR3": (groups.DkeR3, 1),
+    "Cube": (cubes.Cube, 0),
+    "RubiksCube": (cubes.RubiksCube, 0),
 }
-_REPS = {"Scalar": Scalar, "PseudoScalar": PseudoScalar, "Vector": Vector}
+_REPS = {"Scalar": Scalar, "PseudoScalar": PseudoScalar, "Vector": Vector, "Regular": Regular}
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z_0-9]*)|(\*\*|[-+*(),]))")
 
 
@@ -30,7 +39,7 @@ def parse_group(text: str) -> Group:
 
     Parameters
     ----------
-    text : for example ``"O(3)"``, ``"Z(4)"`` or ``"SO2eR3"``.
+    text : for example ``"O(3)"``, ``"Z(4)"``, ``"SO2eR3"`` or the direct product ``"SO(3) * S(5)"``.
 
     Raises
     ------
@@ -43,6 +52,19 @@ def parse_group(text: str) -> Group:
     3
     """
     tokens = _Tokens(text, "group")
+    result = _parse_group_product(tokens)
+    tokens.expect_end()
+    return result
+
+
+def _parse_group_product(tokens: _Tokens) -> Group:
+    result = _parse_single_group(tokens)
+    while tokens.take_if("*"):
+        result = result * _parse_single_group(tokens)
+    return result
+
+
+def _parse_single_group(tokens: _Tokens) -> Group:
     at = tokens.position
     name = tokens.take_name()
     if name not in _GROUPS:
@@ -51,7 +73,6 @@ def parse_group(text: str) -> Group:
     arguments = tokens.take_arguments(0, arity)
     if len(arguments) != arity:
         tokens.fail(at, f"{name} takes {arity} argument(s), got {len(arguments)}")
-    tokens.expect_end()
     try:
         return build(*arguments)
     except ValueError as error:
@@ -59,9 +80,11 @@ def parse_group(text: str) -> Group:
 
 
 def parse_rep(text: str) -> Rep:
-    """Read an unbound representation from text.
+    """Read a representation from text.
 
     Sums, integer multiples, tensor products, powers and parentheses of Scalar, PseudoScalar, Vector, T(p) and T(p,q).
+    It is unbound, unless pieces name their group, as they must for a direct product:
+    ``"Vector(SO(3)) * Vector(S(5))"``.
 
     Raises
     ------
@@ -112,17 +135,37 @@ def _parse_power(tokens: _Tokens) -> Rep | int:
 
 def _parse_atom(tokens: _Tokens) -> Rep:
     if tokens.take_if("("):
-        inner = _parse_sum(tokens)
+        result = _parse_sum(tokens)
         tokens.expect(")")
-        return inner
+    else:
+        result = _parse_named_rep(tokens)
+    return _bind_if_named(tokens, result)
+
+
+def _parse_named_rep(tokens: _Tokens) -> Rep:
     at = tokens.position
     name = tokens.take_name()
     if name == "T":
         arguments = tokens.take_arguments(1, 2)
         return T(*arguments)
+    if name == "Irrep":
+        return Irrep(*tokens.take_arguments(1, 1))
     if name not in _REPS:
-        tokens.fail(at, f"unknown representation {name!r}; known are Scalar, PseudoScalar, Vector, T(p) and T(p,q)")
+        tokens.fail(at, f"unknown representation {name!r}; known are {', '.join(_REPS)}, Irrep(k), T(p) and T(p,q)")
     return _REPS[name]
+
+
+def _bind_if_named(tokens: _Tokens, rep: Rep) -> Rep:
+    """``(SO(3))`` after a representation binds it."""
+    at = tokens.position
+    if not tokens.take_if("("):
+        return rep
+    group = _parse_group_product(tokens)
+    tokens.expect(")")
+    try:
+        return rep(group)
+    except ValueError as error:
+        tokens.fail(at, str(error))
 
 
 class _Tokens:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bayes_rpp.distributions import PathwayNormal
 from bayes_rpp.networks.pathways import ParameterRole, Pathway, PathwayLayer
+from bayes_rpp.networks.residual_sum import ResidualSum
 
 Variance = float | Mapping[str, float]
 Scaling = Literal["fan_in", "none"]
@@ -42,6 +43,9 @@ class RPPPrior:
     dense_variance : sigma_b^2, of an entry of the dense pathway, and of residual Swish weights.
     mlp_variance : of the weights of layers that have no equivariant pathway, as those of MLP.
     scaling : "fan_in" or "none".
+    pathway_variances : for layers with several structured pathways, such as chains of groups: of a coordinate of each,
+        the outermost group first, in place of ``equivariant_variance``. By default the k-th of K gets
+        sigma_a^(2 - 2k/K) sigma_b^(2k/K), so that variances fall by equal factors from sigma_a^2 to sigma_b^2.
 
     Raises
     ------
@@ -59,10 +63,12 @@ class RPPPrior:
     dense_variance: Variance = 3e-4
     mlp_variance: Variance = 1.0
     scaling: Scaling = "fan_in"
+    pathway_variances: Sequence[Variance] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("equivariant_variance", "dense_variance", "mlp_variance"):
-            setting = getattr(self, name)
+        if self.pathway_variances is not None:
+            object.__setattr__(self, "pathway_variances", tuple(self.pathway_variances))
+        for name, setting in self._settings():
             for layer, value in setting.items() if isinstance(setting, Mapping) else [("", setting)]:
                 if not isinstance(value, int | float) or isinstance(value, bool):
                     raise TypeError(f"{name} must be a number or a mapping of numbers, got {value!r}.")
@@ -71,6 +77,12 @@ class RPPPrior:
                     raise ValueError(f"{name}{at} must be positive and finite, got {value}.")
         if self.scaling not in get_args(Scaling):
             raise ValueError(f"scaling must be 'fan_in' or 'none', got {self.scaling!r}.")
+
+    def _settings(self) -> Iterator[tuple[str, Variance]]:
+        for name in ("equivariant_variance", "dense_variance", "mlp_variance"):
+            yield name, getattr(self, name)
+        for level, setting in enumerate(self.pathway_variances or ()):
+            yield f"pathway_variances[{level}]", setting
 
     @classmethod
     def from_weight_decay(
@@ -129,38 +141,60 @@ class RPPPrior:
         return {name: self._distribution(name, role, parameters[name]) for name, role in parameter_roles(network)}
 
     def _distribution(self, name: str, role: ParameterRole, parameter: Tensor) -> PathwayNormal:
-        settings: dict[Pathway, Variance] = {
-            "equivariant": self.equivariant_variance,
-            "dense": self.dense_variance,
-            "collapsed": self.dense_variance,
-            "plain": self.mlp_variance,
-        }
+        if role.pathway == "equivariant":
+            setting = self._level_variance(name, role.level, role.levels)
+        else:
+            setting = _lookup(self.mlp_variance if role.pathway == "plain" else self.dense_variance, name)
         shape, dtype = tuple(parameter.shape), parameter.dtype
-        variance = torch.tensor(self._scaled(settings[role.pathway], name, role.fan_in), dtype=dtype)
-        if role.basis is None:
-            return PathwayNormal(shape, variance, validate_args=False)
-        pathway = torch.tensor(self._scaled(self.equivariant_variance, name, role.basis_fan_in), dtype=dtype)
-        return PathwayNormal(shape, variance, [role.basis], [pathway], validate_args=False)
+        variance = torch.tensor(self._scaled(setting, role.fan_in), dtype=dtype)
+        levels = len(role.structured)
+        pathways = [
+            torch.tensor(self._scaled(self._level_variance(name, level, levels), pathway.fan_in), dtype=dtype)
+            for level, pathway in enumerate(role.structured)
+        ]
+        bases = [pathway.basis for pathway in role.structured]
+        return PathwayNormal(shape, variance, bases, pathways, validate_args=False)
 
-    def _scaled(self, setting: Variance, name: str, fan_in: float) -> float:
-        return _lookup(setting, name) / (fan_in if self.scaling == "fan_in" else 1.0)
+    def _level_variance(self, name: str, level: int, levels: int) -> float:
+        """The variance of a coordinate of one of a layer's structured pathways."""
+        if self.pathway_variances is None:
+            outer = _lookup(self.equivariant_variance, name)
+            share = level / levels
+            return outer if level == 0 else outer ** (1 - share) * _lookup(self.dense_variance, name) ** share
+        if levels > len(self.pathway_variances):
+            raise ValueError(
+                f"{name!r} is one of {levels} structured pathways of its layer, but there are "
+                f"{len(self.pathway_variances)} pathway_variances; give one for each, the outermost group first."
+            )
+        return _lookup(self.pathway_variances[level], name)
+
+    def _scaled(self, variance: float, fan_in: float) -> float:
+        return variance / (fan_in if self.scaling == "fan_in" else 1.0)
 
     def _check_layers(self, network: nn.Module) -> None:
         layers = [name for name, _ in network.named_modules()]
-        for setting in (self.equivariant_variance, self.dense_variance, self.mlp_variance):
+        for _, setting in self._settings():
             unknown = [name for name in setting if name not in layers] if isinstance(setting, Mapping) else []
             if unknown:
                 raise ValueError(f"the prior names the layer {unknown[0]!r}; the network's layers are {layers[1:]}.")
 
 
 def parameter_roles(network: nn.Module) -> Iterator[tuple[str, ParameterRole]]:
-    """Every parameter's name and role, in the network's order; those of foreign layers are plain."""
+    """Every parameter's name and role, in the network's order; those of foreign layers are plain, and plain ones in a
+    part of a ResidualSum are of the pathway that the part is.
+    """
+    parts: dict[str, Pathway] = {}
     for path, module in network.named_modules():
+        if isinstance(module, ResidualSum):
+            parts |= {f"{path}.{part}".lstrip("."): pathway for part, pathway in module.PATHWAYS.items()}
         roles = module.roles() if isinstance(module, PathwayLayer) else {}
+        enclosing = max((part for part in parts if f"{path}.".startswith(f"{part}.")), key=len, default=None)
         for name, parameter in module.named_parameters(recurse=False):
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
-            full = f"{path}.{name}" if path else name
-            yield full, roles.get(name, ParameterRole("plain", fan_in))
+            role = roles.get(name, ParameterRole("plain", fan_in))
+            if enclosing is not None and role.pathway == "plain":
+                role = replace(role, pathway=parts[enclosing])
+            yield f"{path}.{name}" if path else name, role
 
 
 def _lookup(setting: Variance, parameter: str) -> float:

@@ -1,28 +1,37 @@
 """The algebra of tensor representations.
 
 A representation is an ordered direct sum of runs, ``multiplicity * piece``, where a piece is a tensor product of
-factors: the defining representation V, its dual V*, or the sign of the determinant. Its coordinates are laid out run
-by run, copy by copy, each copy as a row-major tensor: ``5*Vector`` on R^3 is (x1, y1, z1, x2, y2, z2, ...).
+factors: vectors, their duals, the sign of the determinant, and others (see ``factors``). Its coordinates are laid out
+run by run, copy by copy, each copy as a row-major tensor: ``5*Vector`` on R^3 is (x1, y1, z1, x2, y2, z2, ...).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.groups import Group
+from bayes_rpp.factors import DUAL, SIGN, VECTOR, Factor
+from bayes_rpp.matrix_group import Group
+from bayes_rpp.pieces import (
+    Piece,
+    dual_piece,
+    order_signs,
+    piece_drho,
+    piece_rho,
+    piece_size,
+    simplify_piece,
+    terms_text,
+)
+from bayes_rpp.product_group import ProductGroup
 
-Factor = Literal["vector", "dual", "sign"]
-Piece = tuple[Factor, ...]
-"""The factors of a tensor product, in the order of the tensor's axes; () is the scalar."""
+Element = Tensor | Sequence[Tensor]
+"""Group elements: matrices, or for a direct product one stack of matrices for each of its factors."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,8 @@ class Rep:
     """A direct sum of tensor representations, unbound or bound to a group by ``rep(group)``.
 
     Combine representations with ``+``, integer ``*``, tensor ``*``, ``**`` and ``.dual``. A tensor product of sums is
-    the sum of the products of their pieces, in the order of the left operand's pieces.
+    the sum of the products of their pieces, in the order of the left operand's pieces. Representations of different
+    groups combine into one of the direct product of these groups: ``Vector(SO(3)) * Vector(S(5))``.
 
     Binding simplifies what the group makes equal: a dual is a vector for an orthogonal group, the sign of the
     determinant is 1 where every determinant is positive. Two bound representations are equal if their layouts and
@@ -65,20 +75,61 @@ class Rep:
     def __init__(self, terms: Iterable[tuple[int, Piece]], group: Group | None = None) -> None:
         self.group = group
         self.given_terms = tuple((count, piece) for count, piece in terms if count)
-        simplified = ((count, _simplify(piece, group)) for count, piece in self.given_terms)
+        simplified = ((n, simplify_piece(p, group) if group else order_signs(p)) for n, p in self.given_terms)
         merged = groupby(simplified, key=lambda term: term[1])
         self.terms: tuple[tuple[int, Piece], ...] = tuple((sum(n for n, _ in same), p) for p, same in merged)
 
     def __call__(self, group: Group) -> Rep:
-        """Bind to a group; a representation bound to an equal group is returned as it is."""
-        if self.group is not None and self.group != group:
-            raise ValueError(f"{self} is bound to {self.group} already and cannot be bound to {group}.")
-        return self if self.group is not None else Rep(self.given_terms, group)
+        """Bind to a group, or lift from some factors of a direct product to the product.
+
+        A representation that is bound to an equal group already is returned as it is.
+
+        Raises
+        ------
+        ValueError
+            If it is bound to another group, or the group is a product and the pieces do not name their factors.
+        """
+        if self.group == group:
+            return self
+        if self.group is not None:
+            return self._lifted(group)
+        if len(group.factors) > 1 and any(piece for _, piece in self.given_terms):
+            choices = " or ".join(f"({self})({part})" for part in group.factors)
+            raise ValueError(f"{self} does not say on which factor of {group} it lives: write {choices}.")
+        return Rep(self.given_terms, group)
+
+    def on(self, group: Group, slot: int) -> Rep:
+        """This representation of one factor of a direct product, given by its place, as one of the product.
+
+        It is needed where a product has the same factor twice.
+
+        Examples
+        --------
+        >>> pair = SO(3) * SO(3)
+        >>> (Vector.on(pair, 0) * Vector.on(pair, 1)).size
+        9
+        """
+        if not 0 <= slot < len(group.factors):
+            raise ValueError(f"{group} has {len(group.factors)} factors, so there is no slot {slot}.")
+        self(group.factors[slot])
+        return Rep(_move_slots(self.given_terms, {0: slot}), group)
+
+    def _lifted(self, group: Group) -> Rep:
+        slots = {}
+        for slot, part in enumerate(self.bound_group.factors):
+            matches = [place for place, candidate in enumerate(group.factors) if candidate == part]
+            if not matches:
+                raise ValueError(f"{self} is bound to {self.group} already and cannot be bound to {group}.")
+            if len(matches) > 1:
+                raise ValueError(f"{group} has the factor {part} more than once: choose one by rep.on(group, slot).")
+            slots[slot] = matches[0]
+        return Rep(_move_slots(self.given_terms, slots), group)
 
     def __add__(self, other: Rep) -> Rep:
         if not isinstance(other, Rep):
             return NotImplemented
-        return Rep(self.given_terms + other.given_terms, _common_group(self, other))
+        left, right, group = _on_common_group(self, other)
+        return Rep(left.given_terms + right.given_terms, group)
 
     def __mul__(self, other: Rep | int) -> Rep:
         if isinstance(other, int):
@@ -89,8 +140,8 @@ class Rep:
             return Rep(self.given_terms * other, self.group)
         if not isinstance(other, Rep):
             return NotImplemented
-        products = ((n * m, p + q) for n, p in self.given_terms for m, q in other.given_terms)
-        return Rep(products, _common_group(self, other))
+        left, right, group = _on_common_group(self, other)
+        return Rep(((n * m, p + q) for n, p in left.given_terms for m, q in right.given_terms), group)
 
     __rmul__ = __mul__
 
@@ -114,7 +165,7 @@ class Rep:
         return hash((self.terms, self.group))
 
     def __repr__(self) -> str:
-        return " + ".join(f"{n}*{_name(p)}" if n > 1 else _name(p) for n, p in self.terms) or "0*Scalar"
+        return terms_text(self.terms, self.group)
 
     @property
     def bound_group(self) -> Group:
@@ -126,9 +177,9 @@ class Rep:
     @cached_property
     def runs(self) -> tuple[Run, ...]:
         """The runs of equal pieces with their places in the vector."""
-        d, start, runs = self.bound_group.d, 0, []
+        start, runs = 0, []
         for count, piece in self.terms:
-            runs.append(Run(piece, count, piece_size(piece, d), start))
+            runs.append(Run(piece, count, piece_size(piece, self.bound_group), start))
             start = runs[-1].stop
         return tuple(runs)
 
@@ -137,22 +188,26 @@ class Rep:
         """The dimension of the bound representation."""
         return sum(run.size for run in self.runs)
 
-    def rho(self, g: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
+    def rho(self, g: Element) -> Float[Tensor, "size size"]:
         """The dense matrix of a group element."""
-        blocks = [piece_rho(run.piece, g) for run in self.runs for _ in range(run.multiplicity)]
-        return torch.block_diag(*blocks) if blocks else g.new_zeros(0, 0)
+        return self._block_diagonal(self.bound_group.join(g), piece_rho)
 
-    def drho(self, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
+    def drho(self, a: Element) -> Float[Tensor, "size size"]:
         """The dense matrix of a Lie-algebra element: the derivative of ``rho(exp(t a))`` at t = 0."""
-        blocks = [piece_drho(run.piece, a) for run in self.runs for _ in range(run.multiplicity)]
-        return torch.block_diag(*blocks) if blocks else a.new_zeros(0, 0)
+        return self._block_diagonal(self.bound_group.join(a), piece_drho)
 
-    def apply(self, g: Float[Tensor, "*elements d d"], x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+    def _block_diagonal(self, matrix: Tensor, of_piece: Callable[[Piece, Group, Tensor], Tensor]) -> Tensor:
+        found = {piece: of_piece(piece, self.bound_group, matrix) for _, piece in self.terms}
+        blocks = [found[run.piece] for run in self.runs for _ in range(run.multiplicity)]
+        return torch.block_diag(*blocks) if blocks else matrix.new_zeros(0, 0)
+
+    def apply(self, g: Element, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Act on vectors, rho(g) x, one tensor axis at a time and without building the matrix.
 
         Parameters
         ----------
-        g : one matrix for all vectors, or one for each: its leading dimensions broadcast against those of x.
+        g : one matrix (d, d) for all vectors, or one for each: its leading dimensions broadcast against those of x.
+            For a direct product: one such stack for each factor.
         x : vectors.
 
         Raises
@@ -160,19 +215,15 @@ class Rep:
         ValueError
             If x's last dimension is not ``size`` or g is not made of d x d matrices.
         """
-        d = self.bound_group.d
         if x.shape[-1:] != (self.size,):
             raise ValueError(f"x has shape {tuple(x.shape)}, but {self} of {self.group} has size {self.size}.")
-        if g.shape[-2:] != (d, d):
-            raise ValueError(f"g must hold {d} x {d} matrices of {self.group}, got shape {tuple(g.shape)}.")
-        g = g.to(x)
-        x = x.expand(*torch.broadcast_shapes(x.shape[:-1], g.shape[:-2]), self.size)
+        matrices = self.bound_group.join(g).to(x)
+        x = x.expand(*torch.broadcast_shapes(x.shape[:-1], matrices.shape[:-2]), self.size)
         if not self.terms:
             return x
-        inverse_transpose = torch.linalg.inv(g).mT if any("dual" in p for _, p in self.terms) else g
-        return torch.cat(
-            [_apply_piece(run, g, inverse_transpose, x[..., run.start : run.stop]) for run in self.runs], dim=-1
-        )
+        factors = {factor for _, piece in self.terms for factor in piece}
+        rhos = {factor: factor.rho(self.bound_group, matrices) for factor in factors}
+        return torch.cat([_apply_piece(run, rhos, x[..., run.start : run.stop]) for run in self.runs], dim=-1)
 
     def __iter__(self) -> Iterator[tuple[int, Piece]]:
         return iter(self.terms)
@@ -182,92 +233,33 @@ def T(p: int, q: int = 0) -> Rep:
     """The tensors with p vector axes followed by q dual axes; T(0) is Scalar and T(1) is Vector."""
     if not (isinstance(p, int) and isinstance(q, int) and p >= 0 and q >= 0):
         raise ValueError(f"T(p, q) needs non-negative integers, got T({p!r}, {q!r}).")
-    vector, dual = cast("Piece", ("vector",)), cast("Piece", ("dual",))
-    return Rep([(1, vector * p + dual * q)])
+    return Rep([(1, (VECTOR,) * p + (DUAL,) * q)])
 
 
-def dual_piece(piece: Piece) -> Piece:
-    """The same axes, each replaced by its dual."""
-    swap: dict[Factor, Factor] = {"vector": "dual", "dual": "vector", "sign": "sign"}
-    return tuple(swap[factor] for factor in piece)
-
-
-def piece_size(piece: Piece, d: int) -> int:
-    """The dimension of a piece for matrices of size d."""
-    return math.prod(1 if factor == "sign" else d for factor in piece)
-
-
-def piece_rho(piece: Piece, g: Tensor) -> Tensor:
-    """The Kronecker product of the factors' matrices."""
-    result = g.new_ones(1, 1)
-    for factor in piece:
-        result = torch.kron(result, _factor_rho(factor, g))
-    return result
-
-
-def piece_drho(piece: Piece, a: Tensor) -> Tensor:
-    """The sum over factors of 1 x ... x drho x ... x 1."""
-    result, eye = a.new_zeros(1, 1), torch.eye(len(a), dtype=a.dtype)
-    for factor in piece:
-        if factor == "sign":
-            continue
-        derivative = a if factor == "vector" else -a.mT.contiguous()
-        identity = torch.eye(len(result), dtype=a.dtype)
-        result = torch.kron(result, eye) + torch.kron(identity, derivative)
-    return result
-
-
-def _factor_rho(factor: Factor, g: Tensor) -> Tensor:
-    if factor == "vector":
-        return g
-    if factor == "dual":
-        return torch.linalg.inv(g).mT.contiguous()
-    return torch.linalg.det(g).sign().reshape(1, 1)
-
-
-def _apply_piece(run: Run, g: Tensor, inverse_transpose: Tensor, x: Tensor) -> Tensor:
-    d, result, axis_size_left = g.shape[-1], x, run.multiplicity
+def _apply_piece(run: Run, rhos: dict[Factor, Tensor], x: Tensor) -> Tensor:
+    result, copies = x, run.multiplicity
     for factor in run.piece:
-        if factor == "sign":
-            result = result * torch.linalg.det(g).sign()[..., None]
-            continue
-        matrix = g if factor == "vector" else inverse_transpose
-        folded = result.unflatten(-1, (axis_size_left, d, -1))
+        matrix = rhos[factor]
+        folded = result.unflatten(-1, (copies, matrix.shape[-1], -1))
         result = torch.einsum("...ij,...ajb->...aib", matrix, folded).flatten(-3)
-        axis_size_left *= d
+        copies *= matrix.shape[-1]
     return result
 
 
-def _simplify(piece: Piece, group: Group | None) -> Piece:
-    signs = piece.count("sign") % 2
-    if group is not None and group.preserves_orientation:
-        signs = 0
-    axes: Piece = tuple(factor for factor in piece if factor != "sign")
-    if group is not None and group.is_orthogonal:
-        axes = tuple("vector" for _ in axes)
-    sign: Piece = ("sign",) if signs else ()
-    return sign + axes
+def _move_slots(terms: Iterable[tuple[int, Piece]], slots: dict[int, int]) -> list[tuple[int, Piece]]:
+    return [(count, tuple(replace(f, slot=slots[f.slot]) for f in piece)) for count, piece in terms]
 
 
-def _common_group(left: Rep, right: Rep) -> Group | None:
-    if left.group is not None and right.group is not None and left.group != right.group:
-        raise ValueError(f"cannot combine representations of {left.group} and of {right.group}.")
-    return left.group or right.group
-
-
-def _name(piece: Piece) -> str:
-    """The text that parse_rep reads back into this piece."""
-    names: list[str] = []
-    for factors, same in groupby(piece):
-        rank = len(list(same))
-        names.append("PseudoScalar" if factors == "sign" else f"T({rank})" if factors == "vector" else f"T(0,{rank})")
-    if piece == ("vector",):
-        return "Vector"
-    if len(names) == 2 and "sign" not in piece and piece[0] == "vector":
-        return f"T({piece.count('vector')},{piece.count('dual')})"
-    return "*".join(names) if names else "Scalar"
+def _on_common_group(left: Rep, right: Rep) -> tuple[Rep, Rep, Group | None]:
+    """Both bound to one group: to the direct product of their groups, where these differ."""
+    if left.group is None or right.group is None or left.group == right.group:
+        group = left.group or right.group
+        return (left, right, None) if group is None else (left(group), right(group), group)
+    parts = [*left.group.factors, *(part for part in right.group.factors if part not in left.group.factors)]
+    group = left.group if len(parts) == len(left.group.factors) else ProductGroup(parts)
+    return left(group), right(group), group
 
 
 Scalar = T(0)
 Vector = T(1)
-PseudoScalar = Rep([(1, ("sign",))])
+PseudoScalar = Rep([(1, (SIGN,))])

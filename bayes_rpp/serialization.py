@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from bayes_rpp.bayesian_model import BayesianModel
-from bayes_rpp.groups import Group
+from bayes_rpp.group_serialization import describe_group, describe_rep, rebuild_group, rebuild_rep
 from bayes_rpp.likelihoods import LIKELIHOODS
+from bayes_rpp.matrix_group import Group
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
-from bayes_rpp.notation import parse_group, parse_rep
 from bayes_rpp.priors import RPPPrior
 
 Description = dict[str, Any]
@@ -64,13 +64,14 @@ def _describe_network(network: nn.Module) -> Description | None:
     if not isinstance(network, SymmetricNetwork) or _NETWORKS.get(kind) is not type(network):
         return None
     config = network.config()
+    group = config["group"]
     return {
         "kind": kind,
         **config,
-        "group": _describe_group(config["group"]),
-        "rep_in": str(config["rep_in"]),
-        "rep_out": str(config["rep_out"]),
-        "channels": [str(rep) for rep in config["channels"]],
+        "group": describe_group(group) if isinstance(group, Group) else [describe_group(part) for part in group],
+        "rep_in": describe_rep(config["rep_in"]),
+        "rep_out": describe_rep(config["rep_out"]),
+        "channels": [describe_rep(rep) for rep in config["channels"]],
     }
 
 
@@ -87,39 +88,17 @@ def _rebuild_network(description: Description) -> Any:
         )
     if kind not in _NETWORKS:
         raise ValueError(f"unknown network {kind!r}; known are {', '.join(_NETWORKS)}.")
+    given = description["group"]
+    groups = [rebuild_group(group) for group in (given if isinstance(given, list) else [given])]
     arguments = {
         **description,
-        "group": _rebuild_group(description["group"]),
-        "rep_in": parse_rep(description["rep_in"]),
-        "rep_out": parse_rep(description["rep_out"]),
-        "channels": [parse_rep(text) for text in description["channels"]],
+        "group": groups[0] if len(groups) == 1 else groups,
+        "rep_in": rebuild_rep(description["rep_in"], groups[0]),
+        "rep_out": rebuild_rep(description["rep_out"], groups[0]),
+        "channels": [rebuild_rep(rep, groups[0]) for rep in description["channels"]],
     }
     return _NETWORKS[kind](**arguments)
 
 
-def _describe_group(group: Group) -> Description:
-    return {
-        "name": group.name,
-        "d": group.d,
-        "lie_algebra": group.lie_algebra.tolist(),
-        "generators": group.generators.tolist(),
-    }
-
-
-def _rebuild_group(description: Description) -> Group:
-    """By name if that gives the same generators, which brings the exact sampler back; by generators otherwise."""
-    shape = (-1, description["d"], description["d"])
-    generic = Group(
-        torch.tensor(description["lie_algebra"], dtype=torch.float64).reshape(shape),
-        torch.tensor(description["generators"], dtype=torch.float64).reshape(shape),
-        name=description["name"],
-    )
-    try:
-        named = parse_group(description["name"])
-    except ValueError:
-        return generic
-    return named if named == generic else generic
-
-
-def _exact(numbers: list[float]) -> torch.Tensor:
+def _exact(numbers: list[Any]) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.float64)

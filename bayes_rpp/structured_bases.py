@@ -1,4 +1,4 @@
-"""Orthonormal bases as structured linear operators: by blocks, by orbits, or as a small matrix.
+"""Orthonormal bases as linear operators: what they share, and those held as one or two small matrices.
 
 Each is differentiable to any order, works under torch.func's transforms, and takes leading batch dimensions.
 """
@@ -6,17 +6,11 @@ Each is differentiable to any order, works under torch.func's transforms, and ta
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-
-from bayes_rpp.representations import Run
 
 
 class StructuredBasis:
@@ -85,66 +79,6 @@ class _LinearMap(torch.autograd.Function):
 _LinearMap.forward.__signature__ = inspect.signature(_LinearMap.forward)  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True)
-class _Block:
-    """The maps from all copies of one input piece to all copies of one output piece."""
-
-    basis: Tensor  # (size_out * size_in, rank) of one pair of copies
-    sizes: tuple[int, int, int, int]  # size_out, size_in, multiplicity_out, multiplicity_in
-    strides: tuple[int, int, int, int]  # the same axes, inside the whole contiguous matrix
-    start: int  # the block's first entry in the matrix
-    offset: int  # the block's first coordinate
-
-    @property
-    def count(self) -> int:
-        return self.basis.shape[1] * self.sizes[2] * self.sizes[3]
-
-    def view(self, matrix: Tensor) -> Tensor:
-        """The block of a contiguous (batch, m n) as (batch, size_out, size_in, multiplicity_out, multiplicity_in)."""
-        batch, size = matrix.shape
-        start = matrix.storage_offset() + self.start
-        return matrix.as_strided((batch, *self.sizes), (size, *self.strides), start)
-
-
-class BlockBasis(StructuredBasis):
-    """Equivariant maps, block by block: a small dense basis for each pair of pieces, repeated by the multiplicities."""
-
-    def __init__(self, shape: tuple[int, int], blocks: Sequence[tuple[Run, Run, Tensor]]) -> None:
-        width, self.size, offset = shape[1], shape[0] * shape[1], 0
-        self._blocks: list[_Block] = []
-        for rows, columns, basis in blocks:
-            sizes = (rows.piece_size, columns.piece_size, rows.multiplicity, columns.multiplicity)
-            strides = (width, 1, rows.piece_size * width, columns.piece_size)
-            self._blocks.append(_Block(basis, sizes, strides, rows.start * width + columns.start, offset))
-            offset += self._blocks[-1].count
-        self.rank = offset
-        self._cast: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-
-    def _bases(self, like: Tensor) -> list[Tensor]:
-        key = (like.dtype, like.device)
-        if key not in self._cast:
-            self._cast[key] = [block.basis.to(like) for block in self._blocks]
-        return self._cast[key]
-
-    def _expand(self, beta: Tensor) -> Tensor:
-        flat = beta.reshape(math.prod(beta.shape[:-1]), self.rank)
-        matrix = beta.new_zeros(len(flat), self.size)
-        for block, basis in zip(self._blocks, self._bases(beta), strict=True):
-            chunk = flat[:, block.offset : block.offset + block.count].unflatten(1, (basis.shape[1], -1))
-            target = block.view(matrix)
-            target.copy_((basis @ chunk).view(target.shape))
-        return matrix.reshape(*beta.shape[:-1], self.size)
-
-    def _coordinates(self, vector: Tensor) -> Tensor:
-        matrix = vector.reshape(math.prod(vector.shape[:-1]), self.size).contiguous()
-        chunks = [
-            (basis.mT @ block.view(matrix).flatten(3).flatten(1, 2)).flatten(1)
-            for block, basis in zip(self._blocks, self._bases(vector), strict=True)
-        ]
-        flat = torch.cat(chunks, dim=1) if chunks else matrix.new_zeros(len(matrix), 0)
-        return flat.reshape(*vector.shape[:-1], self.rank)
-
-
 class DenseBasis(StructuredBasis):
     """Q as a matrix: the fastest for small bases, such as those of biases."""
 
@@ -166,46 +100,26 @@ class DenseBasis(StructuredBasis):
         return vector @ self._q(vector)
 
 
-class OrbitBasis(StructuredBasis):
-    """Maps that are constant on the orbits of a permutation group: Q's columns are normalised indicators of the orbits.
+class KroneckerBasis(StructuredBasis):
+    """Maps L beta R^T with orthonormal columns in L (m, k) and R (n, l); beta is (k, l), row-major."""
 
-    Parameters
-    ----------
-    labels : the orbit of each of the ``size`` coordinates; coordinates of Q are sorted by the orbits' sizes.
-    """
+    def __init__(self, left: Float[Tensor, "m k"], right: Float[Tensor, "n l"]) -> None:
+        self.size, self.rank = len(left) * len(right), left.shape[1] * right.shape[1]
+        self._sides = left, right
+        self._cast: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
-    def __init__(self, labels: Int[np.ndarray, " size"]) -> None:
-        sizes = np.bincount(labels)
-        by_size = np.argsort(sizes, kind="stable")
-        renumbered = np.argsort(by_size)[labels]
-        members = np.argsort(renumbered, kind="stable")
-        self.size, self.rank = len(labels), len(sizes)
-        self._labels = torch.from_numpy(renumbered)
-        self._scale = torch.from_numpy(1.0 / np.sqrt(sizes[by_size]))
-        distinct, counts = np.unique(sizes, return_counts=True)
-        self._classes = [(int(s), int(c)) for s, c in zip(distinct, counts, strict=True)]
-        self._members = torch.from_numpy(members)
-        self._cast: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
-
-    def _tables(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _factors(self, like: Tensor) -> tuple[Tensor, Tensor]:
         key = (like.dtype, like.device)
         if key not in self._cast:
-            self._cast[key] = (
-                self._labels.to(like.device),
-                self._members.to(like.device),
-                self._scale.to(like),
-            )
+            left, right = self._sides
+            self._cast[key] = left.to(like), right.to(like)
         return self._cast[key]
 
     def _expand(self, beta: Tensor) -> Tensor:
-        labels, _, scale = self._tables(beta)
-        return (beta * scale).index_select(-1, labels)
+        left, right = self._factors(beta)
+        shape = *beta.shape[:-1], left.shape[1], right.shape[1]
+        return (left @ beta.reshape(shape) @ right.mT).flatten(-2)
 
     def _coordinates(self, vector: Tensor) -> Tensor:
-        _, members, scale = self._tables(vector)
-        gathered, sums, start = vector.index_select(-1, members), [], 0
-        for orbit_size, count in self._classes:
-            stop = start + orbit_size * count
-            sums.append(gathered[..., start:stop].unflatten(-1, (count, orbit_size)).sum(-1))
-            start = stop
-        return torch.cat(sums, dim=-1) * scale if sums else vector.new_zeros(*vector.shape[:-1], 0)
+        left, right = self._factors(vector)
+        return (left.mT @ vector.reshape(*vector.shape[:-1], len(left), len(right)) @ right).flatten(-2)

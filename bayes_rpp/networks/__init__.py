@@ -4,7 +4,9 @@ from bayes_rpp.networks.bilinear import EquivariantBilinear
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP
 from bayes_rpp.networks.gated import GatedNonlinearity, gated
 from bayes_rpp.networks.hidden import uniform_rep
-from bayes_rpp.networks.linear import EquivariantLinear, RPPLinear
+from bayes_rpp.networks.linear import EquivariantLinear
+from bayes_rpp.networks.residual_linear import RPPLinear
+from bayes_rpp.networks.residual_sum import ResidualSum
 
 __all__ = [
     "EMLP",
@@ -14,6 +16,7 @@ __all__ = [
     "EquivariantLinear",
     "GatedNonlinearity",
     "RPPLinear",
+    "ResidualSum",
     "gated",
     "uniform_rep",
 ]

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.networks.pathways import ParameterRole
-from bayes_rpp.representations import Factor, Piece, Rep, Run, dual_piece
+from bayes_rpp.pieces import Piece, dual_piece, simplify_piece
+from bayes_rpp.representations import Rep, Run
 
 _INIT_STD = 0.1
 # With one piece the test error on Inertia is ten times larger, with two EMLP's doubles; more than three only cost time.
@@ -24,6 +25,7 @@ class _Middle:
 
     run: Run
     axes: tuple[int, ...]
+    sizes: tuple[int, ...]  # of the piece's own axes
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,7 @@ class _Term:
             stack = first_pieces[middle.run]
             stack = stack if len(stack) <= missing else stack[:missing]
             if middle.axes != tuple(range(len(middle.axes))):
-                d = round(middle.run.piece_size ** (1 / len(middle.axes)))
-                stack = stack.unflatten(1, [d] * len(middle.axes)).permute(0, *[1 + axis for axis in middle.axes], -1)
+                stack = stack.unflatten(1, middle.sizes).permute(0, *[1 + axis for axis in middle.axes], -1)
             stacks.append(stack.reshape(len(stack), self.rows.piece_size, self.columns.piece_size, stack.shape[-1]))
             missing -= len(stack)
             if not missing:
@@ -170,11 +171,13 @@ def _group_by(terms: list[_Term], key: Callable[[_Term], Run]) -> dict[Run, list
 def _terms(rep: Rep) -> Iterator[_Term]:
     for rows in rep.runs:
         for columns in rep.runs:
-            wanted = rows.piece + dual_piece(columns.piece)
-            if rep.bound_group.is_orthogonal:
-                wanted = tuple("vector" if factor == "dual" else factor for factor in wanted)
+            wanted = simplify_piece(rows.piece + dual_piece(columns.piece), rep.bound_group)
             middle = tuple(
-                _Middle(run, _match_axes(_axes(run.piece), _axes(wanted)))
+                _Middle(
+                    run,
+                    _match_axes(_axes(run.piece), _axes(wanted)),
+                    tuple(f.size(rep.bound_group) for f in _axes(run.piece)),
+                )
                 for run in rep.runs
                 if _axes(run.piece) and _same_type(run.piece, wanted)
             )
@@ -184,15 +187,15 @@ def _terms(rep: Rep) -> Iterator[_Term]:
 
 
 def _axes(piece: Piece) -> Piece:
-    return tuple(factor for factor in piece if factor != "sign")
+    return tuple(factor for factor in piece if not factor.is_sign)
 
 
 def _same_type(piece: Piece, wanted: Piece) -> bool:
-    same_sign = piece.count("sign") % 2 == wanted.count("sign") % 2
-    return same_sign and sorted(_axes(piece)) == sorted(_axes(wanted))
+    """Whether two simplified pieces are the same but for the order of their axes."""
+    return sorted(f.sort_key for f in piece) == sorted(f.sort_key for f in wanted)
 
 
 def _match_axes(axes: Piece, wanted: Piece) -> tuple[int, ...]:
     """For each wanted factor, the first unused axis of that kind."""
-    unused: dict[Factor, list[int]] = {kind: [i for i, f in enumerate(axes) if f == kind] for kind in axes}
+    unused = {kind: [i for i, factor in enumerate(axes) if factor == kind] for kind in axes}
     return tuple(unused[factor].pop(0) for factor in wanted)

@@ -9,12 +9,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.groups import Group
+from bayes_rpp.matrix_group import Group
 from bayes_rpp.networks.bilinear import EquivariantBilinear
-from bayes_rpp.networks.gated import GatedNonlinearity, gated
+from bayes_rpp.networks.gated import GatedNonlinearity, gated, gates_itself
 from bayes_rpp.networks.hidden import uniform_rep
-from bayes_rpp.networks.linear import EquivariantLinear, Parametrization, RPPLinear
+from bayes_rpp.networks.linear import EquivariantLinear
 from bayes_rpp.networks.pathways import ParameterRole
+from bayes_rpp.networks.residual_linear import Parametrization, RPPLinear
 from bayes_rpp.representations import Rep
 
 Channels = int | Rep | Sequence[int | Rep]
@@ -25,7 +26,7 @@ _BILINEAR_SCALE = 0.1
 class EquivariantBlock(nn.Module):
     """One hidden layer: gate(h + 0.1 bilinear(h)) with h the linear layer's output.
 
-    Permutation groups have pointwise nonlinearities and need no bilinear layer.
+    Pieces that the group permutes have pointwise nonlinearities and need no bilinear layer.
     """
 
     def __init__(self, linear: nn.Module, rep_out: Rep, residual: bool, bilinear: bool) -> None:
@@ -90,11 +91,11 @@ class SymmetricNetwork(nn.Module):
         return {"rep_in": self.rep_in, "rep_out": self.rep_out, "group": self.group, "channels": list(self.hidden)}
 
     def _blocks(self, linear: type[nn.Module], residual: bool, bilinear: bool, **options: object) -> nn.Sequential:
-        bilinear = bilinear and not self.group.is_permutation
         layers: list[nn.Module] = []
         rep = self.rep_in
         for hidden in self.hidden:
-            layers.append(EquivariantBlock(linear(rep, gated(hidden), **options), hidden, residual, bilinear))
+            mixes = bilinear and not all(gates_itself(run, hidden) for run in hidden.runs)
+            layers.append(EquivariantBlock(linear(rep, gated(hidden), **options), hidden, residual, mixes))
             rep = hidden
         return nn.Sequential(*layers, linear(rep, self.rep_out, **options))
 
@@ -104,9 +105,11 @@ class RPPEMLP(SymmetricNetwork):
 
     Parameters
     ----------
-    rep_in, rep_out, group, channels, layers : see SymmetricNetwork.
+    rep_in, rep_out, channels, layers : see SymmetricNetwork.
+    group : the group, or a chain of groups, each a subgroup of the one before. Every linear layer then has a pathway
+        for each, see RPPLinear; hidden representations and nonlinearities are those of the first.
     parametrization : "residual" or "collapsed", see RPPLinear.
-    bilinear : whether blocks have a bilinear layer; permutation groups never do.
+    bilinear : whether blocks have a bilinear layer; those of pieces that the group only permutes never do.
 
     Examples
     --------
@@ -119,19 +122,24 @@ class RPPEMLP(SymmetricNetwork):
         self,
         rep_in: Rep,
         rep_out: Rep,
-        group: Group,
+        group: Group | Sequence[Group],
         channels: Channels = 384,
         layers: int = 3,
         parametrization: Parametrization = "residual",
         bilinear: bool = True,
     ) -> None:
-        super().__init__(rep_in, rep_out, group, channels, layers)
-        self.parametrization, self.has_bilinear = parametrization, bilinear
-        self.network = self._blocks(RPPLinear, True, bilinear, parametrization=parametrization)
+        chain = [group] if isinstance(group, Group) else list(group)
+        if not chain:
+            raise ValueError("group must be a group or a chain of groups, got an empty sequence.")
+        super().__init__(rep_in, rep_out, chain[0], channels, layers)
+        self.chain, self.parametrization, self.has_bilinear = chain, parametrization, bilinear
+        self.network = self._blocks(RPPLinear, True, bilinear, parametrization=parametrization, group=chain)
 
     def config(self) -> dict[str, Any]:
         """The arguments that rebuild the network."""
-        return super().config() | {"parametrization": self.parametrization, "bilinear": self.has_bilinear}
+        group = self.group if len(self.chain) == 1 else self.chain
+        options = {"parametrization": self.parametrization, "bilinear": self.has_bilinear}
+        return super().config() | {"group": group} | options
 
 
 class EMLP(SymmetricNetwork):
@@ -140,7 +148,7 @@ class EMLP(SymmetricNetwork):
     Parameters
     ----------
     rep_in, rep_out, group, channels, layers : see SymmetricNetwork.
-    bilinear : whether blocks have a bilinear layer; permutation groups never do.
+    bilinear : whether blocks have a bilinear layer; those of pieces that the group only permutes never do.
 
     Examples
     --------

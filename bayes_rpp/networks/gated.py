@@ -47,7 +47,7 @@ class GatedNonlinearity(nn.Module):
     def __init__(self, rep: Rep, residual: bool = True) -> None:
         super().__init__()
         self.rep, self.gates = rep, _gate_count(rep)
-        self._gates_of_runs = [0 if _gates_itself(run, rep) else run.multiplicity for run in rep.runs]
+        self._gates_of_runs = [0 if gates_itself(run, rep) else run.multiplicity for run in rep.runs]
         self.swish = nn.Parameter(torch.empty(rep.size)) if residual else None
         self.reset_parameters()
 
@@ -86,9 +86,10 @@ class GatedNonlinearity(nn.Module):
         return {} if self.swish is None else {"swish": ParameterRole("dense", 1)}
 
 
-def _gates_itself(run: Run, rep: Rep) -> bool:
-    return run.piece == () or (rep.bound_group.is_permutation and "sign" not in run.piece)
+def gates_itself(run: Run, rep: Rep) -> bool:
+    """Whether a pointwise nonlinearity of these copies is equivariant: scalars, and what the group permutes."""
+    return all(factor.is_permutation(rep.bound_group) for factor in run.piece)
 
 
 def _gate_count(rep: Rep) -> int:
-    return sum(run.multiplicity for run in rep.runs if not _gates_itself(run, rep))
+    return sum(run.multiplicity for run in rep.runs if not gates_itself(run, rep))

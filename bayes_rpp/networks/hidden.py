@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
+from functools import reduce
 
-from bayes_rpp.groups import Group
-from bayes_rpp.representations import Rep, Scalar, T
+from bayes_rpp.matrix_group import Group
+from bayes_rpp.representations import Rep, Scalar, T, Vector
 
 
 def uniform_rep(channels: int, group: Group) -> Rep:
@@ -15,6 +17,9 @@ def uniform_rep(channels: int, group: Group) -> Rep:
     every rank r <= R (Finzi, Welling & Wilson, 2021, section 6.3). Where vectors and duals differ, the tensors of
     rank r are shared among T(p, r - p) in proportion to the binomial coefficients; a remainder goes to the types in
     the order of the largest unmet share, so that the result is always the same.
+
+    For a direct product, half of the channels are shared equally among its factors by this rule, each with pieces of
+    its own, and half go to products of one vector of each factor; what that leaves goes to scalars.
 
     Parameters
     ----------
@@ -33,6 +38,8 @@ def uniform_rep(channels: int, group: Group) -> Rep:
     """
     if not isinstance(channels, int) or channels < 1:
         raise ValueError(f"channels must be a positive integer, got {channels!r}.")
+    if len(group.factors) > 1:
+        return _product_rep(channels, group)
     if group.d == 1:
         return channels * Scalar(group)
     counts: dict[int, int] = {}
@@ -48,6 +55,16 @@ def uniform_rep(channels: int, group: Group) -> Rep:
     for rank, count in sorted(counts.items()):
         result = result + (count * T(rank) if group.is_orthogonal else _binomial_share(count, rank))
     return result(group)
+
+
+def _product_rep(channels: int, group: Group) -> Rep:
+    vectors = reduce(operator.mul, (Vector.on(group, slot) for slot in range(len(group.factors))))
+    result = (channels // 2 // vectors.size) * vectors
+    own = (channels - channels // 2) // len(group.factors)
+    for slot, part in enumerate(group.factors):
+        if own:
+            result = Rep(uniform_rep(own, part).given_terms).on(group, slot) + result
+    return (channels - result.size) * Scalar(group) + result
 
 
 def _binomial_share(count: int, rank: int) -> Rep:

@@ -1,9 +1,8 @@
-"""Linear layers with an equivariant pathway, with or without a dense one beside it."""
+"""The equivariant linear layer, and what it shares with the residual one."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,10 +12,7 @@ from bayes_rpp.bases import EquivariantBasis, equivariant_basis, equivariant_map
 from bayes_rpp.networks.pathways import ParameterRole
 from bayes_rpp.representations import Rep
 
-Parametrization = Literal["residual", "collapsed"]
-
 _INIT_GAIN = math.sqrt(0.5)
-_DENSE_INIT = 1e-3
 
 
 class EquivariantLinear(nn.Module):
@@ -46,8 +42,8 @@ class EquivariantLinear(nn.Module):
         self.rep_in, self.rep_out = rep_in, rep_out
         self.basis = equivariant_maps(rep_in, rep_out)
         self.bias_basis = equivariant_basis(rep_out)
-        self.beta = _coordinates_parameter(self.basis)
-        self.bias_beta = _coordinates_parameter(self.bias_basis) if bias else None
+        self.beta = coordinates_parameter(self.basis)
+        self.bias_beta = coordinates_parameter(self.bias_basis) if bias else None
         if self.beta is None:
             self.register_buffer("zero_weight", torch.zeros(rep_out.size, rep_in.size), persistent=False)
         self.reset_parameters()
@@ -56,7 +52,7 @@ class EquivariantLinear(nn.Module):
         """Draw a new initial state from torch's global generator."""
         if self.beta is not None:
             with torch.no_grad():
-                self.beta.copy_(_initial_beta(self.basis, self.rep_in, self.rep_out))
+                self.beta.copy_(initial_beta(self.basis, self.rep_in, self.rep_out))
         if self.bias_beta is not None:
             nn.init.zeros_(self.bias_beta)
 
@@ -75,108 +71,11 @@ class EquivariantLinear(nn.Module):
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
-        fan_ins = {"beta": _basis_fan_in(self.basis, self.rep_out), "bias_beta": 1.0}
+        fan_ins = {"beta": coordinates_fan_in(self.basis, self.rep_out), "bias_beta": 1.0}
         return {name: ParameterRole("equivariant", fan_ins[name]) for name, _ in self.named_parameters()}
 
 
-class RPPLinear(nn.Module):
-    """The residual pathway layer y = (A + B) x + (a + b): equivariant A, a and dense B, b (Finzi, Benton & Wilson,
-    2021, eq. 3).
-
-    Parameters
-    ----------
-    rep_in, rep_out : bound representations of sizes n and m.
-    bias : whether to add a bias, itself the sum of an invariant and a dense vector.
-    parametrization : "residual" holds ``beta``, ``dense``, ``bias_beta``, ``bias_dense``; "collapsed" holds their
-        sums ``weight`` (m, n) and ``bias`` (m,), whose prior has the covariance of the sum.
-
-    Raises
-    ------
-    ValueError
-        If the parametrization is unknown or the representations belong to different groups.
-
-    Examples
-    --------
-    >>> layer = RPPLinear((2 * Vector)(SO(3)), Vector(SO(3)), parametrization="collapsed")
-    >>> [name for name, _ in layer.named_parameters()]
-    ['weight', 'bias']
-    """
-
-    def __init__(
-        self, rep_in: Rep, rep_out: Rep, bias: bool = True, parametrization: Parametrization = "residual"
-    ) -> None:
-        super().__init__()
-        if parametrization not in get_args(Parametrization):
-            raise ValueError(f"parametrization must be 'residual' or 'collapsed', got {parametrization!r}.")
-        self.rep_in, self.rep_out, self.parametrization = rep_in, rep_out, parametrization
-        self.basis = equivariant_maps(rep_in, rep_out)
-        self.bias_basis = equivariant_basis(rep_out)
-        m, n = rep_out.size, rep_in.size
-        if parametrization == "residual":
-            self.beta = _coordinates_parameter(self.basis)
-            self.dense = nn.Parameter(torch.empty(m, n))
-            self.bias_beta = _coordinates_parameter(self.bias_basis) if bias else None
-            self.bias_dense = nn.Parameter(torch.empty(m)) if bias else None
-        else:
-            self.weight = nn.Parameter(torch.empty(m, n))
-            self.bias = nn.Parameter(torch.empty(m)) if bias else None
-        self.has_bias = bias
-        self.reset_parameters()
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draw a new initial state from torch's global generator; both parametrizations start at the same function."""
-        beta = _initial_beta(self.basis, self.rep_in, self.rep_out)
-        dense = torch.randn(self.rep_out.size, self.rep_in.size) * _DENSE_INIT / math.sqrt(max(self.rep_in.size, 1))
-        if self.parametrization == "residual":
-            if self.beta is not None:
-                self.beta.copy_(beta)
-            self.dense.copy_(dense)
-            biases = (self.bias_beta, self.bias_dense)
-        else:
-            self.weight.copy_(self.basis.expand(beta).reshape(dense.shape) + dense)
-            biases = (self.bias, None)
-        for bias in biases:
-            if bias is not None:
-                bias.zero_()
-
-    def effective_weight(self) -> Float[Tensor, "m n"]:
-        """The matrix that the layer applies, W = A + B."""
-        if self.parametrization == "collapsed":
-            return self.weight
-        if self.beta is None:
-            return self.dense
-        return self.basis.expand(self.beta).reshape(self.dense.shape) + self.dense
-
-    def effective_bias(self) -> Float[Tensor, " m"] | None:
-        """The vector that the layer adds."""
-        if not self.has_bias:
-            return None
-        if self.parametrization == "collapsed":
-            return self.bias
-        assert self.bias_dense is not None
-        return self.bias_dense if self.bias_beta is None else self.bias_dense + self.bias_basis.expand(self.bias_beta)
-
-    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
-        """Apply the layer to vectors of ``rep_in``."""
-        return apply_linear(x, self.effective_weight(), self.effective_bias())
-
-    def roles(self) -> dict[str, ParameterRole]:
-        """See PathwayLayer."""
-        fan_in, basis_fan_in = self.rep_in.size, _basis_fan_in(self.basis, self.rep_out)
-        if self.parametrization == "collapsed":
-            roles = {"weight": ParameterRole("collapsed", fan_in, self.basis, basis_fan_in)}
-            return roles | ({"bias": ParameterRole("collapsed", 1, self.bias_basis)} if self.has_bias else {})
-        roles = {
-            "beta": ParameterRole("equivariant", basis_fan_in),
-            "dense": ParameterRole("dense", fan_in),
-            "bias_beta": ParameterRole("equivariant", 1),
-            "bias_dense": ParameterRole("dense", 1),
-        }
-        return {name: roles[name] for name, _ in self.named_parameters()}
-
-
-def _coordinates_parameter(basis: EquivariantBasis) -> nn.Parameter | None:
+def coordinates_parameter(basis: EquivariantBasis) -> nn.Parameter | None:
     """None where there is nothing to hold: samplers cannot take a parameter without coordinates."""
     return nn.Parameter(torch.empty(basis.rank)) if basis.rank else None
 
@@ -190,7 +89,7 @@ def apply_linear(
     return product.mT.reshape(*x.shape[:-1], weight.shape[0])
 
 
-def _initial_beta(basis: EquivariantBasis, rep_in: Rep, rep_out: Rep) -> Float[Tensor, " rank"]:
+def initial_beta(basis: EquivariantBasis, rep_in: Rep, rep_out: Rep) -> Float[Tensor, " rank"]:
     """Coordinates for which every output piece has, on average over its axes, half the mean square of the inputs.
 
     A piece of size d into which there are r maps gets variance r v / d on each axis from coordinates of variance
@@ -203,5 +102,11 @@ def _initial_beta(basis: EquivariantBasis, rep_in: Rep, rep_out: Rep) -> Float[T
     return basis.coordinates(maps.reshape(-1))
 
 
-def _basis_fan_in(basis: EquivariantBasis, rep_out: Rep) -> float:
+def initial_coordinates(basis: EquivariantBasis, size_out: int) -> Float[Tensor, " rank"]:
+    """Coordinates for which outputs have, on average over all of them, half the mean square of the inputs."""
+    return torch.randn(basis.rank) * _INIT_GAIN * math.sqrt(size_out / max(basis.rank, 1))
+
+
+def coordinates_fan_in(basis: EquivariantBasis, rep_out: Rep) -> float:
+    """How many coordinates a basis of maps has for each output."""
     return max(basis.rank, 1) / max(rep_out.size, 1)

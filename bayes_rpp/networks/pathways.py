@@ -11,23 +11,39 @@ Pathway = Literal["equivariant", "dense", "collapsed", "plain"]
 
 
 @dataclass(frozen=True)
+class StructuredPathway:
+    """One of the structured pathways of a collapsed parameter.
+
+    Attributes
+    ----------
+    basis : its orthonormal basis.
+    fan_in : of its coordinates, see ParameterRole.
+    """
+
+    basis: EquivariantBasis
+    fan_in: float
+
+
+@dataclass(frozen=True)
 class ParameterRole:
     """The place of one parameter in the prior.
 
     Attributes
     ----------
     pathway : "equivariant" (coordinates in an orthonormal basis), "dense" (the residual), "collapsed" (their sum,
-        under the covariance of both), or "plain" (a parameter of a layer that has no equivariant pathway).
+        under the covariance of all), or "plain" (a parameter of a layer that has no structured pathway).
     fan_in : how many coordinates of this parameter there are for each output coordinate of its layer; the "fan_in"
         scaling divides its variance by this number.
-    basis : the orthonormal basis of a collapsed parameter's equivariant pathway.
-    basis_fan_in : the fan-in of that pathway's coordinates.
+    level : which of its layer's structured pathways this is, the outermost group first.
+    levels : how many structured pathways the layer has.
+    structured : all of them, for a collapsed parameter.
     """
 
     pathway: Pathway
     fan_in: float
-    basis: EquivariantBasis | None = None
-    basis_fan_in: float = 1.0
+    level: int = 0
+    levels: int = 1
+    structured: tuple[StructuredPathway, ...] = ()
 
 
 @runtime_checkable

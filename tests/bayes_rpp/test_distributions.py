@@ -32,6 +32,7 @@ class MatrixBasis:
 
 
 PLANE = Vector(SO(2))
+ANGLES = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(1)[:, [0, 3, 1, 2]]
 STRETCH = MatrixBasis(torch.tensor([[1.0, 0, 0, -1], [0, 1, 1, 0]]).mT.double() / math.sqrt(2))
 CASES = {
     "no basis": ((2, 3), []),
@@ -41,6 +42,12 @@ CASES = {
     "a bias": ((5,), [equivariant_basis((2 * Scalar + Vector)(O(3)))]),
     "two bases": ((2, 2), [equivariant_maps(PLANE, PLANE), MatrixBasis(STRETCH.q[:, :1])]),
     "two bases that fill the space": ((2, 2), [equivariant_maps(PLANE, PLANE), STRETCH]),
+    "one basis inside another": ((2, 2), [equivariant_maps(PLANE, PLANE), equivariant_maps(*[Vector(Trivial(2))] * 2)]),
+    "bases at an angle": (
+        (2, 3),
+        [MatrixBasis(torch.linalg.qr(ANGLES[:, :3])[0]), MatrixBasis(torch.linalg.qr(ANGLES[:, 2:])[0])],
+    ),
+    "the same basis twice": ((2, 2), [STRETCH, STRETCH]),
     "everything": ((2, 2), [equivariant_maps(Vector(Trivial(2)), Vector(Trivial(2)))]),
     "an empty basis": ((1, 3), [equivariant_maps(Vector(O(3)), Scalar(O(3)))]),
 }
@@ -143,8 +150,8 @@ def test_samples_have_the_covariance(case):
 
 
 @cases
-def test_samples_differentiate_as_the_symmetric_square_root(case):
-    """With X = N S for noise N, S S = Sigma and S' S + S S' = Sigma' along every variance."""
+def test_samples_differentiate_as_a_square_root(case):
+    """With X = N S for noise N, S^T S = Sigma and S'^T S + S^T S' = Sigma' along every variance."""
     dense, pathways = variances(case, ())
     n = math.prod(CASES[case][0])
 
@@ -155,13 +162,14 @@ def test_samples_differentiate_as_the_symmetric_square_root(case):
     torch.manual_seed(0)
     noise = flat(case, PathwayNormal(CASES[case][0], torch.ones(()).double()).sample((n,)))
     root = torch.linalg.solve(noise, draw(dense, *pathways))
-    torch.testing.assert_close(root @ root, covariance(case, dense, pathways), rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(root, root.mT, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(root.mT @ root, covariance(case, dense, pathways), rtol=1e-8, atol=1e-8)
+    if "angle" not in case:
+        torch.testing.assert_close(root, root.mT, rtol=1e-8, atol=1e-8)
     slopes = torch.autograd.functional.jacobian(lambda *v: draw(*v), (dense, *pathways))
     expected = torch.autograd.functional.jacobian(lambda *v: covariance(case, v[0], v[1:]), (dense, *pathways))
     for slope, sigma_slope in zip(slopes, expected, strict=True):
         root_slope = torch.linalg.solve(noise, slope)
-        actual = root_slope @ root + root @ root_slope
+        actual = root_slope.mT @ root + root.mT @ root_slope
         torch.testing.assert_close(actual, sigma_slope, rtol=1e-8, atol=1e-8)
 
 

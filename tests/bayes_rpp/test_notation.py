@@ -5,16 +5,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_rpp import (
+    O13,
     SL,
     SO,
+    SO13,
+    Cube,
     D,
+    DkeR3,
     O,
     O2eR3,
     PseudoScalar,
     Rep,
+    RubiksCube,
     S,
     Scalar,
     SO2eR3,
+    SO13p,
+    Sp,
     T,
     Trivial,
     Vector,
@@ -22,11 +29,13 @@ from bayes_rpp import (
     parse_group,
     parse_rep,
 )
+from bayes_rpp.factors import DUAL, SIGN, VECTOR
 
 NAMED_GROUPS = [Trivial(3), Z(1), Z(4), S(5), D(3), SO(2), SO(3), O(1), O(3), SL(2), SO2eR3(), O2eR3()]
+NAMED_GROUPS += [Sp(2), SO13p(), SO13(), O13(), DkeR3(4), Cube(), RubiksCube(), SO(3) * S(5), O(2) * Cube() * Sp(1)]
 NAMES = {"Scalar": Scalar, "PseudoScalar": PseudoScalar, "Vector": Vector, "T": T}
 
-pieces = st.lists(st.sampled_from(["vector", "dual", "sign"]), max_size=5).map(tuple)
+pieces = st.lists(st.sampled_from([VECTOR, DUAL, SIGN]), max_size=5).map(tuple)
 representations = st.lists(st.tuples(st.integers(0, 12), pieces), max_size=6).map(Rep)
 reproducible = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 
@@ -151,9 +160,13 @@ def test_impossible_arguments_of_a_group_are_marked_where_they_stand(text):
 
 
 def test_messages_name_what_is_known():
-    with pytest.raises(ValueError, match=r"unknown group 'Q'; known are Trivial, Z, S, D, SO, O, SL, SO2eR3, O2eR3"):
+    with pytest.raises(
+        ValueError, match=r"unknown group 'Q'; known are Trivial, Z, S, D, SO, O, SL, Sp, .*SO2eR3, O2eR3, DkeR3, Cube"
+    ):
         parse_group("Q(3)")
-    with pytest.raises(ValueError, match=r"unknown representation 'Q'; known are Scalar, PseudoScalar, Vector, T\(p\)"):
+    with pytest.raises(
+        ValueError, match=r"unknown representation 'Q'; known are Scalar, PseudoScalar, Vector, .*T\(p\) and T\(p,q\)"
+    ):
         parse_rep("Q")
     with pytest.raises(ValueError, match=r"the number 6 must multiply a representation, as in 6\*Scalar"):
         parse_rep("2*3")

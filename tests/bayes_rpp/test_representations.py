@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bayes_rpp import SL, SO, D, Group, O, PseudoScalar, Rep, S, Scalar, T, Vector, Z
+from bayes_rpp.factors import DUAL, VECTOR
 
 GROUPS = [O(3), SO(3), SL(2), SL(3), D(4), S(3), Z(4)]
 REPS = [
@@ -194,10 +195,15 @@ def test_binding_to_another_group_is_refused():
         Vector(SO(3))(O(3))
 
 
-@pytest.mark.parametrize("combine", [lambda a, b: a + b, lambda a, b: a * b])
-def test_representations_of_two_groups_do_not_combine(combine):
-    with pytest.raises(ValueError, match=r"representations of SO\(3\) and of O\(3\)"):
-        combine(Vector(SO(3)), Vector(O(3)))
+@pytest.mark.parametrize(
+    ("combine", "of_matrices"), [(lambda a, b: a + b, torch.block_diag), (lambda a, b: a * b, torch.kron)]
+)
+def test_representations_of_two_groups_combine_into_one_of_their_product(combine, of_matrices):
+    left, right, group = PseudoScalar(O(3)) * Vector(O(3)), T(1, 1)(SL(2)), O(3) * SL(2)
+    combined = combine(left, right)
+    assert combined.group == group
+    for g, h in zip(*group.sample(5, seed=9), strict=True):
+        close(combined.rho((g, h)), of_matrices(left.rho(g), right.rho(h)))
 
 
 @pytest.mark.parametrize("ask", [lambda: Vector.size, lambda: Vector.runs, lambda: Vector.bound_group])
@@ -238,5 +244,5 @@ def test_only_representations_and_integers_combine(other):
 
 
 def test_a_representation_iterates_over_its_terms():
-    assert list(2 * Vector + Scalar) == [(2, ("vector",)), (1, ())]
-    assert isinstance(Rep([(1, ("dual",))]), Rep)
+    assert list(2 * Vector + Scalar) == [(2, (VECTOR,)), (1, ())]
+    assert isinstance(Rep([(1, (DUAL,))]), Rep)

@@ -9,8 +9,9 @@ from scipy.spatial.distance import cdist
 from torch.func import functional_call, vmap
 
 from bayes_rpp import SL, SO, D, O, PseudoScalar, Scalar, T, Vector
+from bayes_rpp.factors import SIGN, VECTOR
 from bayes_rpp.networks import EquivariantBilinear
-from bayes_rpp.representations import dual_piece
+from bayes_rpp.pieces import dual_piece
 
 REPS = {
     "SO(3)": (2 * Scalar + 4 * Vector + 2 * T(2))(SO(3)),
@@ -38,12 +39,12 @@ def pieces(rep):
 
 
 def axes(piece):
-    return [factor for factor in piece if factor != "sign"]
+    return [factor for factor in piece if factor != SIGN]
 
 
 def kind(piece, orthogonal):
-    factors = ["vector" if orthogonal else factor for factor in axes(piece)]
-    return tuple(sorted(factors)), piece.count("sign") % 2, orthogonal
+    factors = [VECTOR if orthogonal else factor for factor in axes(piece)]
+    return factors.count(VECTOR), len(factors), piece.count(SIGN) % 2
 
 
 def matched(tensor, own, wanted):
@@ -63,7 +64,7 @@ def literal_terms(rep, x):
         same = [(q, at) for q, at in pieces(rep) if axes(q) and kind(q, orthogonal) == kind(wanted, orthogonal)]
         for q, at_k in same[:MOST_COPIES]:
             own = axes(q)
-            order = ["vector"] * len(own) if orthogonal else axes(wanted)
+            order = [VECTOR] * len(own) if orthogonal else axes(wanted)
             tensor = matched(x[:, at_k].reshape(len(x), *[d] * len(own)), own, order)
             maps = tensor.reshape(len(x), d ** len(axes(p)), d ** len(axes(r)))
             term = torch.zeros_like(x)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bayes_rpp import SL, SO, D, O, PseudoScalar, S, Scalar, T, Trivial, Vector, Z
+from bayes_rpp.factors import SIGN
 from bayes_rpp.networks import GatedNonlinearity, gated
 
 REPS = [
@@ -24,7 +25,7 @@ def numbers(*shape):
 
 
 def gates_itself(rep, piece):
-    return piece == () or (rep.group.is_permutation and "sign" not in piece)
+    return piece == () or (rep.group.is_permutation and SIGN not in piece)
 
 
 def literal(rep, x, swish):

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from bayes_rpp import SL, SO, D, Group, O, O2eR3, PseudoScalar, S, Scalar, T, Trivial, Vector, Z, parse_rep, uniform_rep
+from bayes_rpp.factors import DUAL, SIGN, VECTOR
 
 GROUPS = [Trivial(3), Z(4), S(4), D(4), SO(2), SO(3), O(3), SL(2), SL(3), O2eR3(), O(1)]
 
@@ -62,8 +63,8 @@ def test_types_of_one_rank_share_by_binomial_coefficients(channels):
     rep = uniform_rep(channels, SL(3))
     totals = counts_by_rank(rep)
     for count, piece in rep:
-        rank, duals = len(piece), piece.count("dual")
-        assert piece == ("vector",) * (rank - duals) + ("dual",) * duals
+        rank, duals = len(piece), piece.count(DUAL)
+        assert piece == (VECTOR,) * (rank - duals) + (DUAL,) * duals
         assert abs(count - totals[rank] * math.comb(rank, duals) / 2**rank) < 1
 
 
@@ -76,7 +77,7 @@ def test_the_allocation_is_always_the_same_and_starts_with_low_ranks():
 
 
 def test_pseudoscalars_are_never_chosen():
-    assert all("sign" not in piece for _, piece in uniform_rep(384, O(3)))
+    assert all(SIGN not in piece for _, piece in uniform_rep(384, O(3)))
     assert PseudoScalar(O(3)) != uniform_rep(1, O(3))
 
 

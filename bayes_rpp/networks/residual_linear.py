@@ -1,0 +1,201 @@
+"""The residual pathway layer: a sum of structured pathways and a dense one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bayes_rpp.bases import EquivariantBasis, equivariant_basis, equivariant_maps
+from bayes_rpp.matrix_group import Group
+from bayes_rpp.networks.linear import (
+    apply_linear,
+    coordinates_fan_in,
+    coordinates_parameter,
+    initial_beta,
+    initial_coordinates,
+)
+from bayes_rpp.networks.pathways import ParameterRole, StructuredPathway
+from bayes_rpp.pathway_bases import chain_basis, chain_maps
+from bayes_rpp.representations import Rep
+
+Parametrization = Literal["residual", "collapsed"]
+
+_DENSE_INIT = 1e-3
+
+
+class RPPLinear(nn.Module):
+    """The residual pathway layer y = (A + B) x + (a + b): equivariant A, a and dense B, b (Finzi, Benton & Wilson,
+    2021, eq. 3), or with more structured pathways, A = A_0 + A_1 + ..., such as those of a chain of groups.
+
+    Parameters
+    ----------
+    rep_in, rep_out : representations of sizes n and m, bound unless ``group`` is given.
+    bias : whether to add a bias, itself the sum of invariant vectors and a dense vector.
+    parametrization : "residual" holds ``beta``, ``dense``, ``bias_beta``, ``bias_dense``; "collapsed" holds their
+        sums ``weight`` (m, n) and ``bias`` (m,), whose prior has the covariance of the sum. With several structured
+        pathways the coordinates are ``beta_0``, ``beta_1``, ..., the outermost group first.
+    group : the group, or a chain of groups, each a subgroup of the one before: each has a pathway, for the maps
+        equivariant under it that are orthogonal to those of the groups before.
+    pathways : orthonormal bases of maps, of size m n, in place of those of the groups; they need not be orthogonal to
+        each other.
+
+    Raises
+    ------
+    ValueError
+        If the parametrization is unknown, the representations belong to different groups, the groups are no chain, or
+        a basis has another size.
+
+    Examples
+    --------
+    >>> layer = RPPLinear((2 * Vector)(SO(3)), Vector(SO(3)), parametrization="collapsed")
+    >>> [name for name, _ in layer.named_parameters()]
+    ['weight', 'bias']
+    >>> nested = RPPLinear(2 * Vector, Vector, group=[O(3), O2eR3()])
+    >>> [name for name, _ in nested.named_parameters()]
+    ['beta_0', 'beta_1', 'dense', 'bias_beta_1', 'bias_dense']
+    """
+
+    def __init__(
+        self,
+        rep_in: Rep,
+        rep_out: Rep,
+        bias: bool = True,
+        parametrization: Parametrization = "residual",
+        group: Group | Sequence[Group] | None = None,
+        pathways: Sequence[EquivariantBasis] | None = None,
+    ) -> None:
+        super().__init__()
+        if parametrization not in get_args(Parametrization):
+            raise ValueError(f"parametrization must be 'residual' or 'collapsed', got {parametrization!r}.")
+        groups = [rep_out.bound_group] if group is None else [group] if isinstance(group, Group) else list(group)
+        self.rep_in, self.rep_out = (rep_in, rep_out) if group is None else (rep_in(groups[0]), rep_out(groups[0]))
+        self.parametrization, self.has_bias, self._is_equivariant = parametrization, bias, pathways is None
+        self.bases, self.pathway_names = self._structured(groups, pathways)
+        self.bias_bases = (equivariant_basis(self.rep_out),) if len(groups) == 1 else chain_basis(self.rep_out, groups)
+        m, n = self.rep_out.size, self.rep_in.size
+        if parametrization == "residual":
+            self._hold("beta", self.bases)
+            self.dense = nn.Parameter(torch.empty(m, n))
+            self._hold("bias_beta", self.bias_bases if bias else ())
+            self.bias_dense = nn.Parameter(torch.empty(m)) if bias else None
+        else:
+            self.weight = nn.Parameter(torch.empty(m, n))
+            self.bias = nn.Parameter(torch.empty(m)) if bias else None
+        self.reset_parameters()
+
+    def _structured(
+        self, groups: Sequence[Group], pathways: Sequence[EquivariantBasis] | None
+    ) -> tuple[tuple[EquivariantBasis, ...], tuple[str, ...]]:
+        """The structured pathways of the weight, and their names."""
+        if pathways is None and len(groups) == 1:
+            return (equivariant_maps(self.rep_in, self.rep_out),), ("equivariant",)
+        if pathways is None:
+            return chain_maps(self.rep_in, self.rep_out, groups), tuple(str(group) for group in groups)
+        size = self.rep_out.size * self.rep_in.size
+        for place, basis in enumerate(pathways):
+            if basis.size != size:
+                raise ValueError(
+                    f"pathway {place} is a basis of size {basis.size}, but maps from {self.rep_in} to {self.rep_out} "
+                    f"have {self.rep_out.size} x {self.rep_in.size} = {size} entries."
+                )
+        return tuple(pathways), tuple(f"pathway {place}" for place in range(len(pathways)))
+
+    def _hold(self, name: str, bases: Sequence[EquivariantBasis]) -> None:
+        for level, basis in enumerate(bases):
+            self.register_parameter(_numbered(name, level, len(bases)), coordinates_parameter(basis))
+
+    def _held(self, name: str, bases: Sequence[EquivariantBasis]) -> list[tuple[EquivariantBasis, nn.Parameter]]:
+        """Every basis that has coordinates, with them."""
+        held = [(basis, getattr(self, _numbered(name, level, len(bases)))) for level, basis in enumerate(bases)]
+        return [(basis, beta) for basis, beta in held if beta is not None]
+
+    @property
+    def beta_names(self) -> list[str]:
+        """The names of the coordinates of the weight's structured pathways, held or not."""
+        return [_numbered("beta", level, len(self.bases)) for level in range(len(self.bases))]
+
+    @property
+    def basis(self) -> EquivariantBasis:
+        """The first structured pathway of the weight."""
+        return self.bases[0]
+
+    @property
+    def bias_basis(self) -> EquivariantBasis:
+        """The first structured pathway of the bias."""
+        return self.bias_bases[0]
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw a new initial state from torch's global generator; both parametrizations start at the same function.
+
+        The first pathway carries the signal, the others and the dense one start near zero.
+        """
+        if self._is_equivariant:
+            first = initial_beta(self.basis, self.rep_in, self.rep_out)
+        else:
+            first = initial_coordinates(self.basis, self.rep_out.size)
+        small = _DENSE_INIT / math.sqrt(max(self.rep_in.size, 1))
+        dense = torch.randn(self.rep_out.size, self.rep_in.size) * small
+        betas = [first, *(small * torch.randn(basis.rank) for basis in self.bases[1:])]
+        if self.parametrization == "residual":
+            self.dense.copy_(dense)
+            for level, beta in enumerate(betas):
+                if len(beta):
+                    getattr(self, _numbered("beta", level, len(betas))).copy_(beta)
+        else:
+            structured = [basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]
+            self.weight.copy_(torch.stack(structured).sum(0).reshape(dense.shape) + dense)
+        for name, parameter in self.named_parameters():
+            if name.startswith("bias"):
+                parameter.zero_()
+
+    def effective_weight(self) -> Float[Tensor, "m n"]:
+        """The matrix that the layer applies, W = A + B."""
+        if self.parametrization == "collapsed":
+            return self.weight
+        result: Tensor = self.dense
+        for basis, beta in self._held("beta", self.bases):
+            result = basis.expand(beta).reshape(result.shape) + result
+        return result
+
+    def effective_bias(self) -> Float[Tensor, " m"] | None:
+        """The vector that the layer adds."""
+        if not self.has_bias:
+            return None
+        if self.parametrization == "collapsed":
+            return self.bias
+        assert self.bias_dense is not None
+        result: Tensor = self.bias_dense
+        for basis, beta in self._held("bias_beta", self.bias_bases):
+            result = result + basis.expand(beta)
+        return result
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
+        """Apply the layer to vectors of ``rep_in``."""
+        return apply_linear(x, self.effective_weight(), self.effective_bias())
+
+    def roles(self) -> dict[str, ParameterRole]:
+        """See PathwayLayer."""
+        maps = [StructuredPathway(basis, coordinates_fan_in(basis, self.rep_out)) for basis in self.bases]
+        vectors = [StructuredPathway(basis, 1.0) for basis in self.bias_bases]
+        if self.parametrization == "collapsed":
+            roles = {
+                "weight": ParameterRole("collapsed", self.rep_in.size, structured=tuple(maps)),
+                "bias": ParameterRole("collapsed", 1, structured=tuple(vectors)),
+            }
+        else:
+            roles = {"dense": ParameterRole("dense", self.rep_in.size), "bias_dense": ParameterRole("dense", 1)}
+            for name, pathways in (("beta", maps), ("bias_beta", vectors)):
+                for level, pathway in enumerate(pathways):
+                    role = ParameterRole("equivariant", pathway.fan_in, level, len(pathways))
+                    roles[_numbered(name, level, len(pathways))] = role
+        return {name: roles[name] for name, _ in self.named_parameters()}
+
+
+def _numbered(name: str, level: int, levels: int) -> str:
+    return name if levels == 1 else f"{name}_{level}"

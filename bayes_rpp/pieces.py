@@ -1,0 +1,86 @@
+"""Pieces: tensor products of factors, the unit in which constraints are solved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp.factors import DUAL, SIGN, VECTOR, Factor
+from bayes_rpp.matrix_group import Group
+
+Piece = tuple[Factor, ...]
+"""The factors of a tensor product, in the order of the tensor's axes; () is the scalar."""
+
+
+def dual_piece(piece: Piece) -> Piece:
+    """The same axes, each replaced by its dual."""
+    return tuple(factor.dual for factor in piece)
+
+
+def piece_size(piece: Piece, group: Group) -> int:
+    """The dimension of a piece."""
+    return math.prod(factor.size(group) for factor in piece)
+
+
+def piece_rho(piece: Piece, group: Group, g: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
+    """The Kronecker product of the factors' matrices."""
+    result = g.new_ones(1, 1)
+    for factor in piece:
+        result = torch.kron(result, factor.rho(group, g))
+    return result
+
+
+def piece_drho(piece: Piece, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
+    """The sum over factors of 1 x ... x drho x ... x 1."""
+    result = a.new_zeros(1, 1)
+    for factor in piece:
+        derivative = factor.drho(group, a)
+        here, before = torch.eye(len(derivative), dtype=a.dtype), torch.eye(len(result), dtype=a.dtype)
+        result = torch.kron(result, here) + torch.kron(before, derivative)
+    return result
+
+
+def simplify_piece(piece: Piece, group: Group) -> Piece:
+    """The same tensors without axes on which the group does nothing, signs first and reduced modulo two, and without
+    duals that are no different.
+    """
+    axes = [factor.simplified(group) for factor in piece if not factor.is_trivial(group)]
+    signs = sorted({f for f in axes if f.is_sign and axes.count(f) % 2}, key=lambda factor: factor.slot)
+    return (*signs, *(factor for factor in axes if not factor.is_sign))
+
+
+def order_signs(piece: Piece) -> Piece:
+    """What can be simplified before the group is known: signs come first, and two of them are none."""
+    return ((SIGN,) if piece.count(SIGN) % 2 else ()) + tuple(factor for factor in piece if factor != SIGN)
+
+
+def terms_text(terms: Sequence[tuple[int, Piece]], group: Group | None) -> str:
+    """The text that parse_rep reads back into these terms."""
+    named = [(count, _piece_text(piece, group)) for count, piece in terms]
+    return " + ".join(f"{count}*{name}" if count > 1 else name for count, name in named) or "0*Scalar"
+
+
+def _piece_text(piece: Piece, group: Group | None) -> str:
+    if not piece:
+        return "Scalar"
+    names, rest = [], list(piece)
+    while rest:
+        slot = rest[0].slot
+        p = _count_leading(rest, replace(VECTOR, slot=slot))
+        q = _count_leading(rest[p:], replace(DUAL, slot=slot))
+        if p + q:
+            name = f"T({p},{q})" if q and p else f"T(0,{q})" if q else "Vector" if p == len(piece) == 1 else f"T({p})"
+        else:
+            name = rest[0].action.name + (".dual" if rest[0].is_dual else "")
+        names.append(name if group is None or len(group.factors) == 1 else f"{name}({group.factors[slot]})")
+        rest = rest[max(p + q, 1) :]
+    return "*".join(names)
+
+
+def _count_leading(factors: Sequence[Factor], wanted: Factor) -> int:
+    return next((k for k, factor in enumerate(factors) if factor != wanted), len(factors))

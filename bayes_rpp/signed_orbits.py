@@ -1,0 +1,119 @@
+"""Invariants of groups that permute coordinates up to sign: one for each orbit, in linear time.
+
+An orbit holds an invariant, constant up to sign, unless some product of generators maps a coordinate to minus itself;
+the orbits are connected components of a graph with one edge for each coordinate and generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+LARGEST_ORBIT_BYTES = 2_000_000_000
+_TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Orbits:
+    """Which invariant every coordinate belongs to, numbered by first appearance, and with which sign.
+
+    Attributes
+    ----------
+    labels : (size,), -1 for a coordinate that vanishes in every invariant.
+    signs : (size,), 1 or -1; the first coordinate of each orbit has 1.
+    """
+
+    labels: Int[np.ndarray, " size"]
+    signs: Int[np.ndarray, " size"]
+
+    @property
+    def rank(self) -> int:
+        """The number of invariants."""
+        return int(self.labels.max(initial=-1)) + 1
+
+    def normalized(self) -> Orbits:
+        """The same orbits numbered by first appearance, the first coordinate of each with the sign 1."""
+        labels, alive = np.full(len(self.labels), -1), np.flatnonzero(self.labels >= 0)
+        if not len(alive):
+            return Orbits(labels, np.ones_like(labels))
+        labels[alive] = _by_first_appearance(self.labels[alive])
+        _, first = np.unique(labels[alive], return_index=True)
+        leading = self.signs[alive][first]
+        return Orbits(labels, np.where(labels >= 0, self.signs * leading[labels], 1))
+
+    def dense(self) -> Float[np.ndarray, "size rank"]:
+        """The invariants as orthonormal columns."""
+        alive = np.flatnonzero(self.labels >= 0)
+        result = np.zeros((len(self.labels), self.rank))
+        counts = np.bincount(self.labels[alive], minlength=self.rank)
+        result[alive, self.labels[alive]] = self.signs[alive] / np.sqrt(counts[self.labels[alive]])
+        return result
+
+
+def signed_images(matrix: Float[np.ndarray, "n n"]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Image and sign of every coordinate, if the matrix is a permutation up to signs."""
+    rounded = np.round(matrix)
+    once = (np.abs(rounded).sum(0) == 1).all() and (np.abs(rounded).sum(1) == 1).all()
+    if not once or np.abs(matrix - rounded).max(initial=0.0) > _TOLERANCE:
+        return None
+    images = np.abs(rounded).argmax(0)
+    return images, rounded[images, np.arange(len(images))].astype(np.int64)
+
+
+def signed_orbits(sizes: Sequence[int], generators: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> Orbits:
+    """The orbits of index tuples.
+
+    Parameters
+    ----------
+    sizes : the size of each axis.
+    generators : for each generator, images and signs on each axis.
+
+    Raises
+    ------
+    ValueError
+        If there are too many tuples; the message says how many bytes they would take.
+    """
+    size = int(np.prod(sizes, dtype=object))
+    needed = size * (24 * len(generators) + 40)
+    if needed > LARGEST_ORBIT_BYTES:
+        raise ValueError(
+            f"the orbits of {size:,} index tuples need about {needed:,} bytes (the limit is "
+            f"{LARGEST_ORBIT_BYTES:,}). Use pieces of lower rank: maps from T(p) to T(q) have p + q axes."
+        )
+    moves = [_move(sizes, generator) for generator in generators]
+    if all((signs > 0).all() for _, signs in moves):
+        labels = _components([images for images, _ in moves], size)
+        return Orbits(_by_first_appearance(labels), np.ones(size, dtype=np.int64))
+    # Coordinate i is the node i with its sign kept and the node size + i with it reversed.
+    doubled = [np.concatenate([images + size * (signs < 0), images + size * (signs > 0)]) for images, signs in moves]
+    labels = _components(doubled, 2 * size)
+    kept, reversed_ = labels[:size], labels[size:]
+    signs = np.where(kept < reversed_, 1, -1)
+    orbits = np.where(kept == reversed_, -1, np.minimum(kept, reversed_))
+    return Orbits(orbits, signs).normalized()
+
+
+def _move(sizes: Sequence[int], generator: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Images and signs of all index tuples."""
+    images, signs = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
+    for n, (image, sign) in zip(sizes, generator, strict=True):
+        images = np.add.outer(images * n, image).reshape(-1)
+        signs = np.multiply.outer(signs, sign).reshape(-1)
+    return images, signs
+
+
+def _components(moves: Sequence[np.ndarray], nodes: int) -> Int[np.ndarray, " nodes"]:
+    source = np.tile(np.arange(nodes), len(moves))
+    target = np.concatenate(moves) if moves else source
+    graph = coo_array((np.ones(len(source), dtype=np.int8), (source, target)), shape=(nodes, nodes))
+    return connected_components(graph, directed=False)[1]
+
+
+def _by_first_appearance(labels: np.ndarray) -> Int[np.ndarray, " size"]:
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
