@@ -10,7 +10,9 @@ from bayes_rpp import (
     SO,
     Cube,
     D,
+    DkeR3,
     EquivariantBasis,
+    Group,
     O,
     PseudoScalar,
     S,
@@ -205,8 +207,14 @@ def test_other_widths_are_refused(basis):
 
 @pytest.mark.parametrize(
     ("group", "rep_in", "rep_out"),
-    [(SO(3), T(5), T(6)), (O(3), 5 * Scalar + T(5), Vector + T(6)), (S(5), T(5), T(6))],
-    ids=["null space", "one pair among many", "orbits"],
+    [
+        (SO(3), T(5), T(6)),
+        (O(3), 5 * Scalar + T(5), Vector + T(6)),
+        (S(5), T(5), T(6)),
+        (DkeR3(3), T(6), T(6)),
+        (Group(generators=[[[1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]]), T(6), T(6)),
+    ],
+    ids=["null space", "one pair among many", "orbits", "finite group", "no normal generator"],
 )
 def test_what_needs_too_much_memory_says_how_many_bytes(group, rep_in, rep_out):
     with pytest.raises(ValueError, match=r"[\d,]+ bytes \(the limit is [\d,]+\)\. Use pieces of lower\s+rank"):
