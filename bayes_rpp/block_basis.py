@@ -30,8 +30,14 @@ class _Block:
     def view(self, matrix: Tensor) -> Tensor:
         """The block of a contiguous (batch, m n) as (batch, size_out, size_in, multiplicity_out, multiplicity_in)."""
         batch, size = matrix.shape
-        start = matrix.storage_offset() + self.start
-        return matrix.as_strided((batch, *self.sizes), (size, *self.strides), start)
+        if not torch.compiler.is_compiling():
+            # One view in place of five, which is a third of the time for small blocks.
+            start = matrix.storage_offset() + self.start
+            return matrix.as_strided((batch, *self.sizes), (size, *self.strides), start)
+        d_out, d_in, n_out, n_in = self.sizes
+        row, column = divmod(self.start, self.strides[0])
+        rows = matrix.view(batch, -1, self.strides[0])[:, row : row + n_out * d_out, column : column + n_in * d_in]
+        return rows.unflatten(2, (n_in, d_in)).unflatten(1, (n_out, d_out)).permute(0, 2, 4, 1, 3)
 
 
 class BlockBasis(StructuredBasis):

@@ -18,14 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.factors import Factor
+from bayes_rpp.factors import DUAL, VECTOR, Factor
 from bayes_rpp.matrix_group import Group
-from bayes_rpp.null_space import TensorConstraints, fixed_tensors
-from bayes_rpp.pieces import Piece, piece_size, simplify_piece
+from bayes_rpp.null_space import TensorConstraints, check_basis_bytes, fixed_tensors
+from bayes_rpp.pieces import Piece, piece_size, simplify_piece, terms_text
 from bayes_rpp.signed_orbits import Orbits, signed_images, signed_orbits
+from bayes_rpp.weight_spaces import along
 
 _LARGEST_RESIDUAL = 1e-9
-_LARGEST_BASIS_BYTES = 4_000_000_000
 
 
 def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
@@ -40,7 +40,10 @@ def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
         If the piece is too large; the message says how many bytes it would take.
     """
     solved = _solve(group, simplify_piece(piece, group))
-    return torch.from_numpy(solved.dense() if isinstance(solved, Orbits) else solved)
+    if isinstance(solved, Orbits):
+        check_basis_bytes(len(solved.labels), solved.rank)
+        return torch.from_numpy(solved.dense())
+    return torch.from_numpy(solved)
 
 
 def invariant_orbits(group: Group, piece: Piece) -> Orbits | None:
@@ -81,7 +84,7 @@ def _solve_product(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "si
     if all(isinstance(part, Orbits) for part in parts):
         return _product_of_orbits(part for part in parts if isinstance(part, Orbits))
     columns = [part.dense() if isinstance(part, Orbits) else part for part in parts]
-    _check_bytes(group, piece, math.prod(c.shape[1] for c in columns))
+    check_basis_bytes(piece_size(piece, group), math.prod(c.shape[1] for c in columns))
     result = np.ones((1, 1))
     for column in columns:
         products = result[:, None, :, None] * column[None, :, None, :]
@@ -106,12 +109,36 @@ def _solve_sorted(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "siz
     if len(signed) == len(generators):
         return signed_orbits(sizes, list(zip(*signed, strict=True)) if signed else [])
     constraints = _constraints(group, piece, sizes)
-    found = fixed_tensors(constraints)
-    basis = canonical_columns(found)
+    form = _invariant_form(group) if DUAL in piece else None
+    if form is None:
+        basis = canonical_columns(fixed_tensors(constraints))
+    else:
+        basis = canonical_columns(_lowered(group, piece, form))
     residual = constraints.residual(basis)
     if residual > _LARGEST_RESIDUAL:
-        raise RuntimeError(f"the invariants of {piece} under {group} miss their constraints by {residual:.1e}.")
+        named = terms_text([(1, piece)], group)
+        raise RuntimeError(f"the invariants of {named} under {group} miss their constraints by {residual:.1e}.")
     return basis
+
+
+@lru_cache(maxsize=256)
+def _invariant_form(group: Group) -> Float[np.ndarray, "d d"] | None:
+    """An orthogonal matrix F with F g = g^-T F for all g, which makes duals of vectors: a metric, a symplectic form."""
+    forms = _solve(group, (VECTOR, VECTOR))
+    if isinstance(forms, Orbits) or not forms.shape[1]:
+        return None
+    form = math.sqrt(group.d) * forms[:, 0].reshape(group.d, group.d).T  # g B g^T = B, and F = B^-1 = B^T
+    return form if np.allclose(form @ form.T, np.eye(group.d), rtol=0, atol=1e-12) else None
+
+
+def _lowered(group: Group, piece: Piece, form: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "size rank"]:
+    """The invariants of a piece from those of the piece with vectors in the place of its duals."""
+    raised = invariant_vectors(group, tuple(VECTOR if factor == DUAL else factor for factor in piece)).numpy()
+    result = raised.reshape(*(factor.size(group) for factor in piece), -1)
+    for axis, factor in enumerate(piece):
+        if factor == DUAL:
+            result = along(form, result, axis)
+    return result.reshape(raised.shape)
 
 
 @lru_cache(maxsize=512)
@@ -138,17 +165,21 @@ def _axis_matrices(group: Group, factor: Factor) -> tuple[list[np.ndarray], list
 
 
 def canonical_columns(basis: Float[np.ndarray, "size rank"]) -> Float[np.ndarray, "size rank"]:
-    """The orthonormal basis that Gram-Schmidt gives on the projector's columns, pivoting on the first largest one."""
-    size, rank = basis.shape
-    columns = np.zeros((size, rank))
+    """The orthonormal basis that Gram-Schmidt gives on the projector's columns, pivoting on the first largest one.
+
+    It depends on the span alone. The Gram-Schmidt steps are done on coordinates in the given basis.
+    """
+    rank = basis.shape[1]
+    coordinates = np.zeros((rank, rank))
     remaining = np.square(basis).sum(1)
     for k in range(rank):
         pivot = int(np.argmax(remaining > remaining.max() * (1 - 1e-6)))
-        column = basis @ basis[pivot]
+        row = basis[pivot].copy()
         for _ in range(2):
-            column -= columns[:, :k] @ (columns[:, :k].T @ column)
-        columns[:, k] = column / np.linalg.norm(column)
-        remaining -= np.square(columns[:, k])
+            row -= (coordinates[:k] @ row) @ coordinates[:k]
+        coordinates[k] = row / np.linalg.norm(row)
+        remaining -= np.square(basis @ coordinates[k])
+    columns = basis @ coordinates.T
     columns[np.abs(columns) < 1e-14] = 0.0
     return columns
 
@@ -160,12 +191,3 @@ def _transpose(
         labels, signs = (v.reshape(sizes).transpose(axes).reshape(-1) for v in (solved.labels, solved.signs))
         return Orbits(labels, signs).normalized()
     return np.ascontiguousarray(solved.reshape(*sizes, -1).transpose(*axes, len(sizes))).reshape(solved.shape)
-
-
-def _check_bytes(group: Group, piece: Piece, rank: int) -> None:
-    size = piece_size(piece, group)
-    if 8 * size * rank > _LARGEST_BASIS_BYTES:
-        raise ValueError(
-            f"a basis of {rank:,} invariants with {size:,} entries each needs {8 * size * rank:,} bytes (the limit is "
-            f"{_LARGEST_BASIS_BYTES:,}). Use pieces of lower rank: maps from T(p) to T(q) have p + q axes."
-        )

@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from bayes_rpp.weight_spaces import Matrix, WeightSpace, along, column_fill, kronecker_columns, weight_space
 
 LARGEST_EIGENPROBLEM = 6_000
+LARGEST_BASIS_BYTES = 2_000_000_000
 _NULL_TOLERANCE = 1e-9
 _LARGEST_FILL = 64
 
@@ -74,9 +75,11 @@ def fixed_tensors(constraints: TensorConstraints) -> Float[np.ndarray, "size ran
             normal = normal + _normal_matrix(_generator_equations(rotated, constraints.size, weights))
         else:
             dense.append(matrices)
-    basis = weights.lift(_sparse_null_vectors(weights.real_basis.conj().T @ normal @ weights.real_basis))
+    blocks = _sparse_null_vectors(weights.real_basis.conj().T @ normal @ weights.real_basis)
+    check_basis_bytes(constraints.size, sum(vectors.shape[1] for _, vectors in blocks))
+    basis = weights.lift(_assembled(blocks, len(weights.selected)))
     for matrices in dense:
-        _check_memory(basis.shape[1])
+        _check_eigenproblem(basis.shape[1])
         moved = constraints.transform(matrices, basis) - basis
         basis = basis @ _null_vectors(moved.T @ moved)
     return basis
@@ -124,7 +127,11 @@ def _normal_matrix(equations: sparse.csc_array) -> sparse.csc_array:
     return (equations.conj().T @ equations).tocsc()
 
 
-def _sparse_null_vectors(normal: sparse.csc_array) -> Float[np.ndarray, "n rank"]:
+Block = tuple[Int[np.ndarray, " size"], Float[np.ndarray, "size rank"]]
+"""Null vectors, and the places of their entries."""
+
+
+def _sparse_null_vectors(normal: sparse.csc_array) -> list[Block]:
     """The null space of a real positive semidefinite matrix, block by block: one for each component of its graph."""
     entries = normal.tocoo()
     values = entries.data.real
@@ -134,36 +141,40 @@ def _sparse_null_vectors(normal: sparse.csc_array) -> Float[np.ndarray, "n rank"
     graph = sparse.coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(n, n))
     _, labels = connected_components(graph, directed=False)
     sizes = np.bincount(labels, minlength=1)
-    _check_memory(int(sizes.max()))
+    _check_eigenproblem(int(sizes.max()))
     order = np.argsort(labels, kind="stable")
     starts = np.cumsum(sizes) - sizes
-    place = np.empty(n, dtype=np.int64)
-    place[order] = np.arange(n) - np.repeat(starts, sizes)  # inside its block
-    found = []
-    for size in np.unique(sizes[sizes > 0]):
+    inside = np.empty(n, dtype=np.int64)
+    inside[order] = np.arange(n) - np.repeat(starts, sizes)
+    found: list[Block] = []
+    for size in np.unique(sizes):
         blocks = np.flatnonzero(sizes == size)
-        inside = np.isin(labels[rows], blocks) if len(blocks) < len(sizes) else slice(None)
+        chosen = np.flatnonzero(sizes[labels[rows]] == size)
         dense = np.zeros((len(blocks), size, size))
-        which = np.searchsorted(blocks, labels[rows[inside]])
-        dense[which, place[rows[inside]], place[columns[inside]]] = values[inside]
-        found.append(_block_null_vectors(dense, order[starts[blocks][:, None] + np.arange(size)], n))
-    return np.concatenate(found, axis=1)
+        which = np.searchsorted(blocks, labels[rows[chosen]])
+        dense[which, inside[rows[chosen]], inside[columns[chosen]]] = values[chosen]
+        found += _block_null_vectors(dense, order[starts[blocks][:, None] + np.arange(size)])
+    return found
 
 
 def _block_null_vectors(
-    blocks: Float[np.ndarray, "count size size"], places: Int[np.ndarray, "count size"], n: int
-) -> Float[np.ndarray, "n rank"]:
-    """The null vectors of equally large blocks, put in their places."""
+    blocks: Float[np.ndarray, "count size size"], places: Int[np.ndarray, "count size"]
+) -> list[Block]:
+    """The null vectors of equally large blocks."""
     if len(blocks) == 1:
-        vectors = _null_vectors(blocks[0])
-        result = np.zeros((n, vectors.shape[1]))
-        result[places[0]] = vectors
-        return result
+        return [(places[0], _null_vectors(blocks[0]))]
     eigenvalues, vectors = np.linalg.eigh(blocks)
     bound = np.abs(blocks).sum(axis=1).max(axis=1, initial=1.0)
-    block, column = np.nonzero(eigenvalues < _NULL_TOLERANCE * bound[:, None])
-    result = np.zeros((n, len(block)))
-    result[places[block], np.arange(len(block))[:, None]] = vectors[block, :, column]
+    null = eigenvalues < _NULL_TOLERANCE * bound[:, None]
+    return [(places[k], vectors[k][:, null[k]]) for k in np.flatnonzero(null.any(axis=1))]
+
+
+def _assembled(blocks: list[Block], n: int) -> Float[np.ndarray, "n rank"]:
+    result, start = np.zeros((n, sum(vectors.shape[1] for _, vectors in blocks))), 0
+    for places, vectors in blocks:
+        stop = start + vectors.shape[1]
+        result[places, start:stop] = vectors
+        start = stop
     return result
 
 
@@ -172,9 +183,18 @@ def _null_vectors(normal: Matrix) -> Float[np.ndarray, "n rank"]:
     return linalg.eigh(normal, subset_by_value=(-np.inf, _NULL_TOLERANCE * bound), check_finite=False)[1]
 
 
-def _check_memory(size: int) -> None:
+def _check_eigenproblem(size: int) -> None:
     if size > LARGEST_EIGENPROBLEM:
         raise ValueError(
             f"these invariants need an eigenproblem of size {size:,}, about {24 * size**2:,} bytes (the limit is "
             f"{24 * LARGEST_EIGENPROBLEM**2:,}). Use pieces of lower rank: maps from T(p) to T(q) have p + q axes."
+        )
+
+
+def check_basis_bytes(size: int, rank: int) -> None:
+    """Refuse a dense basis that is too large; raises ValueError."""
+    if 8 * size * rank > LARGEST_BASIS_BYTES:
+        raise ValueError(
+            f"a basis of {rank:,} invariants with {size:,} entries each needs {8 * size * rank:,} bytes (the limit is "
+            f"{LARGEST_BASIS_BYTES:,}). Use pieces of lower rank: maps from T(p) to T(q) have p + q axes."
         )

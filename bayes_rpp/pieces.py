@@ -40,7 +40,7 @@ def piece_drho(piece: Piece, group: Group, a: Float[Tensor, "d d"]) -> Float[Ten
     result = a.new_zeros(1, 1)
     for factor in piece:
         derivative = factor.drho(group, a)
-        here, before = torch.eye(len(derivative), dtype=a.dtype), torch.eye(len(result), dtype=a.dtype)
+        here, before = torch.eye(len(derivative)).to(a), torch.eye(len(result)).to(a)
         result = torch.kron(result, here) + torch.kron(before, derivative)
     return result
 
@@ -77,9 +77,17 @@ def _piece_text(piece: Piece, group: Group | None) -> str:
             name = f"T({p},{q})" if q and p else f"T(0,{q})" if q else "Vector" if p == len(piece) == 1 else f"T({p})"
         else:
             name = rest[0].action.name + (".dual" if rest[0].is_dual else "")
-        names.append(name if group is None or len(group.factors) == 1 else f"{name}({group.factors[slot]})")
+        names.append(name + _slot_text(group, slot))
         rest = rest[max(p + q, 1) :]
     return "*".join(names)
+
+
+def _slot_text(group: Group | None, slot: int) -> str:
+    """The factor of a direct product, with its place where the product has it twice."""
+    if group is None or len(group.factors) == 1:
+        return ""
+    part = group.factors[slot]
+    return f"({part})" if group.factors.count(part) == 1 else f"({part} [{slot}])"
 
 
 def _count_leading(factors: Sequence[Factor], wanted: Factor) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 
 import torch
@@ -80,7 +80,8 @@ class ProductGroup(Group):
         ):
             raise ValueError(f"an element of {self} is one matrix for each factor, got shapes {shapes}.")
         batch = torch.broadcast_shapes(*(part.shape[:-2] for part in g))
-        result = g[0].new_zeros(*batch, self.d, self.d)
+        dtype = reduce(torch.promote_types, (part.dtype for part in g))
+        result = g[0].new_zeros(*batch, self.d, self.d, dtype=dtype)
         for place, part in zip(self._slices, g, strict=True):
             result[..., place, place] = part
         return result

@@ -115,14 +115,18 @@ class Rep:
         return Rep(_move_slots(self.given_terms, {0: slot}), group)
 
     def _lifted(self, group: Group) -> Rep:
-        slots = {}
-        for slot, part in enumerate(self.bound_group.factors):
-            matches = [place for place, candidate in enumerate(group.factors) if candidate == part]
-            if not matches:
+        """To a product with all factors on which pieces live; equal ones keep their order, where they are as many."""
+        own, target, slots = self.bound_group.factors, group.factors, {}
+        for slot in sorted({factor.slot for _, piece in self.given_terms for factor in piece}):
+            part = own[slot]
+            places = [place for place, candidate in enumerate(target) if candidate == part]
+            if not places:
                 raise ValueError(f"{self} is bound to {self.group} already and cannot be bound to {group}.")
-            if len(matches) > 1:
+            if len(places) > 1 and len(places) != own.count(part):
                 raise ValueError(f"{group} has the factor {part} more than once: choose one by rep.on(group, slot).")
-            slots[slot] = matches[0]
+            slots[slot] = places[own[:slot].count(part)] if len(places) > 1 else places[0]
+        if not slots and not any(part in target for part in own):
+            raise ValueError(f"{self} is bound to {self.group} already and cannot be bound to {group}.")
         return Rep(_move_slots(self.given_terms, slots), group)
 
     def __add__(self, other: Rep) -> Rep:
@@ -255,8 +259,13 @@ def _on_common_group(left: Rep, right: Rep) -> tuple[Rep, Rep, Group | None]:
     if left.group is None or right.group is None or left.group == right.group:
         group = left.group or right.group
         return (left, right, None) if group is None else (left(group), right(group), group)
-    parts = [*left.group.factors, *(part for part in right.group.factors if part not in left.group.factors)]
-    group = left.group if len(parts) == len(left.group.factors) else ProductGroup(parts)
+    first, second = left.group.factors, right.group.factors
+    if all(part in first for part in second):
+        group = left.group
+    elif all(part in second for part in first):
+        group = right.group
+    else:
+        group = ProductGroup([*first, *(part for part in second if part not in first)])
     return left(group), right(group), group
 
 

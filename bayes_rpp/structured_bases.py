@@ -29,13 +29,14 @@ class StructuredBasis:
         """Q beta. Raises ValueError if the last dimension is not ``rank``."""
         if beta.shape[-1:] != (self.rank,):
             raise ValueError(f"beta has shape {tuple(beta.shape)}; its last dimension must be the rank {self.rank}.")
-        return _LinearMap.apply(beta, self, False)
+        # A compiler differentiates the operations themselves; it cannot trace a function with rules of its own.
+        return self._expand(beta) if torch.compiler.is_compiling() else _LinearMap.apply(beta, self, False)
 
     def coordinates(self, vector: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch rank"]:
         """Q^T v. Raises ValueError if the last dimension is not ``size``."""
         if vector.shape[-1:] != (self.size,):
             raise ValueError(f"vector has shape {tuple(vector.shape)}; its last dimension must be {self.size}.")
-        return _LinearMap.apply(vector, self, True)
+        return self._coordinates(vector) if torch.compiler.is_compiling() else _LinearMap.apply(vector, self, True)
 
     def project(self, vector: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Q Q^T v."""

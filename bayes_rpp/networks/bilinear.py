@@ -90,7 +90,7 @@ class EquivariantBilinear(nn.Module):
 
     def __init__(self, rep: Rep, scale: float = 1.0) -> None:
         super().__init__()
-        self.rep, self.scale = rep, scale
+        self.rep, self.scale, self._runs, self._size = rep, scale, rep.runs, rep.size
         terms = list(_terms(rep))
         # The terms that contract first meet the weights once for each output type, the others once for each input type.
         self._contracting = _group_by([t for t in terms if t.contracts_first], lambda t: t.rows)
@@ -109,10 +109,10 @@ class EquivariantBilinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """Apply the layer to vectors of ``rep``."""
         # Features first, batch last: copies, axes and weights are then rows, and every operation runs along the batch.
-        parts = x.reshape(-1, self.rep.size).mT.split([run.size for run in self.rep.runs])
+        parts = x.reshape(-1, self._size).mT.split([run.size for run in self._runs])
         pieces = {
             run: part.unflatten(0, (run.multiplicity, run.piece_size))
-            for run, part in zip(self.rep.runs, parts, strict=True)
+            for run, part in zip(self._runs, parts, strict=True)
         }
         weights = (self.scale * self.weight).split([math.prod(shape) for shape in self._shapes])
         matrices = [weight.reshape(shape) for weight, shape in zip(weights, self._shapes, strict=True)]
@@ -123,7 +123,7 @@ class EquivariantBilinear(nn.Module):
             sums[run] = sums[run] + value if run in sums else value
         rows = [
             sums[run].transpose(0, 1).flatten(0, 1) if run in sums else torch.zeros_like(part)
-            for run, part in zip(self.rep.runs, parts, strict=True)
+            for run, part in zip(self._runs, parts, strict=True)
         ]
         return torch.cat(rows).mT.reshape(x.shape)
 

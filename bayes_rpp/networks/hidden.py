@@ -18,8 +18,9 @@ def uniform_rep(channels: int, group: Group) -> Rep:
     rank r are shared among T(p, r - p) in proportion to the binomial coefficients; a remainder goes to the types in
     the order of the largest unmet share, so that the result is always the same.
 
-    For a direct product, half of the channels are shared equally among its factors by this rule, each with pieces of
-    its own, and half go to products of one vector of each factor; what that leaves goes to scalars.
+    For a direct product, up to a quarter of the channels go to products of one vector of each factor, up to a quarter
+    to such products with one of the vectors twice; the rest is shared equally among the factors, each with pieces of
+    its own by the rule above.
 
     Parameters
     ----------
@@ -58,12 +59,17 @@ def uniform_rep(channels: int, group: Group) -> Rep:
 
 
 def _product_rep(channels: int, group: Group) -> Rep:
-    vectors = reduce(operator.mul, (Vector.on(group, slot) for slot in range(len(group.factors))))
-    result = (channels // 2 // vectors.size) * vectors
-    own = (channels - channels // 2) // len(group.factors)
-    for slot, part in enumerate(group.factors):
-        if own:
-            result = Rep(uniform_rep(own, part).given_terms).on(group, slot) + result
+    """Without products in which one vector occurs twice, bilinear layers could not multiply vectors of two factors."""
+    slots = range(len(group.factors))
+    vectors = [Vector.on(group, slot) for slot in slots]
+    once = reduce(operator.mul, vectors)
+    result = (channels // 4 // once.size) * once
+    for slot in slots:
+        twice = once * vectors[slot]
+        result = result + (channels // 4 // len(slots) // twice.size) * twice
+    own = (channels - result.size) // len(slots)
+    alone = [Rep(uniform_rep(own, part).given_terms).on(group, k) for k, part in enumerate(group.factors) if own]
+    result = reduce(operator.add, [*alone, result])
     return (channels - result.size) * Scalar(group) + result
 
 

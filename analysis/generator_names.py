@@ -1,0 +1,91 @@
+"""The generators of a group in words: what each does to the axes of the space on which the group is defined."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from bayes_rpp import Group
+
+
+def generator_names(group: Group) -> list[str]:
+    """A name for every Lie-algebra element and then for every discrete generator; numbered from 0 if there is no word.
+
+    Examples
+    --------
+    >>> generator_names(O(2))
+    ['rotation in the plane of axes 0 and 1', 'reflection of axis 0']
+    """
+    still, one = torch.zeros(group.d, group.d, dtype=torch.float64), torch.eye(group.d, dtype=torch.float64)
+    names = []
+    for k, matrix in enumerate(group.lie_algebra):
+        slot = _slot(group, matrix, still)
+        names.append((_name_infinitesimal(group.block(matrix, slot)) or f"Lie-algebra element {k}", slot))
+    for k, matrix in enumerate(group.generators):
+        slot = _slot(group, matrix, one)
+        names.append((_name_discrete(group.block(matrix, slot)) or f"discrete generator {k}", slot))
+    return [name + _of_factor(group, slot) for name, slot in names]
+
+
+def _slot(group: Group, matrix: Tensor, neutral: Tensor) -> int:
+    """The factor of a direct product on which a generator acts: the first where it differs from the neutral one."""
+    slots = range(len(group.factors))
+    return next((s for s in slots if not torch.equal(group.block(matrix, s), group.block(neutral, s))), 0)
+
+
+def _of_factor(group: Group, slot: int) -> str:
+    """Which factor of a direct product; nothing to say for other groups."""
+    if len(group.factors) == 1:
+        return ""
+    part = group.factors[slot]
+    return f" of {part}" + (f" (factor {slot})" if group.factors.count(part) > 1 else "")
+
+
+def _name_infinitesimal(a: Tensor) -> str | None:
+    entries = a.nonzero().tolist()
+    if entries and all(i == j for i, j in entries):
+        return f"stretch along axes {', '.join(str(i) for i, _ in entries)}"
+    if len(entries) == 1:
+        i, j = entries[0]
+        return f"shear: axis {i} gains a multiple of axis {j}"
+    if len(entries) == 2 and entries[0] == entries[1][::-1]:
+        i, j = entries[0]
+        if a[i, j] == -a[j, i]:
+            return f"rotation in the plane of axes {i} and {j}"
+        if a[i, j] == a[j, i]:
+            return f"boost in the plane of axes {i} and {j}"
+    return None
+
+
+def _name_discrete(g: Tensor) -> str | None:
+    one = torch.eye(len(g), dtype=g.dtype)
+    if torch.equal(g.abs(), one):
+        negative = (g.diagonal() < 0).nonzero().flatten().tolist()
+        if len(negative) == len(g) > 1:
+            return "inversion of all axes"
+        return f"reflection of axis {', '.join(map(str, negative))}" if negative else "the identity"
+    is_orthogonal = torch.allclose(g.T @ g, one)
+    if is_orthogonal and bool(((g == 0) | (g == 1)).all()):
+        return "axes " + ", ".join(" -> ".join(map(str, cycle)) for cycle in _cycles(g.argmax(0).tolist()))
+    moved = (g != one).any(0).nonzero().flatten().tolist()
+    if len(moved) == 2 and is_orthogonal and torch.linalg.det(g) > 0:
+        i, j = moved
+        angle = math.degrees(math.atan2(float(g[j, i]), float(g[i, i])))
+        return f"rotation by {angle:.4g} degrees in the plane of axes {i} and {j}"
+    return None
+
+
+def _cycles(images: list[int]) -> list[list[int]]:
+    """The cycles of a permutation, each closed: [0, 1, 2, 0]."""
+    cycles, seen = [], set[int]()
+    for start in range(len(images)):
+        if start in seen or images[start] == start:
+            continue
+        cycle = [start]
+        while images[cycle[-1]] != start:
+            cycle.append(images[cycle[-1]])
+        seen.update(cycle)
+        cycles.append([*cycle, start])
+    return cycles
