@@ -19,6 +19,10 @@ from bayes_rpp.permutations import permutation_matrices
 class _ActionByGenerators:
     """What the matrices of the generators tell of an action."""
 
+    def images(self, group: Group, g: Tensor) -> Tensor | None:
+        """See Action."""
+        return None
+
     def is_orthogonal(self, group: Group) -> bool:
         """Whether every matrix is orthogonal."""
         return _flags(self, group)[0]
@@ -88,6 +92,10 @@ class RegularAction(_ActionByGenerators):
     def rho(self, group: Group, g: Tensor) -> Tensor:
         """See Action."""
         return permutation_matrices(regular_images(group, g)).to(g)
+
+    def images(self, group: Group, g: Tensor) -> Tensor | None:
+        """See Action."""
+        return regular_images(group, g)
 
     def drho(self, group: Group, a: Tensor) -> Tensor:
         """See Action."""

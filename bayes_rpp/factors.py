@@ -7,11 +7,12 @@ of the group, its slot.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayes_rpp.matrix_group import Group
@@ -29,6 +30,9 @@ class Action(Protocol):
 
     def rho(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch size size"]:
         """The matrices of group elements."""
+
+    def images(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch size"] | None:
+        """The place to which each coordinate moves, for an action that is best applied so; otherwise None."""
 
     def drho(self, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
         """The matrix of a Lie-algebra element."""
@@ -53,6 +57,9 @@ class _Defining:
     def rho(self, group: Group, g: Tensor) -> Tensor:
         return g
 
+    def images(self, group: Group, g: Tensor) -> Tensor | None:
+        return None
+
     def drho(self, group: Group, a: Tensor) -> Tensor:
         return a
 
@@ -75,6 +82,9 @@ class _Sign:
 
     def rho(self, group: Group, g: Tensor) -> Tensor:
         return torch.linalg.det(g).sign()[..., None, None]
+
+    def images(self, group: Group, g: Tensor) -> Tensor | None:
+        return None
 
     def drho(self, group: Group, a: Tensor) -> Tensor:
         return a.new_zeros(1, 1)
@@ -112,6 +122,15 @@ class Factor:
         """The matrices of group elements; for a direct product g is block diagonal."""
         matrices = self.action.rho(group.factors[self.slot], group.block(g, self.slot))
         return torch.linalg.inv(matrices).mT.contiguous() if self.is_dual else matrices
+
+    def mover(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Callable[[Tensor], Tensor]:
+        """What applies group elements to tensors (*batch, before, size, after), along ``size``."""
+        images = self.action.images(group.factors[self.slot], group.block(g, self.slot))
+        if images is None:
+            matrices = self.rho(group, g)
+            return lambda x: torch.einsum("...ij,...ajb->...aib", matrices, x)
+        sources = images.argsort(-1)[..., None, :, None]
+        return lambda x: x.take_along_dim(sources, dim=-2)
 
     def drho(self, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
         """The matrix of a Lie-algebra element."""

@@ -15,7 +15,7 @@ from bayes_rpp.block_basis import BlockBasis
 from bayes_rpp.invariants import canonical_columns, invariant_vectors
 from bayes_rpp.matrix_group import Group
 from bayes_rpp.orbit_basis import OrbitBasis
-from bayes_rpp.pieces import dual_piece, piece_size
+from bayes_rpp.pieces import dual_piece
 from bayes_rpp.representations import Rep, Run, Scalar
 from bayes_rpp.restriction import restrict
 from bayes_rpp.structured_bases import DenseBasis, KroneckerBasis
@@ -87,7 +87,7 @@ def _given_runs(rep: Rep) -> list[Run]:
     """The runs as they were given, in the same coordinates for all groups."""
     start, runs = 0, []
     for count, piece in rep.given_terms:
-        runs.append(Run(piece, count, piece_size(piece, rep.bound_group), start))
+        runs.append(Run(piece, count, tuple(factor.size(rep.bound_group) for factor in piece), start))
         start = runs[-1].stop
     return runs
 

@@ -7,6 +7,7 @@ run by run, copy by copy, each copy as a row-major tensor: ``5*Vector`` on R^3 i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +25,6 @@ from bayes_rpp.pieces import (
     order_signs,
     piece_drho,
     piece_rho,
-    piece_size,
     simplify_piece,
     terms_text,
 )
@@ -40,8 +40,13 @@ class Run:
 
     piece: Piece
     multiplicity: int
-    piece_size: int
+    sizes: tuple[int, ...]  # of the piece's axes
     start: int
+
+    @property
+    def piece_size(self) -> int:
+        """The number of coordinates of one copy."""
+        return math.prod(self.sizes)
 
     @property
     def size(self) -> int:
@@ -183,7 +188,8 @@ class Rep:
         """The runs of equal pieces with their places in the vector."""
         start, runs = 0, []
         for count, piece in self.terms:
-            runs.append(Run(piece, count, piece_size(piece, self.bound_group), start))
+            sizes = tuple(factor.size(self.bound_group) for factor in piece)
+            runs.append(Run(piece, count, sizes, start))
             start = runs[-1].stop
         return tuple(runs)
 
@@ -226,8 +232,8 @@ class Rep:
         if not self.terms:
             return x
         factors = {factor for _, piece in self.terms for factor in piece}
-        rhos = {factor: factor.rho(self.bound_group, matrices) for factor in factors}
-        return torch.cat([_apply_piece(run, rhos, x[..., run.start : run.stop]) for run in self.runs], dim=-1)
+        movers = {factor: factor.mover(self.bound_group, matrices) for factor in factors}
+        return torch.cat([_apply_piece(run, movers, x[..., run.start : run.stop]) for run in self.runs], dim=-1)
 
     def __iter__(self) -> Iterator[tuple[int, Piece]]:
         return iter(self.terms)
@@ -240,13 +246,12 @@ def T(p: int, q: int = 0) -> Rep:
     return Rep([(1, (VECTOR,) * p + (DUAL,) * q)])
 
 
-def _apply_piece(run: Run, rhos: dict[Factor, Tensor], x: Tensor) -> Tensor:
-    result, copies = x, run.multiplicity
-    for factor in run.piece:
-        matrix = rhos[factor]
-        folded = result.unflatten(-1, (copies, matrix.shape[-1], -1))
-        result = torch.einsum("...ij,...ajb->...aib", matrix, folded).flatten(-3)
-        copies *= matrix.shape[-1]
+def _apply_piece(run: Run, movers: dict[Factor, Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    result, before, after = x, run.multiplicity, run.piece_size
+    for factor, size in zip(run.piece, run.sizes, strict=True):
+        after //= size
+        result = movers[factor](result.unflatten(-1, (before, size, after))).flatten(-3)
+        before *= size
     return result
 
 

@@ -140,9 +140,8 @@ def test_planar_harmonics_are_powers_of_x_plus_iy(degree):
         close(moved, power @ rep.rho(g).mT, 1e-10)
 
 
-@pytest.mark.parametrize("triple", itertools.combinations_with_replacement(range(4), 2), ids=str)
-def test_clebsch_and_gordan(triple):
-    a, b = triple
+@pytest.mark.parametrize(("a", "b"), list(itertools.combinations_with_replacement(range(4), 2)))
+def test_clebsch_and_gordan(a, b):
     for c in range(a + b + 2):
         maps = equivariant_maps((Irrep(a) * Irrep(b))(SO(3)), Irrep(c)(SO(3)))
         assert maps.rank == int(abs(a - b) <= c <= a + b)

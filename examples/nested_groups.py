@@ -1,0 +1,77 @@
+"""Groups inside groups: RPP with one group, O(3), and with the chain O(3) > O(2) about the z axis, on three data sets.
+
+Inertia is O(3)-equivariant; the modified one only under the subgroup that keeps the z axis; the generic one under
+neither. The table says how much of the weights lies in which pathway, and what the chain does to the test error.
+Setting and resuming as in inertia_table.py; results/nested_groups.json keeps every run.
+
+    python examples/nested_groups.py
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+from analysis import equivariance_error, pathway_shares
+from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, O, O2eR3, RPPPrior
+from bayes_rpp.datasets import inertia
+from inference import MAP
+
+RESULTS = Path(__file__).parent / "results" / "nested_groups.json"
+CHAINS = {"O(3)": [O(3)], "O(3) > O2eR3": [O(3), O2eR3()]}
+DATA = {"O(3)": (0.0, "axis"), "O2eR3": (0.3, "axis"), "neither": (0.3, "generic")}
+SEEDS = (0, 1, 2)
+
+Row = dict[str, float]
+
+
+def run(chain: str, symmetry: str, seed: int) -> Row:
+    breaking, kind = DATA[symmetry]
+    data = inertia(train=1000, test=1000, symmetry_breaking=breaking, kind=kind, seed=seed)
+    net = RPPEMLP(data.rep_in, data.rep_out, CHAINS[chain], channels=384, layers=3)
+    model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.2))
+    posterior = MAP(epochs=500, lr=3e-3, batch_size=500).fit(model, data.train, seed=seed)
+    last = pathway_shares(posterior).isel(chain=0, draw=0, layer=-1)
+    return {
+        "test_mse": float((posterior.predict(data.test.x).mean - data.test.y).square().mean()),
+        **{f"error under {group}": float(equivariance_error(posterior, data.test.x, group)) for group in (O(3), O2eR3())},
+        **{f"share of {name}": float(last.sel(pathway=name)) for name in last.pathway.values},
+    }
+
+
+def table(results: dict[str, Row]) -> str:
+    lines = [
+        "| data keep | pathways | test MSE (each seed) | error under O(3) | under O2eR3 | last layer: O(3), O2eR3, dense |",
+        "|---|---|---|---|---|---|",
+    ]
+    for symmetry in DATA:
+        for chain in CHAINS:
+            rows = [results[key] for seed in SEEDS if (key := f"{symmetry}/{chain}/{seed}") in results]
+            if not rows:
+                continue
+            mean = {name: statistics.mean(row[name] for row in rows) for name in rows[0]}
+            each = ", ".join(f"{row['test_mse']:.3f}" for row in rows)
+            first = mean.get("share of equivariant", mean.get("share of O(3)", 0.0))
+            shares = f"{first:.3f}, {mean.get('share of O2eR3', 0.0):.3f}, {mean['share of dense']:.3f}"
+            errors = f"{mean['error under O(3)']:.2g} | {mean['error under O2eR3']:.2g}"
+            lines.append(f"| {symmetry} | {chain} | {mean['test_mse']:.3f} ({each}) | {errors} | {shares} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    results: dict[str, Row] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.parent.mkdir(exist_ok=True)
+    for seed in SEEDS:
+        for symmetry in DATA:
+            for chain in CHAINS:
+                key = f"{symmetry}/{chain}/{seed}"
+                if key not in results:
+                    results[key] = run(chain, symmetry, seed)
+                    RESULTS.write_text(json.dumps(results, indent=1))
+                    print(key, json.dumps(results[key]), flush=True)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
