@@ -46,7 +46,7 @@ def _of_factor(group: Group, slot: int) -> str:
 def _name_infinitesimal(a: Tensor) -> str | None:
     entries = a.nonzero().tolist()
     if entries and all(i == j for i, j in entries):
-        return f"stretch along axes {', '.join(str(i) for i, _ in entries)}"
+        return f"stretch along {_axes([i for i, _ in entries])}"
     if len(entries) == 1:
         i, j = entries[0]
         return f"shear: axis {i} gains a multiple of axis {j}"
@@ -65,7 +65,7 @@ def _name_discrete(g: Tensor) -> str | None:
         negative = (g.diagonal() < 0).nonzero().flatten().tolist()
         if len(negative) == len(g) > 1:
             return "inversion of all axes"
-        return f"reflection of axis {', '.join(map(str, negative))}" if negative else "the identity"
+        return f"reflection of {_axes(negative)}" if negative else "the identity"
     is_orthogonal = torch.allclose(g.T @ g, one)
     if is_orthogonal and bool(((g == 0) | (g == 1)).all()):
         return "axes " + ", ".join(" -> ".join(map(str, cycle)) for cycle in _cycles(g.argmax(0).tolist()))
@@ -75,6 +75,10 @@ def _name_discrete(g: Tensor) -> str | None:
         angle = math.degrees(math.atan2(float(g[j, i]), float(g[i, i])))
         return f"rotation by {angle:.4g} degrees in the plane of axes {i} and {j}"
     return None
+
+
+def _axes(places: list[int]) -> str:
+    return f"{'axis' if len(places) == 1 else 'axes'} {', '.join(map(str, places))}"
 
 
 def _cycles(images: list[int]) -> list[list[int]]:

@@ -33,7 +33,9 @@ class Layout:
         """Columns as they are."""
         return Layout(rep, torch.arange(rep.size), torch.ones(rep.size, dtype=torch.float64))
 
-    def transform(self, g: Float[Tensor, "*batch d d"], x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
+    def transform(
+        self, g: Float[Tensor, "*batch d d"], x: Float[Tensor, "*batch size"]
+    ) -> Float[Tensor, "*batch size"]:
         """Act on data columns."""
         signs = self.signs.to(x)
         moved = self.rep.apply(g, x[..., self.order] * signs) * signs
@@ -99,7 +101,9 @@ class Probe:
 
     def _by_generator(self, values: Float[Tensor, "element *rest"]) -> Float[Tensor, "generator *rest"]:
         """The mean over each generator's elements."""
-        return torch.stack([values[self.owner == k].mean(0) for k in range(int(self.owner[-1]) + 1)])
+        counts = self.owner.bincount()
+        sums = values.new_zeros(len(counts), *values.shape[1:]).index_add(0, self.owner, values)
+        return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def relative_distance(a: Float[Tensor, "*batch m"], b: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch"]:

@@ -1,202 +1,80 @@
-"""Small changes to a pair of representations, and how well a function agrees with each: the search for a mistake."""
+"""Small changes to a representation: each would be the repair of one mistake in it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, islice, product
-from typing import Literal, get_args
+from itertools import accumulate, combinations
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from analysis.probe import Layout
+from analysis.symmetry_report import Kind, Side
 from bayes_rpp import Group, Rep
 from bayes_rpp.factors import SIGN, VECTOR
-from bayes_rpp.pieces import Piece, dual_piece, piece_size, terms_text
+from bayes_rpp.pieces import Piece, dual_piece, piece_size
 
-Side = Literal["input", "output"]
-Kind = Literal["sign", "swap", "block", "order"]
+_ZERO = 1e-12  # entries of a group element's matrix, of order one and in float64, that are zero up to rounding
 
-_ROWS = 8192  # points that f is given at once
-_FINALISTS = 24  # repairs that are measured again at all points
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How data columns are to be read as a representation's coordinates: z_k = signs_k x_(order_k)."""
-
-    rep: Rep
-    order: Int[Tensor, " size"]
-    signs: Float[Tensor, " size"]
-
-    @staticmethod
-    def plain(rep: Rep) -> Layout:
-        """Columns as they are."""
-        return Layout(rep, torch.arange(rep.size), torch.ones(rep.size, dtype=torch.float64))
-
-    def transform(self, g: Float[Tensor, "*batch d d"], x: Float[Tensor, "*batch size"]) -> Tensor:
-        """Act on data columns."""
-        signs = self.signs.to(x)
-        moved = self.rep.apply(g, x[..., self.order] * signs) * signs
-        return moved[..., self.order.argsort()]
-
-    def matrices(self, elements: Float[Tensor, "element d d"]) -> Float[Tensor, "element size size"]:
-        """The transposed matrices by which elements act on data columns."""
-        return self.transform(elements[:, None], torch.eye(self.rep.size, dtype=torch.float64))
+Elements = Float[Tensor, "element d d"]
 
 
 @dataclass(frozen=True)
 class Repair:
-    """A layout to try in place of the given one, and in words what would have been the mistake."""
+    """A layout to try in place of the given one, and in words what would have been the mistake.
+
+    Attributes
+    ----------
+    share : how many columns are moved in comparison with the given layout, at most 1. A function of columns that are
+        moved less violates any symmetry less, so that a squared error that falls to ``share`` of what it was is no
+        sign of a repair.
+    """
 
     side: Side
     kind: Kind
     coordinates: tuple[int, ...]
     words: str
     layout: Layout
-    share: float = 1.0  # of the squared violation that is left because fewer input columns are moved at all
+    share: float = 1.0
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a repair does: the error of each generator and its chance level, (generator,) both."""
-
-    repair: Repair
-    errors: Float[Tensor, " generator"]
-    chance: Float[Tensor, " generator"]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A function, points x with the values y there, and the group elements to compare at.
-
-    Attributes
-    ----------
-    owner : for each element, the generator to which it belongs.
-    """
-
-    f: Callable[[Tensor], Tensor]
-    x: Float[Tensor, "batch n"]
-    y: Float[Tensor, "batch m"]
-    elements: Float[Tensor, "element d d"]
-    owner: Int[Tensor, " element"]
-
-    def images(self, layouts: Sequence[Layout]) -> list[Float[Tensor, "element batch m"]]:
-        """The function at the transformed points, for several layouts of the input in one go."""
-        moved = [layout.transform(self.elements[:, None], self.x).flatten(0, 1) for layout in layouts]
-        values = torch.cat([self.f(rows) for rows in torch.cat(moved).split(_ROWS)])
-        return list(values.reshape(len(layouts), len(self.elements), *self.y.shape).unbind())
-
-    def pairs(self, output: Layout, images: Tensor) -> tuple[Tensor, Tensor]:
-        """rho_out(g) f(x) and f(rho_in(g) x)."""
-        return output.transform(self.elements[:, None], self.y), images
-
-    def errors(self, output: Layout, images: Float[Tensor, "element batch m"]) -> Float[Tensor, " generator"]:
-        """The mean of ||a - b|| / (||a|| + ||b||) for each generator."""
-        return self.by_generator(relative_distance(*self.pairs(output, images)).mean(-1))
-
-    def chance(self, output: Layout, images: Float[Tensor, "element batch m"]) -> Float[Tensor, " generator"]:
-        """The error if each point's output were compared with another point's."""
-        a, b = self.pairs(output, images)
-        return self.by_generator(relative_distance(a, b.roll(1, dims=1)).mean(-1))
-
-    def by_generator(self, values: Float[Tensor, "element *rest"]) -> Float[Tensor, "generator *rest"]:
-        """The mean over each generator's elements."""
-        return torch.stack([values[self.owner == k].mean(0) for k in range(int(self.owner.max()) + 1)])
-
-    def thinned(self, points: int) -> Probe:
-        """Fewer points, and the first element alone of each generator."""
-        first = torch.tensor([int((self.owner == k).nonzero()[0]) for k in range(int(self.owner.max()) + 1)])
-        return replace(
-            self, x=self.x[:points], y=self.y[:points], elements=self.elements[first], owner=self.owner[first]
-        )
+def single_repairs(side: Side, rep: Rep, elements: Elements) -> Iterator[Repair]:
+    """Every change of one type, order, sign or pair of columns that makes a difference to how the elements act."""
+    yield from _block_repairs(side, rep, elements)
+    yield from _order_repairs(side, rep)
+    yield from _sign_repairs(side, rep, elements)
+    yield from _swap_repairs(side, rep, elements)
 
 
-def relative_distance(a: Float[Tensor, "*batch m"], b: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch"]:
-    """||a - b|| / (||a|| + ||b||), and 1 where f is not finite."""
-    a, b = a.double(), b.double()
-    size = (a.norm(dim=-1) + b.norm(dim=-1)).clamp_min(torch.finfo(torch.float64).tiny)
-    return ((a - b).norm(dim=-1) / size).nan_to_num(nan=1.0, posinf=1.0)
-
-
-def name_coordinate(rep: Rep, coordinate: int) -> str:
-    """Where a coordinate lies in its representation: "component (0, 1) of T(2)"."""
-    run = next(run for run in rep.runs if run.start <= coordinate < run.stop)
-    copy, place = divmod(coordinate - run.start, run.piece_size)
-    axes = [axis for axis in (factor.size(rep.bound_group) for factor in run.piece) if axis > 1]
-    index = tuple(int(i) for i in torch.unravel_index(torch.tensor(place), axes)) if axes else ()
-    component = f"component {index if len(index) > 1 else index[0]} of " if index else ""
-    return f"{component}{_name_piece(run.piece, rep)}{f' number {copy}' if run.multiplicity > 1 else ''}"
-
-
-def _name_piece(piece: Piece, rep: Rep) -> str:
-    return terms_text([(1, piece)], rep.bound_group)
-
-
-def sparse_repairs(side: Side, layout: Layout, elements: Float[Tensor, "element d d"]) -> Iterator[Repair]:
-    """Every repair by blocks, order, one sign or one swap that makes a difference to how the elements act."""
-    yield from _block_repairs(side, layout, elements)
-    yield from _order_repairs(side, layout)
-    rep, matrices = layout.rep, layout.matrices(elements)
-    off_diagonal = matrices * (1 - torch.eye(rep.size, dtype=torch.float64))
-    mixes = (off_diagonal.abs().amax((0, 1)) + off_diagonal.abs().amax((0, 2))) > 1e-12
-    for k in mixes.nonzero().flatten().tolist():
-        flipped = torch.where(torch.arange(rep.size) == k, -layout.signs, layout.signs)
-        words = f"{side} coordinate {k} ({name_coordinate(rep, k)}) has the wrong sign"
-        yield Repair(side, "sign", (k,), words, replace(layout, signs=flipped))
-    for i, j in sorted(combinations(range(rep.size), 2), key=lambda pair: pair[1] - pair[0]):
-        order = torch.arange(rep.size)
-        order[[i, j]] = order[[j, i]]
-        rows, columns = matrices[:, [i, j]], matrices[:, :, [i, j]]
-        same_rows = torch.allclose(rows[:, [1, 0]][..., order], rows, atol=1e-12)
-        if same_rows and torch.allclose(columns[..., [1, 0]][:, order], columns, atol=1e-12):
-            continue
-        where = f"{name_coordinate(rep, i)}; {name_coordinate(rep, j)}"
-        words = f"{side} coordinates {i} and {j} ({where}) are swapped"
-        yield Repair(side, "swap", (i, j), words, replace(layout, order=order))
-
-
-def _copies(rep: Rep) -> list[tuple[Piece, int, int]]:
-    """Every copy of a piece, with the first coordinate and one past the last."""
-    return [
-        (run.piece, start, start + run.piece_size)
-        for run in rep.runs
-        for start in range(run.start, run.stop, run.piece_size)
-    ]
-
-
-def _block_repairs(side: Side, layout: Layout, elements: Tensor) -> Iterator[Repair]:
+def _block_repairs(side: Side, rep: Rep, elements: Elements) -> Iterator[Repair]:
     """Another type for one copy, or one tensor in place of several copies."""
-    rep, group, copies = layout.rep, layout.rep.bound_group, _copies(layout.rep)
-    moved = _moved(layout, elements)
-    for at, (piece, start, _) in enumerate(copies):
-        for count, wanted in _alternatives(piece, copies[at:], group):
-            pieces = [*(p for p, _, _ in copies[:at]), *wanted, *(p for p, _, _ in copies[at + count :])]
-            changed = Layout.plain(Rep([(1, p) for p in pieces], group))
-            if changed.rep == rep:
+    group = rep.bound_group
+    pieces = [run.piece for run in rep.runs for _ in range(run.multiplicity)]
+    starts = [0, *accumulate(piece_size(piece, group) for piece in pieces)]
+    moved = _moved_columns(Layout.plain(rep), elements)
+    for at in range(len(pieces)):
+        for count, wanted in _alternatives(pieces[at:], group):
+            stop = at + count
+            changed = Rep([(1, piece) for piece in (*pieces[:at], *wanted, *pieces[stop:])], group)
+            if changed == rep:
                 continue
-            coordinates = tuple(range(start, copies[at + count - 1][2]))
-            given, truth = (_describe(parts, group) for parts in ([p for p, _, _ in copies[at : at + count]], wanted))
-            words = f"{side} coordinates {_span(coordinates)} are {truth}, not {given}"
-            left = _moved(changed, elements)
-            if side == "input" and bool((left.sum(-1) == 0).logical_and(moved.sum(-1) > 0).any()):
-                continue  # a generator that moves no input says nothing
-            share = min(1.0, float(left.sum() / moved.sum().clamp_min(1))) if side == "input" else 1.0
-            yield Repair(side, "block", coordinates, words, changed, share)
+            layout = Layout.plain(changed)
+            share = _share(moved, _moved_columns(layout, elements)) if side == "input" else 1.0
+            if share == 0:
+                continue
+            coordinates = tuple(range(starts[at], starts[stop]))
+            given, truth = (Rep([(1, piece) for piece in parts], group) for parts in (pieces[at:stop], wanted))
+            words = f"{side} {_columns(coordinates)} {'is' if len(coordinates) == 1 else 'are'} {truth}, not {given}"
+            yield Repair(side, "block", coordinates, words, layout, share)
 
 
-def _moved(layout: Layout, elements: Tensor) -> Tensor:
-    """Which columns each element changes."""
-    difference = layout.matrices(elements) - torch.eye(layout.rep.size, dtype=torch.float64)
-    return (difference.abs().amax(-2) > 1e-12) | (difference.abs().amax(-1) > 1e-12)
-
-
-def _alternatives(
-    piece: Piece, following: list[tuple[Piece, int, int]], group: Group
-) -> Iterator[tuple[int, list[Piece]]]:
-    """What the next copies might be instead: how many of them, and the pieces to put there."""
+def _alternatives(pieces: Sequence[Piece], group: Group) -> Iterator[tuple[int, list[Piece]]]:
+    """What the first few of these copies might be instead: how many of them, and the pieces to put there."""
+    piece = pieces[0]
     if piece:
         yield 1, [piece[1:]] * piece[0].size(group)
         yield 1, [dual_piece(piece)]
@@ -205,113 +83,98 @@ def _alternatives(
     for slot, part in enumerate(group.factors):
         yield 1, [(replace(SIGN, slot=slot), *piece)]
         for axes, count in enumerate((part.d, part.d**2), start=1):
-            if 1 < count <= len(following) and all(other == piece for other, _, _ in following[:count]):
+            if 1 < count <= len(pieces) and all(other == piece for other in pieces[:count]):
                 yield count, [(replace(VECTOR, slot=slot),) * axes + piece]
 
 
-def _describe(pieces: list[Piece], group: Group) -> str:
-    return repr(Rep([(1, piece) for piece in pieces], group))
+def _share(before: Bool[Tensor, "element size"], after: Bool[Tensor, "element size"]) -> float:
+    """How many columns are moved in comparison with before; 0 if an element that moved some would move none.
+
+    Such an element would say nothing any more: as scalars, inputs fit any function.
+    """
+    if bool((before.any(-1) & ~after.any(-1)).any()):
+        return 0.0
+    return min(1.0, float(after.sum() / before.sum().clamp_min(1)))
 
 
-def _span(coordinates: Sequence[int]) -> str:
-    return str(coordinates[0]) if len(coordinates) == 1 else f"{coordinates[0]} to {coordinates[-1]}"
+def _moved_columns(layout: Layout, elements: Elements) -> Bool[Tensor, "element size"]:
+    """Which columns each element changes, or uses to change others."""
+    matrices = layout.transposed_matrices(elements)
+    difference = (matrices - torch.eye(layout.rep.size, dtype=matrices.dtype)).abs() > _ZERO
+    return difference.any(-2) | difference.any(-1)
 
 
-def _order_repairs(side: Side, layout: Layout) -> Iterator[Repair]:
-    """Blocks in another order, or laid out component by component."""
-    rep, place = layout.rep, torch.arange(layout.rep.size)
+def _order_repairs(side: Side, rep: Rep) -> Iterator[Repair]:
+    """Runs in another order, or laid out component by component."""
     for first, second in combinations(range(len(rep.runs)), 2):
         terms = list(rep.terms)
         terms[first], terms[second] = terms[second], terms[first]
-        span = tuple(range(rep.runs[first].start, rep.runs[second].stop))
-        changed = Layout.plain(Rep(terms, rep.group))
-        words = f"{side} coordinates {_span(span)} are ordered as {changed.rep}"
-        yield Repair(side, "order", span, words, changed)
+        yield _reordered(side, rep, range(rep.runs[first].start, rep.runs[second].stop), Rep(terms, rep.group))
+    multiplicities = {run.multiplicity for run in rep.runs}
+    if len(rep.runs) > 1 and len(multiplicities) == 1 and max(multiplicities) > 1:
+        alternating = Rep([(1, run.piece) for run in rep.runs] * max(multiplicities), rep.group)
+        yield _reordered(side, rep, range(rep.size), alternating)
+    yield from _transposed_tables(side, rep)
+
+
+def _reordered(side: Side, rep: Rep, span: range, truth: Rep) -> Repair:
+    words = f"{side} {_columns(span)} are in another order: the whole {side} is {truth}, not {rep}"
+    return Repair(side, "order", tuple(span), words, Layout.plain(truth))
+
+
+def _transposed_tables(side: Side, rep: Rep) -> Iterator[Repair]:
+    """Runs with their axes, the copies being the first one, rotated."""
     for run in rep.runs:
         axes = [run.multiplicity, *(factor.size(rep.bound_group) for factor in run.piece)]
         for cut in range(1, len(axes)):
-            order, shape = place.clone(), (math.prod(axes[cut:]), math.prod(axes[:cut]))
-            order[run.start : run.stop] = place[run.start : run.stop].reshape(shape).T.flatten()
-            if 1 in shape or torch.equal(order, place):
+            plain, shape = Layout.plain(rep), (math.prod(axes[cut:]), math.prod(axes[:cut]))
+            if 1 in shape:
                 continue
-            span = tuple(range(run.start, run.stop))
-            words = f"{side} coordinates {_span(span)} are a table of {shape[0]} x {shape[1]} that is to be transposed"
-            yield Repair(side, "order", span, words, replace(layout, order=order))
-    if len(rep.runs) > 1 and len({run.multiplicity for run in rep.runs}) == 1 and rep.runs[0].multiplicity > 1:
-        repeated = Layout.plain(Rep([(1, run.piece) for run in rep.runs] * rep.runs[0].multiplicity, rep.group))
-        words = f"{side} coordinates {_span(place.tolist())} are ordered as {repeated.rep}"
-        yield Repair(side, "order", tuple(place.tolist()), words, repeated)
+            order = plain.order.clone()
+            order[run.start : run.stop] = order[run.start : run.stop].reshape(shape).T.flatten()
+            span = range(run.start, run.stop)
+            words = f"{side} {_columns(span)} are a table of {shape[0]} x {shape[1]} that is to be transposed"
+            yield Repair(side, "order", tuple(span), words, replace(plain, order=order))
 
 
-def _removals(rep: Rep, excess: int) -> Iterator[tuple[int, ...]]:
-    """How many copies of each run to leave out, of at most two runs, so that the size falls by ``excess``."""
-    sizes = [run.piece_size for run in rep.runs]
-    for first, second in combinations(range(-1, len(sizes)), 2):  # -1: none but the second
-        for n in range(1, rep.runs[first].multiplicity + 1) if first >= 0 else (0,):
-            m, rest = divmod(excess - n * sizes[first], sizes[second])
-            if rest == 0 and 1 <= m <= rep.runs[second].multiplicity:
-                yield tuple(n if k == first else m if k == second else 0 for k in range(len(sizes)))
+def _sign_repairs(side: Side, rep: Rep, elements: Elements) -> Iterator[Repair]:
+    """The other sign for a column that is mixed with others; elsewhere it would make no difference."""
+    plain = Layout.plain(rep)
+    off_diagonal = plain.transposed_matrices(elements) * (1 - torch.eye(rep.size, dtype=torch.float64))
+    is_mixed = (off_diagonal.abs() > _ZERO).any(0)
+    for k in (is_mixed.any(0) | is_mixed.any(1)).nonzero().flatten().tolist():
+        signs = torch.where(torch.arange(rep.size) == k, -plain.signs, plain.signs)
+        words = f"{side} column {k} ({name_component(rep, k)}) has the wrong sign"
+        yield Repair(side, "sign", (k,), words, replace(plain, signs=signs))
 
 
-def fitting_repairs(side: Side, rep: Rep, width: int) -> list[Repair]:
-    """Representations of the data's width: copies of one or two runs left out, or copies of one piece put in."""
-    group, excess = rep.bound_group, rep.size - width
-    found: dict[Rep, Repair] = {}
-    if excess > 0:
-        for counts in _removals(rep, excess):
-            kept = Rep([(r.multiplicity - n, r.piece) for n, r in zip(counts, rep.runs, strict=True)], group)
-            taken = Rep([(n, r.piece) for n, r in zip(counts, rep.runs, strict=True)], group)
-            gone = (range(r.stop - n * r.piece_size, r.stop) for n, r in zip(counts, rep.runs, strict=True))
-            words = f"the {side} has {taken} too many: it is {kept}"
-            coordinates = tuple(k for part in gone for k in part)
-            found.setdefault(kept, Repair(side, "block", coordinates, words, Layout.plain(kept)))
-    if excess < 0:
-        pieces: set[Piece] = {(), *(run.piece for run in rep.runs)}
-        pieces |= {(replace(VECTOR, slot=slot),) for slot in range(len(group.factors))}
-        for piece, at in product(sorted(pieces, key=repr), range(len(rep.terms) + 1)):
-            count, rest = divmod(-excess, piece_size(piece, group))
-            if rest == 0:
-                grown = Rep([*rep.terms[:at], (count, piece), *rep.terms[at:]], group)
-                start = rep.runs[at].start if at < len(rep.runs) else rep.size
-                words = f"the {side} lacks {Rep([(count, piece)], group)}: it is {grown}"
-                span = tuple(range(start, start - excess))
-                found.setdefault(grown, Repair(side, "block", span, words, Layout.plain(grown)))
-    return list(found.values())
+def _swap_repairs(side: Side, rep: Rep, elements: Elements) -> Iterator[Repair]:
+    """Exchanges of two columns that do not commute with every element; neighbours, the likeliest, first."""
+    plain = Layout.plain(rep)
+    matrices = plain.transposed_matrices(elements)
+    names = [name_component(rep, k) for k in range(rep.size)]
+    for i, j in sorted(combinations(range(rep.size), 2), key=lambda pair: pair[1] - pair[0]):
+        order = plain.order.clone()
+        order[[i, j]] = order[[j, i]]
+        same_rows = torch.allclose(matrices[:, [j, i]][..., order], matrices[:, [i, j]], atol=_ZERO)
+        if same_rows and torch.allclose(matrices[..., [j, i]][:, order], matrices[..., [i, j]], atol=_ZERO):
+            continue
+        words = f"{side} columns {i} and {j} ({names[i]}; {names[j]}) are swapped"
+        yield Repair(side, "swap", (i, j), words, replace(plain, order=order))
 
 
-def search(
-    probe: Probe, layouts: tuple[Layout, Layout], images: Tensor, floor: float, budget: int
-) -> tuple[list[Trial], int]:
-    """The most promising repairs, measured at all points, best first, and how many were left untried.
-
-    All are measured at a few points first, on each side at most ``budget`` points altogether.
-    """
-    coarse = probe.thinned(32)
-    cost = len(coarse.elements) * len(coarse.x)
-    sides = [
-        sparse_repairs("input", layouts[0], coarse.elements),
-        sparse_repairs("output", layouts[1], coarse.elements),
-    ]
-    inputs, outputs = (list(islice(candidates, max(1, budget // cost))) for candidates in sides)
-    left_out = sum(1 for candidates in sides for _ in candidates)
-    screened, at_once = [], max(1, _ROWS // cost)
-    for chunk in (inputs[k : k + at_once] for k in range(0, len(inputs), at_once)):
-        moved = coarse.images([repair.layout for repair in chunk])
-        screened += [(r, coarse.errors(layouts[1], at)) for r, at in zip(chunk, moved, strict=True)]
-    unmoved = coarse.images([layouts[0]])[0]
-    screened += [(repair, coarse.errors(repair.layout, unmoved)) for repair in outputs]
-    screened.sort(key=lambda found: _score(found[1], floor))
-    trials = []
-    for repair, _ in screened[:_FINALISTS]:
-        is_input = repair.side == "input"
-        output = layouts[1] if is_input else repair.layout
-        values = probe.images([repair.layout])[0] if is_input else images
-        trials.append(Trial(repair, probe.errors(output, values), probe.chance(output, values)))
-    ranks = get_args(Kind)  # of repairs that do equally well, the simplest first
-    trials.sort(key=lambda trial: (_score(trial.errors, floor), ranks.index(trial.repair.kind)))
-    return trials, left_out
+def name_component(rep: Rep, column: int) -> str:
+    """Where a column lies in its representation: "component (0, 1) of the T(2) in columns 0 to 8"."""
+    run = next(run for run in rep.runs if run.start <= column < run.stop)
+    place = (column - run.start) % run.piece_size
+    piece = f"the {Rep([(1, run.piece)], rep.group)}"
+    if run.piece_size == 1:
+        return piece
+    axes = [axis for axis in (factor.size(rep.bound_group) for factor in run.piece) if axis > 1]
+    index = tuple(int(i) for i in np.unravel_index(place, axes))
+    block = range(column - place, column - place + run.piece_size)
+    return f"component {index if len(index) > 1 else index[0]} of {piece} in {_columns(block)}"
 
 
-def _score(errors: Float[Tensor, " generator"], floor: float) -> float:
-    """The mean logarithm: it rewards a generator that a repair makes exact."""
-    return round(float(errors.clamp_min(floor).log().mean()), 6)
+def _columns(span: Sequence[int]) -> str:
+    return f"column {span[0]}" if len(span) == 1 else f"columns {span[0]} to {span[-1]}"

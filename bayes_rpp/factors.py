@@ -23,7 +23,7 @@ class Action(Protocol):
 
     @property
     def name(self) -> str:
-        """The text that ``parse_rep`` reads back."""
+        """What it is called; for tensors, Irrep and Regular the text that ``parse_rep`` reads back."""
 
     def size(self, group: Group) -> int:
         """The dimension. Raises ValueError if the group has no such representation."""

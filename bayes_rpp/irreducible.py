@@ -31,6 +31,7 @@ class IrreducibleFamily(Protocol):
         """Its matrix of a Lie-algebra element."""
 
 
+@lru_cache(maxsize=256)
 def irreducible_family(group: Group) -> IrreducibleFamily:
     """The irreducible representations of a group.
 
@@ -87,14 +88,16 @@ class _SphericalHarmonics:
 
 
 def _euler_angles(r: Float[Tensor, "*batch 3 3"]) -> tuple[Tensor, Tensor, Tensor]:
-    """alpha, beta, gamma with R = Rz(alpha) Ry(beta) Rz(gamma), accurate at the poles too, where only the sum or the
-    difference of alpha and gamma matters.
+    """alpha, beta, gamma with R = Rz(alpha) Ry(beta) Rz(gamma).
+
+    Near the poles alpha is ill-determined, but harmless if gamma makes up for it: it comes from the sum of both near
+    beta = 0 and from the difference near beta = pi, which are well-determined there.
     """
+    alpha = torch.atan2(r[..., 1, 2], r[..., 0, 2])
+    beta = torch.atan2(alpha.cos() * r[..., 0, 2] + alpha.sin() * r[..., 1, 2], r[..., 2, 2])
     total = torch.atan2(r[..., 1, 0] - r[..., 0, 1], r[..., 0, 0] + r[..., 1, 1])
     difference = torch.atan2(-r[..., 0, 1] - r[..., 1, 0], r[..., 1, 1] - r[..., 0, 0])
-    alpha, gamma = (total + difference) / 2, (total - difference) / 2
-    beta = torch.atan2(alpha.cos() * r[..., 0, 2] + alpha.sin() * r[..., 1, 2], r[..., 2, 2])
-    return alpha, beta, gamma
+    return alpha, beta, torch.where(r[..., 2, 2] > 0, total - alpha, alpha - difference)
 
 
 @dataclass(frozen=True)
@@ -160,27 +163,28 @@ def finite_irreps(group: Group) -> FiniteIrreps:
 
     A generic symmetric matrix that commutes with the regular representation has them as its eigenspaces.
     """
-    products = _multiplication_table(group)
-    order, inverses = len(products), np.argwhere(products == products[0, 0])[:, 1]
-    coefficients = np.random.default_rng(0).normal(size=order)
-    coefficients += coefficients[inverses]
-    values, vectors = np.linalg.eigh(coefficients[products[inverses]])
-    spaces = np.split(np.arange(order), np.flatnonzero(np.diff(values) > 1e-8 * np.abs(values).max()) + 1)
-    found: dict[tuple[float, ...], np.ndarray] = {}
-    for space in spaces:
-        basis = vectors[:, space]
-        # The left translate of column h stands in row gh.
-        character = np.array([np.einsum("hi,hi->", basis[row], basis) for row in products])
-        found.setdefault(tuple(np.round(character, 5) + 0.0), basis)
+    products = multiplication_table(group)
+    order, inverses = len(products), np.nonzero(products == 0)[1]
+    generator = np.random.default_rng(0)
+    coefficients = generator.normal(size=order)
+    values, vectors = np.linalg.eigh((coefficients + coefficients[inverses])[products[inverses]])
+    bounds = np.flatnonzero(np.diff(values) > 1e-8 * np.abs(values).max()) + 1
+    # A generic class function's value tells characters apart: sum_g w(g) chi(g) is the trace of sum_g w(g) lambda(g).
+    weighted = generator.normal(size=order)[products[:, inverses]]
+    traces = np.add.reduceat((vectors * (weighted @ vectors)).sum(0), np.concatenate([[0], bounds]))
+    first = np.unique(np.round(traces, 5), return_index=True)[1]
+    bases = [canonical_columns(basis) for k, basis in enumerate(np.split(vectors, bounds, axis=1)) if k in set(first)]
+    # The left translate of column h stands in row gh.
+    tables = [np.einsum("ghi,hj->gij", basis[products], basis, optimize=True) for basis in bases]
+    characters = [np.round(table.trace(axis1=1, axis2=2), 5) + 0.0 for table in tables]
     # The mean square of a character is 1, 2 or 4, for endomorphisms in R, C or H.
-    squares = [basis.shape[1] ** 2 / round(float(np.square(key).mean())) for key, basis in found.items()]
+    squares = [
+        table.shape[-1] ** 2 / round(float(np.square(c).mean())) for table, c in zip(tables, characters, strict=True)
+    ]
     if sum(squares) != order:
         raise RuntimeError(f"the regular representation of {group} did not fall into irreducible ones.")
-    tables = []
-    for key in sorted(found, key=lambda key: (len(found[key][0]), tuple(-x for x in key))):
-        basis = canonical_columns(found[key])
-        tables.append(torch.from_numpy(np.stack([basis[row].T @ basis for row in products])))
-    return FiniteIrreps(group, tuple(tables))
+    by_size = sorted(range(len(tables)), key=lambda k: (tables[k].shape[-1], tuple(-characters[k])))
+    return FiniteIrreps(group, tuple(torch.from_numpy(tables[k]) for k in by_size))
 
 
 def regular_images(group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch order"]:
@@ -192,12 +196,16 @@ def regular_images(group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, 
         If the elements of the group cannot be listed, or a matrix is no element.
     """
     table = group.element_table
-    if table is None:
-        raise ValueError(f"the regular representation of {group} is not finite, or too large to list its elements.")
-    return table.index(g[..., None, :, :].double() @ table.elements)
+    if table is None or len(table.elements) > LARGEST_DECOMPOSED_ORDER:
+        raise ValueError(
+            f"the regular representation of {group} is not finite, or has more than {LARGEST_DECOMPOSED_ORDER:,} "
+            "dimensions."
+        )
+    return torch.from_numpy(multiplication_table(group))[table.index(g)]
 
 
-def _multiplication_table(group: Group) -> Int[np.ndarray, "order order"]:
+@lru_cache(maxsize=64)
+def multiplication_table(group: Group) -> Int[np.ndarray, "order order"]:
     """The place of g h, for every g (row) and h (column); the first element is the identity."""
     table = group.element_table
     if table is None or len(table.elements) > LARGEST_DECOMPOSED_ORDER:
@@ -205,5 +213,13 @@ def _multiplication_table(group: Group) -> Int[np.ndarray, "order order"]:
             f"the irreducible representations of {group} are not known here: they are for SO(2), O(2), SO(3), O(3) and "
             f"finite groups of at most {LARGEST_DECOMPOSED_ORDER:,} elements. Give others by matrix_rep."
         )
-    rows = [regular_images(group, part) for part in table.elements.split(64)]
-    return torch.cat(rows).numpy()
+    order = len(table.elements)
+    products, known = np.zeros((order, order), dtype=np.int64), np.zeros(order, dtype=bool)
+    products[0], known[0] = np.arange(order), True
+    steps = [table.index(h @ table.elements).numpy() for h in group.generators]
+    while not known.all():
+        for step in steps:
+            fresh = np.flatnonzero(known & ~known[step])
+            products[step[fresh]] = step[products[fresh]]
+            known[step[fresh]] = True
+    return products

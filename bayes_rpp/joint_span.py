@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bayes_rpp.bases import EquivariantBasis
 
-_DEPENDENT = 1e-10
+_DEPENDENT = 1e-13
 _LARGEST_TOTAL_RANK = 6_000
 
 
@@ -102,19 +102,23 @@ class JointCovariance:
         return inside + (size - self.span.rank) * self.dense_variance.log()
 
     def mahalanobis(self, vector: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
-        """v^T Sigma^-1 v; the part outside the span is formed explicitly, so that a tiny v_b is safe in float32."""
-        coordinates = self.span.coordinates(vector)
-        outside = (vector - self.span.expand(coordinates)).square().sum(-1) / self.dense_variance.to(vector)
+        """v^T Sigma^-1 v; the part outside the span is formed explicitly, so that a tiny v_b is safe."""
+        # In float64 throughout: nearly parallel bases would amplify the rounding of float32.
+        exact = vector.double()
+        coordinates = self.span.coordinates(exact)
+        outside = (exact - self.span.expand(coordinates)).square().sum(-1) / self.dense_variance.to(vector.device)
         cholesky = self.cholesky.to(vector.device)
-        whitened = torch.linalg.solve_triangular(cholesky, coordinates.double()[..., None], upper=False)
-        return outside + whitened.square().sum((-2, -1)).to(vector)
+        whitened = torch.linalg.solve_triangular(cholesky, coordinates[..., None], upper=False)
+        return (outside + whitened.square().sum((-2, -1))).to(vector)
 
     def color(self, noise: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """Turn standard normal noise into draws."""
-        coordinates = self.span.coordinates(noise)
-        inside = (self.cholesky.to(noise) @ coordinates[..., None])[..., 0]
-        outside = noise - self.span.expand(coordinates)
-        return self.dense_variance.sqrt().to(noise)[..., None] * outside + self.span.expand(inside)
+        exact = noise.double()
+        coordinates = self.span.coordinates(exact)
+        inside = (self.cholesky.to(noise.device) @ coordinates[..., None])[..., 0]
+        outside = exact - self.span.expand(coordinates)
+        scale = self.dense_variance.sqrt().to(noise.device)[..., None]
+        return (scale * outside + self.span.expand(inside)).to(noise)
 
     def divergence_from(self, other: JointCovariance, size: int) -> Float[Tensor, "*batch"]:
         """KL(N(0, this) || N(0, other)) in ``size`` dimensions, for the same span."""

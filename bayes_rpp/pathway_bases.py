@@ -115,7 +115,8 @@ def entry_maps(mask: Bool[np.ndarray | Tensor, "m n"]) -> EquivariantBasis:
 
 
 def banded_maps(m: int, n: int, width: int) -> EquivariantBasis:
-    """Local maps (m, n): entry (i, j) only where the places i/m and j/n on a line are at most width/n apart.
+    """Local maps (m, n): outputs and inputs are m and n equal cells of one line, and an entry is free where the centre
+    of the output's cell is at most ``width`` input cells away from that of the input's.
 
     For square maps these are the band matrices with |i - j| <= width.
 

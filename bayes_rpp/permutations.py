@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from sympy.combinatorics import Permutation, PermutationGroup
 from torch import Tensor
 
 
@@ -22,6 +21,8 @@ class StabiliserChain:
     """
 
     def __init__(self, images: Int[Tensor, "generators n"]) -> None:
+        from sympy.combinatorics import Permutation, PermutationGroup  # 0.3 s and 35 MB that few programs need
+
         n = images.shape[-1]
         self._group = PermutationGroup([Permutation(row) for row in images.tolist()] or [Permutation(n - 1)])
         self.transversals = [
@@ -33,6 +34,8 @@ class StabiliserChain:
 
     def contains(self, images: Int[Tensor, " n"]) -> bool:
         """Whether a permutation is an element."""
+        from sympy.combinatorics import Permutation
+
         return bool(self._group.contains(Permutation(images.tolist())))
 
     def sample(self, count: int, generator: torch.Generator) -> Int[Tensor, "count n"]:

@@ -31,7 +31,7 @@ def piece_rho(piece: Piece, group: Group, g: Float[Tensor, "d d"]) -> Float[Tens
     """The Kronecker product of the factors' matrices."""
     result = g.new_ones(1, 1)
     for factor in piece:
-        result = torch.kron(result, factor.rho(group, g))
+        result = torch.kron(result, factor.rho(group, g).contiguous())
     return result
 
 
@@ -39,7 +39,7 @@ def piece_drho(piece: Piece, group: Group, a: Float[Tensor, "d d"]) -> Float[Ten
     """The sum over factors of 1 x ... x drho x ... x 1."""
     result = a.new_zeros(1, 1)
     for factor in piece:
-        derivative = factor.drho(group, a)
+        derivative = factor.drho(group, a).contiguous()
         here, before = torch.eye(len(derivative)).to(a), torch.eye(len(result)).to(a)
         result = torch.kron(result, here) + torch.kron(before, derivative)
     return result

@@ -67,6 +67,10 @@ class RPPPrior:
 
     def __post_init__(self) -> None:
         if self.pathway_variances is not None:
+            if not isinstance(self.pathway_variances, Sequence) or isinstance(self.pathway_variances, str):
+                raise TypeError(
+                    f"pathway_variances must be a sequence, one for each pathway, got {self.pathway_variances!r}."
+                )
             object.__setattr__(self, "pathway_variances", tuple(self.pathway_variances))
         for name, setting in self._settings():
             for layer, value in setting.items() if isinstance(setting, Mapping) else [("", setting)]:

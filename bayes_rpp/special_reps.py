@@ -29,7 +29,7 @@ def Irrep(degree: int) -> Rep:
     >>> Irrep(2)(SO(3)).size
     5
     """
-    if not isinstance(degree, int) or degree < 0:
+    if not isinstance(degree, int) or isinstance(degree, bool) or degree < 0:
         raise ValueError(f"Irrep(degree) needs a non-negative integer, got {degree!r}.")
     return Rep([(1, (Factor(IrreducibleAction(degree)),))])
 
@@ -55,6 +55,10 @@ def irreps(group: Group, up_to: int | None = None) -> tuple[Rep, ...]:
     >>> [rep.size for rep in irreps(S(4))]
     [1, 1, 2, 3, 3]
     """
+    if len(group.factors) > 1:
+        raise ValueError(f"{group} is a direct product: take the irreps of its factors and multiply them.")
+    if up_to is not None and up_to < 0:
+        raise ValueError(f"up_to must not be negative, got {up_to}.")
     family = irreducible_family(group)
     if isinstance(family, FiniteIrreps):
         count = len(family.tables)
@@ -92,15 +96,22 @@ def matrix_rep(
     >>> equivariant_maps(sign, PseudoScalar(S(3))).rank
     1
     """
+    if len(group.factors) > 1:
+        raise ValueError(
+            f"matrix_rep needs one group, not a direct product such as {group}: give matrices for one of its factors, "
+            "and multiply or add the representations."
+        )
     given = {"lie_algebra": (lie_algebra, len(group.lie_algebra)), "generators": (generators, len(group.generators))}
     images = {argument: as_matrices(value, argument) for argument, (value, _) in given.items()}
     sizes = {matrices.shape[-1] for matrices in images.values() if matrices is not None}
-    if len(sizes) != 1:
+    if not sizes:
+        raise ValueError(f"matrix_rep needs a matrix for each generator of {group}, got none.")
+    if len(sizes) > 1:
         raise ValueError(f"matrix_rep needs matrices of one size for all generators of {group}, got {sorted(sizes)}.")
     size = sizes.pop()
     full = {name: torch.zeros(0, size, size).double() if m is None else m for name, m in images.items()}
     for argument, (_, count) in given.items():
         if len(full[argument]) != count:
-            raise ValueError(f"{group} has {count} {argument}, got {len(full[argument])} matrices for them.")
+            raise ValueError(f"{argument} must hold {count} matrices for {group}, got {len(full[argument])}.")
     action = MatrixAction(Homomorphism(group, full["lie_algebra"], full["generators"]), name)
     return Rep([(1, (Factor(action),))], group)

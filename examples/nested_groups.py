@@ -21,6 +21,7 @@ from inference import MAP
 RESULTS = Path(__file__).parent / "results" / "nested_groups.json"
 CHAINS = {"O(3)": [O(3)], "O(3) > O2eR3": [O(3), O2eR3()]}
 DATA = {"O(3)": (0.0, "axis"), "O2eR3": (0.3, "axis"), "neither": (0.3, "generic")}
+GROUPS = (O(3), O2eR3())
 SEEDS = (0, 1, 2)
 
 Row = dict[str, float]
@@ -35,7 +36,7 @@ def run(chain: str, symmetry: str, seed: int) -> Row:
     last = pathway_shares(posterior).isel(chain=0, draw=0, layer=-1)
     return {
         "test_mse": float((posterior.predict(data.test.x).mean - data.test.y).square().mean()),
-        **{f"error under {group}": float(equivariance_error(posterior, data.test.x, group)) for group in (O(3), O2eR3())},
+        **{f"error under {group}": float(equivariance_error(posterior, data.test.x, group).mean()) for group in GROUPS},
         **{f"share of {name}": float(last.sel(pathway=name)) for name in last.pathway.values},
     }
 

@@ -15,7 +15,7 @@ from bayes_rpp.networks.gated import GatedNonlinearity, gated, gates_itself
 from bayes_rpp.networks.hidden import uniform_rep
 from bayes_rpp.networks.linear import EquivariantLinear
 from bayes_rpp.networks.pathways import ParameterRole
-from bayes_rpp.networks.residual_linear import Parametrization, RPPLinear
+from bayes_rpp.networks.residual_linear import Parametrization, RPPLinear, as_chain
 from bayes_rpp.representations import Rep
 
 Channels = int | Rep | Sequence[int | Rep]
@@ -128,9 +128,7 @@ class RPPEMLP(SymmetricNetwork):
         parametrization: Parametrization = "residual",
         bilinear: bool = True,
     ) -> None:
-        chain = [group] if isinstance(group, Group) else list(group)
-        if not chain:
-            raise ValueError("group must be a group or a chain of groups, got an empty sequence.")
+        chain = as_chain(group)
         super().__init__(rep_in, rep_out, chain[0], channels, layers)
         self.chain, self.parametrization, self.has_bilinear = chain, parametrization, bilinear
         self.network = self._blocks(RPPLinear, True, bilinear, parametrization=parametrization, group=chain)

@@ -72,7 +72,7 @@ class RPPLinear(nn.Module):
         super().__init__()
         if parametrization not in get_args(Parametrization):
             raise ValueError(f"parametrization must be 'residual' or 'collapsed', got {parametrization!r}.")
-        groups = [rep_out.bound_group] if group is None else [group] if isinstance(group, Group) else list(group)
+        groups = [rep_out.bound_group] if group is None else as_chain(group)
         self.rep_in, self.rep_out = (rep_in, rep_out) if group is None else (rep_in(groups[0]), rep_out(groups[0]))
         self.parametrization, self.has_bias, self._is_equivariant = parametrization, bias, pathways is None
         self.bases, self.pathway_names = self._structured(groups, pathways)
@@ -95,7 +95,9 @@ class RPPLinear(nn.Module):
         if pathways is None and len(groups) == 1:
             return (equivariant_maps(self.rep_in, self.rep_out),), ("equivariant",)
         if pathways is None:
-            return chain_maps(self.rep_in, self.rep_out, groups), tuple(str(group) for group in groups)
+            return chain_maps(self.rep_in, self.rep_out, groups), _distinct([str(group) for group in groups])
+        if not pathways:
+            raise ValueError("pathways needs at least one basis; a layer without any is torch's own nn.Linear.")
         size = self.rep_out.size * self.rep_in.size
         for place, basis in enumerate(pathways):
             if basis.size != size:
@@ -199,3 +201,22 @@ class RPPLinear(nn.Module):
 
 def _numbered(name: str, level: int, levels: int) -> str:
     return name if levels == 1 else f"{name}_{level}"
+
+
+def as_chain(group: Group | Sequence[Group]) -> list[Group]:
+    """A group or a chain of groups as a list; raises ValueError or TypeError for anything else."""
+    chain = [group] if isinstance(group, Group) else list(group)
+    if not chain:
+        raise ValueError("group must be a group or a chain of groups, got an empty sequence.")
+    for part in chain:
+        if not isinstance(part, Group):
+            raise TypeError(
+                f"group must be a group or a chain of groups, got {part!r} in it; text goes to parse_group."
+            )
+    return chain
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names with their places, where two are the same or one is that of the dense pathway."""
+    repeated = len(set(names)) < len(names) or "dense" in names
+    return tuple(f"{name} [{place}]" if repeated else name for place, name in enumerate(names))

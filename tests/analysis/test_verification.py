@@ -1,59 +1,20 @@
-"""verify_symmetry against functions whose symmetry is exact, broken a little, or mistaken in one known place."""
+"""verify_symmetry: its errors, its verdicts, what it does not mistake for a repair, and what it says."""
 
 import math
-import random
 
 import pytest
 import torch
 
 from analysis import equivariance_error, verify_symmetry
-from bayes_rpp import (
-    SL,
-    SO,
-    D,
-    Group,
-    Lorentz,
-    O,
-    PseudoScalar,
-    S,
-    Scalar,
-    SO13p,
-    T,
-    Trivial,
-    Vector,
-)
+from analysis.surrogate import fit_surrogate
+from bayes_rpp import SO, Group, O, S, Scalar, SO13p, T, Trivial, Vector
 from bayes_rpp.datasets import inertia
 
-ROTATIONS, PERMUTATIONS = SO(3), S(5)
-BOTH = ROTATIONS * PERMUTATIONS
-POSITIONS = Vector(ROTATIONS) * Vector(PERMUTATIONS)
+BOTH = SO(3) * S(5)
 
 
-def minkowski(a, b):
-    return (a[:, :1] * b[:, :1]) - (a[:, 1:] * b[:, 1:]).sum(1, keepdim=True)
-
-
-def collide(x):
-    """Three four-vectors to one, and two invariants."""
-    p, q, r = x.split(4, dim=1)
-    vector = p * minkowski(q, r) + 0.5 * q * minkowski(p, p) + r * minkowski(p, q).tanh()
-    return torch.cat([vector, minkowski(p, r), minkowski(q, q).tanh()], dim=1)
-
-
-def exchange(x):
-    """Two lists of five to one, and two invariants."""
-    u, v = x.split(5, dim=1)
-    listed = u * v.mean(1, keepdim=True) + v.tanh() * u.square().mean(1, keepdim=True) + u.sin()
-    return torch.cat([listed, (u * v).sum(1, keepdim=True), (-(u + 0.5).square()).exp().sum(1, keepdim=True)], dim=1)
-
-
-def swarm(x):
-    """Five masses and positions, (3, 5), to a moment, forces, and energies."""
-    mass, position = x[:, :5], x[:, 5:].unflatten(1, (3, 5))
-    centre, other = (position * mass[:, None]).sum(2), (position * mass.exp()[:, None]).sum(2)
-    squares = position.square().sum(1)
-    force = position * (mass * squares.tanh())[:, None]
-    return torch.cat([torch.linalg.cross(centre, other), force.flatten(1), squares * mass], dim=1)
+def normal(count, size, seed):
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def generic(size_in, size_out, seed):
@@ -66,42 +27,6 @@ def generic(size_in, size_out, seed):
     return lambda x: (2 * x @ first / size_in**0.5 + shift).tanh() @ last / 8
 
 
-def normal(count, size, seed):
-    return torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def bodies(breaking):
-    data = inertia(train=1, symmetry_breaking=breaking)
-    return data.function, data.rep_in, data.rep_out, data.group
-
-
-EXACT = {
-    "inertia": bodies(0.0),
-    "lorentz": (collide, (3 * Vector)(Lorentz()), (Vector + 2 * Scalar)(Lorentz()), Lorentz()),
-    "permutations": (exchange, (2 * Vector)(PERMUTATIONS), (Vector + 2 * Scalar)(PERMUTATIONS), PERMUTATIONS),
-    "product": (
-        swarm,
-        Vector(PERMUTATIONS) + POSITIONS,
-        Vector(ROTATIONS) + POSITIONS + Vector(PERMUTATIONS),
-        BOTH,
-    ),
-}
-
-
-def points(name, size, seed):
-    return inertia(train=1, test=128, seed=seed).test.x.double() if "inertia" in name else normal(128, size, seed)
-
-
-def with_mistake(f, side, kind, coordinates, size):
-    """f whose input or output has one sign or two coordinates wrong."""
-    signs, order = torch.ones(size, dtype=torch.float64), torch.arange(size)
-    if kind == "sign":
-        signs[list(coordinates)] = -1.0
-    else:
-        order[list(coordinates)] = order[list(coordinates)[::-1]]
-    return (lambda x: f(x[:, order] * signs)) if side == "input" else (lambda x: f(x)[:, order] * signs)
-
-
 def found(report):
     return [(suspect.side, suspect.kind, suspect.coordinates) for suspect in report.suspects]
 
@@ -110,63 +35,28 @@ def verdicts(report):
     return [generator.verdict for generator in report.generators]
 
 
-@pytest.mark.parametrize("name", EXACT)
-def test_exact_symmetries_hold(name):
-    f, rep_in, rep_out, group = EXACT[name]
-    report = verify_symmetry(f, points(name, rep_in.size, 0), rep_in=rep_in, rep_out=rep_out)
-    assert len(report.generators) == len(group.lie_algebra) + len(group.generators)
-    assert set(verdicts(report)) == {"holds"}
-    assert max(generator.error for generator in report.generators) < 1e-14
-    assert report.suspects == ()
-    assert "Every generator holds." in str(report)
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("kind", ["sign", "swap"])
-@pytest.mark.parametrize("side", ["input", "output"])
-@pytest.mark.parametrize("name", [*EXACT, "modified inertia"])
-def test_a_planted_mistake_is_found(name, side, kind, seed):
-    """Anywhere that the group mixes: elsewhere, as in the sign of a scalar, it would make no difference."""
-    f, rep_in, rep_out, group = EXACT.get(name) or bodies(0.3)
-    size = (rep_in if side == "input" else rep_out).size
-    harmless = {"inertia": range(5), "lorentz": range(4, 6), "permutations": range(5, 7), "product": ()}
-    is_scalar = "output" if name in ("lorentz", "permutations") else "input"
-    scalars = harmless[name.split()[-1]] if side == is_scalar else ()
-    mixing = [k for k in range(size) if k not in scalars]
-    coordinates = tuple(sorted(random.Random(f"{name} {seed}").sample(mixing, 1 if kind == "sign" else 2)))
-    mistaken = with_mistake(f, side, kind, coordinates, size)
-    report = verify_symmetry(mistaken, points(name, rep_in.size, seed), group, rep_in=rep_in, rep_out=rep_out)
-    assert "wrong" in verdicts(report)
-    assert found(report)[0] == (side, kind, coordinates)
-    best = report.suspects[0]
-    assert best.error_after < (1e-14 if name in EXACT else 0.7 * best.error_before)
-    assert best.words in str(report)
-    # The function without the mistake, where it was in truth evaluated, has the error promised.
-    read = with_mistake(lambda x: x, side, kind, coordinates, size) if side == "input" else (lambda x: x)
-    truth = verify_symmetry(f, read(points(name, rep_in.size, seed)), group, rep_in=rep_in, rep_out=rep_out)
-    errors = [generator.error for generator in truth.generators]
-    assert sum(errors) / len(errors) == pytest.approx(best.error_after, rel=1e-10, abs=1e-14)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("seed", range(3))
 def test_modified_inertia_is_approximate_where_it_is_broken(seed, dtype):
     """It keeps rotations about z and reflections along the axes."""
-    f, rep_in, rep_out, _ = bodies(0.3)
-    report = verify_symmetry(f, points("inertia", 20, seed).to(dtype), rep_in=rep_in, rep_out=rep_out)
+    data = inertia(train=1, test=64, symmetry_breaking=0.3, seed=seed)
+    report = verify_symmetry(data.function, data.test.x.to(dtype), rep_in=data.rep_in, rep_out=data.rep_out)
     assert verdicts(report) == ["holds", "approximate", "approximate", "holds"]
     assert report.suspects == ()
     assert "seems to be approximate" in str(report)
 
 
-def test_error_is_the_equivariance_error():
-    f, rep_in, rep_out, group = bodies(0.3)
-    x = points("inertia", 20, 0)
-    report = verify_symmetry(f, x, rep_in=rep_in, rep_out=rep_out)
-    for k, a in enumerate(group.lie_algebra):
-        turns = torch.stack([torch.linalg.matrix_exp(t * a) for t in (0.5, 1.0, 2.0)])
-        expected = float(equivariance_error(f, x, rep_in=rep_in, rep_out=rep_out, elements=turns))
-        assert report.generators[k].error == pytest.approx(expected, rel=1e-10, abs=1e-15)
+@pytest.mark.parametrize("group", [O(3), SO13p()], ids=str)
+def test_errors_are_equivariance_errors_at_elements_of_each_generator(group):
+    f, x, rep_in, rep_out = generic(2 * group.d, group.d, 0), normal(64, 2 * group.d, 0), 2 * Vector, Vector
+    report = verify_symmetry(f, x, group, rep_in=rep_in, rep_out=rep_out, budget=2)
+    elements = [
+        torch.stack([torch.linalg.matrix_exp(t * a) for t in ((0.5, 1.0, 2.0) if (a == -a.T).all() else (0.5, -0.5))])
+        for a in group.lie_algebra
+    ] + [g[None] for g in group.generators]
+    for generator, own in zip(report.generators, elements, strict=True):
+        expected = float(equivariance_error(f, x, group, rep_in=rep_in, rep_out=rep_out, elements=own))
+        assert generator.error == pytest.approx(expected, rel=1e-10)
 
 
 def test_output_errors_are_those_of_each_coordinate():
@@ -187,58 +77,6 @@ def test_output_errors_are_those_of_each_coordinate():
     assert ("input", "sign", (2,)) in found(report)  # cannot be told from it
 
 
-@pytest.mark.parametrize("breaking", [0.0, 0.3])
-@pytest.mark.parametrize(
-    ("rep_in", "rep_out", "suspect"),
-    [
-        (5 * Scalar + 6 * Vector, T(2), ("input", "block", (20, 21, 22))),
-        (7 * Scalar + 5 * Vector, T(2), ("input", "block", (5, 6))),
-        (6 * Scalar + 6 * Vector, T(2), ("input", "block", (5, 21, 22, 23))),
-        (5 * Scalar + 4 * Vector, T(2), ("input", "block", (5, 6, 7))),
-        (5 * Scalar + 5 * Vector, T(2) + Scalar, ("output", "block", (9,))),
-        (5 * Scalar + 5 * Vector, Vector + T(2), ("output", "block", (0, 1, 2))),
-        (5 * Scalar + 4 * Vector + 3 * Scalar, T(2), ("input", "block", (17, 18, 19))),
-        (Scalar + Vector + Scalar + 5 * Vector, T(2), ("input", "block", (1, 2, 3))),
-        (5 * Scalar + 5 * Vector, 9 * Scalar, ("output", "block", tuple(range(9)))),
-        (5 * Scalar + 5 * Vector, 3 * Vector, ("output", "block", tuple(range(9)))),
-        (5 * Vector + 5 * Scalar, T(2), ("input", "order", tuple(range(20)))),
-        (5 * (Scalar + Vector), T(2), None),
-    ],
-    ids=str,
-)
-def test_a_wrong_block_is_found(breaking, rep_in, rep_out, suspect):
-    report = verify_symmetry(bodies(breaking)[0], points("inertia", 20, 0), O(3), rep_in=rep_in, rep_out=rep_out)
-    if suspect is None:  # several blocks away from the truth: no single repair may be named
-        assert "wrong" in verdicts(report)
-        assert report.suspects == ()
-        return
-    assert found(report)[0] == suspect
-    sizes_fit = ((rep_in)(O(3)).size, rep_out(O(3)).size) == (20, 9)
-    assert math.isnan(report.suspects[0].error_before) != sizes_fit
-    assert report.suspects[0].error_after < (1e-14 if breaking == 0 else 0.05)
-    assert ("wrong" in verdicts(report)) == sizes_fit  # otherwise the report is on the repaired representation
-    assert ("do not fit" in str(report)) != sizes_fit
-
-
-def test_a_pseudovector_is_told_from_a_vector():
-    def cross(x):
-        return torch.linalg.cross(x[:, :3], x[:, 3:])
-
-    right = verify_symmetry(cross, normal(128, 6, 0), O(3), rep_in=2 * Vector, rep_out=PseudoScalar * Vector)
-    wrong = verify_symmetry(cross, normal(128, 6, 0), O(3), rep_in=2 * Vector, rep_out=Vector)
-    assert set(verdicts(right)) == {"holds"}
-    assert verdicts(wrong) == ["holds", "holds", "holds", "wrong"]
-    assert ("output", "block", (0, 1, 2)) in found(wrong)
-
-
-def test_a_transposed_table_is_found():
-    """Positions given body by body, (5, 3), where the representation says (3, 5)."""
-    _, rep_in, rep_out, _ = EXACT["product"]
-    transposed = torch.cat([torch.arange(5), 5 + torch.arange(15).reshape(5, 3).T.flatten()])
-    report = verify_symmetry(lambda x: swarm(x[:, transposed]), normal(128, 20, 0), rep_in=rep_in, rep_out=rep_out)
-    assert found(report) == [("input", "order", tuple(range(5, 20)))]
-
-
 @pytest.mark.parametrize(
     ("rep_in", "rep_out", "group"),
     [
@@ -248,15 +86,15 @@ def test_a_transposed_table_is_found():
         (Vector, Vector, SO(2)),
         (2 * Vector, Vector, S(5)),
         (3 * Vector, Vector, SO13p()),
-        (Vector(PERMUTATIONS) + POSITIONS, Vector(ROTATIONS), BOTH),
+        (Vector(S(5)) + Vector(SO(3)) * Vector(S(5)), Vector(SO(3)), BOTH),
     ],
     ids=str,
 )
 def test_a_function_without_symmetry_has_no_repair(rep_in, rep_out, group):
     sizes = rep_in(group).size, rep_out(group).size
-    for seed in range(8):
+    for seed in range(8 if sizes[0] < 20 else 4):  # each tries some hundred repairs, where sizes are large
         report = verify_symmetry(
-            generic(*sizes, seed), normal(128, sizes[0], 100 + seed), group, rep_in=rep_in, rep_out=rep_out
+            generic(*sizes, seed), normal(64, sizes[0], 100 + seed), group, rep_in=rep_in, rep_out=rep_out
         )
         assert report.suspects == ()
         assert "holds" not in verdicts(report)
@@ -270,49 +108,62 @@ def test_a_function_without_symmetry_is_not_made_symmetric_by_ignoring_the_group
 
 
 def easy(x):
-    p, q = x[:, :3], x[:, 3:]
+    p, q = x[:, :3], x[:, 3:6]
     return p * (1 + 0.3 * (p * q).sum(1, keepdim=True)) + torch.linalg.cross(p, q)
 
 
-@pytest.mark.parametrize(("planted", "expected"), [(None, []), (4, [("input", "sign", (4,))])])
-def test_data_are_judged_by_a_surrogate(planted, expected):
-    x = normal(1500, 6, 0)
-    f = easy if planted is None else with_mistake(easy, "input", "sign", (planted,), 6)
-    report = verify_symmetry((x.numpy(), f(x).numpy()), group=SO(3), rep_in=2 * Vector, rep_out=Vector, progress=False)
-    assert 0 < report.surrogate_error < 0.05
-    assert report.floor == 2 * report.surrogate_error
-    assert found(report) == expected
+@pytest.fixture(scope="module")
+def measured():
+    """Data with two vectors and a column that never varies, and a network fitted to them."""
+    x = torch.cat([normal(1500, 6, 0), torch.ones(1500, 1)], dim=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.surrogate._STEPS", 600)
+        return x, easy(x), fit_surrogate(x, easy(x), seed=0, progress=False)
+
+
+def test_a_surrogate_is_measured_on_data_that_it_has_not_seen(measured):
+    x, y, (held_out, surrogate, error) = measured
+    assert held_out.shape == (300, 7)
+    rows = torch.cdist(held_out, x.float()).argmin(1)
+    assert rows.unique().numel() == 300
+    torch.testing.assert_close(held_out, x[rows].float())
+    fitted, truth = surrogate(held_out), y[rows].float()
+    expected = (fitted - truth).norm(dim=1) / (fitted.norm(dim=1) + truth.norm(dim=1))
+    assert error == pytest.approx(float(expected.mean()), rel=1e-5)
+    assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize("planted", [None, 4])
+def test_data_are_judged_by_a_surrogate(measured, monkeypatch, planted):
+    """The network of data with a wrong sign is that of the right data with this sign turned, up to its random start."""
+    x, y, (held_out, surrogate, error) = measured
+    signs = torch.ones(7)
+    if planted is not None:
+        signs[planted] = -1
+    fit = (held_out * signs, lambda x: surrogate(x * signs), error)
+    monkeypatch.setattr("analysis.verification.fit_surrogate", lambda x, y, seed, progress: fit)
+    report = verify_symmetry((x.numpy(), y.numpy()), group=SO(3), rep_in=2 * Vector + Scalar, rep_out=Vector)
+    assert report.floor == 2 * error
+    assert found(report) == ([] if planted is None else [("input", "sign", (planted,))])
     assert verdicts(report) == (["holds"] * 3 if planted is None else ["wrong", "holds", "wrong"])
-    assert f"misses held-out data by {report.surrogate_error:.1%}" in str(report)
+    assert f"its error on the others is {error:.2g}" in str(report)
+    assert "as far as the network can tell" not in str(report)
 
 
-@pytest.mark.parametrize(
-    ("group", "names"),
-    [
-        (O(2), ["rotation in the plane of axes 0 and 1", "reflection of axis 0"]),
-        (S(4), ["axes 0 -> 1 -> 2 -> 3 -> 0", "axes 0 -> 1 -> 0"]),
-        (D(4), ["rotation by 90 degrees in the plane of axes 0 and 1", "reflection of axis 0"]),
-        (
-            SL(2),
-            [*(f"shear: axis {i} gains a multiple of axis {1 - i}" for i in (0, 1)), "stretch along axes 0, 1"],
-        ),
-        (SO(2) * SO(2), [f"rotation in the plane of axes 0 and 1 of SO(2) (factor {k})" for k in (0, 1)]),
-        (SO(2) * S(2), ["rotation in the plane of axes 0 and 1 of SO(2)", *["axes 0 -> 1 -> 0 of S(2)"] * 2]),
-        (Group(lie_algebra=[[[1.0, 2.0], [3.0, 4.0]]], generators=[[[2.0, 1.0], [1.0, 1.0]]]),
-         ["Lie-algebra element 0", "discrete generator 0"]),
-    ],
-    ids=str,
-)  # fmt: skip
-def test_generators_are_described(group, names):
-    report = verify_symmetry(lambda x: x, normal(4, 1, 0), group, rep_in=Scalar, rep_out=Scalar)
-    assert [generator.name for generator in report.generators] == names
+def test_too_few_data_are_said_to_be_too_few(monkeypatch):
+    """From data to a report that says what it cannot see."""
+    monkeypatch.setattr("analysis.surrogate._STEPS", 100)
+    x = normal(30, 6, 0)
+    report = verify_symmetry((x, easy(x)), group=SO(3), rep_in=2 * Vector, rep_out=Vector, progress=False)
+    assert report.floor == 2 * report.surrogate_error > max(generator.chance for generator in report.generators) / 2
+    assert "holds as far as the network can tell" in str(report)
+    assert "The fit is too poor to tell." in str(report)
 
 
 def test_a_small_budget_says_what_was_left_out():
-    f, rep_in, rep_out, _ = EXACT["inertia"]
-    mistaken = with_mistake(f, "output", "sign", (1,), 9)
+    f, x = generic(20, 9, 0), normal(32, 20, 0)
     full, short = (
-        verify_symmetry(mistaken, points("inertia", 20, 0), rep_in=rep_in, rep_out=rep_out, budget=budget)
+        verify_symmetry(f, x, O(3), rep_in=5 * Scalar + 5 * Vector, rep_out=T(2), budget=budget)
         for budget in (10**6, 10**4)
     )
     assert (full.untried, short.untried > 50) == (0, True)

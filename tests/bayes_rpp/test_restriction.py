@@ -47,7 +47,9 @@ TWICE = SO(3) * SO(3)
 def given(group):
     t = T(2)(group)
     algebra = torch.stack([t.drho(a) for a in group.lie_algebra]) if len(group.lie_algebra) else None
-    return matrix_rep(group, algebra, torch.stack([t.rho(h) for h in group.generators]) if len(group.generators) else None)
+    return matrix_rep(
+        group, algebra, torch.stack([t.rho(h) for h in group.generators]) if len(group.generators) else None
+    )
 
 
 CASES = {

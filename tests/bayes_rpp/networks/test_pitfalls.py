@@ -47,7 +47,16 @@ def build(case, kind=RPPEMLP, **options):
     return kind(*CASES[case], channels=32, layers=2, **options).double()
 
 
+@pytest.fixture
+def validation_as_before():
+    """torch.compile switches the validation of all distributions off, for good."""
+    before = torch.distributions.Distribution._validate_args
+    yield
+    torch.distributions.Distribution.set_default_validate_args(before)
+
+
 @every_case
+@pytest.mark.usefixtures("validation_as_before")
 def test_compiled_networks_compute_the_same(case):
     net = build(case)
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
