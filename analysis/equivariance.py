@@ -11,7 +11,8 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp import Group, Rep
+from bayes_rpp import Group, Rep, restrict
+from bayes_rpp.factors import SIGN, VECTOR
 from bayes_rpp.representations import Element
 from inference import Posterior
 
@@ -68,8 +69,9 @@ def equivariance_error(
     Examples
     --------
     >>> data = inertia(symmetry_breaking=0.3)
-    >>> float(equivariance_error(data.function, data.test.x, data.group, rep_in=data.rep_in, rep_out=data.rep_out)) <
-    0.1 True
+    >>> reps = {"rep_in": data.rep_in, "rep_out": data.rep_out}
+    >>> float(equivariance_error(data.function, data.test.x, **reps)) < 0.1
+    True
     """
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}.")
@@ -128,17 +130,23 @@ def _prepare(
         raise ValueError(
             "equivariance_error needs rep_in and rep_out: this function does not know its representations."
         )
-    group = group or rep_in.group or rep_out.group
+    bound = [rep.group for rep in (rep_in, rep_out) if rep.group is not None]
+    group = group or max(bound, key=lambda candidate: len(candidate.factors), default=None)
     if group is None:
         raise ValueError("equivariance_error needs a group: pass one, or bound representations.")
     return evaluate, _rebind(rep_in, group), _rebind(rep_out, group), dims
 
 
 def _rebind(rep: Rep, group: Group) -> Rep:
-    """The same tensors under another group of matrices of the same size."""
-    if rep.group is not None and rep.group.d != group.d:
-        raise ValueError(f"{rep} belongs to {rep.group} on R^{rep.group.d}; {group} acts on R^{group.d}.")
-    return rep if rep.group == group else Rep(rep.given_terms, group)
+    """The same representation of another group: lifted to a product, or the same tensors, or restricted."""
+    own = rep.group
+    if own is None or all(part in group.factors for part in own.factors):
+        return rep(group)
+    sizes = [[part.d for part in g.factors] for g in (own, group)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"{rep} belongs to {own} on R^{own.d}; {group} acts on R^{group.d}, or by other factors.")
+    is_tensor = all(factor.action in (VECTOR.action, SIGN.action) for _, piece in rep.given_terms for factor in piece)
+    return Rep(rep.given_terms, group) if is_tensor else restrict(rep, group)
 
 
 def _reduce(norms: Tensor, reduction: Reduction) -> Tensor:

@@ -31,8 +31,10 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
 
     Examples
     --------
-    >>> shares = pathway_shares(post)
-    >>> shares.sel(pathway="dense").mean(["chain", "draw"])
+    >>> data = inertia(train=50, test=1)
+    >>> model = BayesianModel(RPPEMLP(data.rep_in, data.rep_out, data.group, 32), RPPPrior(), Gaussian(0.2))
+    >>> pathway_shares(MAP(epochs=2).fit(model, data.train, seed=0)).pathway.values.tolist()
+    ['equivariant', 'dense']
     """
     network = posterior.bayesian_model.network
     layers = {name: module for name, module in network.named_modules() if isinstance(module, RPPLinear)}

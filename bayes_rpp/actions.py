@@ -40,7 +40,7 @@ class _ActionByGenerators:
 def _flags(action: Action, group: Group) -> tuple[bool, bool, bool]:
     one = torch.eye(action.size(group), dtype=torch.float64)
     rho = torch.cat([one[None], action.rho(group, group.generators)])
-    drho = torch.stack([torch.zeros_like(one), *(action.drho(group, a) for a in group.lie_algebra)])
+    drho = torch.stack([torch.zeros_like(one), *(action.drho(group, a) for a in group.orthonormal_algebra)])
     still = bool(drho.abs().max() < 1e-12)
     orthogonal = bool((drho + drho.mT).abs().max() < 1e-10 and (rho.mT @ rho - one).abs().max() < 1e-10)
     zero_one = bool((rho * (rho - 1)).abs().max() < 1e-12)

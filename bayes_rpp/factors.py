@@ -128,9 +128,9 @@ class Factor:
         images = self.action.images(group.factors[self.slot], group.block(g, self.slot))
         if images is None:
             matrices = self.rho(group, g)
-            return lambda x: torch.einsum("...ij,...ajb->...aib", matrices, x)
+            return lambda x: torch.einsum("...ij,...ajb->...aib", matrices.to(x), x)
         sources = images.argsort(-1)[..., None, :, None]
-        return lambda x: x.take_along_dim(sources, dim=-2)
+        return lambda x: x.take_along_dim(sources.to(x.device), dim=-2)
 
     def drho(self, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
         """The matrix of a Lie-algebra element."""

@@ -68,6 +68,15 @@ class S(Group):
         generators = torch.stack([_permutation_matrix(cycle), _permutation_matrix(swap)])
         super().__init__(generators=generators, name=f"S({n})")
 
+    @property
+    def order(self) -> int:
+        """n!"""
+        return math.factorial(self.d)
+
+    def has_permutation(self, images: Tensor) -> bool:
+        """Whether a permutation is an element: all are."""
+        return len(images) == self.d
+
     def _draw(self, count: int, generator: torch.Generator) -> Matrices:
         order = torch.rand(count, self.d, generator=generator, dtype=torch.float64).argsort(-1)
         return torch.eye(self.d, dtype=torch.float64)[order]

@@ -13,7 +13,7 @@ from bayes_rpp.matrix_group import Group
 _TOLERANCE = 1e-8
 _MOST_WORDS = 128
 _CHECKED_ELEMENTS = 6
-_CHECKED_SHIFTS = 12
+_CHECKED_SHIFTS = 24
 
 
 class Homomorphism:
@@ -49,17 +49,21 @@ class Homomorphism:
             return
         if group.is_finite:
             raise ValueError(f"{group} has too many elements to tabulate a representation given by matrices.")
+        self._basis_images = torch.einsum("rk,kij->rij", group.algebra_change, algebra_images)
+        self._identity_component = IdentityComponent(group.orthonormal_algebra, self._basis_images)
+        for k, (a, image) in enumerate(zip(group.lie_algebra, algebra_images, strict=True)):
+            self._require(image, self.derivative(a), f"the matrix of Lie-algebra element {k} contradicts the others")
         self._check_brackets()
         self._check_conjugations()
-        self._identity_component = IdentityComponent(group.lie_algebra, algebra_images)
         self._words, self._word_images = self._find_words()
         self._check_agreement()
 
     def derivative(self, a: Float[Tensor, "d d"]) -> Float[Tensor, "s s"]:
         """The image of a Lie-algebra element."""
-        component = IdentityComponent(self.group.lie_algebra, self.algebra_images)
-        coordinates, _ = component.coordinates(a.double()[None], _TOLERANCE)
-        return torch.einsum("k,kij->ij", coordinates[0], self.algebra_images).to(a.dtype)
+        if self.group.element_table is not None:
+            return a.new_zeros(self.size, self.size)
+        coordinates, _ = self._identity_component.coordinates(a.double()[None], _TOLERANCE)
+        return torch.einsum("k,kij->ij", coordinates[0], self._basis_images).to(a.dtype)
 
     def __call__(self, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch s s"]:
         """The images of group elements; raises ValueError for a matrix that is no element, or of a far component."""
@@ -124,7 +128,7 @@ class Homomorphism:
 
     def _check_brackets(self) -> None:
         """[drho(A), drho(B)] = drho([A, B])."""
-        algebra, images = self.group.lie_algebra, self.algebra_images
+        algebra, images = self.group.orthonormal_algebra, self._basis_images
         for i in range(len(algebra)):
             for j in range(i):
                 bracket = algebra[i] @ algebra[j] - algebra[j] @ algebra[i]
@@ -144,7 +148,7 @@ class Homomorphism:
     def _check_agreement(self) -> None:
         """Elements that are words times exponentials in several ways have one image, and products are products."""
         component, generator = self._identity_component, torch.Generator().manual_seed(1)
-        c = torch.randn(_CHECKED_ELEMENTS, len(component.algebra), generator=generator, dtype=torch.float64)
+        c = 2 * torch.randn(_CHECKED_ELEMENTS, len(component.algebra), generator=generator, dtype=torch.float64)
         elements, images = component.exp(c)
         for shift in range(_CHECKED_SHIFTS):
             found, exists = component.images_of(elements, slice(shift, shift + 1))

@@ -122,11 +122,12 @@ class IdentityComponent:
         """Products of exponentials of the antisymmetric elements, or of all if there are none; and their images."""
         generator = torch.Generator().manual_seed(0)
         compact = _null_rows((self.algebra + self.algebra.mT).flatten(1))
-        letters = compact if len(compact) else 0.3 * torch.eye(len(self.algebra), dtype=torch.float64)
+        # Far around the compact directions, so that closed paths are among them; not far along the others.
+        letters = 8 * compact if len(compact) else 0.6 * torch.eye(len(self.algebra), dtype=torch.float64)
         elements = torch.eye(self.algebra.shape[-1], dtype=torch.float64).repeat(_SHIFTS, 1, 1)
         images = torch.eye(self.images.shape[-1], dtype=torch.float64).repeat(_SHIFTS, 1, 1)
         for _ in range(_LETTERS):
-            c = 2 * torch.randn(_SHIFTS - 1, len(letters), generator=generator, dtype=torch.float64) @ letters
+            c = torch.randn(_SHIFTS - 1, len(letters), generator=generator, dtype=torch.float64) @ letters
             element, image = self.exp(c)
             elements[1:], images[1:] = elements[1:] @ element, images[1:] @ image
         return elements, images

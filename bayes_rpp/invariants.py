@@ -43,7 +43,7 @@ def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
     if isinstance(solved, Orbits):
         check_basis_bytes(len(solved.labels), solved.rank)
         return torch.from_numpy(solved.dense())
-    return torch.from_numpy(solved)
+    return torch.from_numpy(solved.copy())
 
 
 def invariant_orbits(group: Group, piece: Piece) -> Orbits | None:
@@ -117,7 +117,10 @@ def _solve_sorted(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "siz
     residual = constraints.residual(basis)
     if residual > _LARGEST_RESIDUAL:
         named = terms_text([(1, piece)], group)
-        raise RuntimeError(f"the invariants of {named} under {group} miss their constraints by {residual:.1e}.")
+        raise RuntimeError(
+            f"the invariants of {named} under {group} miss their constraints by {residual:.1e}; if its generators were "
+            "rounded, compute them in float64."
+        )
     return basis
 
 
@@ -144,7 +147,7 @@ def _lowered(group: Group, piece: Piece, form: Float[np.ndarray, "d d"]) -> Floa
 @lru_cache(maxsize=512)
 def _signed_generators(group: Group, factor: Factor) -> list[tuple[np.ndarray, np.ndarray]] | None:
     """Images and signs of every generator on one axis, or None if the group does not permute it up to signs."""
-    if any(bool(factor.drho(group, a).abs().max() > 0) for a in group.lie_algebra):
+    if any(bool(factor.drho(group, a).abs().max() > 0) for a in group.orthonormal_algebra):
         return None
     found = [signed_images(factor.rho(group, h).numpy()) for h in group.generators]
     signed = [images for images in found if images is not None]
@@ -159,8 +162,8 @@ def _constraints(group: Group, piece: Piece, sizes: tuple[int, ...]) -> TensorCo
 
 @lru_cache(maxsize=512)
 def _axis_matrices(group: Group, factor: Factor) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """By what Lie-algebra elements of norm one and the generators act on one axis."""
-    algebra = [factor.drho(group, a / a.norm()).numpy() for a in group.lie_algebra if a.abs().max() > 0]
+    """By what an orthonormal basis of the Lie algebra and the generators act on one axis."""
+    algebra = [factor.drho(group, a).numpy() for a in group.orthonormal_algebra]
     return algebra, [factor.rho(group, h).numpy() for h in group.generators]
 
 

@@ -7,12 +7,13 @@ generators. Invariance under both is all that the constraint solver needs; ``sam
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayes_rpp.finite_elements import LARGEST_ENUMERATED_ORDER, ElementTable, enumerate_elements
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Matrices = Float[Tensor, "count d d"]
 
 _COMPACT_WORD_LENGTH = 32
+_POWER_BITS = 14
+_LARGEST_CONDITION = 1e12
 
 
 class Group:
@@ -69,9 +72,13 @@ class Group:
         empty = torch.zeros(0, self.d, self.d, dtype=torch.float64)
         self.lie_algebra: Float[Tensor, "k d d"] = empty if algebra is None else algebra
         self.generators: Float[Tensor, "m d d"] = empty if discrete is None else discrete
-        determinants = torch.linalg.det(self.generators).abs()
-        if (determinants < 1e-12).any():
-            raise ValueError(f"generator {int(determinants.argmin())} is singular, so it is no group element.")
+        for place, generator in enumerate(self.generators):
+            if not torch.linalg.cond(generator) < _LARGEST_CONDITION:
+                raise ValueError(f"generator {place} is singular, so it is no group element.")
+            _refuse_rounded(generator @ generator.mT - torch.eye(self.d).double(), f"generators[{place}] is orthogonal")
+        for place, element in enumerate(self.lie_algebra):
+            scale = element.abs().max().clamp_min(1e-300)
+            _refuse_rounded((element + element.mT) / scale, f"lie_algebra[{place}] is antisymmetric")
         self.name = name or f"Group(d={self.d})"
 
     @classmethod
@@ -136,11 +143,31 @@ class Group:
         return digest.hexdigest()
 
     @cached_property
+    def orthonormal_algebra(self) -> Float[Tensor, "r d d"]:
+        """An orthonormal basis of the Lie algebra: the given one, normalised, where that is orthogonal already."""
+        return torch.einsum("rk,kij->rij", self.algebra_change, self.lie_algebra)
+
+    @cached_property
+    def algebra_change(self) -> Float[Tensor, "r k"]:
+        """The coordinates of ``orthonormal_algebra`` in ``lie_algebra``."""
+        flat = self.lie_algebra.flatten(1)
+        norms = flat.norm(dim=1)
+        kept = norms > 0
+        scaled = torch.where(kept, norms, 1.0).reciprocal()[:, None] * torch.eye(len(flat), dtype=torch.float64)
+        unit = scaled @ flat
+        gram = unit @ unit.mT
+        if torch.allclose(gram, torch.diag(kept.double()), rtol=0, atol=1e-14):
+            return scaled[kept]
+        left, values, _ = torch.linalg.svd(unit, full_matrices=False)
+        large = values > 1e-10 * values.max()
+        return (left[:, large] / values[large]).mT @ scaled
+
+    @cached_property
     def is_orthogonal(self) -> bool:
         """Whether every element is an orthogonal matrix, so that a vector and its dual transform alike."""
-        gram = self.generators.mT @ self.generators
-        antisymmetric = torch.allclose(self.lie_algebra.mT, -self.lie_algebra, atol=1e-12)
-        return antisymmetric and torch.allclose(gram, torch.eye(self.d).double().expand_as(gram), atol=1e-12)
+        gram = self.generators.mT @ self.generators - torch.eye(self.d, dtype=torch.float64)
+        symmetric = self.orthonormal_algebra + self.orthonormal_algebra.mT
+        return all(bool(part.abs().max() < 1e-10) for part in (gram, symmetric) if part.numel())
 
     @cached_property
     def is_permutation(self) -> bool:
@@ -157,6 +184,10 @@ class Group:
     def stabiliser_chain(self) -> StabiliserChain:
         """Of a permutation group."""
         return StabiliserChain(self.generators.argmax(dim=1))
+
+    def has_permutation(self, images: Int[Tensor, " d"]) -> bool:
+        """Whether the permutation that moves i to images[i] is an element of this permutation group."""
+        return self.stabiliser_chain.contains(images)
 
     @property
     def order(self) -> int | None:
@@ -183,12 +214,16 @@ class Group:
     @cached_property
     def element_table(self) -> ElementTable | None:
         """The elements with their index, for a group known to be finite with at most 20,000 elements."""
-        if len(self.lie_algebra) or not self._has_unit_determinants:
+        if self.lie_algebra.abs().sum() > 0 or not self._has_unit_determinants:
             return None
-        if self.is_permutation and self.stabiliser_chain.order > LARGEST_ENUMERATED_ORDER:
+        if self.is_permutation and (self.order or 0) > LARGEST_ENUMERATED_ORDER:
             return None
         elements = enumerate_elements(self.generators)
-        return None if elements is None else ElementTable(elements)
+        if elements is None:
+            return None
+        table = ElementTable(elements)
+        exact = len(self.generators) == 0 or table.nearest(self.generators @ elements[:, None])[1].max() < 1e-9
+        return table if exact else None
 
     @property
     def elements(self) -> Matrices | None:
@@ -202,8 +237,8 @@ class Group:
         SO2eR3 and O2eR3 from their Haar measure, and the factors of a direct product independently. Other
         orthogonal groups use random words of 32 letters, exp of Gaussian Lie-algebra elements times random discrete
         generators, whose law tends to Haar geometrically in the length. Non-compact groups have no uniform law: an
-        element is exp(a) times a short word, with a's coordinates drawn from N(0, 1/4), so that its entries stay of
-        order one.
+        element is exp(a) times a short word, with a's coordinates in an orthonormal basis drawn from N(0, 1/4), so
+        that its entries stay of order one. So are compact groups sampled that do not act by orthogonal matrices.
 
         Parameters
         ----------
@@ -223,15 +258,35 @@ class Group:
             return permutation_matrices(self.stabiliser_chain.sample(count, generator))
         if self.elements is not None:
             return self.elements[torch.randint(len(self.elements), (count,), generator=generator)]
-        length, scale = (_COMPACT_WORD_LENGTH, 1.0) if self.is_orthogonal else (1, 0.5)
         result = torch.eye(self.d, dtype=torch.float64).expand(count, -1, -1)
-        for _ in range(length):
-            coefficients = scale * torch.randn(count, len(self.lie_algebra), generator=generator, dtype=torch.float64)
-            result = result @ torch.linalg.matrix_exp(torch.einsum("ck,kij->cij", coefficients, self.lie_algebra))
-            if len(self.generators):
-                letters = torch.cat([torch.eye(self.d, dtype=torch.float64)[None], self.generators])
-                result = result @ letters[torch.randint(len(letters), (count,), generator=generator)]
+        for _ in range(_COMPACT_WORD_LENGTH if self.is_orthogonal else 1):
+            result = self._extend(result, generator)
         return result
+
+    def _extend(self, words: Matrices, generator: torch.Generator) -> Matrices:
+        """Multiply words by exp of a random Lie-algebra element and by a random generator, or a power of it."""
+        count, algebra = len(words), self.orthonormal_algebra
+        # A rotation by one radian has norm sqrt 2; a non-compact group's elements stay of order one.
+        scale = math.sqrt(2) if self.is_orthogonal else 0.5
+        coefficients = scale * torch.randn(count, len(algebra), generator=generator, dtype=torch.float64)
+        words = words @ torch.linalg.matrix_exp(torch.einsum("ck,kij->cij", coefficients, algebra))
+        if not len(self.generators):
+            return words
+        letters = torch.cat([torch.eye(self.d, dtype=torch.float64)[None], self.generators])
+        chosen = torch.randint(len(letters), (count,), generator=generator)
+        if not self.is_orthogonal:
+            return words @ letters[chosen]
+        # Powers up to 2^14, so that generators that turn by little mix as well.
+        for bit in torch.randint(2, (_POWER_BITS, count), generator=generator).bool():
+            words = torch.where(bit[:, None, None], words @ letters[chosen], words)
+            letters = letters @ letters
+        return words
+
+
+def _refuse_rounded(miss: Tensor, what: str) -> None:
+    largest = float(miss.abs().max())
+    if 1e-10 < largest < 1e-5:
+        raise ValueError(f"{what} only to {largest:.1g}: it seems to have been rounded. Compute it in float64.")
 
 
 def as_matrices(value: Tensor | Sequence[object] | None, argument: str) -> Tensor | None:

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from bayes_rpp.weight_spaces import Matrix, WeightSpace, along, column_fill, kronecker_columns, weight_space
 
 LARGEST_EIGENPROBLEM = 6_000
-LARGEST_BASIS_BYTES = 2_000_000_000
+LARGEST_BYTES = 2_000_000_000
 _NULL_TOLERANCE = 1e-9
 _LARGEST_FILL = 64
 
@@ -62,7 +62,10 @@ def fixed_tensors(constraints: TensorConstraints) -> Float[np.ndarray, "size ran
     ValueError
         If an independent block of the equations is too large; the message says how many bytes it would take.
     """
+    _check_bytes(64 * constraints.size, f"tensors of {constraints.size:,} entries")
     weights = weight_space(constraints.sizes, constraints.algebra, constraints.discrete)
+    entries = len(weights.selected) * sum(constraints.sizes) * max(len(constraints.algebra), 1)
+    _check_bytes(64 * entries, f"the equations of {len(weights.selected):,} unknowns")
     if not len(weights.selected):
         return np.zeros((constraints.size, 0))
     normal = sparse.csc_array((len(weights.selected),) * 2, dtype=complex)
@@ -193,8 +196,12 @@ def _check_eigenproblem(size: int) -> None:
 
 def check_basis_bytes(size: int, rank: int) -> None:
     """Refuse a dense basis that is too large; raises ValueError."""
-    if 8 * size * rank > LARGEST_BASIS_BYTES:
+    _check_bytes(8 * size * rank, f"a basis of {rank:,} invariants with {size:,} entries each")
+
+
+def _check_bytes(needed: int, what: str) -> None:
+    if needed > LARGEST_BYTES:
         raise ValueError(
-            f"a basis of {rank:,} invariants with {size:,} entries each needs {8 * size * rank:,} bytes (the limit is "
-            f"{LARGEST_BASIS_BYTES:,}). Use pieces of lower rank: maps from T(p) to T(q) have p + q axes."
+            f"{what} would take {needed:,} bytes (the limit is {LARGEST_BYTES:,}). Use pieces of lower rank: maps from "
+            "T(p) to T(q) have p + q axes."
         )

@@ -44,8 +44,8 @@ class RPPPrior:
     mlp_variance : of the weights of layers that have no equivariant pathway, as those of MLP.
     scaling : "fan_in" or "none".
     pathway_variances : for layers with several structured pathways, such as chains of groups: of a coordinate of each,
-        the outermost group first, in place of ``equivariant_variance``. By default the k-th of K gets
-        sigma_a^(2 - 2k/K) sigma_b^(2k/K), so that variances fall by equal factors from sigma_a^2 to sigma_b^2.
+        the outermost group first, in place of ``equivariant_variance``. By default all but the first get
+        ``dense_variance``.
 
     Raises
     ------
@@ -55,7 +55,7 @@ class RPPPrior:
     Examples
     --------
     >>> prior = RPPPrior(dense_variance={"": 1e-4, "network.0": 1e-2})
-    >>> list(prior.distributions(RPPEMLP(Vector, Scalar, SO(3), channels=8, layers=0)))
+    >>> list(prior.distributions(RPPEMLP(Scalar, Scalar, SO(3), layers=0)))
     ['network.0.beta', 'network.0.dense', 'network.0.bias_beta', 'network.0.bias_dense']
     """
 
@@ -162,9 +162,7 @@ class RPPPrior:
     def _level_variance(self, name: str, level: int, levels: int) -> float:
         """The variance of a coordinate of one of a layer's structured pathways."""
         if self.pathway_variances is None:
-            outer = _lookup(self.equivariant_variance, name)
-            share = level / levels
-            return outer if level == 0 else outer ** (1 - share) * _lookup(self.dense_variance, name) ** share
+            return _lookup(self.equivariant_variance if level == 0 else self.dense_variance, name)
         if levels > len(self.pathway_variances):
             raise ValueError(
                 f"{name!r} is one of {levels} structured pathways of its layer, but there are "

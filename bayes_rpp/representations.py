@@ -227,7 +227,8 @@ class Rep:
         """
         if x.shape[-1:] != (self.size,):
             raise ValueError(f"x has shape {tuple(x.shape)}, but {self} of {self.group} has size {self.size}.")
-        matrices = self.bound_group.join(g).to(x)
+        matrices = self.bound_group.join(g)
+        x = x if x.is_floating_point() else x.to(matrices.dtype)
         x = x.expand(*torch.broadcast_shapes(x.shape[:-1], matrices.shape[:-2]), self.size)
         if not self.terms:
             return x

@@ -43,10 +43,10 @@ def _check_subgroup(group: Group, subgroup: Group) -> None:
         return
     if group.d != subgroup.d:
         raise ValueError(f"{subgroup} is no subgroup of {group}: it acts on R^{subgroup.d}, not on R^{group.d}.")
-    generators = torch.cat([torch.linalg.matrix_exp(0.7 * subgroup.lie_algebra), subgroup.generators])
+    generators = torch.cat([torch.linalg.matrix_exp(0.7 * subgroup.orthonormal_algebra), subgroup.generators])
     if group.is_permutation:
         inside = subgroup.is_permutation and all(
-            group.stabiliser_chain.contains(images) for images in subgroup.generators.argmax(dim=1)
+            group.has_permutation(images) for images in subgroup.generators.argmax(dim=1)
         )
     else:
         inside = Homomorphism(group, group.lie_algebra, group.generators).holds(generators)

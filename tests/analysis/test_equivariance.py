@@ -15,13 +15,17 @@ from bayes_rpp import (
     SL,
     SO,
     BayesianModel,
+    D,
     Gaussian,
+    Irrep,
     LogDensity,
     O,
     O2eR3,
     PseudoScalar,
     RPPPrior,
+    S,
     Scalar,
+    SO2eR3,
     T,
     Vector,
 )
@@ -271,3 +275,17 @@ def test_summary_is_minimum_median_maximum():
 def test_a_network_knows_its_own_representations():
     network = EMLP(Vector, Vector, SO(3), channels=8, layers=1).double()
     assert float(equivariance_error(network, torch.randn(5, 3, dtype=torch.float64))) < 1e-12
+
+
+def test_a_representation_is_measured_under_another_group_as_it_is_there():
+    """Irreps are numbered anew in a subgroup, and factors may come in another order: neither may change the meaning."""
+    x = torch.randn(20, 15, generator=torch.Generator().manual_seed(0)).double()
+    irrep, tensor = Irrep(2)(D(4)), Vector(O(3)) * Vector(S(5))
+    assert equivariance_error(lambda v: v, x[:, :1], D(2), rep_in=irrep, rep_out=irrep) == 0
+    assert equivariance_error(lambda v: v, x, S(5) * O(3), rep_in=tensor, rep_out=tensor) < 1e-12
+    lifted = {"rep_in": Vector(O(3)), "rep_out": Vector(O(3))}
+    assert equivariance_error(lambda v: v, x[:, :3], O(3) * S(5), **lifted) < 1e-12
+    harmonic = Irrep(2)(SO(3))
+    assert equivariance_error(lambda v: v, x[:, :5], SO2eR3(), rep_in=harmonic, rep_out=harmonic) < 1e-12
+    with pytest.raises(ValueError, match="other factors"):
+        equivariance_error(lambda v: v, x, SO(8), rep_in=tensor, rep_out=tensor)

@@ -158,7 +158,7 @@ def test_an_equivariant_layer_holds_as_many_numbers_as_it_has_degrees_of_freedom
 
 
 def test_a_group_has_its_flags_from_all_of_its_generators():
-    swap, turn = torch.eye(2)[[1, 0]], torch.tensor([[0.8, -0.6], [0.6, 0.8]])
+    swap, turn = torch.eye(2).double()[[1, 0]], torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
     assert Group(generators=torch.stack([swap])).is_permutation
     mixed = Group(generators=torch.stack([swap, turn]))
     assert (mixed.is_permutation, mixed.is_orthogonal) == (False, True)

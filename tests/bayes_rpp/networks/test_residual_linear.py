@@ -296,11 +296,11 @@ def test_what_cannot_be_a_layer_is_refused(case):
 
 
 class TestVariances:
-    def test_defaults_fall_by_equal_factors_from_the_equivariant_to_the_dense_variance(self):
+    def test_by_default_all_but_the_first_have_the_dense_variance(self):
         prior, layer = RPPPrior(8.0, 1e-3, scaling="none"), chain_layer("rotations").double()
         laws = prior.distributions(layer)
         found = [float(laws[name].dense_variance) for name in ("beta_0", "beta_1", "beta_2", "dense")]
-        assert found == pytest.approx([8.0 ** (1 - k / 3) * 1e-3 ** (k / 3) for k in range(4)])
+        assert found == pytest.approx([8.0, 1e-3, 1e-3, 1e-3])
         biases = [float(laws[name].dense_variance) for name in ("bias_beta_0", "bias_beta_1", "bias_beta_2")]
         assert biases == pytest.approx(found[:3])
 
