@@ -12,12 +12,14 @@ from torch import Tensor
 
 from bayes_rpp.bases import SMALL_MATRIX, EquivariantBasis, equivariant_maps
 from bayes_rpp.block_basis import BlockBasis
-from bayes_rpp.invariants import canonical_columns, invariant_vectors
+from bayes_rpp.invariants import canonical_columns, invariant_orbits, invariant_vectors
 from bayes_rpp.matrix_group import Group
+from bayes_rpp.null_space import check_basis_bytes
 from bayes_rpp.orbit_basis import OrbitBasis
-from bayes_rpp.pieces import dual_piece
+from bayes_rpp.pieces import Piece, dual_piece
 from bayes_rpp.representations import Rep, Run, Scalar
 from bayes_rpp.restriction import restrict
+from bayes_rpp.signed_orbits import orbit_increment
 from bayes_rpp.structured_bases import DenseBasis, KroneckerBasis
 
 
@@ -53,8 +55,11 @@ def chain_maps(rep_in: Rep, rep_out: Rep, groups: Sequence[Group]) -> tuple[Equi
     shape = bound_out.size, bound_in.size
     for smaller in groups[1:]:
         narrow_in, narrow_out = restrict(bound_in, smaller), restrict(bound_out, smaller)
-        outer, inner = _given_blocks(bound_in, bound_out), _given_blocks(narrow_in, narrow_out)
-        blocks = [(r, c, _increment(few, more)) for (r, c, few), (_, _, more) in zip(outer, inner, strict=True)]
+        outer, inner = _given_pairs(bound_in, bound_out), _given_pairs(narrow_in, narrow_out)
+        blocks = [
+            (rows, columns, _increment(bound_out.bound_group, few, smaller, more))
+            for (rows, columns, few), (_, _, more) in zip(outer, inner, strict=True)
+        ]
         increment = BlockBasis(shape, [block for block in blocks if block[2].shape[1]])
         small = increment.size * increment.rank <= SMALL_MATRIX
         bases.append(DenseBasis(increment.dense()) if small else increment)
@@ -73,11 +78,10 @@ def chain_basis(rep: Rep, groups: Sequence[Group]) -> tuple[EquivariantBasis, ..
     return chain_maps(Scalar, rep, groups)
 
 
-def _given_blocks(rep_in: Rep, rep_out: Rep) -> list[tuple[Run, Run, Float[Tensor, "size rank"]]]:
-    """The maps between all pairs of runs as they were given: the same pairs for all groups of a chain."""
-    group = rep_out.bound_group
+def _given_pairs(rep_in: Rep, rep_out: Rep) -> list[tuple[Run, Run, Piece]]:
+    """All pairs of runs as they were given, the same for all groups of a chain, with the piece of their maps."""
     return [
-        (rows, columns, invariant_vectors(group, rows.piece + dual_piece(columns.piece)))
+        (rows, columns, rows.piece + dual_piece(columns.piece))
         for rows in _given_runs(rep_out)
         for columns in _given_runs(rep_in)
     ]
@@ -92,8 +96,14 @@ def _given_runs(rep: Rep) -> list[Run]:
     return runs
 
 
-def _increment(outer: Float[Tensor, "size few"], inner: Float[Tensor, "size more"]) -> Float[Tensor, "size increment"]:
-    """An orthonormal basis of the part of ``inner`` that is orthogonal to ``outer``, which lies inside it."""
+def _increment(group: Group, piece: Piece, subgroup: Group, narrow: Piece) -> Float[Tensor, "size increment"]:
+    """An orthonormal basis of the subgroup's invariants that are orthogonal to the group's."""
+    whole, parts = invariant_orbits(group, piece), invariant_orbits(subgroup, narrow)
+    if whole is not None and parts is not None:
+        increment = orbit_increment(whole, parts)
+        check_basis_bytes(*increment.shape)
+        return torch.from_numpy(increment.toarray())
+    outer, inner = invariant_vectors(group, piece), invariant_vectors(subgroup, narrow)
     overlap = inner.mT @ outer
     values, vectors = torch.linalg.eigh(overlap @ overlap.mT)
     return torch.from_numpy(canonical_columns((inner @ vectors[:, values < 0.5]).numpy()))

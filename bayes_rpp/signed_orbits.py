@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import coo_array
+from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 LARGEST_ORBIT_BYTES = 2_000_000_000
@@ -110,10 +110,37 @@ def _move(sizes: Sequence[int], generator: Sequence[tuple[np.ndarray, np.ndarray
 def _components(moves: Sequence[np.ndarray], nodes: int) -> Int[np.ndarray, " nodes"]:
     source = np.tile(np.arange(nodes), len(moves))
     target = np.concatenate(moves) if moves else source
-    graph = coo_array((np.ones(len(source), dtype=np.int8), (source, target)), shape=(nodes, nodes))
+    graph = sparse.coo_array((np.ones(len(source), dtype=np.int8), (source, target)), shape=(nodes, nodes))
     return connected_components(graph, directed=False)[1]
 
 
 def _by_first_appearance(labels: np.ndarray) -> Int[np.ndarray, " size"]:
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
+
+
+def orbit_increment(outer: Orbits, inner: Orbits) -> sparse.csr_array:
+    """An orthonormal basis (size, rank) of the invariants of a subgroup that are orthogonal to those of the group.
+
+    Inside an orbit of the group, the group's invariant is a unit vector over the subgroup's orbits; a Householder
+    reflection completes it to an orthonormal basis. Where the group has no invariant, the subgroup's are all new.
+    """
+    alive = np.flatnonzero(inner.labels >= 0)
+    first = alive[np.unique(inner.labels[alive], return_index=True)[1]]  # the first coordinate of each inner orbit
+    sizes, parents = np.bincount(inner.labels[alive], minlength=inner.rank), outer.labels[first]
+    weights = outer.signs[first] * np.sqrt(sizes)
+    columns = [sparse.identity(inner.rank, format="csc")[:, np.flatnonzero(parents < 0)]]
+    order = np.argsort(parents, kind="stable")
+    order = order[parents[order] >= 0]
+    for members in np.split(order, np.flatnonzero(np.diff(parents[order])) + 1):
+        if len(members) > 1:
+            vector = weights[members] / np.linalg.norm(weights[members])
+            vector[0] += np.copysign(1.0, vector[0])
+            reflection = np.eye(len(members)) - 2 * np.outer(vector, vector) / (vector @ vector)
+            places = np.repeat(members, len(members) - 1), np.tile(np.arange(len(members) - 1), len(members))
+            shape = (inner.rank, len(members) - 1)
+            columns.append(sparse.coo_array((reflection[:, 1:].ravel(), places), shape=shape))
+    indicators = inner.signs[alive] / np.sqrt(sizes[inner.labels[alive]])
+    shape = (len(inner.labels), inner.rank)
+    spread = sparse.csr_array(sparse.coo_array((indicators, (alive, inner.labels[alive])), shape=shape))
+    return sparse.csr_array(spread @ sparse.hstack(columns, format="csc"))

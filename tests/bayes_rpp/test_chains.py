@@ -159,3 +159,13 @@ def test_what_is_no_chain_is_refused(case):
     build, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_orbits_that_vanish_under_the_group_or_under_both():
+    """The sign of a permutation is invariant under the 3-cycles alone, and under a swap not even then."""
+    swap, cycle = (Group(generators=S(3).generators[k : k + 1]) for k in (1, 0))
+    assert [basis.rank for basis in chain_maps(PseudoScalar, Scalar, [S(3), cycle])] == [0, 1]
+    assert [basis.rank for basis in chain_maps(PseudoScalar, Scalar, [S(3), swap])] == [0, 0]
+    signed = chain_maps(PseudoScalar * Vector, Vector + PseudoScalar, [S(3), swap, Trivial(3)])
+    together = torch.cat([basis.dense() for basis in signed], dim=1)
+    torch.testing.assert_close(together.mT @ together, torch.eye(12).double(), rtol=0, atol=1e-12)
