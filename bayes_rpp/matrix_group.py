@@ -7,7 +7,6 @@ generators. Invariance under both is all that the constraint solver needs; ``sam
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,16 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayes_rpp.finite_elements import LARGEST_ENUMERATED_ORDER, ElementTable, enumerate_elements
+from bayes_rpp.group_input import as_matrices, check_generators, orthonormal_change
 from bayes_rpp.permutations import StabiliserChain, check_permutations, permutation_matrices
+from bayes_rpp.random_words import random_words
 
 if TYPE_CHECKING:
     from bayes_rpp.product_group import ProductGroup
 
 Matrices = Float[Tensor, "count d d"]
-
-_COMPACT_WORD_LENGTH = 32
-_POWER_BITS = 14
-_LARGEST_CONDITION = 1e12
 
 
 class Group:
@@ -72,13 +69,7 @@ class Group:
         empty = torch.zeros(0, self.d, self.d, dtype=torch.float64)
         self.lie_algebra: Float[Tensor, "k d d"] = empty if algebra is None else algebra
         self.generators: Float[Tensor, "m d d"] = empty if discrete is None else discrete
-        for place, generator in enumerate(self.generators):
-            if not torch.linalg.cond(generator) < _LARGEST_CONDITION:
-                raise ValueError(f"generator {place} is singular, so it is no group element.")
-            _refuse_rounded(generator @ generator.mT - torch.eye(self.d).double(), f"generators[{place}] is orthogonal")
-        for place, element in enumerate(self.lie_algebra):
-            scale = element.abs().max().clamp_min(1e-300)
-            _refuse_rounded((element + element.mT) / scale, f"lie_algebra[{place}] is antisymmetric")
+        check_generators(self.lie_algebra, self.generators)
         self.name = name or f"Group(d={self.d})"
 
     @classmethod
@@ -150,17 +141,7 @@ class Group:
     @cached_property
     def algebra_change(self) -> Float[Tensor, "r k"]:
         """The coordinates of ``orthonormal_algebra`` in ``lie_algebra``."""
-        flat = self.lie_algebra.flatten(1)
-        norms = flat.norm(dim=1)
-        kept = norms > 0
-        scaled = torch.where(kept, norms, 1.0).reciprocal()[:, None] * torch.eye(len(flat), dtype=torch.float64)
-        unit = scaled @ flat
-        gram = unit @ unit.mT
-        if torch.allclose(gram, torch.diag(kept.double()), rtol=0, atol=1e-14):
-            return scaled[kept]
-        left, values, _ = torch.linalg.svd(unit, full_matrices=False)
-        large = values > 1e-10 * values.max()
-        return (left[:, large] / values[large]).mT @ scaled
+        return orthonormal_change(self.lie_algebra)
 
     @cached_property
     def is_orthogonal(self) -> bool:
@@ -258,50 +239,4 @@ class Group:
             return permutation_matrices(self.stabiliser_chain.sample(count, generator))
         if self.elements is not None:
             return self.elements[torch.randint(len(self.elements), (count,), generator=generator)]
-        result = torch.eye(self.d, dtype=torch.float64).expand(count, -1, -1)
-        for _ in range(_COMPACT_WORD_LENGTH if self.is_orthogonal else 1):
-            result = self._extend(result, generator)
-        return result
-
-    def _extend(self, words: Matrices, generator: torch.Generator) -> Matrices:
-        """Multiply words by exp of a random Lie-algebra element and by a random generator, or a power of it."""
-        count, algebra = len(words), self.orthonormal_algebra
-        # A rotation by one radian has norm sqrt 2; a non-compact group's elements stay of order one.
-        scale = math.sqrt(2) if self.is_orthogonal else 0.5
-        coefficients = scale * torch.randn(count, len(algebra), generator=generator, dtype=torch.float64)
-        words = words @ torch.linalg.matrix_exp(torch.einsum("ck,kij->cij", coefficients, algebra))
-        if not len(self.generators):
-            return words
-        letters = torch.cat([torch.eye(self.d, dtype=torch.float64)[None], self.generators])
-        chosen = torch.randint(len(letters), (count,), generator=generator)
-        if not self.is_orthogonal:
-            return words @ letters[chosen]
-        # Powers up to 2^14, so that generators that turn by little mix as well.
-        for bit in torch.randint(2, (_POWER_BITS, count), generator=generator).bool():
-            words = torch.where(bit[:, None, None], words @ letters[chosen], words)
-            letters = letters @ letters
-        return words
-
-
-def _refuse_rounded(miss: Tensor, what: str) -> None:
-    largest = float(miss.abs().max())
-    if 1e-10 < largest < 1e-5:
-        raise ValueError(f"{what} only to {largest:.1g}: it seems to have been rounded. Compute it in float64.")
-
-
-def as_matrices(value: Tensor | Sequence[object] | None, argument: str) -> Tensor | None:
-    """Square matrices in float64, (count, d, d), or None for None; raises ValueError if they are something else."""
-    if value is None:
-        return None
-    if not isinstance(value, Tensor):
-        listed = [torch.as_tensor(matrix, dtype=torch.float64) for matrix in value]
-        if not listed or len({matrix.shape for matrix in listed}) > 1:
-            shapes = sorted({tuple(matrix.shape) for matrix in listed})
-            raise ValueError(f"{argument} must have shape (count, d, d), got matrices of shapes {shapes}.")
-        value = torch.stack(listed)
-    matrices = value.detach().to("cpu", torch.float64, copy=True)
-    if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or matrices.shape[1] == 0:
-        raise ValueError(f"{argument} must have shape (count, d, d), got {tuple(matrices.shape)}.")
-    if not torch.isfinite(matrices).all():
-        raise ValueError(f"{argument} holds NaN or infinite entries.")
-    return matrices
+        return random_words(self, count, generator)

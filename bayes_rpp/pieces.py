@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,31 @@ from bayes_rpp.matrix_group import Group
 
 Piece = tuple[Factor, ...]
 """The factors of a tensor product, in the order of the tensor's axes; () is the scalar."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive copies of one piece inside a bound representation, and the coordinates that they fill."""
+
+    piece: Piece
+    multiplicity: int
+    sizes: tuple[int, ...]  # of the piece's axes
+    start: int
+
+    @property
+    def piece_size(self) -> int:
+        """The number of coordinates of one copy."""
+        return math.prod(self.sizes)
+
+    @property
+    def size(self) -> int:
+        """The number of coordinates of all copies together."""
+        return self.multiplicity * self.piece_size
+
+    @property
+    def stop(self) -> int:
+        """One past the last coordinate."""
+        return self.start + self.size
 
 
 def dual_piece(piece: Piece) -> Piece:

@@ -7,9 +7,8 @@ run by run, copy by copy, each copy as a row-major tensor: ``5*Vector`` on R^3 i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 
@@ -21,6 +20,7 @@ from bayes_rpp.factors import DUAL, SIGN, VECTOR, Factor
 from bayes_rpp.matrix_group import Group
 from bayes_rpp.pieces import (
     Piece,
+    Run,
     dual_piece,
     order_signs,
     piece_drho,
@@ -32,31 +32,6 @@ from bayes_rpp.product_group import ProductGroup
 
 Element = Tensor | Sequence[Tensor]
 """Group elements: matrices, or for a direct product one stack of matrices for each of its factors."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Consecutive copies of one piece inside a bound representation, and the coordinates that they fill."""
-
-    piece: Piece
-    multiplicity: int
-    sizes: tuple[int, ...]  # of the piece's axes
-    start: int
-
-    @property
-    def piece_size(self) -> int:
-        """The number of coordinates of one copy."""
-        return math.prod(self.sizes)
-
-    @property
-    def size(self) -> int:
-        """The number of coordinates of all copies together."""
-        return self.multiplicity * self.piece_size
-
-    @property
-    def stop(self) -> int:
-        """One past the last coordinate."""
-        return self.start + self.size
 
 
 class Rep:

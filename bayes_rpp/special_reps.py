@@ -10,9 +10,10 @@ from torch import Tensor
 
 from bayes_rpp.actions import IrreducibleAction, MatrixAction, RegularAction
 from bayes_rpp.factors import Factor
+from bayes_rpp.group_input import as_matrices
 from bayes_rpp.homomorphism import Homomorphism
 from bayes_rpp.irreducible import FiniteIrreps, irreducible_family
-from bayes_rpp.matrix_group import Group, as_matrices
+from bayes_rpp.matrix_group import Group
 from bayes_rpp.representations import Rep
 
 
