@@ -27,7 +27,7 @@ _EPILOG = """examples:
 
 groups:           O(n) SO(n) S(n) Z(n) D(n) SL(n) Sp(m) SO13p SO13 O13 SO2eR3 O2eR3 DkeR3(k) Cube RubiksCube Trivial(n);
                   direct products such as "SO(3) * S(5)"
-representations:  Scalar, PseudoScalar, Vector, T(p), T(p,q), Irrep(k), Regular; combine with +, 5*..., products and **2;
+representations:  Scalar, PseudoScalar, Vector, T(p), T(p,q), Irrep(k), Regular; with +, 5*..., products and **2;
                   on a direct product each names its factor: "Vector(SO(3)) * Vector(S(5))"
 """
 
