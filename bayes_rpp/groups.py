@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -12,9 +13,11 @@ from bayes_rpp.matrix_group import Group, Matrices
 from bayes_rpp.permutations import permutation_matrices
 
 
-def _check_size(n: int, smallest: int, group: str) -> None:
-    if not isinstance(n, int) or n < smallest:
+def _check_size(n: object, smallest: int, group: str) -> int:
+    """The size as an int; raises ValueError if it is none, or too small."""
+    if not isinstance(n, Integral) or n < smallest:
         raise ValueError(f"{group}(n) needs an integer n >= {smallest}, got {n!r}.")
+    return int(n)
 
 
 def _rotation_algebra(n: int) -> Tensor:
@@ -46,7 +49,7 @@ class Trivial(Group):
     """The group of one element, acting on R^n."""
 
     def __init__(self, n: int) -> None:
-        _check_size(n, 1, "Trivial")
+        n = _check_size(n, 1, "Trivial")
         super().__init__(generators=torch.zeros(0, n, n), name=f"Trivial({n})")
 
 
@@ -54,7 +57,7 @@ class Z(Group):
     """The cyclic group: n coordinates shifted around a ring."""
 
     def __init__(self, n: int) -> None:
-        _check_size(n, 1, "Z")
+        n = _check_size(n, 1, "Z")
         super().__init__(generators=_permutation_matrix([(i + 1) % n for i in range(n)])[None], name=f"Z({n})")
 
 
@@ -62,7 +65,7 @@ class S(Group):
     """The symmetric group: all permutations of n coordinates."""
 
     def __init__(self, n: int) -> None:
-        _check_size(n, 1, "S")
+        n = _check_size(n, 1, "S")
         cycle = [(i + 1) % n for i in range(n)]
         swap = [1, 0, *range(2, n)] if n > 1 else [0]
         generators = torch.stack([_permutation_matrix(cycle), _permutation_matrix(swap)])
@@ -86,7 +89,7 @@ class D(Group):
     """The dihedral group of the regular k-gon, by 2 x 2 rotations and reflections."""
 
     def __init__(self, k: int) -> None:
-        _check_size(k, 1, "D")
+        k = _check_size(k, 1, "D")
         reflection = torch.diag(torch.tensor([-1.0, 1.0], dtype=torch.float64))
         super().__init__(generators=torch.stack([_turn(2 * math.pi / k), reflection]), name=f"D({k})")
 
@@ -95,7 +98,7 @@ class SO(Group):
     """The rotations of R^n."""
 
     def __init__(self, n: int) -> None:
-        _check_size(n, 2, "SO")
+        n = _check_size(n, 2, "SO")
         super().__init__(lie_algebra=_rotation_algebra(n), name=f"SO({n})")
 
     def _draw(self, count: int, generator: torch.Generator) -> Matrices:
@@ -108,7 +111,7 @@ class O(Group):  # noqa: E742
     """The rotations and reflections of R^n."""
 
     def __init__(self, n: int) -> None:
-        _check_size(n, 1, "O")
+        n = _check_size(n, 1, "O")
         reflection = torch.eye(n, dtype=torch.float64)
         reflection[0, 0] = -1.0
         super().__init__(lie_algebra=_rotation_algebra(n), generators=reflection[None], name=f"O({n})")
@@ -121,7 +124,7 @@ class SL(Group):
     """The real n x n matrices of determinant one."""
 
     def __init__(self, n: int) -> None:
-        _check_size(n, 2, "SL")
+        n = _check_size(n, 2, "SL")
         rows, columns = torch.nonzero(~torch.eye(n, dtype=torch.bool)).T
         algebra = torch.zeros(n * n - 1, n, n, dtype=torch.float64)
         algebra[torch.arange(len(rows)), rows, columns] = 1.0
@@ -135,7 +138,7 @@ class Sp(Group):
     """The real symplectic group on R^(2m): the matrices g with g^T J g = J for J = [[0, 1], [-1, 0]]."""
 
     def __init__(self, m: int) -> None:
-        _check_size(m, 1, "Sp")
+        m = _check_size(m, 1, "Sp")
         symmetric = [(i, j) for i in range(m) for j in range(i, m)]
         algebra = torch.zeros(m * m + 2 * len(symmetric), 2 * m, 2 * m, dtype=torch.float64)
         for k, (i, j) in enumerate((i, j) for i in range(m) for j in range(m)):
@@ -185,7 +188,7 @@ class DkeR3(Group):
     """The dihedral group of the regular k-gon on the xy-plane of R^3: rotations about z, reflections that keep z."""
 
     def __init__(self, k: int) -> None:
-        _check_size(k, 1, "DkeR3")
+        k = _check_size(k, 1, "DkeR3")
         generators = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1)
         generators[0, :2, :2], generators[1, 0, 0] = _turn(2 * math.pi / k), -1.0
         super().__init__(generators=generators, name=f"DkeR3({k})")

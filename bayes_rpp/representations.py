@@ -115,6 +115,10 @@ class Rep:
         left, right, group = _on_common_group(self, other)
         return Rep(left.given_terms + right.given_terms, group)
 
+    def __radd__(self, other: int) -> Rep:
+        """``sum`` starts at 0."""
+        return self if other == 0 else NotImplemented
+
     def __mul__(self, other: Rep | int) -> Rep:
         if isinstance(other, int):
             if other < 0:

@@ -39,7 +39,8 @@ Regular = Rep([(1, (Factor(RegularAction()),))])
 
 
 def irreps(group: Group, up_to: int | None = None) -> tuple[Rep, ...]:
-    """The irreducible real representations of a group, the trivial one first.
+    """The irreducible real representations of a group, the trivial one first; of O(2) and O(3) those on harmonic
+    polynomials, which PseudoScalar turns into the others.
 
     Parameters
     ----------

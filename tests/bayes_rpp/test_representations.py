@@ -246,3 +246,7 @@ def test_only_representations_and_integers_combine(other):
 def test_a_representation_iterates_over_its_terms():
     assert list(2 * Vector + Scalar) == [(2, (VECTOR,)), (1, ())]
     assert isinstance(Rep([(1, (DUAL,))]), Rep)
+
+
+def test_representations_can_be_summed():
+    assert sum([Vector, 2 * Scalar]) == Vector + 2 * Scalar
