@@ -1,0 +1,110 @@
+"""A target is the model's log joint with the Jacobian of its constraints, over one vector a chain."""
+
+import pytest
+import torch
+from torch.distributions import Dirichlet, Gamma, constraints
+
+from bayes_rpp import Gaussian, LogDensity
+from inference import Posterior
+from inference.target import Target
+
+CONCENTRATION = torch.tensor([2.0, 3.0, 4.0], dtype=torch.float64)
+
+
+def gamma_and_dirichlet(params):
+    return Gamma(3.0, 2.0).log_prob(params["rate"]).sum() + Dirichlet(CONCENTRATION).log_prob(params["p"])
+
+
+@pytest.fixture
+def constrained():
+    example = {"rate": torch.ones(2, dtype=torch.float64), "p": torch.full((3,), 1 / 3, dtype=torch.float64)}
+    return LogDensity(gamma_and_dirichlet, example, {"rate": constraints.positive, "p": constraints.simplex})
+
+
+@pytest.fixture
+def learned_noise(make_linear_problem):
+    return make_linear_problem(likelihood=Gaussian(noise_variance=0.5, learned=True))
+
+
+def test_vectors_and_parameters_are_each_others_inverse(constrained, learned_noise):
+    targets = [Target(constrained, None), Target(*learned_noise)]
+    assert targets[0].size == 2 + 2  # the simplex of three has two free coordinates
+    for target in targets:
+        z = torch.randn(3, 5, target.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(target.free(target.params(z)), z, rtol=1e-12, atol=1e-12)
+        assert torch.equal(target.pack(target.unpack(z)), z)
+
+
+def test_parameter_without_entries_takes_no_room():
+    example = {"none": torch.zeros(0, dtype=torch.float64), "z": torch.ones(2, 2, dtype=torch.float64)}
+    target = Target(LogDensity(lambda p: p["none"].sum() - p["z"].square().sum(), example), None)
+    gradient, value = target.gradients(torch.ones(3, 4, dtype=torch.float64))
+    assert torch.equal(gradient, torch.full((3, 4), 2.0, dtype=torch.float64))
+    assert torch.equal(value, torch.full((3,), 4.0, dtype=torch.float64))
+    assert target.initial([1, 2]).shape == (2, 4)
+
+
+def test_potential_holds_the_jacobian_of_the_constraints(constrained):
+    """log |d theta / d z| from the dense Jacobian; on the simplex, of its first two coordinates."""
+    target = Target(constrained, None)
+    z = torch.tensor([0.3, -0.7, 0.2, 1.1], dtype=torch.float64)
+    jacobian = torch.func.jacrev(lambda z: torch.cat([target.params(z)["rate"], target.params(z)["p"][:2]]))(z)
+    expected = -gamma_and_dirichlet(target.params(z)) - torch.linalg.slogdet(jacobian).logabsdet
+    torch.testing.assert_close(target.potential(z), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_potential_of_learned_noise_has_its_jacobian_too(learned_noise):
+    model, (x, y) = learned_noise
+    target = Target(model, (x, y))
+    params = model.initial_params(3)
+    free = (params["noise_variance"] - model.constraints["noise_variance"].lower_bound).log()
+    expected = -model.log_joint(params, x, y) - free.sum()
+    torch.testing.assert_close(target.potential(target.free(params)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_temperature_divides_the_whole_joint(constrained, learned_noise):
+    for problem in ((constrained, None), learned_noise):
+        z = Target(*problem).initial([4])[0]
+        torch.testing.assert_close(Target(*problem, temperature=2.5).potential(z) * 2.5, Target(*problem).potential(z))
+
+
+def test_gradients_of_all_chains_are_those_of_each(constrained, learned_noise):
+    for problem in ((constrained, None), learned_noise):
+        target = Target(*problem)
+        z = target.initial([0, 1, 2])
+        gradients, values = target.gradients(z)
+        for chain in range(3):
+            leaf = z[chain].clone().requires_grad_()
+            value = target.potential(leaf)
+            torch.testing.assert_close(values[chain], value.detach(), rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(gradients[chain], torch.autograd.grad(value, leaf)[0], rtol=1e-10, atol=1e-10)
+
+
+def test_minibatch_gradients_average_to_the_gradient_of_all_data(learned_noise):
+    model, (x, y) = learned_noise
+    target = Target(model, (x, y))
+    z = target.initial([0]).expand(6, -1)  # six chains at one place, each with its own sixth of the data
+    gradients, values = target.gradients(z, (x.unflatten(0, (6, 5)), y.unflatten(0, (6, 5))))
+    whole, value = target.gradients(z[:1])
+    torch.testing.assert_close(gradients.mean(0), whole[0], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(values.mean(), value[0], rtol=1e-10, atol=1e-10)
+    target.num_data = 5  # as if there were no factor of N / batch
+    assert (target.gradients(z, (x.unflatten(0, (6, 5)), y.unflatten(0, (6, 5))))[0].mean(0) - whole[0]).norm() > 1
+
+
+def test_latest_draws_come_first_one_a_chain_and_around_again(constrained):
+    target = Target(constrained, None)
+    z = torch.randn(2, 3, target.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    latest = target.latest(Posterior(constrained, target.params(z)), 8)
+    expected = torch.stack([z[chain, draw] for draw in (2, 1, 0) for chain in (0, 1)] + [z[0, 2], z[1, 2]])
+    torch.testing.assert_close(latest, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_draws_that_cannot_be_a_start_are_refused(constrained):
+    target = Target(constrained, None)
+    other = Posterior(None, {"rate": torch.ones(1, 1, 3)})
+    with pytest.raises(ValueError, match=r"start is of another model.*'rate': \(3,\).*expected.*'p': \(3,\)"):
+        target.latest(other, 1)
+    boundary = Posterior(None, {"rate": torch.zeros(1, 1, 2), "p": torch.full((1, 1, 3), 1 / 3)})
+    with pytest.raises(ValueError, match="on the boundary of their constraint"):
+        target.latest(boundary, 1)
