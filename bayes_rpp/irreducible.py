@@ -169,11 +169,11 @@ def finite_irreps(group: Group) -> FiniteIrreps:
     coefficients = generator.normal(size=order)
     values, vectors = np.linalg.eigh((coefficients + coefficients[inverses])[products[inverses]])
     bounds = np.flatnonzero(np.diff(values) > 1e-8 * np.abs(values).max()) + 1
-    # A generic class function's value tells characters apart: sum_g w(g) chi(g) is the trace of sum_g w(g) lambda(g).
+    # A generic weighted sum tells characters apart: sum_g w(g) chi(g) is the trace of sum_g w(g) lambda(g).
     weighted = generator.normal(size=order)[products[:, inverses]]
     traces = np.add.reduceat((vectors * (weighted @ vectors)).sum(0), np.concatenate([[0], bounds]))
-    first = np.unique(np.round(traces, 5), return_index=True)[1]
-    bases = [canonical_columns(basis) for k, basis in enumerate(np.split(vectors, bounds, axis=1)) if k in set(first)]
+    spaces = np.split(vectors, bounds, axis=1)
+    bases = [canonical_columns(spaces[k]) for k in sorted(np.unique(np.round(traces, 5), return_index=True)[1])]
     # The left translate of column h stands in row gh.
     tables = [np.einsum("ghi,hj->gij", basis[products], basis, optimize=True) for basis in bases]
     characters = [np.round(table.trace(axis1=1, axis2=2), 5) + 0.0 for table in tables]

@@ -9,9 +9,10 @@ resumes where it was stopped; delete the file to start again.
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
+
+from resumed_runs import Row, run_all
 
 from analysis import equivariance_error
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, RPPPrior
@@ -23,14 +24,12 @@ NETWORKS = {"EMLP": EMLP, "RPP": RPPEMLP, "MLP": MLP}
 DATA = {"Inertia": 0.0, "Modified Inertia": 0.3}
 SEEDS = (0, 1, 2)
 
-Row = dict[str, float]
 
-
-def run(network: str, symmetry_breaking: float, seed: int) -> Row:
-    data = inertia(train=1000, test=1000, symmetry_breaking=symmetry_breaking, seed=seed)
+def run(data_name: str, network: str, seed: str) -> Row:
+    data = inertia(train=1000, test=1000, symmetry_breaking=DATA[data_name], seed=int(seed))
     net = NETWORKS[network](data.rep_in, data.rep_out, data.group, channels=384, layers=3)
     model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.2))
-    posterior = MAP(epochs=500, lr=3e-3, batch_size=500).fit(model, data.train, seed=seed)
+    posterior = MAP(epochs=500, lr=3e-3, batch_size=500).fit(model, data.train, seed=int(seed))
     true = equivariance_error(data.function, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
     return {
         "test_mse": float((posterior.predict(data.test.x).mean - data.test.y).square().mean()),
@@ -63,17 +62,8 @@ def table(results: dict[str, Row]) -> str:
 
 
 def main() -> None:
-    results: dict[str, Row] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.parent.mkdir(exist_ok=True)
-    for seed in SEEDS:
-        for data, breaking in DATA.items():
-            for network in NETWORKS:
-                key = f"{data}/{network}/{seed}"
-                if key not in results:
-                    results[key] = run(network, breaking, seed)
-                    RESULTS.write_text(json.dumps(results, indent=1))
-                    print(key, json.dumps(results[key]), flush=True)
-    print(table(results))
+    cases = [(data, network, str(seed)) for seed in SEEDS for data in DATA for network in NETWORKS]
+    print(table(run_all(RESULTS, cases, run)))
 
 
 if __name__ == "__main__":

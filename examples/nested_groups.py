@@ -9,9 +9,10 @@ Setting and resuming as in inertia_table.py; results/nested_groups.json keeps ev
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
+
+from resumed_runs import Row, run_all
 
 from analysis import equivariance_error, pathway_shares
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, O, O2eR3, RPPPrior
@@ -24,15 +25,13 @@ DATA = {"O(3)": (0.0, "axis"), "O2eR3": (0.3, "axis"), "neither": (0.3, "generic
 GROUPS = (O(3), O2eR3())
 SEEDS = (0, 1, 2)
 
-Row = dict[str, float]
 
-
-def run(chain: str, symmetry: str, seed: int) -> Row:
+def run(symmetry: str, chain: str, seed: str) -> Row:
     breaking, kind = DATA[symmetry]
-    data = inertia(train=1000, test=1000, symmetry_breaking=breaking, kind=kind, seed=seed)
+    data = inertia(train=1000, test=1000, symmetry_breaking=breaking, kind=kind, seed=int(seed))
     net = RPPEMLP(data.rep_in, data.rep_out, CHAINS[chain], channels=384, layers=3)
     model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.2))
-    posterior = MAP(epochs=500, lr=3e-3, batch_size=500).fit(model, data.train, seed=seed)
+    posterior = MAP(epochs=500, lr=3e-3, batch_size=500).fit(model, data.train, seed=int(seed))
     last = pathway_shares(posterior).isel(chain=0, draw=0, layer=-1)
     return {
         "test_mse": float((posterior.predict(data.test.x).mean - data.test.y).square().mean()),
@@ -61,17 +60,8 @@ def table(results: dict[str, Row]) -> str:
 
 
 def main() -> None:
-    results: dict[str, Row] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.parent.mkdir(exist_ok=True)
-    for seed in SEEDS:
-        for symmetry in DATA:
-            for chain in CHAINS:
-                key = f"{symmetry}/{chain}/{seed}"
-                if key not in results:
-                    results[key] = run(chain, symmetry, seed)
-                    RESULTS.write_text(json.dumps(results, indent=1))
-                    print(key, json.dumps(results[key]), flush=True)
-    print(table(results))
+    cases = [(symmetry, chain, str(seed)) for seed in SEEDS for symmetry in DATA for chain in CHAINS]
+    print(table(run_all(RESULTS, cases, run)))
 
 
 if __name__ == "__main__":
