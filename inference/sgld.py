@@ -19,7 +19,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.chains import State, StochasticGradientSampler, require_positive
+from inference.chain_settings import require_positive
+from inference.chains import State, StochasticGradientSampler
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""What every sampler is told, and the seeds of its chains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainSettings:
+    """What every sampler is told.
+
+    Parameters
+    ----------
+    chains : how many, side by side.
+    draws : kept from each chain.
+    warmup : steps before the first kept draw.
+    thin : steps from one kept draw to the next.
+    temperature : of the whole joint; 1 is the posterior.
+    """
+
+    chains: int = 4
+    draws: int = 1000
+    warmup: int = 1000
+    thin: int = 1
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("chains", 1), ("draws", 1), ("warmup", 0), ("thin", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        require_positive("temperature", self.temperature)
+
+    @property
+    def steps(self) -> int:
+        """All steps of a chain."""
+        return self.warmup + self.draws * self.thin
+
+    def keeps(self, step: int) -> bool:
+        """Whether the position after a step (counted from 0) is a draw."""
+        return step >= self.warmup and (step - self.warmup + 1) % self.thin == 0
+
+
+def require_positive(name: str, value: float) -> None:
+    """ValueError unless a setting is positive and finite."""
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be positive and finite, got {value}.")
+
+
+def chain_seeds(seed: int, chains: int) -> list[tuple[int, int]]:
+    """Two seeds for each chain, for its start and for its noise; more chains begin with those of fewer."""
+    pairs = torch.randint(2**62, (chains, 2), generator=torch.Generator().manual_seed(seed))
+    return [(start, noise) for start, noise in pairs.tolist()]
