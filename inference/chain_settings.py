@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
+
+from inference.metric_choice import MetricName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,7 @@ class ChainSettings:
     warmup : steps before the first kept draw.
     thin : steps from one kept draw to the next.
     temperature : of the whole joint; 1 is the posterior.
+    metric : the coordinates in which the chains walk, from the curvature at their starts: see build_metric.
     """
 
     chains: int = 4
@@ -26,6 +30,7 @@ class ChainSettings:
     warmup: int = 1000
     thin: int = 1
     temperature: float = 1.0
+    metric: MetricName | None = "identity"
 
     def __post_init__(self) -> None:
         for name, least in (("chains", 1), ("draws", 1), ("warmup", 0), ("thin", 1)):
@@ -33,6 +38,8 @@ class ChainSettings:
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
         require_positive("temperature", self.temperature)
+        if self.metric is not None and self.metric not in get_args(MetricName):
+            raise ValueError(f"metric must be one of {', '.join(get_args(MetricName))}, got {self.metric!r}.")
 
     @property
     def steps(self) -> int:

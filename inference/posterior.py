@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp import BayesianModel
+from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.likelihoods import Categorical, Gaussian, Params
+from bayes_rpp.networks.residual_linear import Parametrization
 from inference.data import Model, Pair
 from inference.predictive import Prediction, evaluate, predict_categorical, predict_gaussian
+
+_NUMBERS_AT_ONCE = 1_048_576
+_ROWS_OF_A_DENSITY = 4_096  # a guess at the size of what a LogDensity computes
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,10 @@ class Posterior:
     stats : what the engine recorded.
     history : earlier states, where the engine kept some.
     data : the training data (x, y), if there were any.
+    sample_stats : what a sampler recorded of every draw, by ArviZ's names ("lp", "acceptance_rate", "diverging",
+        "energy", "n_steps", "step_size", "tree_depth", ...) -> (chain, draw); may be empty.
+    partial : the chains that diverged: each a posterior of one chain with the draws it had before, whose ``stats`` hold
+        "chain", its number, and "diverged", the step.
 
     Examples
     --------
@@ -48,11 +58,14 @@ class Posterior:
     stats: dict[str, Any] = field(default_factory=dict)
     history: list[Snapshot] = field(default_factory=list)
     data: Pair | None = None
+    sample_stats: dict[str, Tensor] = field(default_factory=dict)
+    partial: list[Posterior] = field(default_factory=list)
 
     def __repr__(self) -> str:
         parameters = sum(value[0, 0].numel() for value in self.samples.values())
         engine = self.stats.get("engine", "unknown engine")
-        return f"Posterior({engine}: {self.chains} chain(s) x {self.draws} draw(s), {parameters:,} parameters)"
+        lost = f"; {len(self.partial)} chain{'s' * (len(self.partial) > 1)} diverged" if self.partial else ""
+        return f"Posterior({engine}: {self.chains} chain(s) x {self.draws} draw(s), {parameters:,} parameters{lost})"
 
     @property
     def chains(self) -> int:
@@ -75,6 +88,35 @@ class Posterior:
     def at(self, snapshot: Snapshot) -> Posterior:
         """The posterior with an earlier state in place of the last."""
         return Posterior(self.model, snapshot.samples, {**self.stats, "epochs": snapshot.epoch}, [], self.data)
+
+    def in_parametrization(self, parametrization: Parametrization, seed: int = 0) -> Posterior:
+        """The same posterior with other coordinates: the function of every draw is the same, and so is its law.
+
+        "collapsed" adds the pathways up. "residual" draws beta from its exact law given W, see ``recover``: a draw
+        becomes a draw, but a mode of W becomes no mode of (beta, B). Snapshots of the history and partial chains are
+        converted alike; of the ``sample_stats``, "lp" is left out, since a density depends on the coordinates. Draws
+        of a tempered posterior need its "temperature" among the ``stats``.
+
+        Parameters
+        ----------
+        parametrization : "residual" or "collapsed"; that which the posterior has returns the posterior itself.
+        seed : of the draws of beta.
+
+        Raises
+        ------
+        TypeError
+            If the model is a LogDensity.
+        ValueError
+            If the network has no residual pathway layers, as EMLP and MLP, or the parametrization is unknown.
+
+        Examples
+        --------
+        >>> posterior.in_parametrization("residual").samples["network.0.beta"].shape
+        torch.Size([4, 1000, 1])
+        """
+        from inference.parametrization import in_parametrization
+
+        return in_parametrization(self, parametrization, torch.Generator().manual_seed(seed))
 
     def outputs(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "chain draw batch *output"]:
         """The noise-free network output of every draw."""
@@ -114,9 +156,32 @@ class Posterior:
         rows = [model.likelihood.log_prob(o, y, {n: v[i] for n, v in flat.items()}) for i, o in enumerate(outputs)]
         return torch.stack(rows).unflatten(0, (self.chains, self.draws))
 
+    def log_joint(self) -> Float[Tensor, "chain draw"]:
+        """log p(y, theta | x) of every draw on the training data, in nats; for a LogDensity, the log density.
+
+        It is a density of the constrained parameters, at temperature 1. Memory stays bounded, whatever the number of
+        draws.
+
+        Raises
+        ------
+        ValueError
+            If the model needs data and the posterior holds none.
+        TypeError
+            If there is no model.
+        """
+        model = self.model if isinstance(self.model, LogDensity) else self.bayesian_model
+        if self.data is None and isinstance(model, BayesianModel):
+            raise ValueError("the log joint needs the training data (x, y), but this posterior's `data` are None.")
+        draws = {name: value.flatten(0, 1) for name, value in self.samples.items()}
+        numbers = sum(value[0].numel() for value in draws.values())
+        together = max(1, _NUMBERS_AT_ONCE // max(numbers, len(self.data[0]) if self.data else _ROWS_OF_A_DENSITY))
+        pieces = zip(*(value.split(together) for value in draws.values()), strict=True)
+        values = [_log_joint(model, dict(zip(draws, piece, strict=True)), self.data) for piece in pieces]
+        return torch.cat(values).unflatten(0, (self.chains, self.draws))
+
     def to_arviz(self) -> Any:
-        """ArviZ InferenceData with groups posterior, and, where there are data, posterior_predictive, log_likelihood,
-        observed_data.
+        """ArviZ InferenceData with groups posterior, sample_stats where the sampler recorded some, and, where there are
+        data, posterior_predictive, log_likelihood, observed_data.
 
         ``arviz.summary``, ``arviz.loo`` and the plots take it.
         """
@@ -153,3 +218,24 @@ class Posterior:
         from inference.storage import load_posterior
 
         return load_posterior(Path(path), model)
+
+
+@torch.no_grad()
+def _log_joint(model: Model, draws: Params, pair: Pair | None) -> Float[Tensor, " draw"]:
+    """The log joint of a few draws."""
+    with pyro.validation_enabled(False):
+        if pair is None or isinstance(model, LogDensity):
+            return _of_each(model.log_joint, draws)
+        y, outputs = pair[1], evaluate(model, draws, pair[0])
+
+        def log_likelihood(params: Params, output: Tensor) -> Tensor:
+            return model.likelihood.log_prob(output, y, params).sum()
+
+        return _of_each(model.log_prior, draws) + _of_each(log_likelihood, draws, outputs)
+
+
+def _of_each(function: Callable[..., Tensor], draws: Params, *others: Tensor) -> Float[Tensor, " draw"]:
+    """A function of each draw, and of the others' rows; one draw takes no vmap, which not every network allows."""
+    if len(next(iter(draws.values()))) == 1:
+        return function({name: value[0] for name, value in draws.items()}, *(other[0] for other in others))[None]
+    return torch.func.vmap(function)(draws, *others)

@@ -19,8 +19,11 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from inference.chain_random import ChainRandom
 from inference.chain_settings import require_positive
-from inference.chains import State, StochasticGradientSampler
+from inference.chains import State
+from inference.space import Space
+from inference.stochastic_gradient import StochasticGradientSampler
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class SGHMC(StochasticGradientSampler):
     step_size : h. SGLD with e = h^2 / 2 moves about as far in a step.
     batch_size : examples a step; None takes all.
     friction : f, in units of 1 / h's: momentum is forgotten in about 1 / (f h) steps.
-    chains, draws, warmup, thin, temperature : see ChainSettings.
+    chains, draws, warmup, thin, temperature, metric : see StochasticGradientSampler.
 
     Examples
     --------
@@ -45,17 +48,20 @@ class SGHMC(StochasticGradientSampler):
         super().__post_init__()
         require_positive("friction", self.friction)
 
-    def initial_state(self, z: Float[Tensor, "chain size"], noise: Float[Tensor, "chain size"]) -> State:
+    def begin(self, space: Space, u: Float[Tensor, "chain size"], random: ChainRandom) -> State:
         """Positions and velocities, these from their stationary distribution."""
-        return z, noise
+        return State({"position": u, "velocity": random.noise().clone()}, {})
 
-    def advance(
-        self, state: State, gradient: Float[Tensor, "chain size"], noise: Float[Tensor, "chain size"], step: int
-    ) -> State:
+    def update(
+        self,
+        chains: dict[str, Tensor],
+        gradient: Float[Tensor, "chain size"],
+        noise: Float[Tensor, "chain size"],
+        step: int,
+    ) -> dict[str, Tensor]:
         """One step of the equations above."""
-        z, v = state
         h, keep = self.step_size, math.exp(-self.friction * self.step_size)
-        v = v - h * gradient
-        z = z + h / 2 * v
+        v = chains["velocity"] - h * gradient
+        z = chains["position"] + h / 2 * v
         v = keep * v + math.sqrt(-math.expm1(-2 * self.friction * h)) * noise
-        return z + h / 2 * v, v
+        return {"position": z + h / 2 * v, "velocity": v}

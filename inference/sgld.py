@@ -19,8 +19,11 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from inference.chain_random import ChainRandom
 from inference.chain_settings import require_positive
-from inference.chains import State, StochasticGradientSampler
+from inference.chains import State
+from inference.space import Space
+from inference.stochastic_gradient import StochasticGradientSampler
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,12 @@ class SGLD(StochasticGradientSampler):
     step_size : e; the first one, where a schedule lowers it.
     batch_size : examples a step; None takes all.
     schedule : "constant"; "polynomial", e (1 + k / decay_steps)^-decay in step k; or "cyclical". The draws of the last
-        two are not weighted by their step sizes.
+        two are not weighted; ``sample_stats`` has each draw's step size.
     decay : the exponent of the polynomial schedule, in (0.5, 1].
     decay_steps : the steps after which the polynomial schedule begins to fall like k^-decay.
     cycles : of the cyclical schedule. Each has its share of the warm-up, without noise, and of the draws; cycles must
         divide both.
-    chains, draws, warmup, thin, temperature : see ChainSettings.
+    chains, draws, warmup, thin, temperature, metric : see StochasticGradientSampler.
 
     Examples
     --------
@@ -84,14 +87,18 @@ class SGLD(StochasticGradientSampler):
         """Whether a step is without noise."""
         return self.schedule == "cyclical" and step % (self.steps // self.cycles) < self.warmup // self.cycles
 
-    def initial_state(self, z: Float[Tensor, "chain size"], noise: Float[Tensor, "chain size"]) -> State:
+    def begin(self, space: Space, u: Float[Tensor, "chain size"], random: ChainRandom) -> State:
         """The positions alone."""
-        return (z,)
+        return State({"position": u}, {})
 
-    def advance(
-        self, state: State, gradient: Float[Tensor, "chain size"], noise: Float[Tensor, "chain size"], step: int
-    ) -> State:
+    def update(
+        self,
+        chains: dict[str, Tensor],
+        gradient: Float[Tensor, "chain size"],
+        noise: Float[Tensor, "chain size"],
+        step: int,
+    ) -> dict[str, Tensor]:
         """One step of the equation above."""
         size = self.step_size_at(step)
-        descended = state[0] - size * gradient
-        return (descended if self.explores(step) else descended + math.sqrt(2 * size) * noise,)
+        descended = chains["position"] - size * gradient
+        return {"position": descended if self.explores(step) else descended + math.sqrt(2 * size) * noise}

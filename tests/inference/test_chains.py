@@ -9,7 +9,7 @@ from torch.distributions import LogNormal, constraints
 
 from bayes_rpp import Gaussian, LogDensity
 from inference import MAP, SGHMC, SGLD, Posterior, chains
-from inference.chains import StochasticGradientSampler
+from inference.stochastic_gradient import StochasticGradientSampler
 
 ENGINES = [SGLD(1e-3, chains=3, draws=6, warmup=4), SGHMC(1e-3, friction=5.0, chains=3, draws=6, warmup=4)]
 
@@ -84,9 +84,9 @@ def test_diverging_chain_is_reported_and_left_out_and_the_others_are_untouched(q
     positions = []
 
     class Watched(kind):
-        def advance(self, state, gradient, noise, step):
-            positions.append(float(state[0][1]))
-            return super().advance(state, gradient, noise, step)
+        def update(self, chains, gradient, noise, step):
+            positions.append(float(chains["position"][1]))
+            return super().update(chains, gradient, noise, step)
 
     engine = Watched(step_size, chains=3, draws=50, warmup=50)
     healthy = engine.fit(quartic, None, seed=2, start=quartic_start(0.0, 0.1, 0.2)).samples["z"]
@@ -160,12 +160,12 @@ def test_memory_is_for_the_draws_kept_and_does_not_grow_with_the_steps(engine):
     in_use = {}
 
     class Watched(engine):
-        def advance(self, state, gradient, noise, step):
+        def update(self, chains, gradient, noise, step):
             if step in (100, 400):
                 gc.collect()
                 tensors = [item for item in gc.get_objects() if type(item) is torch.Tensor]
                 in_use[step] = sum(item.untyped_storage().nbytes() for item in tensors), len(tensors)
-            return super().advance(state, gradient, noise, step)
+            return super().update(chains, gradient, noise, step)
 
     samples = Watched(1e-3, chains=2, draws=10, warmup=0, thin=45).fit(target, None, seed=0).samples["z"]
     assert in_use[100] == in_use[400]

@@ -46,15 +46,16 @@ def agrees(per_chain, truth):
 class Euler(SGHMC):
     """The published update, explicit."""
 
-    def advance(self, state, gradient, noise, step):
-        (z, v), h = state, self.step_size
-        return z + h * v, v - h * gradient - self.friction * h * v + math.sqrt(2 * self.friction * h) * noise
+    def update(self, chains, gradient, noise, step):
+        z, v, h = chains["position"], chains["velocity"], self.step_size
+        after = v - h * gradient - self.friction * h * v + math.sqrt(2 * self.friction * h) * noise
+        return {"position": z + h * v, "velocity": after}
 
 
 class NoiseWithoutSquareRoot(SGHMC):
-    def advance(self, state, gradient, noise, step):
-        return super().advance(
-            state, gradient, math.sqrt(1 - math.exp(-2 * self.friction * self.step_size)) * noise, step
+    def update(self, chains, gradient, noise, step):
+        return super().update(
+            chains, gradient, math.sqrt(1 - math.exp(-2 * self.friction * self.step_size)) * noise, step
         )
 
 
@@ -125,10 +126,10 @@ def test_first_velocities_are_not_the_first_noise(monkeypatch):
     velocities, noises = [], []
 
     class Watched(SGHMC):
-        def advance(self, state, gradient, noise, step):
-            velocities.append(state[1].clone())
+        def update(self, chains, gradient, noise, step):
+            velocities.append(chains["velocity"].clone())
             noises.append(noise.clone())
-            return super().advance(state, gradient, noise, step)
+            return super().update(chains, gradient, noise, step)
 
     Watched(0.1, chains=2, draws=2, warmup=0).fit(gaussian(1.0), None, seed=0)
     assert (velocities[0] != noises[0]).all()

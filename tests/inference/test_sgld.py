@@ -42,8 +42,8 @@ def agrees(scores):
 
 
 class NoiseWithoutSquareRoot(SGLD):
-    def advance(self, state, gradient, noise, step):
-        return (state[0] - self.step_size * gradient + 2 * self.step_size * noise,)
+    def update(self, chains, gradient, noise, step):
+        return {"position": chains["position"] - self.step_size * gradient + 2 * self.step_size * noise}
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,6 @@ def test_step_sizes_follow_their_schedules():
 def test_cycles_begin_without_noise():
     engine = SGLD(0.1, schedule="cyclical", cycles=2, draws=4, warmup=4)
     z, gradient, noise = torch.randn(3, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    (explored,), (drawn,) = engine.advance((z,), gradient, noise, 4), engine.advance((z,), gradient, noise, 6)
+    explored, drawn = (engine.update({"position": z}, gradient, noise, step)["position"] for step in (4, 6))
     assert torch.equal(explored, z - 0.1 * gradient)
     torch.testing.assert_close(drawn, z - 0.05 * gradient + math.sqrt(0.1) * noise)

@@ -1,0 +1,176 @@
+"""From a model's curvature to a metric, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp import BayesianModel, RPPLinear
+from bayes_rpp.bases import EquivariantBasis
+from bayes_rpp.joint_span import are_orthogonal
+from inference.curvature import gauss_newton_rows, network_model, probe_rows, rest_block
+from inference.metrics import CollapsedMetric, DenseMetric, DiagonalMetric, Metric, ResidualMetric, SplitMetric
+from inference.target import Target
+
+MetricName = Literal["identity", "diagonal", "layer", "full", "pathway"]
+
+_PROBES = 256  # an entry of the diagonal is then known to 9 percent
+_FULL_BY_DEFAULT = 1_500
+_LARGEST_BLOCK = 8_000
+
+
+def build_metric(
+    name: MetricName | None, target: Target, z: Float[Tensor, "start size"], seed: int = 0
+) -> Metric | None:
+    """A metric from the Gauss-Newton matrix and the prior's precision, on average over some positions.
+
+    Parameters
+    ----------
+    name : "diagonal"; "layer", a dense block for each layer; "full", one dense matrix; "pathway", diagonal along the
+        pathways of each residual layer and constant elsewhere, which serves both parametrizations alike; "identity".
+        None takes "full" up to 1,500 coordinates and "pathway" beyond, and "identity" for a LogDensity.
+    target : of a BayesianModel.
+    z : the positions.
+    seed : of the probes that estimate diagonals.
+
+    Returns
+    -------
+    The metric; None for the identity.
+
+    Raises
+    ------
+    TypeError
+        If the target is a LogDensity, except for the identity.
+    ValueError
+        If a dense block would be too large; the message says how large.
+    """
+    if name is None and isinstance(target.model, BayesianModel):
+        name = "full" if target.size <= _FULL_BY_DEFAULT else "pathway"
+    if name is None or name == "identity":
+        return None
+    model = network_model(target, f'metric="{name}"')
+    if name in ("layer", "full"):
+        return _dense(target, z, [list(target.shapes)] if name == "full" else _layers(target))
+    generator = torch.Generator(z.device).manual_seed(seed)
+    rows = torch.cat(list(probe_rows(target, z, -(-_PROBES // len(z)), generator)))
+    middle = z.mean(0)
+    groups = _pathway_groups(model) if name == "pathway" else {}
+    sizes, parts = [], []
+    for names in _grouped(list(target.shapes), groups):
+        where = _span(target, names)
+        part = rows[:, where]
+        layer = groups.get(names[0])
+        metric = (
+            _diagonal(target, names, part, middle) if layer is None else layer.metric(model, part, target.temperature)
+        )
+        sizes.append(where.stop - where.start)
+        parts.append(metric)
+    return SplitMetric(sizes, parts)
+
+
+def _dense(target: Target, z: Tensor, blocks: Sequence[Sequence[str]]) -> SplitMetric:
+    """A dense block for each group of parameters."""
+    spans = [_span(target, names) for names in blocks]
+    largest = max(span.stop - span.start for span in spans)
+    if largest > _LARGEST_BLOCK:
+        raise ValueError(
+            f"a dense metric of {largest:,} coordinates takes {8 * largest**2:,} bytes for each of its two factors "
+            f"(the limit is {_LARGEST_BLOCK:,} coordinates); use metric='diagonal' or 'pathway'."
+        )
+    matrices = [z.new_zeros(span.stop - span.start, span.stop - span.start) for span in spans]
+    for rows in gauss_newton_rows(target, z):
+        for matrix, span in zip(matrices, spans, strict=True):
+            part = rows[:, span]
+            matrix.addmm_(part.mT, part)
+    middle = z.mean(0)
+    for matrix, names in zip(matrices, blocks, strict=True):
+        start = 0
+        for name in names:
+            block = rest_block(target, name, middle)
+            matrix[start : start + len(block), start : start + len(block)] += _positive(block)
+            start += len(block)
+    return SplitMetric([len(matrix) for matrix in matrices], [DenseMetric(matrix) for matrix in matrices])
+
+
+def _positive(block: Tensor) -> Tensor:
+    """A block of the prior's curvature; a likelihood's own parameter may be bent the other way far from the mode."""
+    if block.shape == (1, 1):
+        return block.abs().clamp_min(1e-6)
+    return block
+
+
+def _diagonal(target: Target, names: Sequence[str], rows: Tensor, z: Tensor) -> DiagonalMetric:
+    rest = torch.cat([_positive(rest_block(target, name, z)).diagonal() for name in names])
+    return DiagonalMetric(rows.square().sum(0) + rest)
+
+
+def _layers(target: Target) -> list[list[str]]:
+    """The names of each module's own parameters."""
+    return [list(names) for _, names in groupby(target.shapes, key=lambda name: name.rpartition(".")[0])]
+
+
+def _span(target: Target, names: Sequence[str]) -> slice:
+    """Where neighbouring parameters lie in the vector."""
+    ends, end = {}, 0
+    for name, shape in target.shapes.items():
+        start, end = end, end + shape.numel()
+        ends[name] = (start, end)
+    return slice(ends[names[0]][0], ends[names[-1]][1])
+
+
+class _PathwayGroup:
+    """The parameters of one effective weight or bias, in either parametrization."""
+
+    def __init__(self, names: list[str], bases: Sequence[EquivariantBasis], collapsed: bool) -> None:
+        self.names, self.bases, self.collapsed = names, list(bases), collapsed
+
+    def metric(self, model: BayesianModel, rows: Tensor, temperature: float) -> Metric:
+        """Precisions along and off the pathways, from the rows of these parameters."""
+        own = model.prior_distributions[self.names[-1]]
+        dense = float(own.dense_variance)
+        if self.collapsed:
+            variances = [float(variance) for variance in own.pathway_variances]
+        else:
+            variances = [float(model.prior_distributions[name].dense_variance) for name in self.names[:-1]]
+        rows = rows[:, rows.shape[1] - self.bases[0].size :]  # a change of B is one of W
+        left, total = self.bases[0].size, rows.square().sum()
+        precisions = []
+        for basis, variance in zip(self.bases, variances, strict=True):
+            along = basis.coordinates(rows).square().sum(0)
+            left, total = left - basis.rank, total - along.sum()
+            precisions.append(along + 1 / (temperature * (variance + dense)))
+        off = total.clamp_min(0) / max(left, 1) + 1 / (temperature * dense)
+        effective = CollapsedMetric(self.bases, precisions, off)
+        return effective if self.collapsed else ResidualMetric(self.bases, variances, dense, effective, temperature)
+
+
+def _pathway_groups(model: BayesianModel) -> dict[str, _PathwayGroup]:
+    """The first parameter of every group -> the group; weights whose pathways are not orthogonal are left out."""
+    groups = {}
+    for path, module in model.network.named_modules():
+        if not isinstance(module, RPPLinear):
+            continue
+        for prefix, whole, bases in (("", "weight", module.bases), ("bias_", "bias", module.bias_bases)):
+            held = [
+                name for name, _ in module.named_parameters(recurse=False) if name.startswith("bias") == bool(prefix)
+            ]
+            used = [basis for basis in bases if basis.rank]
+            if held and used and are_orthogonal(used):
+                names = [f"{path}.{name}" if path else name for name in held]
+                groups[names[0]] = _PathwayGroup(names, used if whole not in held else list(bases), whole in held)
+    return groups
+
+
+def _grouped(names: list[str], groups: dict[str, _PathwayGroup]) -> Iterator[list[str]]:
+    """All parameters in order, those of a group together."""
+    place = 0
+    while place < len(names):
+        group = groups.get(names[place])
+        taken = group.names if group is not None else [names[place]]
+        yield taken
+        place += len(taken)
