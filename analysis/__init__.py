@@ -1,5 +1,6 @@
 """From a posterior to numbers and pictures."""
 
+from analysis.convergence import Convergence, convergence
 from analysis.density import log_density, log_grid
 from analysis.equivariance import equivariance_error
 from analysis.plots import plot_equivariance_density, plot_predictive
@@ -7,6 +8,8 @@ from analysis.shares import pathway_shares
 from analysis.verification import verify_symmetry
 
 __all__ = [
+    "Convergence",
+    "convergence",
     "equivariance_error",
     "log_density",
     "log_grid",

@@ -15,6 +15,7 @@ from inference.sgld import SGLD
 __all__ = [
     "HMC",
     "MAP",
+    "NUTS",
     "SGHMC",
     "SGLD",
     "DeepEnsemble",

@@ -18,7 +18,6 @@ from inference.chain_random import ChainRandom
 from inference.chain_settings import ChainSettings, chain_seeds
 from inference.checkpoint import Checkpoint, digest
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
-from inference.metric_choice import build_metric
 from inference.posterior import Posterior
 from inference.record import Record, finite_rows
 from inference.space import Space
@@ -27,6 +26,7 @@ from inference.target import Target
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0  # from one checkpoint to the next
+METRIC_FROM = "metric_from"  # in a shared state: the free vectors from which the space's metric was taken anew
 
 
 @dataclass
@@ -141,7 +141,7 @@ class ChainSampler(ChainSettings, ABC):
         target = Target(model, pair, self.temperature, resolve_device(device))
         start_seeds, noise_seeds = zip(*chain_seeds(seed, self.chains), strict=True)
         z = target.initial(list(start_seeds)) if start is None else target.latest(start, self.chains)
-        space = Space(target, build_metric(self.metric, target, z, seed))
+        space = Space(target, self.metric, z, seed)
         run = _Run(self, space, z, ChainRandom(target, list(noise_seeds), self.minibatch))
         if checkpoint is not None:
             run.attach(Checkpoint(checkpoint, self._identity(target, z, pair, seed)))
@@ -204,6 +204,8 @@ class _Run:
         device = self.space.device
         self.step, self.seconds = plain["step"], plain["seconds"]
         self.state = State(_under(tensors, "chains/", device), _under(tensors, "shared/", device))
+        if METRIC_FROM in self.state.shared:
+            self.space.refresh(self.state.shared[METRIC_FROM])
         self.random.restore(_under(tensors, "random/"))
         self.record.restore(_under(tensors, "record/"), plain)
         logger.info("going on from %s, step %d of %d", checkpoint.path, self.step, self.sampler.steps)

@@ -7,8 +7,9 @@
 and the end of the trajectory is accepted with probability min(1, exp(-change of U + |v|^2 / 2)) (Duane et al., Physics
 Letters B 1987; Neal, Handbook of MCMC, 2011). (S S^T)^-1 is the mass matrix. During the warm-up h follows dual
 averaging (Hoffman & Gelman, JMLR 2014), the length of the trajectories ChEES (Hoffman, Radul & Sountsov, AISTATS 2021),
-and the scale of each coordinate of S the chains' own variances. All chains make the same number of leapfrog steps,
-which varies from trajectory to trajectory, so that they move as one stack.
+and S is taken anew from the curvature where the chains are, or, without a curvature, from the variance of each
+coordinate. All chains make the same number of leapfrog steps, which varies from trajectory to trajectory, so that they
+move as one stack.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 from inference import adaptation
 from inference.chain_random import ChainRandom
 from inference.chain_settings import require_positive
-from inference.chains import ChainSampler, State
+from inference.chains import METRIC_FROM, ChainSampler, State
 from inference.metric_choice import MetricName
 from inference.space import Space
 
@@ -106,15 +107,14 @@ class HMC(ChainSampler):
         }
         result = State(chains, shared)
         if step + 1 in adaptation.windows(self.warmup):
-            return self._rescale(space, result, random)
+            return self._renew(space, result, random)
         return result
 
     def _learn(
         self, state: State, proposal: dict[str, Tensor], momentum: Tensor, acceptance: Tensor, length: float
     ) -> dict[str, Tensor]:
         shared = state.shared
-        # The harmonic mean: one chain that is stuck makes all steps smaller.
-        mean = float(1 / (1 / acceptance.clamp_min(1e-10)).mean())
+        mean = float(acceptance.mean())
         scale, before = shared["scale"], state.position
         centre = 0.95 * shared["centre"] + 0.05 * before.mean(0)
         shared = adaptation.learn_step_size(shared, mean, self.target_accept) | {"centre": centre}
@@ -126,16 +126,25 @@ class HMC(ChainSampler):
             shared = adaptation.learn_trajectory(shared, slope, size, size * _MOST_STEPS)
         return adaptation.learn_moments(shared, before)
 
-    def _rescale(self, space: Space, state: State, random: ChainRandom) -> State:
-        """The scales of the window that ends here, and a new step size for them."""
-        shared, scale = state.shared, adaptation.scales(state.shared, state.shared["scale"])
-        widest = float((scale / shared["scale"]).max().log())  # what used to be the longest way is one unit now
-        shared = shared | {"scale": scale} | adaptation.start_moments(state.position)
-        if self.trajectory_length is None:
+    def _renew(self, space: Space, state: State, random: ChainRandom) -> State:
+        """A metric from the curvature where the chains are, or scales from where they were, and a new step size."""
+        chains, shared = state.chains, state.shared
+        if space.metric is not None:
+            z = space.free(state.position)
+            space.refresh(z)
+            position = space.whiten(z)
+            gradient, potential = space.gradients(position)
+            chains = chains | {"position": position, "gradient": gradient, "potential": potential}
+            shared = shared | {"centre": position.mean(0), METRIC_FROM: z}
+        else:
+            scale = adaptation.scales(shared, shared["scale"])
+            widest = float((scale / shared["scale"]).max().log())  # what used to be the longest way is one unit now
             shorter = (shared["log_length"] - widest).clamp_min(math.log(math.pi))
-            shared |= {"log_length": shorter, "log_length_mean": shorter}
-        first = self._first_step_size(space, State(state.chains, shared), random)
-        return State(state.chains, shared | adaptation.start_step_size(first))
+            shared = shared | {"scale": scale} | adaptation.start_moments(state.position)
+            if self.trajectory_length is None:
+                shared |= {"log_length": shorter, "log_length_mean": shorter}
+        first = self._first_step_size(space, State(chains, shared), random)
+        return State(chains, shared | adaptation.start_step_size(first))
 
     def _first_step_size(self, space: Space, state: State, random: ChainRandom) -> float:
         """A step size with which half of the chains or more would accept a single step, to begin with."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bayes_rpp.likelihoods import Params
 from inference.data import Pair
+from inference.metric_choice import MetricName, build_metric
 from inference.metrics import Metric
 from inference.target import Target
 
@@ -17,12 +18,22 @@ class Space:
     Parameters
     ----------
     target : U over free vectors z.
-    metric : S; None for the identity.
+    metric : the name of S, see build_metric.
+    z : where the curvature is taken from that makes S.
+    seed : of the probes that estimate it.
     """
 
-    def __init__(self, target: Target, metric: Metric | None = None) -> None:
-        self.target, self.metric = target, metric
+    def __init__(
+        self, target: Target, metric: MetricName | None, z: Float[Tensor, "start size"], seed: int = 0
+    ) -> None:
+        self.target, self.name, self.seed = target, metric, seed
         self.size, self.dtype, self.device = target.size, target.dtype, target.device
+        self.metric: Metric | None = None
+        self.refresh(z)
+
+    def refresh(self, z: Float[Tensor, "start size"]) -> None:
+        """Take the metric from the curvature at other positions."""
+        self.metric = build_metric(self.name, self.target, z, self.seed)
 
     def free(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """z = S u."""

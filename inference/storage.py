@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ HEADER, TENSORS = "posterior.json", "tensors.safetensors"
 
 def save_posterior(posterior: Posterior, path: Path) -> Path:
     """Write beside the final place, then rename."""
-    tensors = {f"samples/{name}": value for name, value in posterior.samples.items()}
+    tensors = _draws(posterior)
+    for index, partial in enumerate(posterior.partial):
+        tensors |= {f"partial/{index}/{name}": value for name, value in _draws(partial).items()}
     for index, snapshot in enumerate(posterior.history):
         tensors |= {f"history/{index}/{name}": value for name, value in snapshot.samples.items()}
     if posterior.data is not None:
@@ -38,6 +41,7 @@ def save_posterior(posterior: Posterior, path: Path) -> Path:
         "model": describe_model(posterior.model),
         "stats": posterior.stats,
         "history": [snapshot.epoch for snapshot in posterior.history],
+        "partial": [partial.stats for partial in posterior.partial],
         "tensors": {name: list(value.shape) for name, value in tensors.items()},
     }
     check_replaceable(path)
@@ -97,7 +101,19 @@ def load_posterior(path: Path, model: Model | None) -> Posterior:
         logger.warning("%s holds no model of this package's own; pass model= to predict with it.", path)
     history = [Snapshot(epoch, _under(tensors, f"history/{index}/")) for index, epoch in enumerate(header["history"])]
     data = (tensors["data/x"], tensors["data/y"]) if "data/x" in tensors else None
-    return Posterior(model, _under(tensors, "samples/"), header["stats"], history, data)
+
+    def posterior(prefix: str, stats: dict[str, Any]) -> Posterior:
+        own = _under(tensors, prefix)
+        return Posterior(model, _under(own, "samples/"), stats, data=data, sample_stats=_under(own, "sample_stats/"))
+
+    partial = [posterior(f"partial/{index}/", stats) for index, stats in enumerate(header["partial"])]
+    return replace(posterior("", header["stats"]), history=history, partial=partial)
+
+
+def _draws(posterior: Posterior) -> dict[str, Tensor]:
+    """The samples and their statistics, by their names in the file."""
+    samples = {f"samples/{name}": value for name, value in posterior.samples.items()}
+    return samples | {f"sample_stats/{name}": value for name, value in posterior.sample_stats.items()}
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -119,7 +135,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     missing = {"model", "stats", "history", "tensors"} - set(header)
     if missing:
         raise ValueError(f"{path / HEADER} is damaged: it lacks {sorted(missing)}. Fit and save the posterior again.")
-    return dict(header)
+    return {"partial": []} | header  # older files lack it
 
 
 def _read_tensors(path: Path, expected: dict[str, list[int]]) -> dict[str, Tensor]:
