@@ -119,7 +119,7 @@ class PathwayNormal(TorchDistribution):
         normalizer, *factors = (term.to(value.dtype) for term in (self._log_normalizer, *self._half_precisions))
         if not (self.event_shape or self.bases):
             return value.square() * factors[0] + normalizer
-        residual = flat = value.reshape(*value.shape[: value.ndim - len(self.event_shape)], self.numel)
+        residual = flat = self._flat(value)
         if self._joint is not None:
             return normalizer - 0.5 * self._joint.mahalanobis(flat)
         result = normalizer
@@ -132,8 +132,7 @@ class PathwayNormal(TorchDistribution):
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Float[Tensor, "*sample_batch_event"]:
         """Draw by the square root of the covariance, differentiably in the variances."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        noise = _standard_normal(shape, self._dtype, self.dense_variance.device)
-        noise = noise.reshape(*shape[: len(shape) - len(self.event_shape)], self.numel)
+        noise = self._flat(_standard_normal(shape, self._dtype, self.dense_variance.device))
         if self._joint is not None:
             return self._joint.color(noise).reshape(shape)
         result = self._spread(self.dense_variance.sqrt()) * noise
@@ -141,6 +140,80 @@ class PathwayNormal(TorchDistribution):
             gain = (variance + self.dense_variance).sqrt() - self.dense_variance.sqrt()
             result = result + self._spread(gain) * basis.project(noise)
         return result.reshape(shape)
+
+    def precision_times(self, value: Float[Tensor, "*sample_batch_event"]) -> Float[Tensor, "*sample_batch_event"]:
+        """Sigma^-1 v, which is minus the slope of the log density, differentiably in the variances."""
+        residual = flat = self._flat(value)
+        if self._joint is not None:
+            return self._shaped(self._joint.solve(flat))
+        precision, *precisions = [self._spread(-2 * half).to(value) for half in self._half_precisions]
+        inside = torch.zeros_like(flat)
+        for basis, factor in zip(self.bases, precisions, strict=True):
+            coordinates = basis.coordinates(flat)
+            residual = residual - basis.expand(coordinates)
+            inside = inside + basis.expand(factor * coordinates)
+        for basis in self.bases:  # again: what rounding has left in the span would be divided by v_b
+            residual = residual - basis.project(residual)
+        return self._shaped(precision * residual + inside)
+
+    def split(
+        self,
+        value: Float[Tensor, "*sample_batch_event"],
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> tuple[list[Float[Tensor, "*sample_batch rank"]], Float[Tensor, "*sample_batch_event"]]:
+        r"""Draw the pathways given their sum W = ``value``: beta_k and B from p(beta, B | sum_k Q_k beta_k + B = W).
+
+        A draw (beta~, B~) of the prior is corrected by Matheron's rule, beta_k = beta~_k + v_k Q_k^T Sigma^-1 (W - W~)
+        with W~ = sum_k Q_k beta~_k + B~ (Doucet, 2010), which is exact for any bases. With one basis the law is beta ~
+        N(s Q^T W, s v_b I), s = v_a / (v_a + v_b). All in float64; B is what the rounded coordinates leave of W.
+
+        Parameters
+        ----------
+        value : W, of shape (*sample, *batch, *event).
+        generator : of the noise; torch's global one by default.
+        temperature : T, for the law proportional to p(beta, B | W)^(1/T); 0 gives its mode.
+
+        Returns
+        -------
+        The coordinates beta_k, each (*sample, *batch, r_k), and B, of the shape of ``value``.
+
+        Examples
+        --------
+        >>> law = PathwayNormal((3, 3), 1e-4, [equivariant_maps(Vector(SO(3)), Vector(SO(3)))], [1.0])
+        >>> (beta,), rest = law.split(torch.eye(3))
+        >>> beta.shape, rest.shape
+        (torch.Size([1]), torch.Size([3, 3]))
+        """
+        exact = self._flat(value).double()
+        exact = exact.expand(*torch.broadcast_shapes(exact.shape[:-1], self.batch_shape), self.numel)
+        missing = exact - self._noise(temperature * self.dense_variance, exact, self.numel, generator)
+        prior = [
+            self._noise(temperature * variance, exact, basis.rank, generator)
+            for basis, variance in zip(self.bases, self.pathway_variances, strict=True)
+        ]
+        for basis, beta in zip(self.bases, prior, strict=True):
+            missing = missing - basis.expand(beta)
+        steps = self._coordinate_means(missing)
+        betas = [(beta + step).to(value.dtype) for beta, step in zip(prior, steps, strict=True)]
+        for basis, beta in zip(self.bases, betas, strict=True):
+            exact = exact - basis.expand(beta.double())
+        return betas, self._shaped(exact).to(value.dtype)
+
+    def _coordinate_means(self, flat: Tensor) -> list[Tensor]:
+        """v_k Q_k^T Sigma^-1 W, the mean of every beta_k given W."""
+        broad = [self._spread(variance.to(flat)) for variance in self.pathway_variances]
+        if self._joint is not None:
+            solved = self._joint.coordinates_of_solution(flat)
+            return [variance * part for variance, part in zip(broad, solved, strict=True)]
+        shares = [variance / (variance + self._spread(self.dense_variance.to(flat))) for variance in broad]
+        return [share * basis.coordinates(flat) for share, basis in zip(shares, self.bases, strict=True)]
+
+    def _noise(self, variance: Tensor, like: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
+        device = like.device if generator is None else generator.device
+        shape = (*like.shape[:-1], size)
+        noise = torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
+        return self._spread(variance.to(like)).sqrt() * noise
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """The differential entropy in nats."""
@@ -168,6 +241,13 @@ class PathwayNormal(TorchDistribution):
         if self._joint is not None:
             return self._joint.log_determinant(self.numel)
         return torch.stack([rank * variance.log() for rank, variance in self._ranks_and_variances()]).sum(0)
+
+    def _flat(self, value: Tensor) -> Tensor:
+        """The event's axes as one."""
+        return value.reshape(*value.shape[: value.ndim - len(self.event_shape)], self.numel)
+
+    def _shaped(self, flat: Tensor) -> Tensor:
+        return flat.reshape(*flat.shape[:-1], *self.event_shape)
 
     @staticmethod
     def _spread(variance: Tensor) -> Tensor:

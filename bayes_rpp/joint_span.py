@@ -111,6 +111,21 @@ class JointCovariance:
         whitened = torch.linalg.solve_triangular(cholesky, coordinates[..., None], upper=False)
         return (outside + whitened.square().sum((-2, -1))).to(vector)
 
+    def solve(self, vector: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """Sigma^-1 v."""
+        exact = vector.double()
+        coordinates = self.span.coordinates(exact)
+        outside = (exact - self.span.expand(coordinates)) / self.dense_variance.to(vector.device)[..., None]
+        return (outside + self.span.expand(self._solve_inside(coordinates))).to(vector)
+
+    def coordinates_of_solution(self, vector: Float[Tensor, "*batch n"]) -> list[Float[Tensor, "*batch r"]]:
+        """Q_k^T Sigma^-1 v for every basis; what lies outside the span is no part of it, not even by rounding."""
+        solved = self._solve_inside(self.span.coordinates(vector.double()))
+        return [(solved @ block.to(solved)).to(vector) for block in self.span.blocks]
+
+    def _solve_inside(self, coordinates: Float[Tensor, "*batch rank"]) -> Float[Tensor, "*batch rank"]:
+        return torch.cholesky_solve(coordinates[..., None], self.cholesky.to(coordinates.device))[..., 0]
+
     def color(self, noise: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """Turn standard normal noise into draws."""
         exact = noise.double()

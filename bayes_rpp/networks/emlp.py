@@ -130,8 +130,15 @@ class RPPEMLP(SymmetricNetwork):
     ) -> None:
         chain = as_chain(group)
         super().__init__(rep_in, rep_out, chain[0], channels, layers)
-        self.chain, self.parametrization, self.has_bilinear = chain, parametrization, bilinear
+        self.chain, self.has_bilinear = chain, bilinear
         self.network = self._blocks(RPPLinear, True, bilinear, parametrization=parametrization, group=chain)
+
+    @property
+    def parametrization(self) -> Parametrization:
+        """That of its linear layers."""
+        last = self.network[-1]
+        assert isinstance(last, RPPLinear)
+        return last.parametrization
 
     def config(self) -> dict[str, Any]:
         """The arguments that rebuild the network."""

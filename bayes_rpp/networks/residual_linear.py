@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,27 @@ from bayes_rpp.representations import Rep
 Parametrization = Literal["residual", "collapsed"]
 
 _DENSE_INIT = 1e-3
+_Value = TypeVar("_Value")
+
+
+class PathwaySum(NamedTuple):
+    """A weight or a bias as a sum of pathways, by the names of the parameters.
+
+    Attributes
+    ----------
+    total : the whole, a parameter of the collapsed parametrization.
+    dense : the dense part, one of the residual parametrization.
+    structured : the coordinates of the structured parts -> their bases; those without coordinates are no parameters.
+    """
+
+    total: str
+    dense: str
+    structured: dict[str, EquivariantBasis]
+
+    @property
+    def held(self) -> dict[str, EquivariantBasis]:
+        """The structured parts that have coordinates."""
+        return {name: basis for name, basis in self.structured.items() if basis.rank}
 
 
 class RPPLinear(nn.Module):
@@ -70,23 +91,35 @@ class RPPLinear(nn.Module):
         pathways: Sequence[EquivariantBasis] | None = None,
     ) -> None:
         super().__init__()
-        if parametrization not in get_args(Parametrization):
-            raise ValueError(f"parametrization must be 'residual' or 'collapsed', got {parametrization!r}.")
+        check_parametrization(parametrization)
         groups = [rep_out.bound_group] if group is None else as_chain(group)
         self.rep_in, self.rep_out = (rep_in, rep_out) if group is None else (rep_in(groups[0]), rep_out(groups[0]))
-        self.parametrization, self.has_bias, self._is_equivariant = parametrization, bias, pathways is None
+        self.has_bias, self._is_equivariant = bias, pathways is None
         self.bases, self.pathway_names = self._structured(groups, pathways)
         self.bias_bases = (equivariant_basis(self.rep_out),) if len(groups) == 1 else chain_basis(self.rep_out, groups)
+        self.sums = [PathwaySum("weight", "dense", _numbered("beta", self.bases))]
+        if bias:
+            self.sums.append(PathwaySum("bias", "bias_dense", _numbered("bias_beta", self.bias_bases)))
+        self.hold(parametrization)
+        self.reset_parameters()
+
+    def hold(self, parametrization: Parametrization) -> None:
+        """Put new parameters, without values yet, in place of those there are."""
+        self._parameters.clear()
+        self.parametrization = parametrization
         m, n = self.rep_out.size, self.rep_in.size
         if parametrization == "residual":
-            self._hold("beta", self.bases)
+            self._hold_coordinates("beta", self.bases)
             self.dense = nn.Parameter(torch.empty(m, n))
-            self._hold("bias_beta", self.bias_bases if bias else ())
-            self.bias_dense = nn.Parameter(torch.empty(m)) if bias else None
+            self._hold_coordinates("bias_beta", self.bias_bases if self.has_bias else ())
+            self.bias_dense = nn.Parameter(torch.empty(m)) if self.has_bias else None
         else:
             self.weight = nn.Parameter(torch.empty(m, n))
-            self.bias = nn.Parameter(torch.empty(m)) if bias else None
-        self.reset_parameters()
+            self.bias = nn.Parameter(torch.empty(m)) if self.has_bias else None
+
+    def _hold_coordinates(self, name: str, bases: Sequence[EquivariantBasis]) -> None:
+        for numbered, basis in _numbered(name, bases).items():
+            self.register_parameter(numbered, coordinates_parameter(basis))
 
     def _structured(
         self, groups: Sequence[Group], pathways: Sequence[EquivariantBasis] | None
@@ -107,19 +140,10 @@ class RPPLinear(nn.Module):
                 )
         return tuple(pathways), tuple(f"pathway {place}" for place in range(len(pathways)))
 
-    def _hold(self, name: str, bases: Sequence[EquivariantBasis]) -> None:
-        for level, basis in enumerate(bases):
-            self.register_parameter(_numbered(name, level, len(bases)), coordinates_parameter(basis))
-
-    def _held(self, name: str, bases: Sequence[EquivariantBasis]) -> list[tuple[EquivariantBasis, nn.Parameter]]:
-        """Every basis that has coordinates, with them."""
-        held = [(basis, getattr(self, _numbered(name, level, len(bases)))) for level, basis in enumerate(bases)]
-        return [(basis, beta) for basis, beta in held if beta is not None]
-
     @property
     def beta_names(self) -> list[str]:
         """The names of the coordinates of the weight's structured pathways, held or not."""
-        return [_numbered("beta", level, len(self.bases)) for level in range(len(self.bases))]
+        return list(self.sums[0].structured)
 
     @property
     def basis(self) -> EquivariantBasis:
@@ -146,9 +170,9 @@ class RPPLinear(nn.Module):
         betas = [first, *(small * torch.randn(basis.rank) for basis in self.bases[1:])]
         if self.parametrization == "residual":
             self.dense.copy_(dense)
-            for level, beta in enumerate(betas):
+            for name, beta in zip(self.beta_names, betas, strict=True):
                 if len(beta):
-                    getattr(self, _numbered("beta", level, len(betas))).copy_(beta)
+                    getattr(self, name).copy_(beta)
         else:
             structured = [basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]
             self.weight.copy_(torch.stack(structured).sum(0).reshape(dense.shape) + dense)
@@ -156,26 +180,21 @@ class RPPLinear(nn.Module):
             if name.startswith("bias"):
                 parameter.zero_()
 
+    def _total(self, parts: PathwaySum) -> Tensor:
+        if self.parametrization == "collapsed":
+            return getattr(self, parts.total)
+        result: Tensor = getattr(self, parts.dense)
+        for name, basis in parts.held.items():
+            result = basis.expand(getattr(self, name)).reshape(result.shape) + result
+        return result
+
     def effective_weight(self) -> Float[Tensor, "m n"]:
         """The matrix that the layer applies, W = A + B."""
-        if self.parametrization == "collapsed":
-            return self.weight
-        result: Tensor = self.dense
-        for basis, beta in self._held("beta", self.bases):
-            result = basis.expand(beta).reshape(result.shape) + result
-        return result
+        return self._total(self.sums[0])
 
     def effective_bias(self) -> Float[Tensor, " m"] | None:
         """The vector that the layer adds."""
-        if not self.has_bias:
-            return None
-        if self.parametrization == "collapsed":
-            return self.bias
-        assert self.bias_dense is not None
-        result: Tensor = self.bias_dense
-        for basis, beta in self._held("bias_beta", self.bias_bases):
-            result = result + basis.expand(beta)
-        return result
+        return self._total(self.sums[1]) if self.has_bias else None
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """Apply the layer to vectors of ``rep_in``."""
@@ -193,14 +212,20 @@ class RPPLinear(nn.Module):
         else:
             roles = {"dense": ParameterRole("dense", self.rep_in.size), "bias_dense": ParameterRole("dense", 1)}
             for name, pathways in (("beta", maps), ("bias_beta", vectors)):
-                for level, pathway in enumerate(pathways):
-                    role = ParameterRole("equivariant", pathway.fan_in, level, len(pathways))
-                    roles[_numbered(name, level, len(pathways))] = role
+                for level, (numbered, pathway) in enumerate(_numbered(name, pathways).items()):
+                    roles[numbered] = ParameterRole("equivariant", pathway.fan_in, level, len(pathways))
         return {name: roles[name] for name, _ in self.named_parameters()}
 
 
-def _numbered(name: str, level: int, levels: int) -> str:
-    return name if levels == 1 else f"{name}_{level}"
+def check_parametrization(parametrization: str) -> None:
+    """Raise ValueError if this is no parametrization."""
+    if parametrization not in get_args(Parametrization):
+        raise ValueError(f"parametrization must be 'residual' or 'collapsed', got {parametrization!r}.")
+
+
+def _numbered(name: str, values: Sequence[_Value]) -> dict[str, _Value]:
+    """Values by a name, numbered if there are several."""
+    return {name if len(values) == 1 else f"{name}_{level}": value for level, value in enumerate(values)}
 
 
 def as_chain(group: Group | Sequence[Group]) -> list[Group]:
