@@ -9,6 +9,7 @@ from typing import get_args
 import torch
 
 from inference.metric_choice import MetricName
+from inference.walked_model import Walk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class ChainSettings:
     thin : steps from one kept draw to the next.
     temperature : of the whole joint; 1 is the posterior.
     metric : the coordinates in which the chains walk, from the curvature at their starts: see build_metric.
+    parametrization : of a network's residual layers, in which the chains walk: "given", "residual", "collapsed", or
+        "auto", the one with the smaller condition number. The draws come back in the model's own, exactly.
     """
 
     chains: int = 4
@@ -31,6 +34,7 @@ class ChainSettings:
     thin: int = 1
     temperature: float = 1.0
     metric: MetricName | None = "identity"
+    parametrization: Walk = "given"
 
     def __post_init__(self) -> None:
         for name, least in (("chains", 1), ("draws", 1), ("warmup", 0), ("thin", 1)):
@@ -40,6 +44,10 @@ class ChainSettings:
         require_positive("temperature", self.temperature)
         if self.metric is not None and self.metric not in get_args(MetricName):
             raise ValueError(f"metric must be one of {', '.join(get_args(MetricName))}, got {self.metric!r}.")
+        if self.parametrization not in get_args(Walk):
+            raise ValueError(
+                f"parametrization must be one of {', '.join(get_args(Walk))}, got {self.parametrization!r}."
+            )
 
     @property
     def steps(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,50 +11,18 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from inference.chain_random import ChainRandom
+from inference.chain_run import Run, State
 from inference.chain_settings import ChainSettings, chain_seeds
 from inference.checkpoint import Checkpoint, digest
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.posterior import Posterior
-from inference.record import Record, finite_rows
 from inference.space import Space
 from inference.target import Target
+from inference.walked_model import as_given, walked_model
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT_SECONDS = 60.0  # from one checkpoint to the next
-METRIC_FROM = "metric_from"  # in a shared state: the free vectors from which the space's metric was taken anew
-
-
-@dataclass
-class State:
-    """Where all chains are.
-
-    Attributes
-    ----------
-    chains : what each chain has of its own, name -> (chain, ...): ``position`` and what a sampler carries along.
-    shared : what all chains share, such as an adapted step size.
-    """
-
-    chains: dict[str, Tensor]
-    shared: dict[str, Tensor]
-
-    @property
-    def position(self) -> Float[Tensor, "chain size"]:
-        """In the coordinates of the space."""
-        return self.chains["position"]
-
-    def only_where(self, alive: Tensor, before: State) -> State:
-        """This state for the chains that go on, and an earlier one for the others."""
-
-        def choose(new: Tensor, old: Tensor) -> Tensor:
-            return torch.where(alive.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-        return State(
-            {name: choose(value, before.chains.get(name, value)) for name, value in self.chains.items()}, self.shared
-        )
 
 
 class ChainsDiverged(RuntimeError):
@@ -126,7 +93,8 @@ class ChainSampler(ChainSettings, ABC):
         Returns
         -------
         Posterior with samples name -> (chain, draw, *shape), constrained, on the CPU; ``stats`` has engine, seed,
-        steps, seconds (of all runs, if there were breaks), and diverged: chain -> the step in which it diverged.
+        temperature, steps, seconds (of all runs, if there were breaks), and diverged: chain -> the step in which it
+        diverged.
 
         Raises
         ------
@@ -138,11 +106,12 @@ class ChainSampler(ChainSettings, ABC):
         """
         pair = resolve_data(model, data)
         _check_batch_size(self.minibatch, pair)
-        target = Target(model, pair, self.temperature, resolve_device(device))
+        walked, start = walked_model(self, model, pair, start, seed)
+        target = Target(walked, pair, self.temperature, resolve_device(device))
         start_seeds, noise_seeds = zip(*chain_seeds(seed, self.chains), strict=True)
         z = target.initial(list(start_seeds)) if start is None else target.latest(start, self.chains)
         space = Space(target, self.metric, z, seed)
-        run = _Run(self, space, z, ChainRandom(target, list(noise_seeds), self.minibatch))
+        run = Run(self, space, z, ChainRandom(target, list(noise_seeds), self.minibatch))
         if checkpoint is not None:
             run.attach(Checkpoint(checkpoint, self._identity(target, z, pair, seed)))
         try:
@@ -151,7 +120,7 @@ class ChainSampler(ChainSettings, ABC):
             if not run.record.drawn:
                 raise
             logger.warning("interrupted in step %d of %d; keeping %d draw(s).", run.step, self.steps, run.record.drawn)
-        return self._as_posterior(model, pair, seed, run)
+        return as_given(self._as_posterior(walked, pair, seed, run), model, seed)
 
     def _identity(self, target: Target, z: Tensor, pair: Pair | None, seed: int) -> dict[str, Any]:
         """What two runs must have in common for one to go on where the other stopped."""
@@ -160,18 +129,25 @@ class ChainSampler(ChainSettings, ABC):
         model = {"parameters": shapes, "potential": float(potential).hex()}
         return {"engine": type(self).__name__, "data": digest(pair), "model": model, "seed": seed, **asdict(self)}
 
-    def _as_posterior(self, model: Model, pair: Pair | None, seed: int, run: _Run) -> Posterior:
+    def _as_posterior(self, model: Model, pair: Pair | None, seed: int, run: Run) -> Posterior:
         record = run.record
         stats: dict[str, Any] = {
             "engine": type(self).__name__,
             "seed": seed,
+            "temperature": self.temperature,
             "steps": run.step,
             "seconds": round(run.seconds, 3),
             "diverged": {str(chain): step for chain, (step, _) in record.diverged.items()},
             **self.summary(run.state),
         }
         partial = [
-            Posterior(model, samples, stats | {"chain": chain}, data=pair, sample_stats=statistics)
+            Posterior(
+                model,
+                samples,
+                stats | {"chain": chain, "diverged": record.diverged[chain][0]},
+                data=pair,
+                sample_stats=statistics,
+            )
             for chain, (samples, statistics) in record.partial().items()
         ]
         if not record.kept:
@@ -181,88 +157,6 @@ class ChainSampler(ChainSettings, ABC):
         logger.info("%(engine)s: %(steps)d steps in %(seconds).1f s", stats)
         samples, statistics = record.samples(), record.statistics()
         return Posterior(model, samples, stats, data=pair, sample_stats=statistics, partial=partial)
-
-
-class _Run:
-    """A run of a sampler: its state, its record, and its checkpoint."""
-
-    def __init__(self, sampler: ChainSampler, space: Space, z: Tensor, random: ChainRandom) -> None:
-        self.sampler, self.space, self.random = sampler, space, random
-        u = space.whiten(z)
-        self.record = Record(space, u, sampler.draws)
-        self.step, self.seconds = 0, 0.0
-        with torch.no_grad():
-            self.state = sampler.begin(space, u, random)
-        self.checkpoint: Checkpoint | None = None
-
-    def attach(self, checkpoint: Checkpoint) -> None:
-        """Write checkpoints, and go on from one that is there."""
-        self.checkpoint = checkpoint
-        if (saved := checkpoint.load()) is None:
-            return
-        tensors, plain = saved
-        device = self.space.device
-        self.step, self.seconds = plain["step"], plain["seconds"]
-        self.state = State(_under(tensors, "chains/", device), _under(tensors, "shared/", device))
-        if METRIC_FROM in self.state.shared:
-            self.space.refresh(self.state.shared[METRIC_FROM])
-        self.random.restore(_under(tensors, "random/"))
-        self.record.restore(_under(tensors, "record/"), plain)
-        logger.info("going on from %s, step %d of %d", checkpoint.path, self.step, self.sampler.steps)
-
-    def save(self) -> None:
-        """Write a checkpoint, if there is to be one."""
-        if self.checkpoint is None:
-            return
-        drawn, plain = self.record.state()
-        tensors = {f"chains/{name}": value for name, value in self.state.chains.items()}
-        tensors |= {f"shared/{name}": value for name, value in self.state.shared.items()}
-        tensors |= {f"random/{name}": value for name, value in self.random.state().items()}
-        tensors |= {f"record/{name}": value for name, value in drawn.items()}
-        self.checkpoint.save(tensors, plain | {"step": self.step, "seconds": self.seconds})
-
-    @torch.no_grad()
-    def walk(self, progress: bool) -> None:
-        """All steps that are left."""
-        sampler, record = self.sampler, self.record
-        bar = tqdm(
-            total=sampler.steps, initial=self.step, desc=f"{sampler.chains} chain(s)", unit="step",
-            disable=None if progress else True,
-        )  # fmt: skip
-        began, earlier, saved = time.perf_counter(), self.seconds, time.perf_counter()
-        try:
-            while self.step < sampler.steps and record.alive.any():
-                before = self.random.state()
-                try:
-                    self._advance()
-                except BaseException:  # an interrupted step is made again by the run that goes on
-                    self.random.restore(before)
-                    raise
-                self.seconds = earlier + time.perf_counter() - began
-                bar.update()
-                if self.checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
-                    self.save()
-                    saved = time.perf_counter()
-        finally:
-            bar.close()
-            self.save()
-
-    def _advance(self) -> None:
-        step, record = self.step, self.record
-        after = self.sampler.advance(self.space, self.state, self.random, step)
-        record.note(finite_rows(after.position), step + 1)
-        if record.diverged:  # a chain that diverged stays where it was
-            after = after.only_where(record.alive, self.state)
-        keep = self.sampler.keeps(step)
-        if keep:
-            record.write(after.position, self.sampler.statistics(after, step), step + 1)
-        # No call between these: an interrupt comes before all of them or after.
-        self.state, self.step, record.drawn = after, step + 1, record.drawn + keep
-
-
-def _under(tensors: dict[str, Tensor], prefix: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    return {name: value.to(device) for name, value in chosen.items()}
 
 
 def _check_batch_size(batch_size: int | None, pair: Pair | None) -> None:

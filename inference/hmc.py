@@ -24,8 +24,9 @@ from torch import Tensor
 
 from inference import adaptation
 from inference.chain_random import ChainRandom
+from inference.chain_run import METRIC_FROM, State
 from inference.chain_settings import require_positive
-from inference.chains import METRIC_FROM, ChainSampler, State
+from inference.chains import ChainSampler
 from inference.metric_choice import MetricName
 from inference.space import Space
 
@@ -43,7 +44,7 @@ class HMC(ChainSampler):
     target_accept : the mean acceptance that the step size is adapted to.
     trajectory_length : of the longest trajectory, the step size times the number of steps, in units of the metric;
         each takes a share of it, from a sequence that covers (0, 1) evenly. None learns it during the warm-up.
-    chains, draws, thin, temperature : see ChainSettings.
+    chains, draws, thin, temperature, parametrization : see ChainSettings.
     warmup : trajectories before the first kept draw, in which the sampler adapts.
     metric : the coordinates to begin with, see build_metric. None takes "full" up to 1,500 coordinates and "pathway"
         beyond, and "identity" for a LogDensity. Start from a MAP: the curvature is that at the starts.

@@ -26,9 +26,11 @@ from tqdm import tqdm
 from bayes_rpp.likelihoods import Params
 from inference.chain_settings import ChainSettings, chain_seeds
 from inference.data import Data, Model, resolve_data, resolve_device
+from inference.metric_choice import MetricName
 from inference.posterior import Posterior
 from inference.space import Space
 from inference.target import Target
+from inference.walked_model import as_given, walked_model
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ class NUTS(ChainSettings):
     max_tree_depth : a trajectory has fewer than 2^max_tree_depth steps.
     dense_mass : adapt M^-1 to the whole covariance of the draws, not only to their variances; it has as many entries as
         the parameters squared.
-    chains, draws, warmup, thin, temperature, metric : see ChainSettings; M^-1 is adapted on top of the metric.
+    metric : as for HMC; M^-1 is adapted on top of it.
+    chains, draws, warmup, thin, temperature, parametrization : see ChainSettings.
 
     Examples
     --------
@@ -60,6 +63,7 @@ class NUTS(ChainSettings):
     tensor(0)
     """
 
+    metric: MetricName | None = None
     target_accept: float = 0.8
     max_tree_depth: int = 10
     dense_mass: bool = False
@@ -112,7 +116,8 @@ class NUTS(ChainSettings):
             not finite, or a dense mass matrix would be too large (the message says how many bytes it would take).
         """
         pair = resolve_data(model, data)
-        target = Target(model, pair, self.temperature, resolve_device(device))
+        walked, start = walked_model(self, model, pair, start, seed)
+        target = Target(walked, pair, self.temperature, resolve_device(device))
         if self.dense_mass:
             _check_dense_mass(target)
         starts, noise = zip(*chain_seeds(seed, self.chains), strict=True)
@@ -126,6 +131,7 @@ class NUTS(ChainSettings):
         stats = {
             "engine": type(self).__name__,
             "seed": seed,
+            "temperature": self.temperature,
             "steps": chains[0].steps,
             "seconds": round(time.perf_counter() - began, 3),
             "divergences": [chain.divergences for chain in chains],
@@ -136,7 +142,8 @@ class NUTS(ChainSettings):
             logger.warning("%s step(s) of the chains diverged; try a higher target_accept.", stats["divergences"])
         samples = [chain.samples() for chain in chains]
         statistics = [chain.statistics() for chain in chains]
-        return Posterior(model, _stack(samples), stats, data=pair, sample_stats=_stack(statistics))
+        posterior = Posterior(walked, _stack(samples), stats, data=pair, sample_stats=_stack(statistics))
+        return as_given(posterior, model, seed)
 
 
 class _Point(NamedTuple):

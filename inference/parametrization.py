@@ -43,7 +43,7 @@ def collapse(model: BayesianModel, samples: Params) -> tuple[BayesianModel, Para
     >>> list(collapse(model, model.initial_params(seed=0))[1])
     ['network.0.weight', 'network.0.bias']
     """
-    twin = _in_other_parametrization(model, "collapsed")
+    twin = in_other_parametrization(model, "collapsed")
     return twin, _converted(model, twin, samples)
 
 
@@ -78,7 +78,7 @@ def recover(
     >>> list(recover(model, model.initial_params(seed=0), torch.Generator().manual_seed(0))[1])
     ['network.0.dense', 'network.0.bias_beta', 'network.0.bias_dense']
     """
-    twin = _in_other_parametrization(model, "residual")
+    twin = in_other_parametrization(model, "residual")
     return twin, _converted(model, twin, samples, generator, temperature)
 
 
@@ -88,7 +88,7 @@ def in_parametrization(posterior: Posterior, parametrization: Parametrization, g
     model = posterior.bayesian_model
     if all(layer.parametrization == parametrization for layer in residual_layers(model.network).values()):
         return posterior
-    twin = _in_other_parametrization(model, parametrization)
+    twin = in_other_parametrization(model, parametrization)
     temperature = posterior.stats.get("temperature", 1.0)
     convert = partial(_converted, model, twin, generator=generator, temperature=temperature)
     return Posterior(  # plain: what an engine's own type adds is in the old coordinates
@@ -102,7 +102,8 @@ def in_parametrization(posterior: Posterior, parametrization: Parametrization, g
     )
 
 
-def _in_other_parametrization(model: BayesianModel, parametrization: Parametrization) -> BayesianModel:
+def in_other_parametrization(model: BayesianModel, parametrization: Parametrization) -> BayesianModel:
+    """The model with its network in a parametrization; raises ValueError if it has no residual pathway layers."""
     network = reparametrized(model.network, parametrization)
     return BayesianModel(network, model.prior, model.likelihood, model.num_outputs)
 

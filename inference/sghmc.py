@@ -20,8 +20,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.chain_random import ChainRandom
+from inference.chain_run import State
 from inference.chain_settings import require_positive
-from inference.chains import State
 from inference.space import Space
 from inference.stochastic_gradient import StochasticGradientSampler
 

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.chain_random import ChainRandom
+from inference.chain_run import State
 from inference.chain_settings import require_positive
-from inference.chains import ChainSampler, State
+from inference.chains import ChainSampler
 from inference.space import Space
 
 

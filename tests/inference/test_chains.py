@@ -49,7 +49,8 @@ def test_result_has_chains_draws_and_a_record(make_linear_problem, engine, tmp_p
     posterior = engine.fit(model, data, seed=0)
     assert {value.shape[:2] for value in posterior.samples.values()} == {(3, 6)}
     stats = {key: value for key, value in posterior.stats.items() if key != "seconds"}
-    expected = {"engine": type(engine).__name__, "seed": 0, "steps": 10, "step_size": 1e-3, "diverged": {}}
+    numbers = {"seed": 0, "temperature": 1.0, "steps": 10, "step_size": 1e-3}
+    expected = {"engine": type(engine).__name__, "diverged": {}, **numbers}
     assert stats == expected
     assert posterior.predict(data[0]).samples.shape == (3, 6, 30, 3)
     loaded = Posterior.load(posterior.save(tmp_path / "run"))

@@ -1,0 +1,113 @@
+"""Which coordinates a curvature matrix couples, and whether it fits into memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from bayes_rpp import BayesianModel
+from inference.gaussian_approximation import LARGEST_MATRIX
+from inference.target import Target
+
+Curvature = Literal["full", "layer", "diagonal", "last_layer"]
+
+_COPIES = 4  # of a matrix, at most at one time: the data's part, the prior's, their sum, its factor
+_BYTES = 8  # float64
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The blocks of a matrix over free coordinates.
+
+    Parameters
+    ----------
+    curvature : "full": one dense block. "layer": one for each module that has parameters, and one for each parameter
+        of the likelihood; of a LogDensity, one for each tensor. "diagonal": the diagonal alone. "last_layer": one, of
+        the module that holds the network's last parameter; everything else is fixed.
+    names : of each block, the parameters in it.
+    places : of each block, its coordinates.
+    """
+
+    curvature: Curvature
+    names: tuple[tuple[str, ...], ...]
+    places: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, target: Target, curvature: Curvature) -> Structure:
+        """The structure of a target's matrices.
+
+        Raises
+        ------
+        ValueError
+            If the curvature is unknown, or "last_layer" of a LogDensity.
+        """
+        cls.check_name(curvature)
+        groups: dict[str, list[str]] = {}
+        if curvature in ("full", "diagonal"):
+            groups = {"": list(target.shapes)}
+        elif isinstance(target.model, BayesianModel):
+            own = target.model.likelihood.constraints()
+            for name in target.shapes:
+                key = f"likelihood's {name}" if name in own else name.rpartition(".")[0]
+                groups.setdefault(key, []).append(name)
+            if curvature == "last_layer":
+                last = [name for name in target.shapes if name not in own][-1].rpartition(".")[0]
+                groups = {last: groups[last]}
+        elif curvature == "last_layer":
+            raise ValueError("curvature='last_layer' needs a network; a LogDensity has no layers. Use 'full'.")
+        else:
+            groups = {name: [name] for name in target.shapes}
+        names = tuple(tuple(group) for group in groups.values())
+        spans = spans_of(target)
+        return cls(curvature, names, tuple(slice(spans[g[0]].start, spans[g[-1]].stop) for g in names))
+
+    @staticmethod
+    def check_name(curvature: str) -> None:
+        """Refuse unknown names; raises ValueError."""
+        if curvature not in get_args(Curvature):
+            raise ValueError(f"curvature must be 'full', 'layer', 'diagonal' or 'last_layer', got {curvature!r}.")
+
+    @property
+    def bytes(self) -> int:
+        """What one matrix takes."""
+        sizes = [place.stop - place.start for place in self.places]
+        return _BYTES * sum(size if self.curvature == "diagonal" else size**2 for size in sizes)
+
+    def check_memory(self, target: Target) -> None:
+        """Refuse what would not fit; raises ValueError with the bytes, and what to use instead."""
+        free, needed = free_memory(target.device), _COPIES * self.bytes
+        if self.bytes <= LARGEST_MATRIX and (free is None or needed <= free):
+            return
+        limit = f"the limit is {LARGEST_MATRIX:,}"
+        if self.bytes <= LARGEST_MATRIX:
+            limit = f"its computation needs {needed:,}, and {free:,} are free"
+        others: list[Curvature] = ["layer", "diagonal"] if self.curvature == "full" else ["diagonal"]
+        instead = " and ".join(f"{Structure.of(target, other).bytes:,} as '{other}'" for other in others)
+        raise ValueError(
+            f"curvature={self.curvature!r} of {target.size:,} parameters needs a matrix of {self.bytes:,} bytes; "
+            f"{limit}. It would be {instead}."
+        )
+
+
+def spans_of(target: Target) -> dict[str, slice]:
+    """The coordinates of every parameter."""
+    spans, start = {}, 0
+    for name, shape in target.shapes.items():
+        spans[name] = slice(start, start + math.prod(shape))
+        start += math.prod(shape)
+    return spans
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be taken; None where this is not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    report = Path("/proc/meminfo")
+    if device.type != "cpu" or not report.exists():
+        return None
+    available = [line.split()[1] for line in report.read_text().splitlines() if line.startswith("MemAvailable:")]
+    return 1024 * int(available[0]) if available else None
