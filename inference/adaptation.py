@@ -74,7 +74,7 @@ def trajectory_slope(
     inward, outward = before - centre, after - centre
     change = outward.square().sum(1) - inward.square().sum(1)
     slopes = length * change * (outward * momentum).sum(1)
-    usable = slopes.isfinite() & (acceptance > 1e-4)
+    usable = (slopes.abs() < 1e100) & (acceptance > 1e-4)  # its square must be finite
     if not usable.any():
         return 0.0
     weights = acceptance[usable]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from inference.chain_random import ChainRandom
 from inference.chain_run import Run, State
 from inference.chain_settings import ChainSettings, chain_seeds
-from inference.checkpoint import Checkpoint, digest
+from inference.checkpoint import Checkpoint, run_identity
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.posterior import Posterior
 from inference.space import Space
@@ -113,7 +113,7 @@ class ChainSampler(ChainSettings, ABC):
         space = Space(target, self.metric, z, seed)
         run = Run(self, space, z, ChainRandom(target, list(noise_seeds), self.minibatch))
         if checkpoint is not None:
-            run.attach(Checkpoint(checkpoint, self._identity(target, z, pair, seed)))
+            run.attach(Checkpoint(checkpoint, run_identity(self, target, z, pair, seed)))
         try:
             run.walk(progress)
         except KeyboardInterrupt:
@@ -121,13 +121,6 @@ class ChainSampler(ChainSettings, ABC):
                 raise
             logger.warning("interrupted in step %d of %d; keeping %d draw(s).", run.step, self.steps, run.record.drawn)
         return as_given(self._as_posterior(walked, pair, seed, run), model, seed)
-
-    def _identity(self, target: Target, z: Tensor, pair: Pair | None, seed: int) -> dict[str, Any]:
-        """What two runs must have in common for one to go on where the other stopped."""
-        _, potential = target.gradients(z[:1])
-        shapes = {name: list(shape) for name, shape in target.shapes.items()}
-        model = {"parameters": shapes, "potential": float(potential).hex()}
-        return {"engine": type(self).__name__, "data": digest(pair), "model": model, "seed": seed, **asdict(self)}
 
     def _as_posterior(self, model: Model, pair: Pair | None, seed: int, run: Run) -> Posterior:
         record = run.record

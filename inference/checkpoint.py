@@ -6,15 +6,21 @@ import hashlib
 import json
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from inference.data import Pair
+from inference.target import Target
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _FORMAT = "bayes_rpp checkpoint 1"
 
@@ -49,6 +55,9 @@ class Checkpoint:
                 for name, value in tensors.items()
             }
             save_file(contiguous, beside, metadata=header)
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(beside).chmod(0o666 & ~umask)
             os.replace(beside, self.path)
         finally:
             Path(beside).unlink(missing_ok=True)
@@ -81,12 +90,25 @@ class Checkpoint:
         return tensors, json.loads(header["plain"])
 
 
-def digest(pair: Pair | None) -> str | None:
-    """A fingerprint of the data."""
-    if pair is None:
-        return None
+def run_identity(
+    settings: DataclassInstance, target: Target, z: Float[Tensor, "chain size"], pair: Pair | None, seed: int
+) -> dict[str, Any]:
+    """What two runs must have in common for one to go on where the other stopped; a model is known by its parameters and
+    by its density at two places.
+    """
+    place = target.initial([0])
+    aside = 0.1 * torch.arange(target.size, dtype=z.dtype, device=z.device).cos()
+    here, beside = (-float(target.gradients(z)[1]) for z in (place, place + aside))
+    parameters = {name: (list(shape), str(target.model.constraints[name])) for name, shape in target.shapes.items()}
+    model = f"one with log densities {here!r} and {beside!r} at two places, parameters {parameters}"
+    run = {"engine": type(settings).__name__, **asdict(settings), "seed": seed}
+    return run | {"data": None if pair is None else _digest(*pair), "model": model, "start": _digest(z)}
+
+
+def _digest(*tensors: Tensor) -> str:
+    """A fingerprint of tensors."""
     result = hashlib.sha256()
-    for part in pair:
+    for part in tensors:
         result.update(f"{tuple(part.shape)} {part.dtype}".encode())
         result.update(part.detach().cpu().contiguous().numpy().tobytes())
     return result.hexdigest()[:16]

@@ -58,6 +58,8 @@ def gauss_newton_rows(
         for place, start in enumerate(z):
             own = slice(place, None, len(z))
             x, y = (part[own] for part in target.pair)
+            if not len(x):
+                break
             for some_x, some_y in zip(x.split(at_once), y.split(at_once), strict=True):
                 rows = vmap(_example_rows, in_dims=(None, None, 0, 0))(target, start, some_x, some_y)
                 yield (rows.flatten(0, 1)[:, wanted] / target.temperature**0.5).detach()
@@ -160,4 +162,5 @@ def rest_block(target: Target, name: str, z: Float[Tensor, " size"]) -> Float[Te
     with pyro.validation_enabled(False):
         slope = grad(lambda flat: rest(target, name, flat.reshape(value.shape), z, outputs))
         eye = torch.eye(value.numel(), dtype=z.dtype, device=z.device)
-        return vmap(lambda direction: jvp(slope, (value.flatten(),), (direction,))[1])(eye).detach()
+        block = vmap(lambda direction: jvp(slope, (value.flatten(),), (direction,))[1])(eye)
+    return block.detach().to(z.dtype)  # a prior of the likelihood may be of another type

@@ -120,7 +120,7 @@ class Laplace:
             if not isinstance(target.model, BayesianModel):
                 return Precision(exact_precision(target, z, structure, progress), None)
             prior = prior_precision(target, z, structure, target.model.prior_distributions)
-            return Precision(data_precision(target, z, structure, progress), prior)
+            return Precision(data_precision(target, z[None], structure, progress), prior)
 
         mode = find_mode(target, target.latest(start, 1)[0], structure, precision, progress)
         approximation = _expand(mode, structure)

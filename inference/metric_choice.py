@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Literal
 
 import torch
@@ -13,8 +12,10 @@ from torch import Tensor
 from bayes_rpp import BayesianModel, RPPLinear
 from bayes_rpp.bases import EquivariantBasis
 from bayes_rpp.joint_span import are_orthogonal
-from inference.curvature import gauss_newton_rows, network_model, probe_rows, rest_block
+from inference.curvature import network_model, probe_rows, rest_block
+from inference.curvature_structure import Structure, spans_of
 from inference.metrics import CollapsedMetric, DenseMetric, DiagonalMetric, Metric, ResidualMetric, SplitMetric
+from inference.precision import Precision, data_precision, parameter_precision, prior_precision
 from inference.target import Target
 
 MetricName = Literal["identity", "diagonal", "layer", "full", "pathway"]
@@ -55,14 +56,14 @@ def build_metric(
         return None
     model = network_model(target, f'metric="{name}"')
     if name in ("layer", "full"):
-        return _dense(target, z, [list(target.shapes)] if name == "full" else _layers(target))
+        return _dense(name, target, z)
     generator = torch.Generator(z.device).manual_seed(seed)
     rows = torch.cat(list(probe_rows(target, z, -(-_PROBES // len(z)), generator)))
-    middle = z.mean(0)
+    middle, spans = z.mean(0), spans_of(target)
     groups = _pathway_groups(model) if name == "pathway" else {}
     sizes, parts = [], []
     for names in _grouped(list(target.shapes), groups):
-        where = _span(target, names)
+        where = slice(spans[names[0]].start, spans[names[-1]].stop)
         part = rows[:, where]
         layer = groups.get(names[0])
         metric = (
@@ -73,54 +74,43 @@ def build_metric(
     return SplitMetric(sizes, parts)
 
 
-def _dense(target: Target, z: Tensor, blocks: Sequence[Sequence[str]]) -> SplitMetric:
-    """A dense block for each group of parameters."""
-    spans = [_span(target, names) for names in blocks]
-    largest = max(span.stop - span.start for span in spans)
-    if largest > _LARGEST_BLOCK:
+def _dense(name: Literal["layer", "full"], target: Target, z: Float[Tensor, "start size"]) -> SplitMetric:
+    """A dense block for each layer, or one for all."""
+    model, structure, middle = network_model(target, "a metric"), Structure.of(target, name), z.mean(0)
+    sizes = [place.stop - place.start for place in structure.places]
+    if max(sizes) > _LARGEST_BLOCK:
         raise ValueError(
-            f"a dense metric of {largest:,} coordinates takes {8 * largest**2:,} bytes for each of its two factors "
-            f"(the limit is {_LARGEST_BLOCK:,} coordinates); use metric='diagonal' or 'pathway'."
+            f"a dense metric of {max(sizes):,} coordinates takes {8 * max(sizes) ** 2:,} bytes for each of its two "
+            f"factors (the limit is {_LARGEST_BLOCK:,} coordinates); use metric='diagonal' or 'pathway'."
         )
-    matrices = [z.new_zeros(span.stop - span.start, span.stop - span.start) for span in spans]
-    for rows in gauss_newton_rows(target, z):
-        for matrix, span in zip(matrices, spans, strict=True):
-            part = rows[:, span]
-            matrix.addmm_(part.mT, part)
-    middle = z.mean(0)
-    for matrix, names in zip(matrices, blocks, strict=True):
-        start = 0
-        for name in names:
-            block = rest_block(target, name, middle)
-            matrix[start : start + len(block), start : start + len(block)] += _positive(block)
-            start += len(block)
-    return SplitMetric([len(matrix) for matrix in matrices], [DenseMetric(matrix) for matrix in matrices])
+    data = data_precision(target, z, structure, progress=False)
+    prior = prior_precision(target, middle, structure, model.prior_distributions)
+    spans, parts = spans_of(target), []
+    for place, names, matrix in zip(structure.places, structure.names, Precision(data, prior).total, strict=True):
+        for own in model.likelihood.constraints().keys() & set(names):
+            there = slice(spans[own].start - place.start, spans[own].stop - place.start)
+            matrix[there, there] = _likelihoods_own(target, own, middle).double()
+        parts.append(DenseMetric(matrix, target.dtype))
+    return SplitMetric(sizes, parts)
 
 
-def _positive(block: Tensor) -> Tensor:
-    """A block of the prior's curvature; a likelihood's own parameter may be bent the other way far from the mode."""
-    if block.shape == (1, 1):
-        return block.abs().clamp_min(1e-6)
-    return block
+def _likelihoods_own(target: Target, name: str, z: Float[Tensor, " size"]) -> Float[Tensor, "size size"]:
+    """The curvature in a parameter of the likelihood, which may be bent the other way far from the mode."""
+    values, vectors = torch.linalg.eigh(rest_block(target, name, z))
+    return (vectors * values.abs().clamp_min(1e-6)) @ vectors.mT
 
 
-def _diagonal(target: Target, names: Sequence[str], rows: Tensor, z: Tensor) -> DiagonalMetric:
-    rest = torch.cat([_positive(rest_block(target, name, z)).diagonal() for name in names])
-    return DiagonalMetric(rows.square().sum(0) + rest)
-
-
-def _layers(target: Target) -> list[list[str]]:
-    """The names of each module's own parameters."""
-    return [list(names) for _, names in groupby(target.shapes, key=lambda name: name.rpartition(".")[0])]
-
-
-def _span(target: Target, names: Sequence[str]) -> slice:
-    """Where neighbouring parameters lie in the vector."""
-    ends, end = {}, 0
-    for name, shape in target.shapes.items():
-        start, end = end, end + shape.numel()
-        ends[name] = (start, end)
-    return slice(ends[names[0]][0], ends[names[-1]][1])
+def _diagonal(
+    target: Target, names: Sequence[str], rows: Float[Tensor, "row size"], z: Float[Tensor, " size"]
+) -> DiagonalMetric:
+    model = network_model(target, "a metric")
+    own, parts = model.likelihood.constraints(), []
+    for name in names:
+        if name in own:
+            parts.append(_likelihoods_own(target, name, z).diagonal())
+        else:
+            parts.append(parameter_precision(target, name, model.prior_distributions[name], z, diagonal=True))
+    return DiagonalMetric(rows.square().sum(0) + torch.cat(parts).to(rows))
 
 
 class _PathwayGroup:

@@ -53,18 +53,24 @@ class DiagonalMetric:
 class DenseMetric:
     """S = L^-T, with L L^T a dense precision matrix; S is formed, since products are faster than solves.
 
+    Parameters
+    ----------
+    precision : the matrix.
+    dtype : of the vectors; that of the matrix by default.
+
     Raises
     ------
     torch.linalg.LinAlgError
         If the matrix is not positive definite.
     """
 
-    def __init__(self, precision: Float[Tensor, "size size"]) -> None:
+    def __init__(self, precision: Float[Tensor, "size size"], dtype: torch.dtype | None = None) -> None:
         exact = precision.double()
         cholesky = torch.linalg.cholesky((exact + exact.mT) / 2)
         eye = torch.eye(len(exact), dtype=exact.dtype, device=exact.device)
-        self.inverse_root = torch.linalg.solve_triangular(cholesky.mT, eye, upper=True).to(precision)  # S
-        self.root = cholesky.mT.to(precision)  # S^-1
+        dtype = dtype or precision.dtype
+        self.inverse_root = torch.linalg.solve_triangular(cholesky.mT, eye, upper=True).to(dtype)  # S
+        self.root = cholesky.mT.to(dtype)  # S^-1
 
     def color(self, u: Tensor) -> Tensor:
         """See Metric."""

@@ -9,24 +9,22 @@ the covariance of the draws. Any U and any M leave exp(-U) invariant: there is n
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
 
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.infer.mcmc import NUTS as PyroNUTS
 from torch import Tensor
 from tqdm import tqdm
 
-from bayes_rpp.likelihoods import Params
+from inference.chain_random import seeded
 from inference.chain_settings import ChainSettings, chain_seeds
+from inference.checkpoint import Checkpoint, run_identity
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.metric_choice import MetricName
+from inference.nuts_kernel import Chain, Walked
 from inference.posterior import Posterior
 from inference.space import Space
 from inference.target import Target
@@ -86,6 +84,7 @@ class NUTS(ChainSettings):
         device: str | torch.device = "auto",
         progress: bool = True,
         start: Posterior | None = None,
+        checkpoint: str | Path | None = None,
     ) -> Posterior:
         """Run the chains, and return their draws.
 
@@ -101,6 +100,8 @@ class NUTS(ChainSettings):
         progress : whether to show a progress bar, in a terminal.
         start : where to start: the last draw of each of its chains, then the draws before, one a chain, and around
             again where there are too few. None takes the model's initial states.
+        checkpoint : a file that every finished chain is written to. If it exists, they are not made again, and the run
+            ends with the same bits as one without a break.
 
         Returns
         -------
@@ -112,8 +113,9 @@ class NUTS(ChainSettings):
         Raises
         ------
         ValueError, TypeError
-            If the data are missing or refused, ``start`` is of another model, a chain starts where U or its gradient is
-            not finite, or a dense mass matrix would be too large (the message says how many bytes it would take).
+            If the data are missing or refused, ``start`` is of another model, the checkpoint of another run, a chain
+            starts where U or its gradient is not finite, or a dense mass matrix would be too large (the message says
+            how many bytes it would take).
         """
         pair = resolve_data(model, data)
         walked, start = walked_model(self, model, pair, start, seed)
@@ -126,8 +128,9 @@ class NUTS(ChainSettings):
         _check_starts(target, z)
         began = time.perf_counter()
         space = Space(target, self.metric, z, seed)
+        saved = None if checkpoint is None else Checkpoint(checkpoint, run_identity(self, target, z, pair, seed))
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
-            chains = _run(self, space, space.whiten(z), noise, progress)
+            chains = _run(self, space, space.whiten(z), noise, saved, progress)
         stats = {
             "engine": type(self).__name__,
             "seed": seed,
@@ -135,151 +138,71 @@ class NUTS(ChainSettings):
             "steps": chains[0].steps,
             "seconds": round(time.perf_counter() - began, 3),
             "divergences": [chain.divergences for chain in chains],
-            "gradient_evaluations": sum(chain.kernel.evaluations for chain in chains),
+            "gradient_evaluations": sum(chain.evaluations for chain in chains),
         }
         logger.info("%(engine)s: %(gradient_evaluations)d gradient evaluations in %(seconds).1f s", stats)
         if any(chain.divergences for chain in chains):
             logger.warning("%s step(s) of the chains diverged; try a higher target_accept.", stats["divergences"])
-        samples = [chain.samples() for chain in chains]
-        statistics = [chain.statistics() for chain in chains]
-        posterior = Posterior(walked, _stack(samples), stats, data=pair, sample_stats=_stack(statistics))
-        return as_given(posterior, model, seed)
-
-
-class _Point(NamedTuple):
-    """A point of a trajectory; nothing of the size of a position is kept."""
-
-    potential: Float[Tensor, ""]
-    weight: Float[Tensor, ""]  # log of exp(H_0 - H), with H_0 at the start
-    acceptance: Float[Tensor, ""]
-    diverging: Tensor
-
-
-class _Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
-    """Pyro's kernel on a Space, which counts evaluations of U and remembers the points of the last trajectory."""
-
-    def __init__(self, space: Space, settings: NUTS) -> None:
-        self.space, self.evaluations, self.start_energy = space, 0, math.nan
-        self.points: list[_Point] = []
-        super().__init__(
-            potential_fn=self._potential,
-            full_mass=settings.dense_mass,
-            target_accept_prob=settings.target_accept,
-            max_tree_depth=settings.max_tree_depth,
-        )
-
-    def _potential(self, params: Params) -> Float[Tensor, ""]:
-        self.evaluations += 1
-        value = self.space.potential(params["u"])
-        return value.where(value > -math.inf, math.inf)  # NaN, too, is an impossible place
-
-    def sample(self, params: Params) -> Params:
-        """One step; see Pyro."""
-        self.points = []
-        result: Params = super().sample(params)
-        return result
-
-    def _build_basetree(self, *args: Any) -> Any:
-        self.start_energy = float(args[-1])
-        tree = super()._build_basetree(*args)
-        self.points.append(_Point(tree.z_proposal_pe, tree.weight, tree.sum_accept_probs, tree.diverging))
-        return tree
-
-    def statistics(self) -> dict[str, Any]:
-        """Of the last step, by ArviZ's names."""
-        chosen = [point for point in self.points if point.potential is self._potential_energy_last]
-        return {
-            "lp": -float(self._potential_energy_last),
-            "acceptance_rate": float(torch.stack([point.acceptance for point in self.points]).mean()),
-            "diverging": bool(self.points[-1].diverging),  # a trajectory ends where it diverges
-            "energy": self.start_energy - (float(chosen[0].weight) if chosen else 0.0),
-            "n_steps": len(self.points),
-            "step_size": float(self.step_size),
-            "tree_depth": len(self.points).bit_length(),  # the d-th doubling takes the steps from 2^(d-1) to 2^d - 1
-        }
-
-
-class _Chain:
-    """A kernel, and what is kept of it."""
-
-    def __init__(self, settings: NUTS, space: Space) -> None:
-        self.kernel = _Kernel(space, settings)
-        self.steps = self.divergences = 0
-        self._space = space
-        self._draws = torch.empty(settings.draws, space.size, dtype=space.dtype)
-        self._rows: list[dict[str, Any]] = []
-
-    @property
-    def drawn(self) -> int:
-        """How many draws there are."""
-        return len(self._rows)
-
-    def walk(self, settings: NUTS, u: Float[Tensor, " size"], bar: tqdm) -> None:
-        """Warm up and draw."""
-        params = self.kernel.initial_params = {"u": u.clone()}
-        self.kernel.setup(settings.warmup)
-        for step in range(settings.steps):
-            params = self.kernel.sample(params)
-            self.steps = step + 1
-            self.divergences += step >= settings.warmup and bool(self.kernel.points[-1].diverging)
-            if settings.keeps(step):
-                self._draws[self.drawn] = params["u"].detach()
-                self._rows.append(self.kernel.statistics())
-            bar.set_postfix_str(f"step size {self.kernel.step_size:.1e}", refresh=False)
-            bar.update()
-        self.kernel.cleanup()
-
-    @torch.no_grad()
-    def samples(self) -> Params:
-        """The draws there are, constrained."""
-        params = self._space.params(self._draws[: self.drawn].to(self._space.device))
-        return {name: value.cpu() for name, value in params.items()}
-
-    def statistics(self) -> Params:
-        """Of every draw there is."""
-        types = {float: torch.float64, int: torch.int64, bool: torch.bool}
-        return {
-            name: torch.tensor([row[name] for row in self._rows], dtype=types[type(first)])
-            for name, first in self._rows[0].items()
-        }
+        with torch.no_grad():
+            u = torch.stack([chain.u for chain in chains]).to(space.device)
+            samples = {name: value.cpu() for name, value in space.params(u).items()}
+        names = chains[0].statistics
+        statistics = {name: torch.stack([chain.statistics[name] for chain in chains]) for name in names}
+        return as_given(Posterior(walked, samples, stats, data=pair, sample_stats=statistics), model, seed)
 
 
 def _run(
-    settings: NUTS, space: Space, u: Float[Tensor, "chain size"], seeds: tuple[int, ...], progress: bool
-) -> list[_Chain]:
-    """The chains to keep, one after another."""
-    finished: list[_Chain] = []
-    chain = _Chain(settings, space)
+    settings: NUTS,
+    space: Space,
+    u: Float[Tensor, "chain size"],
+    seeds: tuple[int, ...],
+    checkpoint: Checkpoint | None,
+    progress: bool,
+) -> list[Walked]:
+    """The chains to keep, one after another; those of the checkpoint are not made again."""
+    finished = [] if checkpoint is None else _saved(checkpoint)
     total, off = settings.chains * settings.steps, None if progress else True
+    chain = Chain(space, settings)
     try:
-        with tqdm(total=total, desc=f"{settings.chains} chain(s)", unit="step", disable=off) as bar:
-            for own, seed in zip(u, seeds, strict=True):
-                chain = _Chain(settings, space)
+        with tqdm(
+            total=total, initial=len(finished) * settings.steps, desc=f"{settings.chains} chain(s)", unit="step",
+            disable=off,
+        ) as bar:  # fmt: skip
+            for own, seed in list(zip(u, seeds, strict=True))[len(finished) :]:
+                chain = Chain(space, settings)
                 with seeded(seed, space.device):
-                    chain.walk(settings, own, bar)
-                finished.append(chain)
+                    chain.walk(own, bar)
+                finished.append(chain.walked())
+                if checkpoint is not None:
+                    _save(checkpoint, finished)
     except KeyboardInterrupt:
         if not finished and not chain.drawn:
             raise
         kept = f"{len(finished)} finished chain(s)" if finished else f"{chain.drawn} draw(s)"
         logger.warning("interrupted in chain %d of %d; keeping %s.", len(finished) + 1, settings.chains, kept)
-    return finished or [chain]
+    return finished or [chain.walked()]
 
 
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Global random numbers from a seed, for libraries that take no Generator; afterwards they are as they were."""
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
-        torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
+def _save(checkpoint: Checkpoint, finished: list[Walked]) -> None:
+    tensors, plain = {}, []
+    for place, chain in enumerate(finished):
+        tensors[f"{place}/u"] = chain.u
+        tensors |= {f"{place}/statistics/{name}": value for name, value in chain.statistics.items()}
+        plain.append({"steps": chain.steps, "divergences": chain.divergences, "evaluations": chain.evaluations})
+    checkpoint.save(tensors, {"chains": plain})
 
 
-def _stack(chains: list[Params]) -> Params:
-    return {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
+def _saved(checkpoint: Checkpoint) -> list[Walked]:
+    if (found := checkpoint.load()) is None:
+        return []
+    tensors, plain = found
+    finished = []
+    for place, numbers in enumerate(plain["chains"]):
+        prefix = f"{place}/statistics/"
+        statistics = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        finished.append(Walked(tensors[f"{place}/u"], statistics, **numbers))
+    logger.info("going on from %s, with %d finished chain(s)", checkpoint.path, len(finished))
+    return finished
 
 
 def _check_starts(target: Target, z: Float[Tensor, "chain size"]) -> None:

@@ -42,9 +42,9 @@ class Precision:
         return self.data if self.prior is None else [a + b for a, b in zip(self.data, self.prior, strict=True)]
 
 
-def data_precision(target: Target, z: Float[Tensor, " size"], structure: Structure, progress: bool) -> Blocks:
+def data_precision(target: Target, z: Float[Tensor, "start size"], structure: Structure, progress: bool) -> Blocks:
     """What the data add to H: the Gauss-Newton matrix, and the Hessian in the likelihood's own parameters at fixed
-    outputs (Schraudolph, Neural Computation 2002).
+    outputs (Schraudolph, Neural Computation 2002). Of several positions, about the mean over them.
 
     Raises
     ------
@@ -53,16 +53,16 @@ def data_precision(target: Target, z: Float[Tensor, " size"], structure: Structu
     """
     model, whole = network_model(target, "the Gauss-Newton matrix"), slice(0, target.size)
     wanted = structure.places[0] if structure.curvature == "last_layer" else whole
-    blocks = _zeros(target, structure)
+    blocks, middle = _zeros(target, structure), z.mean(0)
     with tqdm(
         total=_rows(target), desc="Gauss-Newton matrix", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS
     ) as bar:
-        for rows in gauss_newton_rows(target, z[None], wanted):
+        for rows in gauss_newton_rows(target, z, wanted):
             _accumulate(blocks, rows.double(), structure, wanted.start)
             bar.update(len(rows))
     for name in model.likelihood.constraints():
-        prior = parameter_precision(target, name, model.prior_distributions[name], z, diagonal=False)
-        _add(blocks, structure, spans_of(target)[name], rest_block(target, name, z).double() - prior)
+        prior = parameter_precision(target, name, model.prior_distributions[name], middle, diagonal=False)
+        _add(blocks, structure, spans_of(target)[name], rest_block(target, name, middle).double() - prior)
     return blocks
 
 

@@ -34,9 +34,9 @@ from tqdm import tqdm
 
 from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.likelihoods import Params
+from inference.chain_random import seeded
 from inference.chain_settings import require_positive
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
-from inference.nuts import seeded
 from inference.posterior import Posterior
 
 logger = logging.getLogger(__name__)

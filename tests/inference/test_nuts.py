@@ -359,3 +359,31 @@ def test_pyros_validation_is_as_it_was_and_not_in_the_way():
     QUICK.fit(LogDensity(lambda p: law.log_prob(p["z"]), {"z": torch.zeros(3, dtype=torch.float64)}), None, seed=0)
     with pytest.raises(ValueError, match="scale"):
         torch.distributions.Normal(0.0, -1.0)
+
+
+def test_finished_chains_are_not_made_again_and_the_bits_are_those_of_one_run(tmp_path):
+    calls = []
+
+    def gaussian(stop):
+        calls.clear()
+
+        def log_density(params):
+            calls.append(None)
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+            return -0.5 * params["z"].square().sum()
+
+        return LogDensity(log_density, {"z": torch.zeros(3, dtype=torch.float64)})
+
+    engine, path = dataclasses.replace(QUICK, chains=3), tmp_path / "chains"
+    whole = engine.fit(gaussian(0), None, seed=0)
+    needed = len(calls)
+    assert engine.fit(gaussian(needed // 2), None, seed=0, checkpoint=path).chains == 1
+    resumed = engine.fit(gaussian(0), None, seed=0, checkpoint=path)
+    assert len(calls) < needed
+    assert torch.equal(resumed.samples["z"], whole.samples["z"])
+    assert all(torch.equal(resumed.sample_stats[name], value) for name, value in whole.sample_stats.items())
+    assert resumed.stats | {"seconds": 0} == whole.stats | {"seconds": 0}
+    other = LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(3, dtype=torch.float64)})
+    with pytest.raises(ValueError, match="is of another run: its model"):
+        engine.fit(other, None, seed=0, checkpoint=path)

@@ -1,0 +1,107 @@
+"""Samplers side by side: HMC's stack of chains against Pyro's NUTS, and a step of SGHMC against one of Adam.
+
+    python tests/benchmarks/samplers.py [threads]
+
+The last ratio is of processor seconds (warm-up included) for each effective draw of the same posterior with the same 16 chains,
+starts, metric and numbers of warm-up and kept draws; effective draws are those of the function that mixes worst.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import arviz
+import torch
+from side_by_side import median_seconds, ratio
+
+from analysis import equivariance_error
+from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior
+from bayes_rpp.datasets import inertia
+from inference import HMC, NUTS, SGHMC, DeepEnsemble, Posterior
+from inference.chain_random import ChainRandom
+from inference.space import Space
+from inference.target import Target
+from inference.training import MemberStack
+
+CHAINS, WARMUP, DRAWS = 16, 150, 150
+STEPS, ROUNDS = 20, 15
+
+
+def problem(channels: int, train: int) -> tuple[BayesianModel, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    data = inertia(train=train, test=50, symmetry_breaking=0.3, seed=0)
+    net = NormalizedNetwork.fit(
+        RPPEMLP(data.rep_in, data.rep_out, data.group, channels=channels, layers=1), *data.train
+    ).double()
+    prior = RPPPrior(equivariant_variance=1.0, dense_variance=0.01)
+    model = BayesianModel(net, prior, Gaussian(1.0, learned=True))
+    return model, (data.train.x.double(), data.train.y.double()), data.test.x.double()
+
+
+def effective_draws(posterior: Posterior, x: torch.Tensor) -> dict[str, float]:
+    functions = {
+        "log joint": posterior.sample_stats["lp"].numpy(),
+        "equivariance error": equivariance_error(posterior, x).values,
+        "noise variance": posterior.samples["noise_variance"].numpy(),
+    }
+    return {name: float(arviz.ess(values)) for name, values in functions.items()}
+
+
+def chains_against_nuts() -> None:
+    model, train, x = problem(channels=9, train=50)
+    start = DeepEnsemble(members=CHAINS, epochs=300, batch_size=25).fit(model, train, seed=0)
+    settings = {"chains": CHAINS, "warmup": WARMUP, "draws": DRAWS, "metric": "pathway"}
+    costs = {}
+    for engine in (HMC(**settings), NUTS(**settings)):
+        began = time.process_time()
+        posterior = engine.fit(model, train, seed=0, start=start)
+        seconds, draws = time.process_time() - began, effective_draws(posterior, x)
+        costs[type(engine).__name__] = {name: seconds / value for name, value in draws.items()}
+        rows = ", ".join(f"{name} {value:.0f}" for name, value in draws.items())
+        print(f"  {type(engine).__name__}: {seconds:.0f} s, effective draws: {rows}", flush=True)
+    for name, cost in costs["HMC"].items():
+        print(f"  {name}: {costs['NUTS'][name] / cost:.1f}x cheaper by HMC")
+    worst = {engine: max(cost.values()) for engine, cost in costs.items()}
+    print(f"HMC is {worst['NUTS'] / worst['HMC']:.1f}x faster for each effective draw of the worst of these")
+
+
+def step_against_adam() -> None:
+    for chains in (1, 16):
+        data = inertia(train=1000, test=1, seed=0)
+        net = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=32, layers=1)
+        model, batch = BayesianModel(net, RPPPrior(), Gaussian(0.2)), 100
+        members = MemberStack(model, list(range(chains)), lr=1e-3)
+        x, y = (part[:batch].expand(chains, batch, *part.shape[1:]) for part in data.train)
+        sampler = SGHMC(1e-4, friction=10.0, batch_size=batch, chains=chains, draws=1, warmup=0)
+        target = Target(model, data.train)
+        z = target.initial(list(range(chains)))
+        space, random = Space(target, "identity", z), ChainRandom(target, list(range(chains)), batch)
+        state = [sampler.begin(space, z, random)]
+
+        def walk(state=state, sampler=sampler, space=space, random=random) -> None:  # type: ignore[no-untyped-def]
+            with torch.no_grad():
+                for _ in range(STEPS):
+                    state[0] = sampler.advance(space, state[0], random, 0)
+
+        def train(members=members, x=x, y=y) -> None:  # type: ignore[no-untyped-def]
+            for _ in range(STEPS):
+                members.step((x, y), 1000)
+
+        seconds = median_seconds({"SGHMC": walk, "Adam": train}, ROUNDS)
+        each = {name: 1e3 * statistics.median(values) / STEPS for name, values in seconds.items()}
+        print(
+            f"{chains} chain(s): a step of SGHMC takes {ratio(seconds, 'SGHMC', 'Adam'):.2f} times one of Adam "
+            f"({each['SGHMC']:.1f} and {each['Adam']:.1f} ms)",
+            flush=True,
+        )
+
+
+def main() -> None:
+    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    step_against_adam()
+    chains_against_nuts()
+
+
+if __name__ == "__main__":
+    main()

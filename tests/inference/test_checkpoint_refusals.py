@@ -1,0 +1,158 @@
+"""Checkpoints that are of another run, damaged, or not to be written are refused, with a message that says why."""
+
+import os
+import re
+
+import pytest
+import torch
+from torch.distributions import constraints
+
+from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
+from inference import HMC, SGHMC, SGLD, Posterior
+from inference.checkpoint import Checkpoint
+
+ENGINE = SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1)
+
+
+def gaussian(precision, **options):
+    example = {"z": torch.ones(2, dtype=torch.float64)}
+    return LogDensity(lambda p: -0.5 * precision * p["z"].square().sum(), example, **options)
+
+
+def fit(path, engine=ENGINE, problem=None, **options):
+    model, data = problem or (gaussian(1.0), None)
+    return engine.fit(model, data, checkpoint=path, **{"seed": 1, "progress": False, **options})
+
+
+@pytest.mark.parametrize(
+    ("engine", "named"),
+    [
+        (SGLD(2e-3, batch_size=5, chains=2, draws=3, warmup=1), "its step_size is 0.001, here it is 0.002"),
+        (SGLD(1e-3, batch_size=6, chains=2, draws=3, warmup=1), "its batch_size is 5, here it is 6"),
+        (SGLD(1e-3, batch_size=5, chains=3, draws=3, warmup=1), "its chains is 2, here it is 3"),
+        (SGLD(1e-3, batch_size=5, chains=2, draws=4, warmup=1), "its draws is 3, here it is 4"),
+        (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=2), "its warmup is 1, here it is 2"),
+        (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, thin=2), "its thin is 1, here it is 2"),
+        (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, metric="layer"), "its metric is 'identity', here it"),
+        (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, schedule="polynomial"), "its schedule is 'constant'"),
+        (SGHMC(1e-3, batch_size=5, chains=2, draws=3, warmup=1), "its engine is 'SGLD', here it is 'SGHMC'"),
+        (HMC(chains=2, draws=3, warmup=1), "its engine is 'SGLD', here it is 'HMC'"),
+    ],
+)
+def test_other_settings_are_refused_by_name(make_linear_problem, tmp_path, engine, named):
+    fit(tmp_path / "run", problem=make_linear_problem())
+    before = (tmp_path / "run").read_bytes()
+    with pytest.raises(ValueError, match=re.escape(named)):
+        fit(tmp_path / "run", engine, make_linear_problem())
+    assert (tmp_path / "run").read_bytes() == before
+
+
+def test_another_temperature_data_or_seed_is_refused_by_name(make_linear_problem, tmp_path):
+    (model, (x, y)), path = make_linear_problem(), tmp_path / "run"
+    fit(path, problem=(model, (x, y)))
+    with pytest.raises(ValueError, match="its seed is 1, here it is 2"):
+        fit(path, problem=(model, (x, y)), seed=2)
+    with pytest.raises(ValueError, match=r"its temperature is 1\.0, here it is 2\.0"):
+        fit(path, SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, temperature=2.0), (model, (x, y)))
+    for other in ((x, y.flip(0)), (x + 1e-12, y), (x[:-1], y[:-1])):
+        with pytest.raises(ValueError, match=r"its data is '[0-9a-f]+', here it is '[0-9a-f]+'"):
+            fit(path, problem=(model, other))
+
+
+def test_another_model_is_refused_with_what_differs_in_sight(make_linear_problem, make_small_model, bodies, tmp_path):
+    model, data = make_linear_problem()
+    prior = RPPPrior(equivariant_variance=1.0, dense_variance=0.2, scaling="none")
+    others = [
+        BayesianModel(model.network, prior, model.likelihood),
+        BayesianModel(model.network, model.prior, Gaussian(noise_variance=0.21)),
+        make_linear_problem("collapsed")[0],
+    ]
+    fit(tmp_path / "linear", problem=(model, data))
+    for other in others:
+        assert_differs_in_sight(tmp_path / "linear", (other, data))
+    small, cautious = make_small_model(bodies), SGLD(1e-7, chains=2, draws=2, warmup=0)
+    fit(tmp_path / "small", engine=cautious, problem=(small, bodies.train))
+    other = make_small_model(bodies, likelihood=Gaussian(noise_variance=0.25))
+    assert_differs_in_sight(tmp_path / "small", (other, bodies.train), cautious)
+
+
+def assert_differs_in_sight(path, problem, engine=ENGINE):
+    with pytest.raises(ValueError, match="is of another run: its model") as caught:
+        fit(path, engine, problem)
+    found, wanted = re.search(r"its \w+ is (.*), here it is (.*)\. Give another", str(caught.value)).groups()
+    assert found != wanted
+
+
+@pytest.mark.parametrize("kind", ["the same density at the start", "the same up to a constraint"])
+def test_another_density_is_refused_even_where_the_first_start_cannot_tell(tmp_path, kind):
+    """The start is the mode, where Gaussians of all widths are alike but for a constant."""
+    engine = SGLD(1e-3, chains=2, draws=3, warmup=1)
+    start = Posterior(None, {"z": torch.stack([torch.zeros(1, 2), torch.ones(1, 2)]).double()})
+    others = {
+        "the same density at the start": gaussian(4.0),
+        "the same up to a constraint": LogDensity(
+            lambda p: -0.5 * p["z"].square().sum(),
+            {"z": torch.ones(2, dtype=torch.float64)},
+            {"z": constraints.greater_than(-1.0)},
+        ),
+    }
+    fit(tmp_path / "run", engine, start=start)
+    with pytest.raises(ValueError, match="is of another run: its model"):
+        fit(tmp_path / "run", engine, (others[kind], None), start=start)
+
+
+def test_another_start_is_refused(tmp_path):
+    engine = SGLD(1e-3, chains=2, draws=3, warmup=1)
+    starts = [Posterior(None, {"z": torch.tensor([[[1.0, 1.0]], [[last, 0.0]]]).double()}) for last in (0.0, 5.0)]
+    fit(tmp_path / "run", engine, start=starts[0])
+    with pytest.raises(ValueError, match="is of another run: its start"):
+        fit(tmp_path / "run", engine, start=starts[1])
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other tensors", "folder"])
+def test_a_damaged_file_is_refused_and_left_alone(tmp_path, damage):
+    path, engine = tmp_path / "run", SGLD(1e-3, chains=2, draws=3, warmup=1)
+    whole = fit(path, engine)
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[:-20])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("not a checkpoint at all, though it is long enough to be read as one")
+    elif damage == "other tensors":
+        os.replace(whole.save(tmp_path / "saved") / "tensors.safetensors", path)
+    else:
+        path.unlink()
+        path.mkdir()
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(ValueError, match=rf"{path}.*(is damaged|is no checkpoint)"):
+        fit(path, engine)
+    assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    calls = []
+    target = LogDensity(lambda p: calls.append(None) or -p["z"].square().sum(), {"z": torch.zeros(1)})
+    calls.clear()
+    with pytest.raises(OSError, match="file"):
+        fit(tmp_path / "file" / "run", SGLD(1e-3, chains=2, draws=50, warmup=0), (target, None))
+    assert len(calls) < 5
+
+
+def test_a_failed_write_leaves_the_file_before_and_no_other(tmp_path, monkeypatch):
+    path, engine = tmp_path / "run", SGLD(1e-3, chains=2, draws=3, warmup=1)
+    fit(path, engine)
+    before = path.read_bytes()
+
+    def full(tensors, beside, metadata):
+        with open(beside, "wb") as file:
+            file.write(before[: len(before) // 2])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("inference.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        Checkpoint(path, {}).save({"z": torch.zeros(1)}, {})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["run"]

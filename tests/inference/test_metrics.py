@@ -1,0 +1,105 @@
+"""Metrics are their dense twins, and whiten what they claim to whiten."""
+
+import pytest
+import torch
+
+from bayes_rpp import O, O2eR3, RPPLinear, Scalar, T, Vector
+from inference.metrics import CollapsedMetric, DenseMetric, DiagonalMetric, ResidualMetric, SplitMetric
+
+VARIANCES, DENSE = [3.0, 0.5], 0.01  # of the pathways of a chain of two groups, and of what they leave
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def number(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def eye(size):
+    return torch.eye(size, dtype=torch.float64)
+
+
+def matrix(metric, size):
+    """S."""
+    return metric.color(eye(size)).mT
+
+
+def chain_bases():
+    layer = RPPLinear(Vector + Scalar, T(2), group=[O(3), O2eR3()])
+    assert len(layer.bases) == 2
+    assert all(basis.rank for basis in layer.bases)
+    return layer.bases
+
+
+def collapsed(bases, temperature=1.0):
+    pairs = zip(VARIANCES, bases, strict=True)
+    precisions = [number([1 / (temperature * (variance + DENSE))] * basis.rank) for variance, basis in pairs]
+    return CollapsedMetric(bases, precisions, number(1 / (temperature * DENSE)))
+
+
+def made():
+    bases = chain_bases()
+    size, extra = bases[0].size, sum(basis.rank for basis in bases)
+    uneven = CollapsedMetric(bases, [normal(b.rank, seed=k).exp() for k, b in enumerate(bases)], number(7.0))
+    half = normal(9, 9)
+    parts = [DiagonalMetric(normal(4).exp()), DenseMetric(half @ half.mT + eye(9)), uneven]
+    return {
+        "diagonal": (parts[0], 4),
+        "dense": (parts[1], 9),
+        "collapsed": (uneven, size),
+        "residual": (ResidualMetric(bases, VARIANCES, DENSE, uneven, 1.7), size + extra),
+        "split": (SplitMetric([4, 9, size], parts), 13 + size),
+    }
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "dense", "collapsed", "residual", "split"])
+def test_a_metric_is_its_dense_twin_its_transpose_and_its_inverse(kind):
+    metric, size = made()[kind]
+    dense, vectors = matrix(metric, size), normal(2, 3, size)
+    torch.testing.assert_close(metric.color(vectors), vectors @ dense.mT, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(metric.pull(vectors), vectors @ dense, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(metric.whiten(vectors), vectors @ torch.linalg.inv(dense).mT, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(metric.whiten(metric.color(vectors[0, 0])), vectors[0, 0], rtol=1e-9, atol=1e-9)
+
+
+def test_the_dense_metric_is_a_root_of_the_inverse_and_refuses_what_is_not_positive():
+    half = normal(12, 5)
+    precision = half @ half.mT + 1e-7 * eye(12)  # condition number 1e8 and more
+    dense = matrix(DenseMetric(precision), 12)
+    torch.testing.assert_close(dense.mT @ precision @ dense, eye(12), rtol=0, atol=1e-6)
+    torch.testing.assert_close(precision @ dense @ dense.mT, eye(12), rtol=0, atol=1e-5)
+    with pytest.raises(torch.linalg.LinAlgError):
+        DenseMetric(torch.diag(torch.tensor([1.0, -1.0])))
+
+
+def test_the_collapsed_metric_has_its_closed_form():
+    metric, size = made()["collapsed"]
+    expected, left = torch.zeros(size, size).double(), eye(size)
+    for basis, precision in zip(metric.bases, metric.precisions, strict=True):
+        q = basis.dense()
+        expected, left = expected + q @ torch.diag(1 / precision) @ q.mT, left - q @ q.mT
+    dense = matrix(metric, size)
+    torch.testing.assert_close(dense, dense.mT)
+    torch.testing.assert_close(dense @ dense, expected + left / 7)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_the_residual_metric_makes_the_rests_white_and_independent_of_the_weight(temperature):
+    bases = chain_bases()
+    ranks, size = [basis.rank for basis in bases], bases[0].size
+    prior = [VARIANCES[k] for k, rank in enumerate(ranks) for _ in range(rank)] + [DENSE] * size
+    covariance, rests = temperature * number(prior).diag(), sum(ranks)
+    plain = CollapsedMetric([], [], number(1.0))  # W as it is
+    for effective in (plain, collapsed(bases, temperature)):
+        metric = ResidualMetric(bases, VARIANCES, DENSE, effective, temperature)
+        inverse = torch.linalg.inv(matrix(metric, size + rests))
+        white = inverse @ covariance @ inverse.mT
+        torch.testing.assert_close(white[:rests, :rests], eye(rests), rtol=0, atol=1e-10)
+        assert white[:rests, rests:].abs().max() < 1e-10
+        q = [basis.dense() for basis in bases]
+        of_weight = sum((v * part @ part.mT for v, part in zip(VARIANCES, q, strict=True)), DENSE * eye(size))
+        whitened = of_weight if effective is plain else eye(size)
+        expected = whitened * (temperature if effective is plain else 1)
+        torch.testing.assert_close(white[rests:, rests:], expected, rtol=0, atol=1e-9)

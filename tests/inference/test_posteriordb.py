@@ -1,0 +1,156 @@
+"""Posteriors that others wrote, against the reference draws of posteriordb: see posteriordb/README.md.
+
+Linear regressions walk in coordinates centred on least squares, beta = beta_ols + L z: a LogDensity has no curvature to
+take a metric from, and on their raw coordinates, with posterior sds of 0.06 and 6 and correlations of 0.99, warm-up
+takes minutes.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import arviz
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import HalfCauchy, HalfNormal, Normal, constraints
+
+from bayes_rpp import LogDensity
+from inference import HMC, MAP, NUTS
+
+FOLDER = Path(__file__).parent / "posteriordb"
+STRICT = 4.0  # combined Monte Carlo errors: 104 statistics in all exceed it with probability 0.7 percent
+MODES = MAP(epochs=300, lr=0.1, batch_size=None)
+ENGINES = [HMC(chains=16, warmup=150, draws=400), NUTS(chains=2, warmup=100, draws=400)]
+
+
+class Example(NamedTuple):
+    """A target, and the reference's quantities from its draws: name -> (chain, draw)."""
+
+    target: LogDensity
+    derive: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+def columns(name, values):
+    """Under Stan's names, counted from 1."""
+    return {f"{name}[{i + 1}]": values[..., i] for i in range(values.shape[-1])}
+
+
+def number(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def eight_schools(data):
+    y, sigma = number(data["y"]), number(data["sigma"])
+
+    def log_density(p):
+        prior = Normal(0.0, 1.0).log_prob(p["theta_trans"]).sum() + Normal(0.0, 5.0).log_prob(p["mu"])
+        likelihood = Normal(p["mu"] + p["tau"] * p["theta_trans"], sigma).log_prob(y).sum()
+        return prior + HalfCauchy(number(5.0)).log_prob(p["tau"]) + likelihood
+
+    def derive(p):
+        theta = p["mu"][..., None] + p["tau"][..., None] * p["theta_trans"]
+        return {"mu": p["mu"], "tau": p["tau"], **columns("theta", theta)}
+
+    example = {"theta_trans": torch.zeros(len(y), dtype=torch.float64), "mu": number(0.0), "tau": number(1.0)}
+    return Example(LogDensity(log_density, example, {"tau": constraints.positive}), derive)
+
+
+def regression(x, y, log_prior, names):
+    """y ~ N(x beta, sd sigma), in z and ratio: beta = beta_ols + L z, sigma = s ratio, L L^T = s^2 (x^T x)^-1."""
+    precision = x.mT @ x
+    centre = torch.linalg.solve(precision, x.mT @ y)
+    spread = ((y - x @ centre).square().sum() / (len(y) - x.shape[1])).sqrt()
+    factor = spread * torch.linalg.cholesky(torch.linalg.inv(precision))
+
+    def original(p):
+        return centre + p["z"] @ factor.mT, spread * p["ratio"]
+
+    def log_density(p):
+        beta, sigma = original(p)
+        return log_prior(beta, sigma) + Normal(x @ beta, sigma).log_prob(y).sum()
+
+    def derive(p):
+        beta, sigma = original(p)
+        return {"sigma": sigma, **names(beta)}
+
+    example = {"z": torch.zeros_like(centre), "ratio": number(1.0)}
+    return Example(LogDensity(log_density, example, {"ratio": constraints.positive}), derive)
+
+
+def kidscore(data):
+    iq = number(data["mom_iq"])
+    x = torch.stack([torch.ones_like(iq), iq], dim=1)
+    return regression(
+        x,
+        number(data["kid_score"]),
+        lambda beta, sigma: HalfCauchy(number(2.5)).log_prob(sigma),
+        lambda beta: columns("beta", beta),
+    )
+
+
+def blr(data):
+    def log_prior(beta, sigma):
+        return Normal(0.0, 10.0).log_prob(beta).sum() + HalfNormal(number(10.0)).log_prob(sigma)
+
+    return regression(number(data["X"]), number(data["y"]), log_prior, lambda beta: columns("beta", beta))
+
+
+def autoregression(data):
+    y, lags = number(data["y"]), data["K"]
+    past = [torch.ones(len(y) - lags, dtype=torch.float64), *(y[lags - k : len(y) - k] for k in range(1, lags + 1))]
+
+    def log_prior(beta, sigma):
+        return Normal(0.0, 10.0).log_prob(beta).sum() + HalfCauchy(number(2.5)).log_prob(sigma)
+
+    def names(beta):
+        return {"alpha": beta[..., 0], **columns("beta", beta[..., 1:])}
+
+    return regression(torch.stack(past, dim=1), y[lags:], log_prior, names)
+
+
+POSTERIORS = {
+    "eight_schools-eight_schools_noncentered": eight_schools,
+    "kidiq-kidscore_momiq": kidscore,
+    "sblrc-blr": blr,
+    "arK-arK": autoregression,
+}
+
+
+def discrepancies(found, reference):
+    """(ours - theirs) / the combined Monte Carlo error, of every mean and standard deviation."""
+    assert set(found) == set(reference)
+    result = {}
+    for name, expected in reference.items():
+        values = found[name].numpy()
+        for statistic, ours in (("mean", values.mean()), ("sd", values.std(ddof=1))):
+            error = float(arviz.mcse(values, method=statistic))
+            combined = (error**2 + expected[f"mcse_{statistic}"] ** 2) ** 0.5
+            result[f"{statistic} of {name}"] = (float(ours) - expected[statistic]) / combined
+    return result
+
+
+def draw(name, engine):
+    """What the reference has, from our draws, and the reference."""
+    stored = json.loads((FOLDER / f"{name}.json").read_text())
+    example = POSTERIORS[name](stored["data"])
+    mode = None if name.startswith("eight") else MODES.fit(example.target, None, seed=1)  # eight schools has no mode
+    posterior = engine.fit(example.target, None, seed=1, start=mode)
+    return example.derive(posterior.samples), stored["reference"]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: type(engine).__name__)
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_moments_are_those_of_the_reference_draws(name, engine):
+    found, reference = draw(name, engine)
+    assert max(float(arviz.rhat(value.numpy())) for value in found.values()) < 1.01
+    scores = discrepancies(found, reference)
+    assert max(map(abs, scores.values())) < STRICT, scores
+
+
+@pytest.mark.parametrize("name", ["kidiq-kidscore_momiq", "arK-arK"])
+def test_draws_at_temperature_two_are_caught(name):
+    found, reference = draw(name, dataclasses.replace(ENGINES[0], draws=100, temperature=2.0))
+    assert max(map(abs, discrepancies(found, reference).values())) > STRICT
