@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/bayes-rpp demo --out demo
 
 test: .venv/installed-test lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -20,6 +20,7 @@ bench: .venv/installed-test
 	$(BIN)/python tests/benchmarks/bases.py
 	$(BIN)/python tests/benchmarks/build.py
 	$(BIN)/python tests/benchmarks/ensemble_stack.py
+	$(BIN)/python tests/benchmarks/samplers.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \"bayes_rpp needs Python 3.11 or newer; set PYTHON=\")"

@@ -93,8 +93,9 @@ class Checkpoint:
 def run_identity(
     settings: DataclassInstance, target: Target, z: Float[Tensor, "chain size"], pair: Pair | None, seed: int
 ) -> dict[str, Any]:
-    """What two runs must have in common for one to go on where the other stopped; a model is known by its parameters and
-    by its density at two places.
+    """What two runs must have in common for one to go on where the other stopped.
+
+    A model is known by its parameters and by its density at two places.
     """
     place = target.initial([0])
     aside = 0.1 * torch.arange(target.size, dtype=z.dtype, device=z.device).cos()

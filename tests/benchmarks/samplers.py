@@ -25,7 +25,7 @@ from inference.space import Space
 from inference.target import Target
 from inference.training import MemberStack
 
-CHAINS, WARMUP, DRAWS = 16, 150, 150
+CHAINS, WARMUP, DRAWS = 16, 80, 80
 STEPS, ROUNDS = 20, 15
 
 

@@ -23,7 +23,7 @@ from inference import HMC, MAP, NUTS
 FOLDER = Path(__file__).parent / "posteriordb"
 STRICT = 4.0  # combined Monte Carlo errors: 104 statistics in all exceed it with probability 0.7 percent
 MODES = MAP(epochs=300, lr=0.1, batch_size=None)
-ENGINES = [HMC(chains=16, warmup=150, draws=400), NUTS(chains=2, warmup=100, draws=400)]
+ENGINES = [HMC(chains=16, warmup=150, draws=400), NUTS(chains=4, warmup=150, draws=500)]
 
 
 class Example(NamedTuple):
