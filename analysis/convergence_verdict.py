@@ -35,7 +35,7 @@ def _on_agreement(table: xr.Dataset, posterior: Posterior) -> Iterator[str]:
         if float(worst.r_hat) >= AGREEMENT:
             who = "The chains" if chains > 1 else "The parts of the one chain"
             yield f"{who} do not agree: R-hat {r_hat} of {where}, where agreement is below {AGREEMENT};"
-            yield "run longer, or start from a MAP."
+            yield "run longer. Chains that began in one place tell nothing of other modes: start from an ensemble."
             return
         if chains > 1:
             yield f"{chains} chains agree (largest R-hat {r_hat}, of {where});"
@@ -73,7 +73,7 @@ def _on_divergences(posterior: Posterior) -> Iterator[str]:
     if diverging is not None and (count := int(diverging.sum())):
         yield (
             f"{count} of {_count(total, 'draw')} came from a step that diverged: the chains do not reach all of the "
-            "posterior; take smaller steps."
+            "posterior; raise target_accept, or take smaller steps."
         )
     lost = {int(part.stats["chain"]): part.stats["diverged"] for part in posterior.partial}
     if isinstance(noted := posterior.stats.get("diverged"), Mapping):  # chains without any draw are here alone

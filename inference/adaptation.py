@@ -1,4 +1,4 @@
-"""What HMC learns during its warm-up: the step size, the trajectory length, and the scale of each coordinate.
+"""What HMC learns during its warm-up: the step size, the trajectory length, and the covariance of the draws.
 
 Every function takes and returns plain dicts of tensors, so that a run can be saved and gone on with.
 """
@@ -13,17 +13,26 @@ from torch import Tensor
 
 _GAMMA, _DELAY, _DECAY = 0.05, 10.0, 0.75  # of dual averaging, as Hoffman & Gelman have them
 _RATE, _MEMORY = 0.025, 0.95  # of Adam on the log trajectory length, as Hoffman, Radul & Sountsov have them
+_MOST_FOR_COVARIANCE = 200  # coordinates
 _LONGEST_CHANGE = 0.35  # of the log trajectory length in one step
 
 
+def settling(warmup: int) -> int:
+    """The steps of the first part of the warm-up, in which chains find the bulk."""
+    if warmup < 20:
+        return 0
+    return 75 if warmup >= 150 else round(0.15 * warmup)
+
+
 def windows(warmup: int) -> list[int]:
-    """The steps after which the scales are estimated anew: windows that double in length, between a first part in which
-    chains settle, and a last one for the step size alone (Stan's schedule).
+    """The steps after which the metric is taken anew: windows that double in length, between a first part in which
+    chains settle, and a last one for the step size alone: Stan's schedule, with up to 100 steps in the last part, since
+    after its 50 the acceptance is still a tenth above a wanted one of 0.65.
     """
     if warmup < 20:
         return []
-    first, last, length = (75, 50, 25) if warmup >= 150 else (round(0.15 * warmup), round(0.1 * warmup), warmup)
-    ends, end = [], first
+    last, length = (min(100, warmup // 3), 25) if warmup >= 150 else (round(0.1 * warmup), warmup)
+    ends, end = [], settling(warmup)
     while end < warmup - last:
         # A window that would leave too little for the next one takes all.
         end = end + length if end + 3 * length <= warmup - last else warmup - last
@@ -48,6 +57,11 @@ def learn_step_size(state: dict[str, Tensor], acceptance: float, wanted: float) 
     weight = count**-_DECAY
     mean = weight * log_step + (1 - weight) * state["log_step_mean"]
     return state | {"log_step": log_step, "log_step_mean": mean, "error": error, "count": count}
+
+
+def usual_acceptance(before: Float[Tensor, " chain"], acceptance: Float[Tensor, " chain"]) -> Float[Tensor, " chain"]:
+    """A running mean of each chain's acceptance, over about ten trajectories."""
+    return 0.9 * before + 0.1 * acceptance
 
 
 def start_trajectory(initial: float, like: Float[Tensor, "chain size"]) -> dict[str, Tensor]:
@@ -93,9 +107,11 @@ def learn_trajectory(state: dict[str, Tensor], slope: float, shortest: float, lo
 
 
 def start_moments(like: Float[Tensor, "chain size"]) -> dict[str, Tensor]:
-    """Sums over one window for each chain's mean and the variances around it."""
+    """Sums over one window for each chain's mean and the covariance around it; of many coordinates, the variances."""
+    size = like.shape[1]
+    square = like.new_zeros((size, size) if size <= _MOST_FOR_COVARIANCE else (size,))
     count = torch.zeros((), dtype=torch.float64)
-    return {"moment_count": count, "moment_mean": torch.zeros_like(like), "moment_square": torch.zeros_like(like[0])}
+    return {"moment_count": count, "moment_mean": torch.zeros_like(like), "moment_square": square}
 
 
 def learn_moments(state: dict[str, Tensor], position: Float[Tensor, "chain size"]) -> dict[str, Tensor]:
@@ -103,13 +119,23 @@ def learn_moments(state: dict[str, Tensor], position: Float[Tensor, "chain size"
     count = state["moment_count"] + 1
     difference = position - state["moment_mean"]
     mean = state["moment_mean"] + difference / count
-    square = state["moment_square"] + (difference * (position - mean)).sum(0)
+    left, square = position - mean, state["moment_square"]
+    square = square + (difference.mT @ left if square.ndim == 2 else (difference * left).sum(0))
     return state | {"moment_count": count, "moment_mean": mean, "moment_square": square}
 
 
-def scales(state: dict[str, Tensor], before: Float[Tensor, " size"]) -> Float[Tensor, " size"]:
-    """Standard deviations, drawn towards the earlier ones as much as five draws would (Stan's regularisation)."""
-    chains = len(state["moment_mean"])
-    number = (float(state["moment_count"]) - 1) * chains
-    variance = state["moment_square"] / max(number, 1.0)
-    return ((number * variance + 5 * before.square()) / (number + 5)).sqrt()
+def learned_covariance(state: dict[str, Tensor]) -> Float[Tensor, "size size"] | Float[Tensor, " size"]:
+    """The covariance within the chains, or, where there are fewer than ten draws a coordinate, the variances alone.
+
+    Off the diagonal it is drawn towards zero as much as five draws would.
+    """
+    square = state["moment_square"]
+    draws = float(state["moment_count"]) * len(state["moment_mean"])
+    covariance = square / max(draws - len(state["moment_mean"]), 1.0)
+    if square.ndim == 2 and draws < 10 * len(square):
+        covariance = covariance.diagonal()
+    variance = covariance if covariance.ndim == 1 else covariance.diagonal()
+    variance = variance.clamp_min(1e-10 * float(variance.max().clamp_min(1e-30)))  # a chain that has not moved yet
+    if covariance.ndim == 1:
+        return variance
+    return (draws * covariance + 5 * variance.diag()) / (draws + 5)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0  # from one checkpoint to the next
-METRIC_FROM = "metric_from"  # in a shared state: the free vectors from which the space's metric was taken anew
+# In a shared state: the free vectors, or their covariance, from which the space's metric was taken anew.
+METRIC_FROM, METRIC_COVARIANCE = "metric_from", "metric_covariance"
 
 
 @dataclass
@@ -78,6 +79,8 @@ class Run:
         self.state = State(_under(tensors, "chains/", device), _under(tensors, "shared/", device))
         if METRIC_FROM in self.state.shared:
             self.space.refresh(self.state.shared[METRIC_FROM])
+        if METRIC_COVARIANCE in self.state.shared:
+            self.space.fit_to(self.state.shared[METRIC_COVARIANCE])
         self.random.restore(_under(tensors, "random/"))
         self.record.restore(_under(tensors, "record/"), plain)
         logger.info("going on from %s, step %d of %d", checkpoint.path, self.step, self.sampler.steps)
@@ -91,7 +94,10 @@ class Run:
         tensors |= {f"shared/{name}": value for name, value in self.state.shared.items()}
         tensors |= {f"random/{name}": value for name, value in self.random.state().items()}
         tensors |= {f"record/{name}": value for name, value in drawn.items()}
-        self.checkpoint.save(tensors, plain | {"step": self.step, "seconds": self.seconds})
+        try:
+            self.checkpoint.save(tensors, plain | {"step": self.step, "seconds": self.seconds})
+        except OSError as error:  # the draws are worth more than the file
+            logger.error("the checkpoint %s could not be written: %s. The run goes on.", self.checkpoint.path, error)
 
     @torch.no_grad()
     def walk(self, progress: bool) -> None:

@@ -120,9 +120,9 @@ class ChainSampler(ChainSettings, ABC):
             if not run.record.drawn:
                 raise
             logger.warning("interrupted in step %d of %d; keeping %d draw(s).", run.step, self.steps, run.record.drawn)
-        return as_given(self._as_posterior(walked, pair, seed, run), model, seed)
+        return self._as_posterior(walked, model, pair, seed, run)
 
-    def _as_posterior(self, model: Model, pair: Pair | None, seed: int, run: Run) -> Posterior:
+    def _as_posterior(self, model: Model, given: Model, pair: Pair | None, seed: int, run: Run) -> Posterior:
         record = run.record
         stats: dict[str, Any] = {
             "engine": type(self).__name__,
@@ -146,10 +146,11 @@ class ChainSampler(ChainSettings, ABC):
         if not record.kept:
             steps = sorted({step for step, _ in record.diverged.values()})
             message = f"all {self.chains} chain(s) diverged, in step(s) {steps}; {self.advice()}"
-            raise ChainsDiverged(message, partial)
+            raise ChainsDiverged(message, [as_given(part, given, seed) for part in partial])
         logger.info("%(engine)s: %(steps)d steps in %(seconds).1f s", stats)
         samples, statistics = record.samples(), record.statistics()
-        return Posterior(model, samples, stats, data=pair, sample_stats=statistics, partial=partial)
+        posterior = Posterior(model, samples, stats, data=pair, sample_stats=statistics, partial=partial)
+        return as_given(posterior, given, seed)
 
 
 def _check_batch_size(batch_size: int | None, pair: Pair | None) -> None:

@@ -89,9 +89,8 @@ def _extremes(space: Space, z: Tensor) -> tuple[float, float]:
         bent = bent + gauss_newton_product(target, z, vector[None])[0]
         return bent if space.metric is None else space.metric.pull(bent)
 
-    values = torch.linalg.eigvalsh(
-        _tridiagonal(product, torch.ones(space.size, dtype=space.dtype, device=space.device))
-    )
+    start = torch.randn(space.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = torch.linalg.eigvalsh(_tridiagonal(product, start.to(dtype=space.dtype, device=space.device)))
     return float(values[0]), float(values[-1])
 
 

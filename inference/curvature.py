@@ -25,12 +25,16 @@ from inference.target import Target
 from inference.transforms import to_constrained
 
 _NUMBERS_AT_ONCE = 2**24
+_PROBES_AT_ONCE = 16  # each holds the activations of all examples
 
 
 def network_model(target: Target, purpose: str) -> BayesianModel:
     """The target's model; raises TypeError if it is a LogDensity, which has no outputs."""
     if not isinstance(target.model, BayesianModel):
-        raise TypeError(f"{purpose} needs the outputs of a BayesianModel; a LogDensity has none.")
+        raise TypeError(
+            f"{purpose} needs the outputs of a BayesianModel; a LogDensity has none. Samplers take metric=None or "
+            "'identity' for it."
+        )
     return target.model
 
 
@@ -129,7 +133,8 @@ def probe_rows(
             size = (probes, *roots.shape[:2], 1)
             noise = torch.randn(size, generator=generator, dtype=roots.dtype, device=roots.device)
             weighted = (roots @ noise).reshape(probes, *outputs.shape)
-            yield vmap(pull)(weighted)[0].detach() * scale
+            for some in weighted.split(_PROBES_AT_ONCE):
+                yield vmap(pull)(some)[0].detach() * scale
 
 
 def rest(target: Target, name: str, value: Tensor, z: Float[Tensor, " size"], outputs: Tensor | None) -> Tensor:
@@ -140,14 +145,15 @@ def rest(target: Target, name: str, value: Tensor, z: Float[Tensor, " size"], ou
     constraint = model.constraints[name]
     constrained = value if constraint is constraints.real else biject_to(constraint)(value)
     density = model.prior_distributions[name].log_prob(constrained).sum()
-    if constraint is not constraints.real:
-        density = density + biject_to(constraint).log_abs_det_jacobian(value, constrained).sum()
     if name in model.likelihood.constraints():
         assert outputs is not None
         assert target.pair is not None
         params = to_constrained(target.unpack(z), model.constraints) | {name: constrained}
         density = density + model.likelihood.log_prob(outputs, target.pair[1], params).sum()
-    return -density / target.temperature
+    density = density / target.temperature
+    if constraint is not constraints.real:
+        density = density + biject_to(constraint).log_abs_det_jacobian(value, constrained).sum()
+    return -density
 
 
 def rest_block(target: Target, name: str, z: Float[Tensor, " size"]) -> Float[Tensor, "coordinate coordinate"]:

@@ -7,13 +7,14 @@
 and the end of the trajectory is accepted with probability min(1, exp(-change of U + |v|^2 / 2)) (Duane et al., Physics
 Letters B 1987; Neal, Handbook of MCMC, 2011). (S S^T)^-1 is the mass matrix. During the warm-up h follows dual
 averaging (Hoffman & Gelman, JMLR 2014), the length of the trajectories ChEES (Hoffman, Radul & Sountsov, AISTATS 2021),
-and S is taken anew from the curvature where the chains are, or, without a curvature, from the variance of each
-coordinate. All chains make the same number of leapfrog steps, which varies from trajectory to trajectory, so that they
-move as one stack.
+and S is taken anew from the curvature where the chains are, or, without a curvature, from the covariance of their
+draws (beyond 200 coordinates, from the variances). All chains make the same number of leapfrog steps, which varies from
+trajectory to trajectory, so that they move as one stack.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -24,15 +25,19 @@ from torch import Tensor
 
 from inference import adaptation
 from inference.chain_random import ChainRandom
-from inference.chain_run import METRIC_FROM, State
+from inference.chain_run import METRIC_COVARIANCE, METRIC_FROM, State
 from inference.chain_settings import require_positive
 from inference.chains import ChainSampler
 from inference.metric_choice import MetricName
+from inference.settling import settle_in
 from inference.space import Space
+
+logger = logging.getLogger(__name__)
 
 _DIVERGENCE = 1000.0  # of the energy, in nats: the leapfrog has lost its way
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _MOST_STEPS = 1000
+_STUCK = 0.1  # the usual acceptance of a chain that goes nowhere
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class HMC(ChainSampler):
     chains, draws, thin, temperature, parametrization : see ChainSettings.
     warmup : trajectories before the first kept draw, in which the sampler adapts.
     metric : the coordinates to begin with, see build_metric. None takes "full" up to 1,500 coordinates and "pathway"
-        beyond, and "identity" for a LogDensity. Start from a MAP: the curvature is that at the starts.
+        beyond; start from a MAP, since the curvature is that at the starts. For a LogDensity it brings chains that
+        start far out down to the bulk, and takes the Hessian there.
 
     Examples
     --------
@@ -67,19 +73,27 @@ class HMC(ChainSampler):
 
     def begin(self, space: Space, u: Float[Tensor, "chain size"], random: ChainRandom) -> State:
         """See ChainSampler."""
+        shared: dict[str, Tensor] = {}
+        if self.warmup and self.metric is None and not space.from_curvature:
+            z, covariance = settle_in(space, u)
+            u = space.whiten(z)
+            shared |= {} if covariance is None else {METRIC_COVARIANCE: covariance}
         gradient, potential = space.gradients(u)
-        if not potential.isfinite().all():
-            chain = int((~potential.isfinite()).nonzero()[0])
+        finite = potential.isfinite() & gradient.isfinite().all(1)
+        if not finite.all():
+            chain = int((~finite).nonzero()[0])
+            what = f"the log density is {-float(potential[chain])}"
+            if potential[chain].isfinite():
+                what = "its gradient is not finite"
             raise ValueError(
-                f"chain {chain} starts where the log density is {-float(potential[chain])}; start elsewhere, for "
-                "example from a MAP: start=MAP().fit(...)."
+                f"chain {chain} starts where {what}; start elsewhere, for example from a MAP: start=MAP().fit(...)."
             )
-        chains = {"position": u, "gradient": gradient, "potential": potential}
-        shared = {"scale": torch.ones_like(u[0])}
-        first = self._first_step_size(space, State(chains, shared), random)
-        shared |= adaptation.start_step_size(first)
-        shared |= adaptation.start_trajectory(self.trajectory_length or math.pi, u) | adaptation.start_moments(u)
-        return State(chains, shared)
+        usual = torch.full_like(potential, 0.5)
+        chains = {"position": u, "gradient": gradient, "potential": potential, "usual_acceptance": usual}
+        chains["divergences"] = torch.zeros_like(potential, dtype=torch.int64)
+        shared |= adaptation.start_step_size(self._first_step_size(space, chains, random, accepting=1.0))
+        shared |= adaptation.start_trajectory(self.trajectory_length or math.pi, u)
+        return State(chains, shared if space.from_curvature else shared | adaptation.start_moments(u))
 
     def advance(self, space: Space, state: State, random: ChainRandom, step: int) -> State:
         """One trajectory of every chain."""
@@ -89,7 +103,7 @@ class HMC(ChainSampler):
         length *= (_GOLDEN * (step + 1)) % 1.0
         count = min(max(1, round(length / size)), _MOST_STEPS)
         momentum = random.noise().clone()
-        proposal, after = leapfrog(space, state.chains, momentum, state.shared["scale"], size, count)
+        proposal, after = leapfrog(space, state.chains, momentum, size, count)
         energy = state.chains["potential"] + momentum.square().sum(1) / 2
         change = proposal["potential"] + after.square().sum(1) / 2 - energy
         change = torch.where(change.isfinite(), change, torch.inf)
@@ -97,64 +111,75 @@ class HMC(ChainSampler):
         accepted = random.uniform() < acceptance
         chains = State(proposal, {}).only_where(accepted, state).chains
         shared = state.shared
+        usual = adaptation.usual_acceptance(state.chains["usual_acceptance"], acceptance)
         if warming:
-            shared = self._learn(state, proposal, after, acceptance, size * count)
+            # Only while chains settle: later it would freeze the others.
+            stuck = step < adaptation.settling(self.warmup) and bool((usual < _STUCK).any())
+            shared = self._learn(space, state, proposal, after, acceptance, size * count, stuck)
+        diverging = change > _DIVERGENCE
         chains |= {
+            "usual_acceptance": usual,
+            "divergences": state.chains["divergences"] + (diverging & (not warming)),
             "acceptance_rate": acceptance,
-            "diverging": change > _DIVERGENCE,
+            "diverging": diverging,
             "energy": energy,
             "n_steps": torch.full_like(energy, count),
             "step_size": torch.full_like(energy, size),
         }
+        if step + 1 == adaptation.settling(self.warmup) and "moment_count" in shared:
+            shared = shared | adaptation.start_moments(space.free(chains["position"]))
         result = State(chains, shared)
         if step + 1 in adaptation.windows(self.warmup):
             return self._renew(space, result, random)
         return result
 
     def _learn(
-        self, state: State, proposal: dict[str, Tensor], momentum: Tensor, acceptance: Tensor, length: float
+        self,
+        space: Space,
+        state: State,
+        proposal: dict[str, Tensor],
+        momentum: Tensor,
+        acceptance: Tensor,
+        length: float,
+        stuck: bool,
     ) -> dict[str, Tensor]:
-        shared = state.shared
-        mean = float(acceptance.mean())
-        scale, before = shared["scale"], state.position
+        before, shared = state.position, state.shared
+        # A chain that is stuck, far out where all is steep, makes the steps of all smaller until it moves.
+        shared = adaptation.learn_step_size(shared, 0.0 if stuck else float(acceptance.mean()), self.target_accept)
         centre = 0.95 * shared["centre"] + 0.05 * before.mean(0)
-        shared = adaptation.learn_step_size(shared, mean, self.target_accept) | {"centre": centre}
         if self.trajectory_length is None:
-            slope = adaptation.trajectory_slope(
-                before / scale, proposal["position"] / scale, momentum, acceptance, centre / scale, length
-            )
+            slope = adaptation.trajectory_slope(before, proposal["position"], momentum, acceptance, centre, length)
             size = float(shared["log_step"].exp())
             shared = adaptation.learn_trajectory(shared, slope, size, size * _MOST_STEPS)
-        return adaptation.learn_moments(shared, before)
+        if not space.from_curvature:
+            shared = adaptation.learn_moments(shared, space.free(before))
+        return shared | {"centre": centre}
 
     def _renew(self, space: Space, state: State, random: ChainRandom) -> State:
-        """A metric from the curvature where the chains are, or scales from where they were, and a new step size."""
-        chains, shared = state.chains, state.shared
-        if space.metric is not None:
-            z = space.free(state.position)
+        """A metric from the curvature where the chains are, or from their draws, and a new step size."""
+        z, shared = space.free(state.position), state.shared
+        if space.from_curvature:
             space.refresh(z)
-            position = space.whiten(z)
-            gradient, potential = space.gradients(position)
-            chains = chains | {"position": position, "gradient": gradient, "potential": potential}
-            shared = shared | {"centre": position.mean(0), METRIC_FROM: z}
+            shared = shared | {METRIC_FROM: z}
         else:
-            scale = adaptation.scales(shared, shared["scale"])
-            widest = float((scale / shared["scale"]).max().log())  # what used to be the longest way is one unit now
-            shorter = (shared["log_length"] - widest).clamp_min(math.log(math.pi))
-            shared = shared | {"scale": scale} | adaptation.start_moments(state.position)
-            if self.trajectory_length is None:
-                shared |= {"log_length": shorter, "log_length_mean": shorter}
-        first = self._first_step_size(space, State(chains, shared), random)
-        return State(chains, shared | adaptation.start_step_size(first))
+            covariance = adaptation.learned_covariance(shared)
+            space.fit_to(covariance)
+            shared = shared | {METRIC_COVARIANCE: covariance} | adaptation.start_moments(z)
+        position = space.whiten(z)
+        gradient, potential = space.gradients(position)
+        chains = state.chains | {"position": position, "gradient": gradient, "potential": potential}
+        shared |= adaptation.start_step_size(self._first_step_size(space, chains, random, accepting=0.5))
+        shared |= adaptation.start_trajectory(self.trajectory_length or math.pi, position)
+        return State(chains, shared)
 
-    def _first_step_size(self, space: Space, state: State, random: ChainRandom) -> float:
-        """A step size with which half of the chains or more would accept a single step, to begin with."""
+    def _first_step_size(self, space: Space, chains: dict[str, Tensor], random: ChainRandom, accepting: float) -> float:
+        """A step size with which a share of the chains would accept a single step, to begin with."""
         size, momentum = space.size**-0.25, random.noise().clone()
-        for _ in range(60):
-            proposal, after = leapfrog(space, state.chains, momentum, state.shared["scale"], size, 1)
-            change = proposal["potential"] - state.chains["potential"]
+        for _ in range(100):
+            proposal, after = leapfrog(space, chains, momentum, size, 1)
+            change = proposal["potential"] - chains["potential"]
             change = change + (after.square() - momentum.square()).sum(1) / 2
-            if float((change < math.log(2)).float().mean()) >= 0.5:
+            if float((change < math.log(2)).double().mean()) >= accepting:
                 break
             size /= 2
         return size
@@ -171,14 +196,18 @@ class HMC(ChainSampler):
     def summary(self, state: State) -> dict[str, Any]:
         """See ChainSampler."""
         step_size, length = (float(state.shared[name].exp()) for name in ("log_step_mean", "log_length_mean"))
-        return {"step_size": step_size, "trajectory_length": length}
+        divergences, usual = state.chains["divergences"].tolist(), state.chains["usual_acceptance"]
+        if any(divergences):
+            logger.warning("%s trajectories of the chains diverged; try a higher target_accept.", divergences)
+        for chain in (usual < _STUCK / 10).nonzero().flatten().tolist():
+            logger.warning("chain %d goes nowhere: none of its last trajectories was accepted. Start elsewhere.", chain)
+        return {"step_size": step_size, "trajectory_length": length, "divergences": divergences}
 
 
 def leapfrog(
     space: Space,
     start: dict[str, Tensor],
     momentum: Float[Tensor, "chain size"],
-    scale: Float[Tensor, " size"],
     step_size: float,
     count: int,
 ) -> tuple[dict[str, Tensor], Float[Tensor, "chain size"]]:
@@ -189,7 +218,6 @@ def leapfrog(
     space : of the positions.
     start : position, gradient and potential of each chain.
     momentum : at the start.
-    scale : of each coordinate of the space.
     step_size, count : of the steps.
 
     Returns
@@ -197,9 +225,9 @@ def leapfrog(
     Position, gradient and potential at the end, and the momentum there.
     """
     position, gradient, potential = start["position"], start["gradient"], start["potential"]
-    momentum = momentum - step_size / 2 * scale * gradient
+    momentum = momentum - step_size / 2 * gradient
     for made in range(1, count + 1):
-        position = position + step_size * scale * momentum
+        position = position + step_size * momentum
         gradient, potential = space.gradients(position)
-        momentum = momentum - (step_size if made < count else step_size / 2) * scale * gradient
+        momentum = momentum - (step_size if made < count else step_size / 2) * gradient
     return {"position": position, "gradient": gradient, "potential": potential}, momentum

@@ -59,16 +59,14 @@ def build_metric(
         return _dense(name, target, z)
     generator = torch.Generator(z.device).manual_seed(seed)
     rows = torch.cat(list(probe_rows(target, z, -(-_PROBES // len(z)), generator)))
-    middle, spans = z.mean(0), spans_of(target)
+    spans = spans_of(target)
     groups = _pathway_groups(model) if name == "pathway" else {}
     sizes, parts = [], []
     for names in _grouped(list(target.shapes), groups):
         where = slice(spans[names[0]].start, spans[names[-1]].stop)
         part = rows[:, where]
         layer = groups.get(names[0])
-        metric = (
-            _diagonal(target, names, part, middle) if layer is None else layer.metric(model, part, target.temperature)
-        )
+        metric = _diagonal(target, names, part, z) if layer is None else layer.metric(model, part, target.temperature)
         sizes.append(where.stop - where.start)
         parts.append(metric)
     return SplitMetric(sizes, parts)
@@ -89,19 +87,22 @@ def _dense(name: Literal["layer", "full"], target: Target, z: Float[Tensor, "sta
     for place, names, matrix in zip(structure.places, structure.names, Precision(data, prior).total, strict=True):
         for own in model.likelihood.constraints().keys() & set(names):
             there = slice(spans[own].start - place.start, spans[own].stop - place.start)
-            matrix[there, there] = _likelihoods_own(target, own, middle).double()
+            matrix[there, there] = _likelihoods_own(target, own, z).double()
         parts.append(DenseMetric(matrix, target.dtype))
     return SplitMetric(sizes, parts)
 
 
-def _likelihoods_own(target: Target, name: str, z: Float[Tensor, " size"]) -> Float[Tensor, "size size"]:
-    """The curvature in a parameter of the likelihood, which may be bent the other way far from the mode."""
-    values, vectors = torch.linalg.eigh(rest_block(target, name, z))
-    return (vectors * values.abs().clamp_min(1e-6)) @ vectors.mT
+def _likelihoods_own(target: Target, name: str, z: Float[Tensor, "start size"]) -> Float[Tensor, "size size"]:
+    """The curvature in a parameter of the likelihood, which may be bent the other way far from the mode; the mean over
+    the positions, since at their mean the network fits nothing.
+    """
+    blocks = torch.stack([rest_block(target, name, place) for place in z])
+    values, vectors = torch.linalg.eigh(blocks)
+    return ((vectors * values.abs().clamp_min(1e-6)[:, None]) @ vectors.mT).mean(0)
 
 
 def _diagonal(
-    target: Target, names: Sequence[str], rows: Float[Tensor, "row size"], z: Float[Tensor, " size"]
+    target: Target, names: Sequence[str], rows: Float[Tensor, "row size"], z: Float[Tensor, "start size"]
 ) -> DiagonalMetric:
     model = network_model(target, "a metric")
     own, parts = model.likelihood.constraints(), []
@@ -109,7 +110,7 @@ def _diagonal(
         if name in own:
             parts.append(_likelihoods_own(target, name, z).diagonal())
         else:
-            parts.append(parameter_precision(target, name, model.prior_distributions[name], z, diagonal=True))
+            parts.append(parameter_precision(target, name, model.prior_distributions[name], z.mean(0), diagonal=True))
     return DiagonalMetric(rows.square().sum(0) + torch.cat(parts).to(rows))
 
 

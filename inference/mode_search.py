@@ -137,7 +137,7 @@ class _Search:
 
     def decrement(self, gradient: Tensor) -> float:
         """sqrt(g^T H^-1 g), with the H that was taken last."""
-        return float(gradient @ self._preconditioned(gradient)) ** 0.5
+        return max(float(gradient @ self._preconditioned(gradient)), 0.0) ** 0.5
 
     def _preconditioned(self, gradient: Tensor) -> Tensor:
         return self._inverse.covariance_times(gradient.double()).to(gradient)

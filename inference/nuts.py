@@ -26,6 +26,7 @@ from inference.data import Data, Model, resolve_data, resolve_device
 from inference.metric_choice import MetricName
 from inference.nuts_kernel import Chain, Walked
 from inference.posterior import Posterior
+from inference.settling import settle_in
 from inference.space import Space
 from inference.target import Target
 from inference.walked_model import as_given, walked_model
@@ -128,6 +129,8 @@ class NUTS(ChainSettings):
         _check_starts(target, z)
         began = time.perf_counter()
         space = Space(target, self.metric, z, seed)
+        if self.warmup and self.metric is None and not space.from_curvature:
+            z, _ = settle_in(space, z)
         saved = None if checkpoint is None else Checkpoint(checkpoint, run_identity(self, target, z, pair, seed))
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
             chains = _run(self, space, space.whiten(z), noise, saved, progress)

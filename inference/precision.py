@@ -85,9 +85,10 @@ def parameter_precision(
     """The prior's part of H for one parameter, over the temperature."""
     value = target.unpack(z)[name].double()
     if not isinstance(distribution, PathwayNormal):
-        matrix = _hessian_of_prior(distribution, value, target.model.constraints[name])
-        result = matrix.diagonal() if diagonal else matrix
-    elif diagonal:
+        # Tempered already: the Jacobian is not.
+        matrix = _hessian_of_prior(distribution, value, target.model.constraints[name], target.temperature)
+        return matrix.diagonal() if diagonal else matrix
+    if diagonal:
         result = _pathway_diagonal(distribution, value)
     else:
         eye = torch.eye(value.numel(), dtype=torch.float64, device=z.device).reshape(-1, *value.shape)
@@ -96,14 +97,16 @@ def parameter_precision(
     return result / target.temperature
 
 
-def _hessian_of_prior(distribution: Distribution, value: Tensor, constraint: constraints.Constraint) -> Tensor:
+def _hessian_of_prior(
+    distribution: Distribution, value: Tensor, constraint: constraints.Constraint, temperature: float
+) -> Tensor:
     transform = biject_to(constraint)
 
     def negative(flat: Tensor) -> Tensor:
         free = flat.reshape(value.shape)
         constrained = transform(free)
         jacobian = 0.0 if constraint is constraints.real else transform.log_abs_det_jacobian(free, constrained).sum()
-        return -(distribution.log_prob(constrained).sum() + jacobian)
+        return -(distribution.log_prob(constrained).sum() / temperature + jacobian)
 
     with pyro.validation_enabled(False):
         matrix: Tensor = hessian(negative)(value.flatten())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp.likelihoods import Params
 from inference.data import Pair
 from inference.metric_choice import MetricName, build_metric
-from inference.metrics import Metric
+from inference.metrics import DenseMetric, DiagonalMetric, Metric
 from inference.target import Target
 
 
@@ -34,6 +35,14 @@ class Space:
     def refresh(self, z: Float[Tensor, "start size"]) -> None:
         """Take the metric from the curvature at other positions."""
         self.metric = build_metric(self.name, self.target, z, self.seed)
+        self.from_curvature = self.metric is not None
+
+    def fit_to(self, covariance: Float[Tensor, "size size"] | Float[Tensor, " size"]) -> None:
+        """Take the metric from a covariance matrix of free vectors, or from their variances."""
+        if covariance.ndim == 1:
+            self.metric = DiagonalMetric(1 / covariance)
+        else:
+            self.metric = DenseMetric(torch.linalg.inv(covariance.double()), self.dtype)
 
     def free(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """z = S u."""

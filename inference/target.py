@@ -1,9 +1,9 @@
 """A model's log density over one free vector for each chain: what the samplers see.
 
-    U(z) = -(log p(y, theta(z) | x) + log |d theta / d z|) / T
+    U(z) = -log p(y, theta(z) | x) / T - log |d theta / d z|
 
-z holds every parameter of one chain in unconstrained coordinates, T is the temperature. exp(-U) over z is the posterior
-(at T = 1), whatever the constraints of theta are.
+z holds every parameter of one chain in unconstrained coordinates, T is the temperature. exp(-U) over z is the law with
+density p(y, theta | x)^(1/T) over theta, the posterior at T = 1, whatever the constraints of theta are.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Target:
         expected = {name: tuple(value.shape[1:]) for name, value in self.params(self.initial([0])).items()}
         found = {name: tuple(value.shape[2:]) for name, value in posterior.samples.items()}
         if found != expected:
-            raise ValueError(f"start is of another model: it has parameters {found}, expected {expected}.")
+            hint = "" if found.keys() == expected.keys() else "; see Posterior.in_parametrization for residual layers"
+            raise ValueError(f"start is of another model: it has parameters {found}, expected {expected}{hint}.")
         ordered = {name: value.flip(1).transpose(0, 1).flatten(0, 1) for name, value in posterior.samples.items()}
         index = torch.arange(chains) % (posterior.chains * posterior.draws)
         z = self.free({name: value[index] for name, value in ordered.items()}).to(self.dtype)
@@ -120,10 +121,11 @@ class Target:
             density = self.model.log_joint(params, x, y, num_data=self.num_data)
         else:
             density = self.model.log_joint(params)
+        density = density / self.temperature
         for name, constraint in self.model.constraints.items():
             if constraint is not constraints.real:
                 density = density + biject_to(constraint).log_abs_det_jacobian(free[name], params[name]).sum()
-        return -density / self.temperature
+        return -density
 
     def gradients(
         self, z: Float[Tensor, "chain size"], batch: Pair | None = None

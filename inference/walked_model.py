@@ -54,6 +54,11 @@ def walked_model(
         raise TypeError(
             f"parametrization={settings.parametrization!r} needs a BayesianModel; a LogDensity has but one."
         )
+    if len({layer.parametrization for layer in residual_layers(model.network).values()}) > 1:
+        raise ValueError(
+            f"parametrization={settings.parametrization!r} needs a network whose residual layers are all alike; this has "
+            "residual and collapsed ones. Use 'given'."
+        )
     wanted: tuple[Parametrization, ...] = ("collapsed", "residual")
     if settings.parametrization != "auto":
         wanted = (settings.parametrization,)
@@ -74,7 +79,8 @@ def as_given(posterior: Posterior, model: Model, seed: int) -> Posterior:
     walked = residual_layers(posterior.bayesian_model.network).values()
     given = residual_layers(model.network).values()
     parametrization = next(iter(given)).parametrization
-    posterior.stats["parametrization"] = next(iter(walked)).parametrization
+    for part in (posterior, *posterior.partial):
+        part.stats["parametrization"] = next(iter(walked)).parametrization
     converted = copy.copy(posterior.in_parametrization(parametrization, seed))
     for part in (converted, *converted.partial):
         part.model = model

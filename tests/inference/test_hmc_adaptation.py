@@ -26,7 +26,7 @@ def test_windows_double_between_a_first_and_a_last_part(warmup):
     if warmup < 20:
         assert ends == []
         return
-    first, last = (75, 50) if warmup >= 150 else (round(0.15 * warmup), round(0.1 * warmup))
+    first, last = (75, min(100, warmup // 3)) if warmup >= 150 else (round(0.15 * warmup), round(0.1 * warmup))
     assert ends[-1] == warmup - last
     lengths = [end - start for start, end in zip([first, *ends], ends, strict=False)]
     assert min(lengths) > 0
@@ -39,9 +39,9 @@ def test_windows_double_between_a_first_and_a_last_part(warmup):
 
 @pytest.mark.parametrize(
     ("warmup", "ends"),
-    [(19, []), (20, [18]), (149, [134]), (150, [100]), (1000, [100, 150, 250, 450, 950])],
+    [(19, []), (20, [18]), (149, [134]), (150, [100]), (1000, [100, 150, 250, 450, 900])],
 )
-def test_windows_are_those_of_stan(warmup, ends):
+def test_windows_are_those_of_stan_with_a_longer_last_part(warmup, ends):
     assert adaptation.windows(warmup) == ends
 
 
@@ -116,25 +116,45 @@ def test_moments_are_those_of_direct_formulas():
     for step in range(30):
         state = adaptation.learn_moments(state, draws[:, step])
     torch.testing.assert_close(state["moment_mean"], draws.mean(1), rtol=1e-12, atol=0)
-    squares = (draws - draws.mean(1, keepdim=True)).square().sum((0, 1))
-    torch.testing.assert_close(state["moment_square"], squares, rtol=1e-8, atol=0)
-    before = normal(5, seed=3).abs()
-    number = 4 * 29
-    expected = ((squares + 5 * before.square()) / (number + 5)).sqrt()
-    torch.testing.assert_close(adaptation.scales(state, before), expected, rtol=1e-8, atol=0)
+    left = draws - draws.mean(1, keepdim=True)
+    products = torch.einsum("cdi,cdj->ij", left, left)
+    torch.testing.assert_close(state["moment_square"], products, rtol=1e-8, atol=1e-8)
+    within = products / (4 * 29)
+    expected = (120 * within + 5 * within.diagonal().diag()) / 125
+    torch.testing.assert_close(adaptation.learned_covariance(state), expected, rtol=1e-8, atol=1e-10)
 
 
-def test_scales_are_the_deviations_of_a_gaussian_and_are_what_trajectories_move_by():
-    deviations, scales = torch.tensor([0.05, 1.0, 6.0]).double(), []
+@pytest.mark.parametrize(("size", "draws"), [(5, 12), (201, 1000)])
+def test_few_draws_or_many_coordinates_give_variances_alone(size, draws):
+    values = normal(4, draws, size)
+    state = adaptation.start_moments(values[:, 0])
+    for step in range(draws):
+        state = adaptation.learn_moments(state, values[:, step])
+    expected = (values - values.mean(1, keepdim=True)).square().sum((0, 1)) / (4 * (draws - 1))
+    torch.testing.assert_close(adaptation.learned_covariance(state), expected, rtol=1e-10, atol=0)
+
+
+def test_a_coordinate_that_has_not_moved_keeps_a_positive_variance():
+    values = torch.cat([normal(4, 30, 1), torch.zeros(4, 30, 1).double()], dim=2)
+    state = adaptation.start_moments(values[:, 0])
+    for step in range(30):
+        state = adaptation.learn_moments(state, values[:, step])
+    assert torch.linalg.eigvalsh(adaptation.learned_covariance(state)).min() > 0
+
+
+@pytest.mark.parametrize("metric", [None, "identity"])
+def test_the_metric_is_the_covariance_of_a_gaussian(metric):
+    deviations, metrics = torch.tensor([0.05, 1.0, 6.0]).double(), []
 
     class Watched(HMC):
         def advance(self, space, state, random, step):
-            after = super().advance(space, state, random, step)
-            scales.append(after.shared["scale"])
-            return after
+            metrics.append(space.free(torch.eye(3).double()))
+            return super().advance(space, state, random, step)
 
-    posterior = Watched(chains=64, warmup=300, draws=50).fit(gaussian(deviations), None, seed=0, progress=False)
-    torch.testing.assert_close(scales[-1] / deviations, torch.ones(3).double(), rtol=0.15, atol=0)
+    engine = Watched(chains=64, warmup=300, draws=50, metric=metric)
+    posterior = engine.fit(gaussian(deviations), None, seed=0, progress=False)
+    covariance = metrics[-1].mT @ metrics[-1] / torch.outer(deviations, deviations)
+    torch.testing.assert_close(covariance, torch.eye(3).double(), rtol=0.25, atol=0.1)
     assert posterior.sample_stats["n_steps"].max() < 20
     assert posterior.sample_stats["step_size"].min() > 0.3
 

@@ -1,11 +1,8 @@
 """NUTS draws from the posterior: closed forms within Monte Carlo errors, bits, interrupts, refusals."""
 
 import dataclasses
-import inspect
-import io
 import logging
 import math
-import sys
 from statistics import NormalDist
 
 import arviz
@@ -17,7 +14,7 @@ from bayes_rpp import Gaussian, LogDensity
 from inference import MAP, NUTS, Posterior, nuts
 from inference.target import Target
 
-QUICK = NUTS(chains=2, draws=6, warmup=8, max_tree_depth=4)
+QUICK = NUTS(chains=2, draws=6, warmup=8, max_tree_depth=4, metric="identity")
 
 
 def gaussian(covariance):
@@ -115,7 +112,7 @@ def test_gamma_has_the_right_moments_through_its_jacobian():
 
 def test_dense_mass_is_exact_and_takes_fewer_steps_where_coordinates_are_correlated():
     covariance = torch.full((4, 4), 0.98, dtype=torch.float64).fill_diagonal_(1.0)
-    engine = NUTS(chains=2, draws=700, warmup=150, dense_mass=True)
+    engine = NUTS(chains=2, draws=700, warmup=150, dense_mass=True, metric="identity")
     dense = engine.fit(gaussian(covariance), None, seed=0)
     assert agree(estimates(squares(dense.samples["z"])), upper(covariance))
     plain = dataclasses.replace(engine, dense_mass=False, chains=1, draws=50).fit(gaussian(covariance), None, seed=0)
@@ -124,7 +121,7 @@ def test_dense_mass_is_exact_and_takes_fewer_steps_where_coordinates_are_correla
 
 def test_statistics_are_those_of_hamiltonian_dynamics():
     """At stationarity the momenta of the draws are N(0, M): H + lp is half a chi-squared number of n degrees."""
-    engine = NUTS(chains=2, draws=700, warmup=80, target_accept=0.9)
+    engine = NUTS(chains=2, draws=700, warmup=80, target_accept=0.9, metric="identity")
     posterior = engine.fit(gaussian(CORRELATED), None, seed=0)
     statistics = posterior.sample_stats
     assert {value.shape for value in statistics.values()} == {(2, 700)}
@@ -200,8 +197,8 @@ def test_same_seed_same_bits_and_a_chain_does_not_depend_on_how_many_there_are(m
 
 
 def test_thinned_draws_are_every_so_many_of_all():
-    every = NUTS(chains=2, draws=9, warmup=20).fit(gaussian(CORRELATED), None, seed=0)
-    third = NUTS(chains=2, draws=3, warmup=20, thin=3).fit(gaussian(CORRELATED), None, seed=0)
+    every = NUTS(chains=2, draws=9, warmup=20, metric="identity").fit(gaussian(CORRELATED), None, seed=0)
+    third = NUTS(chains=2, draws=3, warmup=20, thin=3, metric="identity").fit(gaussian(CORRELATED), None, seed=0)
     assert torch.equal(third.samples["z"], every.samples["z"][:, 2::3])
     assert torch.equal(third.sample_stats["energy"], every.sample_stats["energy"][:, 2::3])
 
@@ -240,7 +237,7 @@ def interrupt(monkeypatch, potential_calls):
 
 
 def test_interrupt_keeps_finished_chains_whole(monkeypatch, caplog):
-    target, engine = gaussian(CORRELATED), NUTS(chains=4, draws=10, warmup=10)
+    target, engine = gaussian(CORRELATED), NUTS(chains=4, draws=10, warmup=10, metric="identity")
     whole = engine.fit(target, None, seed=0)
     first_two = dataclasses.replace(engine, chains=2).fit(target, None, seed=0)
     interrupt(monkeypatch, 4 + first_two.stats["gradient_evaluations"] + 50)  # four check the starts
@@ -253,7 +250,7 @@ def test_interrupt_keeps_finished_chains_whole(monkeypatch, caplog):
 
 
 def test_interrupt_in_the_first_chain_keeps_its_draws_if_there_are_any(monkeypatch):
-    target, engine = gaussian(CORRELATED), NUTS(chains=2, draws=10, warmup=10)
+    target, engine = gaussian(CORRELATED), NUTS(chains=2, draws=10, warmup=10, metric="identity")
     whole = engine.fit(target, None, seed=0)
     one = dataclasses.replace(engine, chains=1).fit(target, None, seed=0)
     last = int(one.sample_stats["n_steps"][0, -3:].sum())
@@ -317,40 +314,6 @@ def test_dense_mass_matrices_that_cannot_be_held_are_refused():
         NUTS(dense_mass=True).fit(
             LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(40_000)}), None, seed=0
         )
-
-
-def test_settings_are_frozen_and_fit_takes_what_samplers_take():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        QUICK.draws = 3
-    assert (NUTS().chains, NUTS().draws, NUTS().warmup) == (4, 1000, 1000)
-    parameters = inspect.signature(NUTS.fit).parameters
-    assert list(parameters) == ["self", "model", "data", "seed", "device", "progress", "start"]
-    assert parameters["seed"].default is inspect.Parameter.empty
-
-
-def test_arrays_and_datasets_are_the_same_as_tensors_and_bad_data_are_refused(make_linear_problem):
-    model, (x, y) = make_linear_problem()
-    expected = QUICK.fit(model, (x, y), seed=0).samples
-    for data in ([x.numpy(), y.numpy()], torch.utils.data.TensorDataset(x, y)):
-        samples = QUICK.fit(model, data, seed=0).samples
-        assert all(torch.equal(samples[name], value) for name, value in expected.items())
-    with pytest.raises(ValueError, match="needs data"):
-        QUICK.fit(model, None, seed=0)
-    with pytest.raises(ValueError, match="pass data=None"):
-        QUICK.fit(gaussian(CORRELATED), (x, y), seed=0)
-    with pytest.raises(RuntimeError, match="nowhere"):
-        QUICK.fit(model, (x, y), seed=0, device="nowhere")
-
-
-@pytest.mark.parametrize(
-    ("terminal", "progress", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
-)
-def test_progress_bar_needs_a_terminal_and_leave(monkeypatch, terminal, progress, shown):
-    stream = io.StringIO()
-    stream.isatty = lambda: terminal
-    monkeypatch.setattr(sys, "stderr", stream)
-    QUICK.fit(gaussian(CORRELATED), None, seed=0, progress=progress)
-    assert ("2 chain(s)" in stream.getvalue()) == shown
 
 
 def test_pyros_validation_is_as_it_was_and_not_in_the_way():

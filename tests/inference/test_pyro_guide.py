@@ -2,11 +2,8 @@
 
 import dataclasses
 import functools
-import inspect
-import io
 import logging
 import math
-import sys
 from statistics import NormalDist
 
 import pyro
@@ -319,36 +316,3 @@ def test_guides_of_other_sites_and_no_guides_are_refused(make_linear_problem):
 def test_wrong_settings_are_refused_by_name(setting, message):
     with pytest.raises(ValueError, match=message):
         PyroGuide(AutoNormal, **setting)
-
-
-def test_settings_are_frozen_and_fit_takes_what_engines_take():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        QUICK.lr = 1.0
-    parameters = inspect.signature(PyroGuide.fit).parameters
-    assert list(parameters) == ["self", "model", "data", "seed", "device", "progress"]
-    assert parameters["seed"].default is inspect.Parameter.empty
-
-
-def test_arrays_and_datasets_are_the_same_as_tensors_and_bad_data_are_refused(make_linear_problem, gamma):
-    model, (x, y) = make_linear_problem()
-    expected = QUICK.fit(model, (x, y), seed=0).samples
-    for data in ([x.numpy(), y.numpy()], torch.utils.data.TensorDataset(x, y)):
-        samples = QUICK.fit(model, data, seed=0).samples
-        assert all(torch.equal(samples[name], value) for name, value in expected.items())
-    with pytest.raises(ValueError, match="needs data"):
-        QUICK.fit(model, None, seed=0)
-    with pytest.raises(ValueError, match="pass data=None"):
-        QUICK.fit(gamma, (x, y), seed=0)
-    with pytest.raises(RuntimeError, match="nowhere"):
-        QUICK.fit(model, (x, y), seed=0, device="nowhere")
-
-
-@pytest.mark.parametrize(
-    ("terminal", "progress", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
-)
-def test_progress_bar_needs_a_terminal_and_leave(monkeypatch, gamma, terminal, progress, shown):
-    stream = io.StringIO()
-    stream.isatty = lambda: terminal
-    monkeypatch.setattr(sys, "stderr", stream)
-    QUICK.fit(gamma, None, seed=0, progress=progress)
-    assert ("fitting a guide" in stream.getvalue()) == shown

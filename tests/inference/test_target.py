@@ -62,10 +62,14 @@ def test_potential_of_learned_noise_has_its_jacobian_too(learned_noise):
     torch.testing.assert_close(target.potential(target.free(params)), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_temperature_divides_the_whole_joint(constrained, learned_noise):
+def test_temperature_divides_the_whole_joint_and_not_the_jacobian(constrained, learned_noise):
     for problem in ((constrained, None), learned_noise):
         z = Target(*problem).initial([4])[0]
-        torch.testing.assert_close(Target(*problem, temperature=2.5).potential(z) * 2.5, Target(*problem).potential(z))
+        one, warm, hot = (Target(*problem, temperature=t).potential(z) for t in (1.0, 2.5, 5.0))
+        torch.testing.assert_close((one - warm) / (1 - 1 / 2.5), (one - hot) / (1 - 1 / 5.0))
+        model, params = problem[0], Target(*problem).params(z)
+        joint = model.log_joint(params, *(problem[1] or ()))
+        torch.testing.assert_close((one - hot) / (1 - 1 / 5.0), -joint)
 
 
 def test_gradients_of_all_chains_are_those_of_each(constrained, learned_noise):
@@ -108,3 +112,14 @@ def test_draws_that_cannot_be_a_start_are_refused(constrained):
     boundary = Posterior(None, {"rate": torch.zeros(1, 1, 2), "p": torch.full((1, 1, 3), 1 / 3)})
     with pytest.raises(ValueError, match="on the boundary of their constraint"):
         target.latest(boundary, 1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_the_temperature_is_that_of_the_density_over_the_constrained_parameters(temperature):
+    """p(v) = exp(-v) at temperature T is exp(-v / T), whose mean is T, whatever the free coordinate of v > 0 is."""
+    positive = {"v": torch.distributions.constraints.positive}
+    density = LogDensity(lambda p: -p["v"], {"v": torch.tensor(1.0, dtype=torch.float64)}, positive)
+    target = Target(density, None, temperature=temperature)
+    z = torch.linspace(-30.0, 8.0, 20_001, dtype=torch.float64)[:, None]
+    weights = (-target.gradients(z)[1]).exp()
+    assert float((weights * z[:, 0].exp()).sum() / weights.sum()) == pytest.approx(temperature, rel=1e-6)

@@ -1,0 +1,274 @@
+"""Chains may walk in the other parametrization: which one is chosen, by what number, and that the draws come back."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import t as student
+
+from bayes_rpp import EMLP, RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, O, O2eR3, RPPPrior, Scalar, Vector
+from inference import HMC, MAP, NUTS, SGHMC, SGLD, Posterior, conditioning
+from inference.conditioning import condition_number
+from inference.space import Space
+from inference.target import Target
+from inference.walked_model import walked_model
+
+NOISE = 0.2
+USELESS = 1e5, 1.0  # sigma_a^2, sigma_b^2 of a prior that data of unit scale overrule
+STRONG = 2.0, 2e-7  # of one that they hardly touch off the symmetric maps
+
+both = pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
+
+
+def other(parametrization):
+    return {"residual": "collapsed", "collapsed": "residual"}[parametrization]
+
+
+def linear_problem(parametrization, variances=(1.0, 0.1), num_data=40, group=None):
+    """A linear RPP layer, vector + scalar -> vector, in float64, and data from no symmetric map."""
+    generator = torch.Generator().manual_seed(0)
+    net = RPPEMLP(Vector + Scalar, Vector, group or SO(3), layers=0, parametrization=parametrization).double()
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    x = normal(num_data, 4)
+    y = x @ normal(3, 4).mT + 0.5 + math.sqrt(NOISE) * normal(num_data, 3)
+    equivariant, dense = variances
+    pathways = [equivariant, dense] if isinstance(group, list) else None
+    prior = RPPPrior(equivariant, dense, scaling="none", pathway_variances=pathways)
+    return BayesianModel(net, prior, Gaussian(noise_variance=NOISE)), (x, y)
+
+
+def exact_posterior(model, data, variances):
+    """Mean and precision of all parameters, in the model's order."""
+    (x, y), (equivariant, dense) = data, variances
+    layer, identity = model.network.network[0], torch.eye(3, dtype=torch.float64)
+    features = torch.cat([torch.cat([torch.kron(identity, row[None]), identity], dim=1) for row in x])
+    q, p = layer.basis.dense(), layer.bias_basis.dense()
+    if layer.parametrization == "residual":
+        blocks = [torch.cat([each, torch.eye(len(each), dtype=torch.float64)], dim=1) for each in (q, p)]
+        features = features @ torch.block_diag(*blocks)
+        parts = [[equivariant] * each.shape[1] + [dense] * each.shape[0] for each in (q, p)]
+        prior = torch.diag(torch.tensor(parts[0] + parts[1], dtype=torch.float64))
+    else:
+        prior = torch.block_diag(*(equivariant * each @ each.mT for each in (q, p)))
+        prior = prior + dense * torch.eye(len(prior), dtype=torch.float64)
+    precision = torch.linalg.inv(prior) + features.mT @ features / NOISE
+    return torch.linalg.solve(precision, features.mT @ y.reshape(-1) / NOISE), precision
+
+
+def condition(matrix):
+    values = torch.linalg.eigvalsh(matrix)
+    return float(values[-1] / values[0])
+
+
+def space_of(model, data, metric, temperature=1.0):
+    target = Target(model, data, temperature)
+    z = target.initial([3])
+    return Space(target, metric, z), z[0]
+
+
+@both
+@pytest.mark.parametrize("metric", ["identity", "diagonal", "full"])
+@pytest.mark.parametrize("variances", [(1.0, 0.1), USELESS, STRONG])
+def test_condition_number_of_a_linear_model_is_that_of_its_precision(parametrization, metric, variances):
+    model, data = linear_problem(parametrization, variances)
+    precision = exact_posterior(model, data, variances)[1]
+    space, z = space_of(model, data, metric)
+    found = condition_number(space, z)
+    scales = space.free(torch.eye(space.size, dtype=torch.float64))
+    assert found == pytest.approx(condition(scales @ precision @ scales.mT), rel=1e-5)
+    if metric == "identity":
+        assert found == pytest.approx(condition(precision), rel=1e-5)
+    if metric == "full":
+        assert found == pytest.approx(1.0, rel=1e-5)
+
+
+@both
+def test_condition_number_of_a_chain_of_groups_does_not_depend_on_the_temperature(parametrization):
+    model, data = linear_problem(parametrization, group=[O(3), O2eR3()])
+    space, z = space_of(model, data, "identity")
+    exact = condition(torch.func.hessian(space.target.potential)(z))
+    for temperature in (1.0, 3.0):
+        assert condition_number(*space_of(model, data, "identity", temperature)) == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["identity", "diagonal", "pathway"])
+def test_lanczos_finds_nearly_all_of_the_dense_number(make_small_model, bodies, monkeypatch, metric):
+    """In a network with more coordinates than Lanczos takes steps, with noise that is learned; from below."""
+    noise = Gaussian(noise_variance=0.2, learned=True)
+    model = make_small_model(bodies, noise, dtype=torch.float64)
+    space, z = space_of(model, tuple(part.double() for part in bodies.train), metric)
+    dense = condition_number(space, z)
+    monkeypatch.setattr(conditioning, "_DENSE", 0)
+    assert space.size > 3 * conditioning._LANCZOS_STEPS
+    assert 0.95 * dense < condition_number(space, z) < (1 + 1e-6) * dense
+
+
+@both
+def test_lanczos_is_exact_where_it_takes_a_step_for_every_coordinate(parametrization, monkeypatch):
+    spaces = [space_of(*linear_problem(parametrization), metric) for metric in ("identity", "diagonal", "full")]
+    dense = [condition_number(space, z) for space, z in spaces]
+    monkeypatch.setattr(conditioning, "_DENSE", 0)
+    assert [condition_number(space, z) for space, z in spaces] == pytest.approx(dense, rel=1e-5)
+
+
+def test_condition_numbers_of_log_densities_are_refused():
+    target = Target(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
+    with pytest.raises(TypeError, match="BayesianModel"):
+        condition_number(Space(target, "identity", torch.zeros(1, 3)), torch.zeros(3))
+
+
+def jacobi(precision):
+    """A matrix in the coordinates in which its diagonal is one."""
+    scales = precision.diagonal().rsqrt()
+    return scales[:, None] * precision * scales
+
+
+@both
+@pytest.mark.parametrize(("variances", "num_data", "better"), [(USELESS, 40, "collapsed"), (STRONG, 4, "residual")])
+def test_auto_takes_the_parametrization_with_the_smaller_number(parametrization, variances, num_data, better):
+    numbers = {}
+    for name in ("residual", "collapsed"):
+        numbers[name] = condition(jacobi(exact_posterior(*linear_problem(name, variances, num_data), variances)[1]))
+    assert 5 * numbers[better] < numbers[other(better)]
+    model, data = linear_problem(parametrization, variances, num_data)
+    engine = HMC(chains=2, draws=2, warmup=0, metric="diagonal", trajectory_length=0.1, parametrization="auto")
+    stats = engine.fit(model, data, seed=0).stats
+    assert stats.get("parametrization", parametrization) == better
+    assert ("parametrization" in stats) == (better != parametrization)
+
+
+@pytest.mark.parametrize("variances", [USELESS, STRONG])
+def test_auto_takes_the_fewer_coordinates_where_the_metric_leaves_nothing_to_choose(variances):
+    model, data = linear_problem("residual", variances)
+    walked, _ = walked_model(HMC(metric="full", parametrization="auto"), model, data, None, seed=0)
+    assert walked.network.network[0].parametrization == "collapsed"
+
+
+WALK = {"chains": 2, "draws": 3, "warmup": 2}
+SAMPLERS = [
+    HMC(metric="full", trajectory_length=0.5, **WALK),
+    NUTS(metric="full", max_tree_depth=2, **WALK),
+    SGLD(step_size=1e-4, batch_size=8, **WALK),
+    SGHMC(step_size=1e-3, batch_size=8, **WALK),
+]
+
+
+def in_parametrization(sampler, parametrization):
+    return type(sampler)(**(vars(sampler) | {"parametrization": parametrization}))
+
+
+@both
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
+def test_draws_come_back_in_the_models_own_parametrization(sampler, parametrization, tmp_path):
+    model, (x, y) = linear_problem(parametrization)
+    posterior = in_parametrization(sampler, other(parametrization)).fit(model, (x, y), seed=0)
+    assert posterior.model is model
+    assert posterior.stats["parametrization"] == other(parametrization)
+    shapes = {name: value.shape[2:] for name, value in posterior.samples.items()}
+    assert shapes == {name: value.shape for name, value in model.network.named_parameters()}
+    assert (posterior.chains, posterior.draws) == (2, 3)
+    places = [(chain, draw) for chain in range(2) for draw in range(3)]
+    densities = [model.log_joint({n: v[place] for n, v in posterior.samples.items()}, x, y) for place in places]
+    torch.testing.assert_close(posterior.log_joint().flatten(), torch.stack(densities).detach())
+    assert torch.isfinite(posterior.predict(x).samples).all()
+    assert "lp" not in posterior.sample_stats  # which would be the density over other coordinates
+    assert {tuple(value.shape) for value in posterior.sample_stats.values()} == {(2, 3)}
+    again = in_parametrization(sampler, other(parametrization)).fit(model, (x, y), seed=0)
+    assert all(torch.equal(again.samples[name], value) for name, value in posterior.samples.items())
+    loaded = Posterior.load(posterior.save(tmp_path / "run"))
+    assert torch.equal(loaded.log_joint(), posterior.log_joint())
+    assert loaded.stats == posterior.stats
+
+
+@both
+def test_the_models_own_parametrization_is_walked_as_it_was_given(parametrization):
+    model, data = linear_problem(parametrization)
+    given, same = (
+        in_parametrization(SAMPLERS[0], name).fit(model, data, seed=0) for name in ("given", parametrization)
+    )
+    assert same.model is model
+    assert "parametrization" not in same.stats
+    assert all(torch.equal(same.samples[name], value) for name, value in given.samples.items())
+    assert torch.equal(same.sample_stats["lp"], given.sample_stats["lp"])
+
+
+CHAINS, DRAWS = 96, 40
+
+
+def agrees(per_chain, truth):
+    """Whether statistics of independent chains, (chain, statistic), have these expectations: family-wise p > 5e-4, for
+    one of the two parametrizations; the errors are those that the chains' own means show.
+    """
+    scores = (per_chain.mean(0) - truth) / per_chain.std(0) * math.sqrt(len(per_chain))
+    return bool(scores.abs().max() < student.isf(5e-4 / 2 / scores.numel(), len(per_chain) - 1))
+
+
+@both
+def test_the_posterior_is_exact_whichever_is_walked(parametrization):
+    """Means, variances, and the squared distance, which has all covariances in it, of the model's own coordinates."""
+    variances = 10.0, 0.1
+    model, data = linear_problem(parametrization, variances)
+    mean, precision = exact_posterior(model, data, variances)
+    deviation = torch.linalg.inv(precision).diagonal().sqrt()
+    engine = HMC(chains=CHAINS, warmup=40, draws=DRAWS, parametrization=other(parametrization))
+    posterior = engine.fit(model, data, seed=0)
+    away = torch.cat([value.flatten(2) for value in posterior.samples.values()], dim=2) - mean
+    distance = torch.einsum("cdi,ij,cdj->cd", away, precision, away)[..., None] / len(mean)
+    found = torch.cat([away / deviation, (away / deviation).square(), distance], dim=2).mean(1)
+    truth = torch.cat([torch.zeros(len(mean)), torch.ones(len(mean) + 1)]).double()
+    assert agrees(found, truth)
+    # The comparison can tell variances that are a tenth too small, and means that are off by a tenth of a deviation.
+    assert not agrees(found, torch.cat([torch.zeros(len(mean)), 1.1 * torch.ones(len(mean) + 1)]).double())
+    assert not agrees(found, truth + torch.cat([0.1 * torch.ones(len(mean)), torch.zeros(len(mean) + 1)]).double())
+
+
+@both
+def test_starts_are_converted(parametrization):
+    """A step of next to nothing leaves every chain with the function that it starts with."""
+    model, data = linear_problem(parametrization)
+    start = MAP(epochs=5).fit(model, data, seed=0)
+    engine = SGLD(chains=2, draws=1, warmup=0, step_size=1e-30, parametrization=other(parametrization))
+    posterior = engine.fit(model, data, seed=0, start=start)
+    torch.testing.assert_close(posterior.outputs(data[0]), start.outputs(data[0]).expand(2, -1, -1, -1))
+    twin = start.in_parametrization(other(parametrization))
+    own = engine.fit(model, data, seed=0, start=twin)  # a start in the parametrization that is walked
+    torch.testing.assert_close(own.outputs(data[0]), posterior.outputs(data[0]))
+    unconverted = engine.fit(model, data, seed=0)
+    assert not torch.allclose(unconverted.outputs(data[0]), posterior.outputs(data[0]), rtol=1e-2)
+    assert start.model is model
+
+
+@both
+def test_what_a_chain_had_before_it_diverged_comes_back_too(parametrization):
+    """The steps are too large; the second chain starts near the largest numbers, and is the first to pass them."""
+    model, data = linear_problem(parametrization)
+    example = model.initial_params(0)
+    start = Posterior(model, {name: torch.stack([value, 1e140 * value])[:, None] for name, value in example.items()})
+    engine = SGLD(chains=2, draws=12, warmup=0, step_size=1.0, parametrization=other(parametrization))
+    posterior = engine.fit(model, data, seed=0, start=start)
+    (part,) = posterior.partial
+    assert (posterior.chains, posterior.draws, part.chains) == (1, 12, 1)
+    assert 0 < part.draws < 12
+    assert part.model is model
+    assert {name: value.shape[2:] for name, value in part.samples.items()} == {n: v.shape for n, v in example.items()}
+    assert torch.isfinite(part.predict(data[0]).samples).all()
+
+
+@pytest.mark.parametrize("parametrization", ["residual", "collapsed", "auto"])
+@pytest.mark.parametrize("sampler", [HMC(), NUTS(), SGLD(step_size=1e-4)], ids=["HMC", "NUTS", "SGLD"])
+def test_models_that_have_but_one_parametrization_are_refused(sampler, parametrization, bodies):
+    density = LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)})
+    with pytest.raises(TypeError, match=f"parametrization='{parametrization}' needs a BayesianModel"):
+        in_parametrization(sampler, parametrization).fit(density, None, seed=0)
+    net = EMLP(bodies.rep_in, bodies.rep_out, bodies.group, channels=16, layers=1)
+    model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.2))
+    with pytest.raises(ValueError, match=r"EMLP has no residual pathway layers .* RPPEMLP has two"):
+        in_parametrization(sampler, parametrization).fit(model, bodies.train, seed=0)
+
+
+def test_unknown_parametrizations_are_refused():
+    with pytest.raises(ValueError, match="parametrization must be one of given, residual, collapsed, auto, got 'both'"):
+        HMC(parametrization="both")
