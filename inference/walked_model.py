@@ -56,8 +56,8 @@ def walked_model(
         )
     if len({layer.parametrization for layer in residual_layers(model.network).values()}) > 1:
         raise ValueError(
-            f"parametrization={settings.parametrization!r} needs a network whose residual layers are all alike; this has "
-            "residual and collapsed ones. Use 'given'."
+            f"parametrization={settings.parametrization!r} needs a network whose residual layers are all alike; this "
+            "has residual and collapsed ones. Use 'given'."
         )
     wanted: tuple[Parametrization, ...] = ("collapsed", "residual")
     if settings.parametrization != "auto":
