@@ -12,6 +12,7 @@ from inference.arviz_shim import least_draws
 
 AGREEMENT, ENOUGH = 1.01, 400  # of R-hat and of effective draws: Vehtari et al., 2021
 ERROR = "equivariance error"
+APPROXIMATIONS = ("Laplace", "PyroGuide")
 
 
 def verdict(table: xr.Dataset, posterior: Posterior) -> str:
@@ -22,7 +23,9 @@ def verdict(table: xr.Dataset, posterior: Posterior) -> str:
 def _on_agreement(table: xr.Dataset, posterior: Posterior) -> Iterator[str]:
     chains, draws, least = posterior.chains, posterior.draws, least_draws(posterior.chains)
     judged = table.isel(function=np.flatnonzero(table.r_hat.notnull()))
-    if draws == 1:
+    if posterior.stats.get("engine") in APPROXIMATIONS:
+        yield f"Draws of {posterior.stats['engine']} are independent: R-hat cannot tell how good the approximation is."
+    elif draws == 1:
         who = f"{chains} members of one draw each are no chains" if chains > 1 else "One draw is no chain"
         yield f"{who}: R-hat says nothing."
     elif draws < least:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import get_args
 
 import torch
@@ -60,7 +61,9 @@ class ChainSettings:
 
 
 def require_positive(name: str, value: float) -> None:
-    """ValueError unless a setting is positive and finite."""
+    """ValueError unless a setting is positive and finite, TypeError unless it is a number."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"{name} must be positive and finite, got {value}.")
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bayes_rpp.likelihoods import Params
+from inference.curvature_structure import free_memory
 from inference.space import Space
 
 logger = logging.getLogger(__name__)
@@ -29,12 +30,23 @@ class Record:
     drawn : the draws there are.
     diverged : chain -> the step in which it stopped being finite, and the draws it had.
     alive : (chain,) whether a chain goes on.
+
+    Raises
+    ------
+    ValueError
+        If the draws would not fit into memory.
     """
 
     def __init__(self, space: Space, start: Float[Tensor, "chain size"], draws: int) -> None:
         self.space, self.draws, self.drawn = space, draws, 0
         self.diverged: dict[int, tuple[int, int]] = {}
         self.alive: Bool[Tensor, " chain"] = torch.ones(len(start), dtype=torch.bool, device=start.device)
+        needed, free = start.numel() * draws * start.element_size(), free_memory(torch.device("cpu"))
+        if free is not None and needed > free:
+            raise ValueError(
+                f"{len(start)} chain(s) of {draws:,} draws of {start.shape[1]:,} coordinates take {needed:,} bytes, "
+                f"and {free:,} are free; keep fewer draws, by thin= or draws=."
+            )
         self._samples = {
             name: value.new_empty((len(value), draws, *value.shape[1:]), device="cpu")
             for name, value in space.params(start).items()

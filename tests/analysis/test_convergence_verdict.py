@@ -117,3 +117,13 @@ def test_the_chains_that_a_sampler_lost_are_said_with_their_steps():
     assert f"{len(lost)} chain{'s' * (len(lost) > 1)} of 6 diverged and" in verdict
     for chain, step in lost.items():
         assert f"chain {chain} in step {step}" in verdict
+
+
+def test_draws_of_an_approximation_are_not_judged_as_chains():
+    posterior = Posterior(
+        LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(2)}),
+        {"z": torch.randn(1, 500, 2, generator=torch.Generator().manual_seed(0))},
+        {"engine": "Laplace"},
+    )
+    words = convergence(posterior).verdict
+    assert words == "Draws of Laplace are independent: R-hat cannot tell how good the approximation is."
