@@ -10,7 +10,6 @@ are draws of q_phi: an approximation of the posterior, unless the posterior is i
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 import logging
@@ -23,25 +22,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
-from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import init_to_value
-from torch import Tensor
-from torch.distributions import constraints
 from tqdm import tqdm
 
-from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.likelihoods import Params
 from inference.chain_random import seeded
 from inference.chain_settings import require_positive
-from inference.data import Data, Model, Pair, resolve_data, resolve_device
+from inference.data import Data, Model, resolve_data, resolve_device
 from inference.posterior import Posterior
+from inference.pyro_program import Program, PyroProgram
 
 logger = logging.getLogger(__name__)
 
-Program = Callable[..., Any]
 _HISTORY = 100  # numbers
 
 
@@ -116,7 +110,7 @@ class PyroGuide:
         pair = resolve_data(model, data)
         where = resolve_device(device)
         began = time.perf_counter()
-        program = _Program(model, pair, where)
+        program = PyroProgram(model, pair, where)
         with ExitStack() as stack:
             stack.enter_context(pyro.validation_enabled(False))  # what is not finite is found and reported here
             stack.enter_context(pyro.get_param_store().scope())
@@ -154,7 +148,7 @@ class PyroGuide:
             raise TypeError(f"guide must return a guide, a function of {program!r}'s arguments, got {guide!r}.")
         return guide
 
-    def _optimize(self, program: _Program, guide: Program, progress: bool) -> list[float]:
+    def _optimize(self, program: PyroProgram, guide: Program, progress: bool) -> list[float]:
         """The ELBO before each step."""
         options = {"optimizer": torch.optim.Adam, "optim_args": {"lr": self.lr}, "T_max": self.steps}
         optimizer = pyro.optim.CosineAnnealingLR(options)
@@ -176,7 +170,7 @@ class PyroGuide:
             logger.warning("interrupted in step %d of %d; drawing from the guide.", len(history) + 1, self.steps)
         return history
 
-    def _laplace(self, guide: Any, program: _Program) -> Program:
+    def _laplace(self, guide: Any, program: PyroProgram) -> Program:
         try:
             result: Program = guide.laplace_approximation(*program.arguments)
         except torch.linalg.LinAlgError as error:
@@ -192,46 +186,6 @@ class PyroGuide:
         )
 
 
-class _Program:
-    """A model as a Pyro program of ``arguments``, with one sample site for each parameter."""
-
-    def __init__(self, model: Model, pair: Pair | None, device: torch.device) -> None:
-        if isinstance(model, BayesianModel):
-            model = copy.copy(model)
-            model.network = copy.deepcopy(model.network).to(device)
-        self.model = model
-        self.arguments: tuple[Tensor, ...] = () if pair is None else (pair[0].to(device), pair[1].to(device))
-        example = model.initial_params(0)
-        self.shapes = {name: value.shape for name, value in example.items()}
-        self.dtypes = {name: value.dtype for name, value in example.items()}
-        self.dtype = functools.reduce(torch.promote_types, self.dtypes.values())
-
-    def __call__(self, *arguments: Tensor) -> None:
-        if isinstance(self.model, BayesianModel):
-            self.model.pyro_model(*arguments)
-        else:
-            _run_log_density(self.model)
-
-    @torch.no_grad()
-    def check(self, guide: Program) -> None:
-        """Raise ValueError if the guide's sites are not the parameters."""
-        found = {name: value.shape for name, value in _latent(guide, self.arguments).items()}
-        if found != self.shapes:
-            sites, expected = ({name: tuple(shape) for name, shape in s.items()} for s in (found, self.shapes))
-            raise ValueError(f"the guide must have one sample site for each parameter, {expected}; it has {sites}.")
-
-    @torch.no_grad()
-    def draw(self, guide: Program, draws: int) -> tuple[Params, Tensor]:
-        """Draws of the guide, as one chain on the CPU, and log p - log q of each."""
-        rows, elbo = [], []
-        for _ in range(draws):
-            trace = poutine.trace(guide).get_trace(*self.arguments)
-            joint = poutine.trace(poutine.replay(self, trace=trace)).get_trace(*self.arguments)
-            elbo.append(joint.log_prob_sum() - trace.log_prob_sum())
-            rows.append({name: trace.nodes[name]["value"].to("cpu", self.dtypes[name]) for name in self.shapes})
-        return {name: torch.stack([row[name] for row in rows])[None] for name in self.shapes}, torch.stack(elbo)
-
-
 @contextmanager
 def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Pyro's flows and structured guides make their parameters in the default type, whatever the model's is."""
@@ -241,33 +195,3 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _latent(guide: Program, arguments: tuple[Tensor, ...]) -> Params:
-    """One draw of a guide, without its auxiliary sites."""
-    nodes = poutine.trace(guide).get_trace(*arguments).nodes.items()
-    return {
-        name: node["value"]
-        for name, node in nodes
-        if node["type"] == "sample" and not (node["is_observed"] or node["infer"].get("is_auxiliary"))
-    }
-
-
-class _Anywhere(dist.ImproperUniform):  # type: ignore[misc, unused-ignore]
-    """The improper uniform law on a constraint; its one sample, which automatic guides take shapes from, is given."""
-
-    def __init__(self, constraint: constraints.Constraint, example: Tensor) -> None:
-        batch = example.ndim - constraint.event_dim
-        support = constraints.independent(constraint, batch) if batch else constraint
-        self._example = example
-        super().__init__(support, (), example.shape)
-
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008  (Pyro's own signature)
-        """The example."""
-        return self._example.expand(sample_shape + self._example.shape)
-
-
-def _run_log_density(model: LogDensity) -> None:
-    example = model.example.items()
-    params = {name: pyro.sample(name, _Anywhere(model.constraints[name], value)) for name, value in example}
-    pyro.factor("log_density", model.log_density(params))
