@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad, jvp
 
-from inference.curvature import gauss_newton_product, gauss_newton_rows, network_model, rest, rest_block
+from inference.curvature import gauss_newton_product, network_model, rest
+from inference.curvature_structure import Structure
+from inference.precision import Precision, data_precision, prior_precision
 from inference.space import Space
 
 _DENSE = 1_500
@@ -51,17 +53,9 @@ def condition_number(space: Space, z: Float[Tensor, " size"]) -> float:
 
 def _dense(space: Space, z: Tensor) -> Float[Tensor, "size size"]:
     """H."""
-    target = space.target
-    matrix = torch.zeros(space.size, space.size, dtype=torch.float64, device=space.device)
-    for rows in gauss_newton_rows(target, z[None]):
-        exact = rows.double()
-        matrix.addmm_(exact.mT, exact)
-    start = 0
-    for name in target.shapes:
-        block = rest_block(target, name, z).double()
-        matrix[start : start + len(block), start : start + len(block)] += block
-        start += len(block)
-    return matrix
+    model, structure = network_model(space.target, "the condition number"), Structure.of(space.target, "full")
+    data = data_precision(space.target, z[None], structure, progress=False)
+    return Precision(data, prior_precision(space.target, z, structure, model.prior_distributions)).total[0]
 
 
 def _in_coordinates(space: Space, matrix: Tensor, eye: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def as_given(posterior: Posterior, model: Model, seed: int) -> Posterior:
 
 def _in(model: BayesianModel, parametrization: Parametrization) -> BayesianModel:
     layers = residual_layers(model.network).values()
-    if all(layer.parametrization == parametrization for layer in layers) and layers:
+    if all(layer.parametrization == parametrization for layer in layers):
         return model
     return in_other_parametrization(model, parametrization)
 
