@@ -92,6 +92,13 @@ def _root(model: BayesianModel, output: Tensor, y: Tensor, params: Params) -> Fl
     return (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
 
 
+def curvature_roots(
+    model: BayesianModel, outputs: Float[Tensor, "batch *output"], y: Tensor, params: Params
+) -> Float[Tensor, "batch output output"]:
+    """F_i^(1/2) of every example."""
+    return vmap(lambda f, label: _root(model, f, label, params))(outputs, y)
+
+
 def gauss_newton_product(
     target: Target, z: Float[Tensor, " size"], vectors: Float[Tensor, "vector size"]
 ) -> Float[Tensor, "vector size"]:
@@ -129,7 +136,7 @@ def probe_rows(
         with pyro.validation_enabled(False):
             outputs, pull = vjp(lambda v: _outputs(target, v, x), start)[:2]
             params = target.params(start)
-            roots = vmap(lambda f, label, p=params: _root(model, f, label, p))(outputs, y)
+            roots = curvature_roots(model, outputs, y, params)
             size = (probes, *roots.shape[:2], 1)
             noise = torch.randn(size, generator=generator, dtype=roots.dtype, device=roots.device)
             weighted = (roots @ noise).reshape(probes, *outputs.shape)
