@@ -1,0 +1,186 @@
+"""The conditional marginal likelihood: how well a model predicts some of its data from the others."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from analysis.evidence.predictive import Engine, notes_on, require_draws
+from analysis.evidence.protocol import Evidence, EvidenceMethod
+from inference import Posterior
+from inference.arviz_shim import chain_diagnostics, least_draws
+from inference.data import Data, Model, Pair, resolve_data
+
+_FEW = 100
+
+
+@dataclass(frozen=True)
+class ConditionalEvidence:
+    """log p(D_>m | D_<=m), the evidence of the last N - m examples given the first m of a random ordering.
+
+    The evidence of all data also counts how badly the prior predicts the first few examples, and so can prefer a model
+    that generalises worse; the conditional one leaves these out (Lotfi, Izmailov, Benton, Goldblum & Wilson, "Bayesian
+    model selection, the marginal likelihood, and generalization", ICML 2022). It is the mean over several random
+    orderings of the data.
+
+    A NormalizedNetwork whose standardisers were fitted to all data has seen the later examples: fit them elsewhere.
+
+    Parameters
+    ----------
+    method : how it is found. An EvidenceMethod, such as ExactEvidence(): log p(D) - log p(D_<=m). An engine, such as
+        NUTS(): log mean_s p(D_>m | theta_s) over draws of the posterior of D_<=m, which is only good where few examples
+        are held out, see ``held_out_evidence``.
+    fraction : of the examples that are conditioned on, m / N.
+    orderings : how many random orderings.
+
+    Raises
+    ------
+    TypeError
+        If the method can neither estimate nor fit.
+    ValueError
+        If the fraction is not between 0 and 1, or there is no ordering.
+
+    Examples
+    --------
+    >>> ConditionalEvidence(ExactEvidence(), fraction=0.8).estimate(model, data.train, seed=0)
+    """
+
+    method: EvidenceMethod | Engine
+    fraction: float = 0.5
+    orderings: int = 5
+
+    def __post_init__(self) -> None:
+        able = any(callable(getattr(self.method, name, None)) for name in ("estimate", "fit"))
+        if isinstance(self.method, type) or not able:
+            raise TypeError(
+                f"method must be an evidence method, as ExactEvidence(), or an engine, as NUTS(), got {self.method!r}."
+            )
+        if not 0 < self.fraction < 1:
+            raise ValueError(f"fraction must be between 0 and 1, got {self.fraction!r}.")
+        if not isinstance(self.orderings, int) or self.orderings < 1:
+            raise ValueError(f"orderings must be an integer of at least 1, got {self.orderings!r}.")
+
+    def estimate(
+        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+    ) -> Evidence:
+        """See EvidenceMethod. The seed is of the orderings, too.
+
+        Returns
+        -------
+        Evidence whose ``standard_error`` is that of the mean over the orderings, as a sample of all orderings, with
+        that of log p(D) where there is one; of a single ordering, that of the method. ``details`` has "conditioned_on"
+        (m), "held_out" (N - m) and "per_ordering".
+
+        Raises
+        ------
+        ValueError
+            If the model is a LogDensity, the fraction leaves no example on one side, or the data or the draws are
+            refused.
+        """
+        began = time.perf_counter()
+        pair = resolve_data(model, data)
+        if pair is None:
+            raise ValueError("the conditional evidence needs data that can be divided; a LogDensity holds its own.")
+        count, first = len(pair[0]), round(self.fraction * len(pair[0]))
+        if not 0 < first < count:
+            raise ValueError(f"fraction = {self.fraction} of {count} examples is {first}: some must be on each side.")
+        generator = torch.Generator().manual_seed(seed)
+        whole_seed, *seeds = torch.randint(2**62, (self.orderings + 1,), generator=generator).tolist()
+        splits = list(_splits(pair, first, self.orderings, generator))
+        whole = None
+        if hasattr(self.method, "estimate"):
+            whole = self.method.estimate(model, pair, seed=whole_seed, device=device, progress=progress)
+            parts = [
+                self.method.estimate(model, kept, seed=own, device=device, progress=progress)
+                for own, (kept, _) in zip(seeds, splits, strict=True)
+            ]
+        else:
+            parts = [
+                held_out_evidence(self.method.fit(model, kept, seed=own, device=device, progress=progress), rest)
+                for own, (kept, rest) in zip(seeds, splits, strict=True)
+            ]
+        return _combined(whole, parts, first, count, time.perf_counter() - began)
+
+
+def held_out_evidence(posterior: Posterior, data: Data) -> Evidence:
+    """log p(D' | D) of other data D', all of them together, from draws of p(theta | D): log mean_s p(D' | theta_s).
+
+    The more there are of D', the fewer draws fit them: the mean is then that of the few best, and too small. Its error
+    is by the delta method, the Monte Carlo error of the mean over the mean, and itself too small then; below 100
+    effective draws, (sum w)^2 / sum w^2 with w_s = p(D' | theta_s), there is a warning.
+
+    Parameters
+    ----------
+    posterior : of a BayesianModel, with at least 100 draws.
+    data : (x, y) as tensors or arrays, or a Dataset of such pairs; none of the examples that the posterior is of.
+
+    Returns
+    -------
+    Evidence whose ``details`` has "effective_draws".
+
+    Raises
+    ------
+    ValueError
+        If the draws are too few, members of an ensemble or of a tempered posterior, or the data are refused.
+    TypeError
+        If it is a posterior of a LogDensity.
+
+    Examples
+    --------
+    >>> held_out_evidence(NUTS().fit(model, data.train, seed=0), data.test).standard_error
+    """
+    began = time.perf_counter()
+    require_draws(posterior, "the held-out evidence")
+    pair = resolve_data(posterior.bayesian_model, data)
+    assert pair is not None
+    totals = posterior.log_likelihood(*pair).double().sum(-1).numpy()
+    weights = np.exp(totals - totals.max())
+    value = float(totals.max() + np.log(weights.mean()))
+    enough = posterior.draws >= least_draws(posterior.chains) and np.ptp(weights) > 0
+    error = float(chain_diagnostics(weights)["mcse_mean"] / weights.mean()) if enough else None
+    effective = float(weights.sum() ** 2 / np.square(weights).sum())
+    notes = notes_on(posterior)
+    if effective < _FEW:
+        notes.append(
+            f"Of {weights.size} draws, as few as {effective:.3g} make up the predictive density of {len(pair[0])} "
+            "held-out examples: value and standard error are too small. Condition on more, take more draws, or use an "
+            "evidence method."
+        )
+    seconds = time.perf_counter() - began
+    return Evidence(value, "held-out", error, seconds, None, tuple(notes), {"effective_draws": effective})
+
+
+def _splits(pair: Pair, first: int, orderings: int, generator: torch.Generator) -> Iterator[tuple[Pair, Pair]]:
+    """The first examples of each ordering, and the others."""
+    x, y = pair
+    for _ in range(orderings):
+        kept, rest = torch.randperm(len(x), generator=generator).split([first, len(x) - first])
+        yield (x[kept], y[kept]), (x[rest], y[rest])
+
+
+def _combined(whole: Evidence | None, parts: list[Evidence], first: int, count: int, seconds: float) -> Evidence:
+    """The mean over the orderings of log p(D) - log p(D_<=m), or, without log p(D), of the parts themselves."""
+    values = np.array([part.value for part in parts])
+    values = values if whole is None else whole.value - values
+    used = parts if whole is None else [whole, *parts]
+    if len(parts) > 1:
+        shared = 0.0 if whole is None else whole.standard_error or 0.0
+        error: float | None = math.hypot(float(values.std(ddof=1)) / math.sqrt(len(parts)), shared)
+    else:
+        errors = [each.standard_error for each in used if each.standard_error is not None]
+        error = math.hypot(*errors) if len(errors) == len(used) else None
+    counts = [each.gradients for each in used if each.gradients is not None]
+    return Evidence(
+        value=float(values.mean()),
+        method=f"conditional, {parts[0].method}",
+        standard_error=error,
+        seconds=seconds,
+        gradients=sum(counts) if len(counts) == len(used) else None,
+        warnings=tuple(dict.fromkeys(note for each in used for note in each.warnings)),
+        details={"conditioned_on": first, "held_out": count - first, "per_ordering": values},
+    )
