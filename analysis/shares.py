@@ -15,7 +15,8 @@ from inference import Posterior
 def pathway_shares(posterior: Posterior) -> xr.DataArray:
     """How much of every RPP layer's effective weight lies in each pathway: ||Q_k Q_k^T W||^2 / ||W||^2, and the rest.
 
-    W = A + B is the weight that the layer applies, so that the shares are the same in both parametrizations.
+    W = A + B is the weight that the layer applies, so that the shares are the same in both parametrizations. They are
+    those of every draw; ``interval(pathway_shares(posterior))`` has their medians and posterior intervals.
 
     Returns
     -------
@@ -33,8 +34,11 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
     --------
     >>> data = inertia(train=50, test=1)
     >>> model = BayesianModel(RPPEMLP(data.rep_in, data.rep_out, data.group, 32), RPPPrior(), Gaussian(0.2))
-    >>> pathway_shares(MAP(epochs=2).fit(model, data.train, seed=0)).pathway.values.tolist()
+    >>> shares = pathway_shares(DeepEnsemble(members=10, epochs=2).fit(model, data.train, seed=0))
+    >>> shares.pathway.values.tolist()
     ['equivariant', 'dense']
+    >>> interval(shares).sel(pathway="dense").dims
+    ('layer', 'stat')
     """
     network = posterior.bayesian_model.network
     layers = {name: module for name, module in network.named_modules() if isinstance(module, RPPLinear)}
