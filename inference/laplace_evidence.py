@@ -26,11 +26,12 @@ from torch.distributions import biject_to, constraints
 from bayes_rpp.likelihoods import NOISE, Gaussian, Params
 from inference.curvature import network_model, rest_block
 from inference.curvature_structure import Structure, spans_of
-from inference.kronecker import SpectralBlock, kronecker_blocks
+from inference.kronecker import kronecker_blocks
 from inference.precision import Blocks, data_precision, prior_precision
+from inference.spectral_blocks import CurvatureBlock
 from inference.target import Target
 
-EvidenceCurvature = Literal["full", "layer", "kronecker", "diagonal"]
+EvidenceCurvature = Literal["full", "layer", "kronecker", "symmetric", "diagonal"]
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,28 @@ class Expansion:
     target : the model as a density over free coordinates, in float64.
     z : the position.
     outputs : the network's, there.
-    curvature : the Gauss-Newton matrix of the data, by blocks; the likelihood's own parameters are not in it.
-    structure : of the blocks; None for Kronecker factors.
+    matrices : the Gauss-Newton matrix of the data, by blocks of ``structure``; empty for factored curvatures.
+    structure : see above.
+    blocks : factored curvatures.
     """
 
     target: Target
     z: Float[Tensor, " size"]
     outputs: Tensor
-    curvature: Blocks | list[SpectralBlock]
+    matrices: Blocks
     structure: Structure | None
+    blocks: list[CurvatureBlock]
 
     @classmethod
     def at(
-        cls, target: Target, z: Float[Tensor, " size"], curvature: EvidenceCurvature, progress: bool = False
+        cls,
+        target: Target,
+        z: Float[Tensor, " size"],
+        curvature: EvidenceCurvature,
+        progress: bool = False,
+        generator: torch.Generator | None = None,
     ) -> Expansion:
-        """Compute the curvature at z.
+        """Compute the curvature at z; with a generator, factored ones by estimates, see ``kronecker_blocks``.
 
         Raises
         ------
@@ -72,11 +80,11 @@ class Expansion:
         assert target.pair is not None
         with torch.no_grad():
             outputs = model.output(target.params(z), target.pair[0])
-        if curvature == "kronecker":
-            return cls(target, z, outputs, kronecker_blocks(target, z), None)
+        if curvature == "kronecker" or curvature == "symmetric":
+            return cls(target, z, outputs, [], None, kronecker_blocks(target, z, curvature, generator))
         structure = Structure.of(target, curvature)
         structure.check_memory(target)
-        return cls(target, z, outputs, data_precision(target, z[None], structure, progress), structure)
+        return cls(target, z, outputs, data_precision(target, z[None], structure, progress), structure, [])
 
     @property
     def params(self) -> Params:
@@ -129,14 +137,12 @@ class Expansion:
     def _log_determinant(self, priors: Mapping[str, Distribution], shrunk: Tensor) -> Tensor:
         """log det(I + Sigma K) over the weights."""
         if self.structure is None:
-            spectral = [block for block in self.curvature if isinstance(block, SpectralBlock)]
-            return torch.stack([block.scaled(shrunk).log_determinant(priors) for block in spectral]).sum()
+            return torch.stack([block.scaled(shrunk).log_determinant(priors) for block in self.blocks]).sum()
         model = network_model(self.target, "the Laplace evidence")
         own = [spans_of(self.target)[name] for name in model.likelihood.constraints()]
         prior = prior_precision(self.target, self.z, self.structure, priors)
         total = self.z.new_zeros(())
-        blocks = [block for block in self.curvature if isinstance(block, Tensor)]
-        for place, data, precision in zip(self.structure.places, blocks, prior, strict=True):
+        for place, data, precision in zip(self.structure.places, self.matrices, prior, strict=True):
             kept = torch.ones(place.stop - place.start, dtype=torch.bool)
             for span in own:
                 kept[max(span.start - place.start, 0) : max(span.stop - place.start, 0)] = False

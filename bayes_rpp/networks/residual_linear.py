@@ -65,6 +65,10 @@ class RPPLinear(nn.Module):
     pathways : orthonormal bases of maps, of size m n, in place of those of the groups; they need not be orthogonal to
         each other.
 
+    Attributes
+    ----------
+    is_equivariant : whether the structured pathways are those of groups.
+
     Raises
     ------
     ValueError
@@ -94,7 +98,7 @@ class RPPLinear(nn.Module):
         check_parametrization(parametrization)
         groups = [rep_out.bound_group] if group is None else as_chain(group)
         self.rep_in, self.rep_out = (rep_in, rep_out) if group is None else (rep_in(groups[0]), rep_out(groups[0]))
-        self.has_bias, self._is_equivariant = bias, pathways is None
+        self.has_bias, self.is_equivariant = bias, pathways is None
         self.bases, self.pathway_names = self._structured(groups, pathways)
         self.bias_bases = (equivariant_basis(self.rep_out),) if len(groups) == 1 else chain_basis(self.rep_out, groups)
         self.sums = [PathwaySum("weight", "dense", _numbered("beta", self.bases))]
@@ -161,7 +165,7 @@ class RPPLinear(nn.Module):
 
         The first pathway carries the signal, the others and the dense one start near zero.
         """
-        if self._is_equivariant:
+        if self.is_equivariant:
             first = initial_beta(self.basis, self.rep_in, self.rep_out)
         else:
             first = initial_coordinates(self.basis, self.rep_out.size)

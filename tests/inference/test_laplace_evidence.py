@@ -26,7 +26,7 @@ from inference import MAP, Laplace
 from inference.laplace_evidence import Expansion
 from inference.target import Target
 
-CURVATURES = ("full", "layer", "kronecker", "diagonal")
+CURVATURES = ("full", "layer", "kronecker", "symmetric", "diagonal")
 REPS = (2 * Vector + Scalar)(SO(3)), (Vector + Scalar)(SO(3))
 
 
@@ -105,7 +105,7 @@ def dense_kronecker(model, data, z):
     """log det(I + Sigma K) by dense matrices: S (x) A for weights, S for biases, diagonals for the rest."""
     expansion = Expansion.at(Target(model, data), z, "kronecker")
     total = 0.0
-    for block in expansion.curvature:
+    for block in expansion.blocks:
         priors = model.prior_distributions
         size = len(block.eigenvalues)
         covariance = torch.zeros(size, size, dtype=torch.float64)
@@ -128,7 +128,7 @@ def test_kronecker_determinants_are_those_of_dense_matrices(network):
     dense, expansion = dense_kronecker(model, data, target.initial([1])[0])
     found = expansion._log_determinant(model.prior_distributions, torch.ones((), dtype=torch.float64))
     assert abs(float(found - dense)) < 1e-8
-    names = {name for block in expansion.curvature for name in (*block.rows, block.whole) if name}
+    names = {name for block in expansion.blocks for name in block.names}
     assert names == set(model.prior_distributions)
 
 
@@ -141,10 +141,10 @@ def test_kronecker_factors_bound_the_exact_blocks_where_examples_agree():
     z = target.initial([1])[0]
     full = Expansion.at(target, z, "full")
     places = target.unpack(torch.arange(target.size))
-    for block in Expansion.at(target, z, "kronecker").curvature:
+    for block in Expansion.at(target, z, "kronecker").blocks:
         if block.whole is not None and block.whole.endswith(("weight", "bias")):
             place = places[block.whole].flatten()
-            values = torch.linalg.eigvalsh(full.curvature[0][place][:, place])
+            values = torch.linalg.eigvalsh(full.matrices[0][place][:, place])
             assert torch.allclose(values.clamp_min(0), block.eigenvalues.sort().values, atol=1e-9)
 
 
