@@ -1,11 +1,12 @@
 """Bayesian inference with Residual Pathway Priors: what a model is."""
 
 from bayes_rpp.bases import EquivariantBasis, equivariant_basis, equivariant_maps
-from bayes_rpp.bayesian_model import BayesianModel, LogDensity
+from bayes_rpp.bayesian_model import BayesianModel
 from bayes_rpp.cubes import Cube, RubiksCube
 from bayes_rpp.distributions import PathwayNormal
 from bayes_rpp.groups import O13, SL, SO, SO13, D, DkeR3, Lorentz, O, O2eR3, S, SO2eR3, SO13p, Sp, Trivial, Z
 from bayes_rpp.likelihoods import Categorical, Gaussian
+from bayes_rpp.log_density import LogDensity
 from bayes_rpp.matrix_group import Group
 from bayes_rpp.networks import EMLP, MLP, RPPEMLP, ResidualSum, RPPLinear, uniform_rep
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer

@@ -1,9 +1,9 @@
-"""Joint densities: a network with a prior and a likelihood, or any log density over a dict of tensors."""
+"""Joint densities: a network with a prior and a likelihood."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import itertools
 from functools import cached_property
 
 import pyro
@@ -11,20 +11,21 @@ import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import biject_to, constraints
+from torch.distributions import constraints
 from torch.func import functional_call
 
+from bayes_rpp.distributions import PathwayNormal
+from bayes_rpp.hyperpriors import exact_law, typical_value
 from bayes_rpp.likelihoods import Likelihood, Params
 from bayes_rpp.priors import RPPPrior
-
-Constraints = Mapping[str, constraints.Constraint]
 
 
 class BayesianModel:
     """p(theta) p(y | f(x; theta)): a network, a prior over its parameters, and a likelihood.
 
-    Its functions take one dict of tensors, the network's parameters and the likelihood's own (``noise_variance``),
-    constrained. They are pure, and work under ``torch.func`` (grad, vmap, jvp).
+    Its functions take one dict of tensors, the network's parameters, the variances that have hyperpriors
+    (``dense_variance``) and the likelihood's own parameters (``noise_variance``), constrained. They are pure, and work
+    under ``torch.func`` (grad, vmap, jvp).
 
     Parameters
     ----------
@@ -34,10 +35,16 @@ class BayesianModel:
     likelihood : Gaussian, Categorical, or any Likelihood.
     num_outputs : m, needed only for a network that has no ``rep_out``.
 
+    Attributes
+    ----------
+    hyperpriors : the priors of the variances that are parameters of the model, by the settings' names; see
+        ``RPPPrior.variances``.
+    hierarchical : the network's parameters whose prior depends on such a variance.
+
     Raises
     ------
     ValueError
-        If num_outputs is missing, or the prior does not fit the network.
+        If num_outputs is missing, the prior does not fit the network, or two parameters have one name.
 
     Examples
     --------
@@ -57,22 +64,77 @@ class BayesianModel:
             num_outputs = rep_out.size
         self.network, self.prior, self.likelihood = network, prior, likelihood
         self.num_outputs = num_outputs
-        clash = set(likelihood.parameters(self.num_outputs)) & {name for name, _ in network.named_parameters()}
-        if clash:
-            raise ValueError(f"network and likelihood both have a parameter named {min(clash)!r}.")
-        self.prior_distributions: dict[str, dist.Distribution] = {
-            **prior.distributions(network),
+        self.hyperpriors: dict[str, dist.Distribution] = prior.hyperpriors(network)
+        own = {"network": {name for name, _ in network.named_parameters()}, "prior": set(self.hyperpriors)}
+        own["likelihood"] = set(likelihood.parameters(self.num_outputs))
+        for first, second in itertools.combinations(own, 2):
+            if clash := own[first] & own[second]:
+                raise ValueError(f"{first} and {second} both have a parameter named {min(clash)!r}.")
+        self._weights = frozenset(own["network"])
+        self._laws, self._variances = prior.laws(network), prior.variances(network)
+        self._fixed: dict[str, dist.Distribution] = {
+            name: law.at(self._variances)
+            for name, law in self._laws.items()
+            if not any(setting in self.hyperpriors for setting in law.settings)
+        }
+        self.hierarchical = tuple(name for name in self._laws if name not in self._fixed)
+        self._others: dict[str, dist.Distribution] = {
+            **{name: exact_law(hyperprior) for name, hyperprior in self.hyperpriors.items()},
             **likelihood.priors(self.num_outputs),
         }
+
+    @property
+    def prior_distributions(self) -> dict[str, dist.Distribution]:
+        """The prior of every parameter.
+
+        Raises
+        ------
+        ValueError
+            If variances have hyperpriors: the weights' priors then depend on parameters, see ``distributions``.
+        """
+        if self.hyperpriors:
+            raise ValueError(
+                f"{', '.join(self.hyperpriors)} have hyperpriors, on which the priors of the weights depend: take "
+                "distributions(params)."
+            )
+        return self.distributions({})
+
+    def distributions(self, params: Params) -> dict[str, dist.Distribution]:
+        """The prior of every parameter; of the weights, given the variances among ``params`` that have hyperpriors.
+
+        Raises
+        ------
+        ValueError
+            If such a variance is missing.
+        """
+        given = {**self._fixed, **self.hierarchical_laws(params)}
+        return {**{name: given[name] for name in self._laws}, **self._others}
+
+    def hierarchical_laws(self, params: Params) -> dict[str, PathwayNormal]:
+        """Those of ``distributions`` that depend on variances among ``params``, which may have batch dimensions.
+
+        Raises
+        ------
+        ValueError
+            If such a variance is missing.
+        """
+        if missing := [name for name in self.hyperpriors if name not in params]:
+            raise ValueError(f"params lack the variance {missing[0]!r}, which has a hyperprior.")
+        variances = self._variances | {name: params[name] for name in self.hyperpriors}
+        return {name: self._laws[name].at(variances) for name in self.hierarchical}
 
     @cached_property
     def constraints(self) -> dict[str, constraints.Constraint]:
         """The constraint of every parameter; real for weights."""
-        real = dict.fromkeys(self.prior_distributions, constraints.real)
-        return {**real, **self.likelihood.constraints()}
+        real = dict.fromkeys(self._laws, constraints.real)
+        positive = dict.fromkeys(self.hyperpriors, constraints.positive)
+        return {**real, **positive, **self.likelihood.constraints()}
 
     def initial_params(self, seed: int) -> Params:
-        """A fresh initial state, by the layers' own ``reset_parameters``; the network itself is left as it is."""
+        """A fresh initial state, by the layers' own ``reset_parameters``; the network itself is left as it is.
+
+        Variances that have hyperpriors start at their medians.
+        """
         network = copy.deepcopy(self.network)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -81,18 +143,29 @@ class BayesianModel:
                     reset()
         params = {name: parameter.detach() for name, parameter in network.named_parameters()}
         like = next(iter(params.values()), torch.zeros(()))
-        own = {name: value.to(like) for name, value in self.likelihood.parameters(self.num_outputs).items()}
-        return {**params, **own}
+        hyper = {name: typical_value(hyperprior) for name, hyperprior in self.hyperpriors.items()}
+        own = hyper | self.likelihood.parameters(self.num_outputs)
+        return {**params, **{name: value.to(like) for name, value in own.items()}}
 
     def output(self, params: Params, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *output"]:
-        """The network's noise-free output."""
-        weights = {name: value for name, value in params.items() if name not in self.likelihood.constraints()}
+        """The network's noise-free output.
+
+        Raises
+        ------
+        ValueError
+            If a parameter of the network is missing, or there is one that the model does not have.
+        """
+        weights = {name: value for name, value in params.items() if name not in self._others}
+        if weights.keys() != self._weights:
+            differing = sorted(weights.keys() ^ self._weights)
+            what = "lack the network's parameter" if differing[0] in self._weights else "hold an unknown parameter"
+            raise ValueError(f"params {what} {differing[0]!r}; the network has {sorted(self._weights)}.")
         result: Tensor = functional_call(self.network, weights, (x,))
         return result
 
     def log_prior(self, params: Params) -> Float[Tensor, ""]:
-        """log p(theta), over all parameters."""
-        terms = [distribution.log_prob(params[name]) for name, distribution in self.prior_distributions.items()]
+        """log p(theta), over all parameters; with hyperpriors log p(weights | variances) + log p(variances)."""
+        terms = [distribution.log_prob(params[name]) for name, distribution in self.distributions(params).items()]
         return torch.stack(terms).sum()
 
     def log_likelihood(self, params: Params, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
@@ -124,7 +197,10 @@ class BayesianModel:
 
         Any Pyro algorithm runs on it: ``NUTS(model.pyro_model)``, ``AutoNormal(model.pyro_model)``.
         """
-        params = {name: pyro.sample(name, distribution) for name, distribution in self.prior_distributions.items()}
+        params = {name: pyro.sample(name, hyperprior) for name, hyperprior in self.hyperpriors.items()}
+        for name, distribution in self.distributions(params).items():
+            if name not in params:
+                params[name] = pyro.sample(name, distribution)
         observed = self.likelihood.distribution(self.output(params, x), params)
         with pyro.plate("data", len(x), dim=-1):
             return pyro.sample("obs", observed, obs=y)
@@ -169,62 +245,3 @@ def _check_finite(name: str, value: Tensor) -> None:
     if bad.any():
         where = tuple(int(i) for i in bad.nonzero()[0])
         raise ValueError(f"{name} holds {int(bad.sum())} NaN or infinite number(s), the first at index {where}.")
-
-
-class LogDensity:
-    """Any log density over a dict of constrained tensors, for the engines to take in place of a BayesianModel.
-
-    Parameters
-    ----------
-    log_density : a function of the dict, returning a scalar tensor; pure, and made of torch operations.
-    example : one dict of admissible values; it gives names, shapes and dtypes.
-    constraints : from ``torch.distributions.constraints``, for the names that are not free in R.
-
-    Raises
-    ------
-    ValueError
-        If the example breaks a constraint, or the log density of the example is not a finite scalar.
-
-    Examples
-    --------
-    >>> target = LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)})
-    >>> target.log_joint({"z": torch.ones(3)})
-    tensor(-1.5000)
-    """
-
-    def __init__(
-        self,
-        log_density: Callable[[Params], Float[Tensor, ""]],
-        example: Params,
-        constraints: Constraints | None = None,
-    ) -> None:
-        real = torch.distributions.constraints.real
-        unknown = set(constraints or {}) - set(example)
-        if unknown:
-            raise ValueError(f"constraints name {sorted(unknown)}, but the example has {sorted(example)}.")
-        self.log_density, self.example = log_density, dict(example)
-        self.constraints = {name: (constraints or {}).get(name, real) for name in example}
-        for name, value in example.items():
-            if not self.constraints[name].check(value).all():
-                raise ValueError(
-                    f"the example's {name!r} = {value.tolist()} breaks its constraint {self.constraints[name]}."
-                )
-        value = log_density(dict(example))
-        if value.shape != () or not torch.isfinite(value):
-            raise ValueError(f"log_density must give a finite scalar at the example, got {value}.")
-
-    def initial_params(self, seed: int) -> Params:
-        """Uniform on (-2, 2) in the unconstrained space, in the constrained one."""
-        generator, params = torch.Generator().manual_seed(seed), {}
-        for name, value in self.example.items():
-            transform = biject_to(self.constraints[name])
-            free = transform.inv(value)
-            start = 4 * torch.rand(free.shape, generator=generator, dtype=torch.float64) - 2
-            params[name] = transform(start.to(free))
-        return params
-
-    def log_joint(
-        self, params: Params, x: None = None, y: None = None, num_data: int | None = None
-    ) -> Float[Tensor, ""]:
-        """The log density; takes no data."""
-        return self.log_density(params)

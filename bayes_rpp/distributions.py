@@ -132,14 +132,23 @@ class PathwayNormal(TorchDistribution):
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Float[Tensor, "*sample_batch_event"]:
         """Draw by the square root of the covariance, differentiably in the variances."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        noise = self._flat(_standard_normal(shape, self._dtype, self.dense_variance.device))
+        return self.color(_standard_normal(shape, self._dtype, self.dense_variance.device))
+
+    def color(self, noise: Float[Tensor, "*sample_batch_event"]) -> Float[Tensor, "*sample_batch_event"]:
+        """S e with S S^T = Sigma: a draw, if e is standard normal; differentiable in the variances."""
+        flat = self._flat(noise)
         if self._joint is not None:
-            return self._joint.color(noise).reshape(shape)
-        result = self._spread(self.dense_variance.sqrt()) * noise
+            return self._shaped(self._joint.color(flat))
+        result = self._spread(self.dense_variance.sqrt()) * flat
         for basis, variance in zip(self.bases, self.pathway_variances, strict=True):
             gain = (variance + self.dense_variance).sqrt() - self.dense_variance.sqrt()
-            result = result + self._spread(gain) * basis.project(noise)
-        return result.reshape(shape)
+            result = result + self._spread(gain) * basis.project(flat)
+        return self._shaped(result)
+
+    def whiten(self, value: Float[Tensor, "*sample_batch_event"]) -> Float[Tensor, "*sample_batch_event"]:
+        """S^-1 W, the inverse of ``color``."""
+        solved = self.precision_times(value)
+        return torch.func.vjp(self.color, solved)[1](solved)[0]  # S^T Sigma^-1 W
 
     def precision_times(self, value: Float[Tensor, "*sample_batch_event"]) -> Float[Tensor, "*sample_batch_event"]:
         """Sigma^-1 v, which is minus the slope of the log density, differentiably in the variances."""

@@ -45,6 +45,12 @@ class _AboveFloor(dist.TransformedDistribution):
     def support(self) -> constraints.Constraint:
         return constraints.greater_than(self.transforms[-1].loc)
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Wherever the value is: a model's priors stay on the CPU."""
+        log_excess = (value - self.transforms[-1].loc).log()
+        loc, scale = (part.to(value.device) for part in (self.base_dist.loc, self.base_dist.scale))
+        return dist.Normal(loc, scale, validate_args=False).log_prob(log_excess) - log_excess
+
 
 @dataclass(frozen=True)
 class Gaussian:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
+from jaxtyping import Float
+from pyro.distributions import Distribution
 from torch import Tensor, nn
 
 from bayes_rpp.distributions import PathwayNormal
-from bayes_rpp.networks.pathways import ParameterRole, Pathway, PathwayLayer
-from bayes_rpp.networks.residual_sum import ResidualSum
+from bayes_rpp.networks.pathways import ParameterRole
+from bayes_rpp.networks.roles import parameter_roles
+from bayes_rpp.variance_settings import Entry, ParameterLaw, Share, Variance, check_setting, entries, entry_of
+from bayes_rpp.weight_decay import Convention, decay_unit
 
-Variance = float | Mapping[str, float]
 Scaling = Literal["fan_in", "none"]
 
 
@@ -24,7 +25,9 @@ class RPPPrior:
     NeurIPS 2021).
 
     Each variance is that of one coordinate, for all layers or, as a mapping from the names of layers (or of parts of
-    the network; the longest match wins, "" is the default), layer by layer.
+    the network; the longest match wins, "" is the default), layer by layer. In place of a number there may be a Pyro
+    distribution of one positive number, a hyperprior: HalfCauchy, InverseGamma, LogNormal. All parameters that take the
+    same entry share one variance, which samplers draw with the weights; see ``per_layer``.
 
     With ``scaling="fan_in"`` a parameter's variance is divided by its fan-in, the number of its coordinates for each
     output coordinate of its layer. On average over a layer's outputs, the two pathways then add sigma_a^2 and sigma_b^2
@@ -50,7 +53,8 @@ class RPPPrior:
     Raises
     ------
     ValueError
-        If a variance is not positive and finite, or the scaling is unknown.
+        If a variance is not positive and finite, a hyperprior is not one of a positive number, or the scaling is
+        unknown.
 
     Examples
     --------
@@ -73,12 +77,7 @@ class RPPPrior:
                 )
             object.__setattr__(self, "pathway_variances", tuple(self.pathway_variances))
         for name, setting in self._settings():
-            for layer, value in setting.items() if isinstance(setting, Mapping) else [("", setting)]:
-                if not isinstance(value, int | float) or isinstance(value, bool):
-                    raise TypeError(f"{name} must be a number or a mapping of numbers, got {value!r}.")
-                if not (value > 0 and math.isfinite(value)):
-                    at = f" for {layer!r}" if layer else ""
-                    raise ValueError(f"{name}{at} must be positive and finite, got {value}.")
+            check_setting(name, setting)
         if self.scaling not in get_args(Scaling):
             raise ValueError(f"scaling must be 'fan_in' or 'none', got {self.scaling!r}.")
 
@@ -97,7 +96,7 @@ class RPPPrior:
         num_data: int,
         num_outputs: int,
         noise_variance: float,
-        convention: Literal["penalty", "adam"] = "penalty",
+        convention: Convention = "penalty",
     ) -> RPPPrior:
         """The prior that the published code's weight decays amount to.
 
@@ -117,92 +116,141 @@ class RPPPrior:
         >>> RPPPrior.from_weight_decay(1e-5, 100, num_data=1000, num_outputs=9, noise_variance=0.2).equivariant_variance
         2.2222222222222223
         """
-        for name, value in (
-            ("equivariant", equivariant),
-            ("dense", dense),
-            ("num_data", num_data),
-            ("num_outputs", num_outputs),
-            ("noise_variance", noise_variance),
-        ):
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be positive and finite, got {value}.")
-        factors = {"penalty": 1.0, "adam": 2.0}
-        if convention not in factors:
-            raise ValueError(f"convention must be 'penalty' or 'adam', got {convention!r}.")
-        unit = factors[convention] * noise_variance / (num_data * num_outputs)
+        unit = decay_unit(equivariant, dense, num_data, num_outputs, noise_variance, convention)
         return cls(unit / equivariant, unit / dense, mlp_variance=unit / dense, scaling="none")
 
-    def distributions(self, network: nn.Module) -> dict[str, PathwayNormal]:
-        """The prior of every parameter of a network, by the parameter's name.
+    def variances(self, network: nn.Module) -> dict[str, Entry]:
+        """The settings that parameters of a network take, by name: "dense_variance", or "dense_variance[network.0]" for
+        a layer with an entry of its own. All parameters that take a setting share one variance.
 
         Raises
         ------
         ValueError
-            If a mapping names a layer that the network does not have.
+            If a mapping names a layer that the network does not have, or has no entry for one that it has.
+
+        Examples
+        --------
+        >>> RPPPrior(dense_variance=HalfCauchy(0.01)).variances(RPPEMLP(Scalar, Scalar, SO(3), layers=0))
+        {'equivariant_variance': 10.0, 'dense_variance': HalfCauchy()}
         """
+        used = {name for law in self.laws(network).values() for name in law.settings}
+        return {name: value for name, value in self._values().items() if name in used}
+
+    def hyperpriors(self, network: nn.Module) -> dict[str, Distribution]:
+        """Those of ``variances`` that are distributions."""
+        return {name: value for name, value in self.variances(network).items() if isinstance(value, Distribution)}
+
+    def distributions(
+        self, network: nn.Module, hyper: Mapping[str, Float[Tensor, ""]] | None = None
+    ) -> dict[str, PathwayNormal]:
+        """The prior of every parameter of a network, by the parameter's name.
+
+        Parameters
+        ----------
+        network : whose parameters.
+        hyper : variances in place of settings, by the names of ``variances``: positive, each a scalar tensor. The
+            scaling applies to them as to the settings. The result is differentiable in them.
+
+        Raises
+        ------
+        ValueError
+            If a mapping names a layer that the network does not have, ``hyper`` a setting that no parameter takes, or a
+            setting with a hyperprior is missing from it.
+        """
+        laws = self.laws(network)
+        used = self.variances(network)
+        for name, value in (hyper or {}).items():
+            if name not in used:
+                raise ValueError(f"hyper names {name!r}; the settings that this network takes are {list(used)}.")
+            if value.shape != ():
+                raise ValueError(f"hyper[{name!r}] must be a scalar tensor, got shape {tuple(value.shape)}.")
+        given = used | dict(hyper or {})
+        if missing := [name for name, value in given.items() if isinstance(value, Distribution)]:
+            raise ValueError(f"{missing[0]} has a hyperprior: give its value, hyper={{{missing[0]!r}: tensor}}.")
+        return {name: law.at(given) for name, law in laws.items()}
+
+    def laws(self, network: nn.Module) -> dict[str, ParameterLaw]:
+        """The prior of every parameter as a function of the variances; raises as ``variances``."""
         self._check_layers(network)
         parameters = dict(network.named_parameters())
-        return {name: self._distribution(name, role, parameters[name]) for name, role in parameter_roles(network)}
+        return {name: self._law(name, role, parameters[name]) for name, role in parameter_roles(network)}
 
-    def _distribution(self, name: str, role: ParameterRole, parameter: Tensor) -> PathwayNormal:
+    def per_layer(self, network: nn.Module) -> RPPPrior:
+        """The same prior with an entry for every layer (module that holds parameters) in each setting that it takes, so
+        that each layer has a variance of its own.
+
+        Examples
+        --------
+        >>> list(RPPPrior(dense_variance=HalfCauchy(0.01)).per_layer(network).hyperpriors(network))
+        ['dense_variance[network.0.linear]', 'dense_variance[network.0.nonlinearity]', 'dense_variance[network.1]']
+        """
+        own: dict[str, dict[str, Entry]] = {}
+        places = {entry: (name, value) for name, given in self._settings() for entry, _, value in entries(name, given)}
+        for parameter, law in self.laws(network).items():
+            for name, value in (places[entry] for entry in law.settings):
+                own.setdefault(name, {})[parameter.rpartition(".")[0]] = value
+        return self._with_settings(own)
+
+    def with_variances(self, values: Mapping[str, float]) -> RPPPrior:
+        """The same prior with numbers in place of settings, by the names of ``variances``.
+
+        Raises
+        ------
+        ValueError
+            If a name is none of the prior's settings, or a number is not positive and finite.
+        """
+        if unknown := sorted(set(values) - set(self._values())):
+            raise ValueError(f"values name {unknown[0]!r}; the prior's settings are {list(self._values())}.")
+        changed: dict[str, Variance] = {}
+        for name, setting in self._settings():
+            new = {layer: values.get(entry, old) for entry, layer, old in entries(name, setting)}
+            changed[name] = new if isinstance(setting, Mapping) else new[""]
+        return self._with_settings(changed)
+
+    def _values(self) -> dict[str, Entry]:
+        """Every entry of every setting."""
+        return {entry: value for name, setting in self._settings() for entry, _, value in entries(name, setting)}
+
+    def _with_settings(self, changed: Mapping[str, Variance]) -> RPPPrior:
+        settings = dict(self._settings()) | dict(changed)
+        broad, narrow, plain, *levels = settings.values()
+        return RPPPrior(broad, narrow, plain, self.scaling, None if self.pathway_variances is None else levels)
+
+    def _law(self, name: str, role: ParameterRole, parameter: Tensor) -> ParameterLaw:
         if role.pathway == "equivariant":
-            setting = self._level_variance(name, role.level, role.levels)
+            setting = self._level_entry(name, role.level, role.levels)
+        elif role.pathway == "plain":
+            setting = entry_of("mlp_variance", self.mlp_variance, name)
         else:
-            setting = _lookup(self.mlp_variance if role.pathway == "plain" else self.dense_variance, name)
-        shape, dtype = tuple(parameter.shape), parameter.dtype
-        variance = torch.tensor(self._scaled(setting, role.fan_in), dtype=dtype)
-        levels = len(role.structured)
-        pathways = [
-            torch.tensor(self._scaled(self._level_variance(name, level, levels), pathway.fan_in), dtype=dtype)
-            for level, pathway in enumerate(role.structured)
-        ]
-        bases = [pathway.basis for pathway in role.structured]
-        return PathwayNormal(shape, variance, bases, pathways, validate_args=False)
+            setting = entry_of("dense_variance", self.dense_variance, name)
+        held = [(level, pathway) for level, pathway in enumerate(role.structured) if pathway.basis.rank]
+        levels = [self._level_entry(name, level, len(role.structured)) for level, _ in held]
+        return ParameterLaw(
+            tuple(parameter.shape),
+            parameter.dtype,
+            self._share(setting, role.fan_in),
+            tuple(pathway.basis for _, pathway in held),
+            tuple(self._share(level, pathway.fan_in) for level, (_, pathway) in zip(levels, held, strict=True)),
+        )
 
-    def _level_variance(self, name: str, level: int, levels: int) -> float:
-        """The variance of a coordinate of one of a layer's structured pathways."""
+    def _level_entry(self, name: str, level: int, levels: int) -> str:
+        """The setting of a coordinate of one of a layer's structured pathways."""
         if self.pathway_variances is None:
-            return _lookup(self.equivariant_variance if level == 0 else self.dense_variance, name)
+            setting = "equivariant_variance" if level == 0 else "dense_variance"
+            return entry_of(setting, getattr(self, setting), name)
         if levels > len(self.pathway_variances):
             raise ValueError(
                 f"{name!r} is one of {levels} structured pathways of its layer, but there are "
                 f"{len(self.pathway_variances)} pathway_variances; give one for each, the outermost group first."
             )
-        return _lookup(self.pathway_variances[level], name)
+        return entry_of(f"pathway_variances[{level}]", self.pathway_variances[level], name)
 
-    def _scaled(self, variance: float, fan_in: float) -> float:
-        return variance / (fan_in if self.scaling == "fan_in" else 1.0)
+    def _share(self, setting: str, fan_in: float) -> Share:
+        return Share(setting, fan_in if self.scaling == "fan_in" else 1.0)
 
     def _check_layers(self, network: nn.Module) -> None:
         layers = [name for name, _ in network.named_modules()]
-        for _, setting in self._settings():
-            unknown = [name for name in setting if name not in layers] if isinstance(setting, Mapping) else []
+        for name, setting in self._settings():
+            unknown = [layer for _, layer, _ in entries(name, setting) if layer not in layers]
             if unknown:
                 raise ValueError(f"the prior names the layer {unknown[0]!r}; the network's layers are {layers[1:]}.")
-
-
-def parameter_roles(network: nn.Module) -> Iterator[tuple[str, ParameterRole]]:
-    """Every parameter's name and role, in the network's order; those of foreign layers are plain, and plain ones in a
-    part of a ResidualSum are of the pathway that the part is.
-    """
-    parts: dict[str, Pathway] = {}
-    for path, module in network.named_modules():
-        if isinstance(module, ResidualSum):
-            parts |= {f"{path}.{part}".lstrip("."): pathway for part, pathway in module.PATHWAYS.items()}
-        roles = module.roles() if isinstance(module, PathwayLayer) else {}
-        enclosing = max((part for part in parts if f"{path}.".startswith(f"{part}.")), key=len, default=None)
-        for name, parameter in module.named_parameters(recurse=False):
-            fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
-            role = roles.get(name, ParameterRole("plain", fan_in))
-            if enclosing is not None and role.pathway == "plain":
-                role = replace(role, pathway=parts[enclosing])
-            yield f"{path}.{name}" if path else name, role
-
-
-def _lookup(setting: Variance, parameter: str) -> float:
-    if not isinstance(setting, Mapping):
-        return setting
-    matches = [name for name in setting if name == "" or parameter.startswith(name + ".")]
-    if not matches:
-        raise ValueError(f"no variance for {parameter!r}: add a default under the empty name, {{'': 1e-4, ...}}.")
-    return setting[max(matches, key=len)]

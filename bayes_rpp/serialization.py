@@ -14,7 +14,7 @@ from bayes_rpp.likelihoods import LIKELIHOODS
 from bayes_rpp.matrix_group import Group
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
-from bayes_rpp.priors import RPPPrior
+from bayes_rpp.prior_serialization import describe_prior, rebuild_prior
 
 Description = dict[str, Any]
 
@@ -26,12 +26,12 @@ def describe_model(model: object) -> Description | None:
     """A model as JSON values, or None if it has a part that is not this package's own."""
     if not isinstance(model, BayesianModel) or type(model.likelihood) not in LIKELIHOODS.values():
         return None
-    network = _describe_network(model.network)
-    if network is None:
+    network, prior = _describe_network(model.network), describe_prior(model.prior)
+    if network is None or prior is None:
         return None
     likelihood = {"kind": type(model.likelihood).__name__, **asdict(model.likelihood)}  # type: ignore[call-overload]
     dtype = str(next((p.dtype for p in model.network.parameters()), torch.get_default_dtype())).removeprefix("torch.")
-    return {"network": network, "prior": asdict(model.prior), "likelihood": likelihood, "dtype": dtype}
+    return {"network": network, "prior": prior, "likelihood": likelihood, "dtype": dtype}
 
 
 def rebuild_model(description: Description) -> BayesianModel:
@@ -40,14 +40,14 @@ def rebuild_model(description: Description) -> BayesianModel:
     Raises
     ------
     ValueError
-        If the description names an unknown network or likelihood, or lacks a part.
+        If the description names an unknown network, likelihood or hyperprior, or lacks a part.
     """
     try:
         likelihood = dict(description["likelihood"])
         kind = LIKELIHOODS[likelihood.pop("kind")]
         dtype = _DTYPES[description["dtype"]]
         network = _rebuild_network(description["network"]).to(dtype)
-        return BayesianModel(network, RPPPrior(**description["prior"]), kind(**likelihood))
+        return BayesianModel(network, rebuild_prior(description["prior"]), kind(**likelihood))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the model's description is damaged or of another version: {error!r}.") from error
 

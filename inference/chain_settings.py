@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
-from typing import get_args
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
 from inference.metric_choice import MetricName
 from inference.walked_model import Walk
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,9 @@ class ChainSettings:
     metric : the coordinates in which the chains walk, from the curvature at their starts: see build_metric.
     parametrization : of a network's residual layers, in which the chains walk: "given", "residual", "collapsed", or
         "auto", the one with the smaller condition number. The draws come back in the model's own, exactly.
+    centred : of a model with hyperpriors, whether the chains walk in the weights, or in the weights over the standard
+        deviations that they have given the variances, see NonCentredTarget: better where the data say little about
+        the weights. The draws are of the weights themselves, either way.
     """
 
     chains: int = 4
@@ -36,13 +42,13 @@ class ChainSettings:
     temperature: float = 1.0
     metric: MetricName | None = "identity"
     parametrization: Walk = "given"
+    centred: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("chains", 1), ("draws", 1), ("warmup", 0), ("thin", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        require_integers(self, chains=1, draws=1, warmup=0, thin=1)
         require_positive("temperature", self.temperature)
+        if not isinstance(self.centred, bool):
+            raise TypeError(f"centred must be True or False, got {self.centred!r}.")
         if self.metric is not None and self.metric not in get_args(MetricName):
             raise ValueError(f"metric must be one of {', '.join(get_args(MetricName))}, got {self.metric!r}.")
         if self.parametrization not in get_args(Walk):
@@ -58,6 +64,17 @@ class ChainSettings:
     def keeps(self, step: int) -> bool:
         """Whether the position after a step (counted from 0) is a draw."""
         return step >= self.warmup and (step - self.warmup + 1) % self.thin == 0
+
+
+def require_integers(settings: DataclassInstance, **least: int) -> None:
+    """ValueError unless these settings, by name, are integers of at least so much. They become plain ints, since they
+    are saved as they are.
+    """
+    for name, smallest in least.items():
+        value = getattr(settings, name)
+        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < smallest:
+            raise ValueError(f"{name} must be an integer of at least {smallest}, got {value!r}.")
+        object.__setattr__(settings, name, int(value))
 
 
 def require_positive(name: str, value: float) -> None:

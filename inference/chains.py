@@ -17,9 +17,9 @@ from inference.chain_run import Run, State
 from inference.chain_settings import ChainSettings, chain_seeds
 from inference.checkpoint import Checkpoint, run_identity
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
+from inference.noncentred import chain_target
 from inference.posterior import Posterior
 from inference.space import Space
-from inference.target import Target
 from inference.walked_model import as_given, walked_model
 
 logger = logging.getLogger(__name__)
@@ -106,8 +106,8 @@ class ChainSampler(ChainSettings, ABC):
         """
         pair = resolve_data(model, data)
         _check_batch_size(self.minibatch, pair)
-        walked, start = walked_model(self, model, pair, start, seed)
-        target = Target(walked, pair, self.temperature, resolve_device(device))
+        walked, start = walked_model(self, model, pair, start, seed, resolve_device(device))
+        target = chain_target(walked, pair, self.temperature, resolve_device(device), centred=self.centred)
         start_seeds, noise_seeds = zip(*chain_seeds(seed, self.chains), strict=True)
         z = target.initial(list(start_seeds)) if start is None else target.latest(start, self.chains)
         space = Space(target, self.metric, z, seed)

@@ -53,9 +53,10 @@ def condition_number(space: Space, z: Float[Tensor, " size"]) -> float:
 
 def _dense(space: Space, z: Tensor) -> Float[Tensor, "size size"]:
     """H."""
-    model, structure = network_model(space.target, "the condition number"), Structure.of(space.target, "full")
+    network_model(space.target, "the condition number")
+    structure = Structure.of(space.target, "full")
     data = data_precision(space.target, z[None], structure, progress=False)
-    return Precision(data, prior_precision(space.target, z, structure, model.prior_distributions)).total[0]
+    return Precision(data, prior_precision(space.target, z, structure, space.target.priors(z))).total[0]
 
 
 def _in_coordinates(space: Space, matrix: Tensor, eye: Tensor) -> Tensor:

@@ -5,7 +5,7 @@
 J_i is the Jacobian of the network's output f_i in the free coordinates, F_i = -d^2 log p(y_i | f_i) / d f_i^2, and the
 rows of R are those of F_i^(1/2) J_i (Schraudolph, Neural Computation 2002). The likelihood's own parameters are taken
 with the prior: their block of P is the Hessian at fixed outputs; it leaves out their coupling with the weights, which
-is zero in expectation.
+is zero in expectation. So are variances with hyperpriors, with their block at fixed weights.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ def network_model(target: Target, purpose: str) -> BayesianModel:
             "'identity' for it."
         )
     return target.model
+
+
+def beside_network(model: BayesianModel) -> list[str]:
+    """The parameters that are not the network's: variances with hyperpriors, and those of the likelihood."""
+    return [*model.hyperpriors, *model.likelihood.constraints()]
 
 
 def gauss_newton_rows(
@@ -147,11 +152,15 @@ def probe_rows(
 def rest(target: Target, name: str, value: Tensor, z: Float[Tensor, " size"], outputs: Tensor | None) -> Tensor:
     """The part of U that one parameter has without the network: its prior, its Jacobian and, for a parameter of the
     likelihood, the likelihood at fixed outputs. ``value`` is free, of the parameter's shape.
+
+    Of a variance with a hyperprior it is all of U but the likelihood, at fixed weights (in the target's coordinates).
     """
     model = network_model(target, "the curvature of the prior")
+    if name in model.hyperpriors:
+        return target.prior_potential(target.pack(target.unpack(z) | {name: value}))
     constraint = model.constraints[name]
     constrained = value if constraint is constraints.real else biject_to(constraint)(value)
-    density = model.prior_distributions[name].log_prob(constrained).sum()
+    density = target.priors(z)[name].log_prob(constrained).sum()
     if name in model.likelihood.constraints():
         assert outputs is not None
         assert target.pair is not None

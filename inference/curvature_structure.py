@@ -25,9 +25,10 @@ class Structure:
 
     Parameters
     ----------
-    curvature : "full": one dense block. "layer": one for each module that has parameters, and one for each parameter
-        of the likelihood; of a LogDensity, one for each tensor. "diagonal": the diagonal alone. "last_layer": one, of
-        the module that holds the network's last parameter; everything else is fixed.
+    curvature : "full": one dense block. "layer": one for each module that has parameters, and one for each variance
+        with a hyperprior and each parameter of the likelihood; of a LogDensity, one for each tensor. "diagonal": the
+        diagonal alone. "last_layer": one, of the module that holds the network's last parameter; everything else is
+        fixed.
     names : of each block, the parameters in it.
     places : of each block, its coordinates.
     """
@@ -50,9 +51,9 @@ class Structure:
         if curvature in ("full", "diagonal"):
             groups = {"": list(target.shapes)}
         elif isinstance(target.model, BayesianModel):
-            own = target.model.likelihood.constraints()
+            own = {*target.model.hyperpriors, *target.model.likelihood.constraints()}
             for name in target.shapes:
-                key = f"likelihood's {name}" if name in own else name.rpartition(".")[0]
+                key = f"the model's {name}" if name in own else name.rpartition(".")[0]
                 groups.setdefault(key, []).append(name)
             if curvature == "last_layer":
                 last = [name for name in target.shapes if name not in own][-1].rpartition(".")[0]
@@ -80,17 +81,23 @@ class Structure:
     def check_memory(self, target: Target) -> None:
         """Refuse what would not fit; raises ValueError with the bytes, and what to use instead."""
         free, needed = free_memory(target.device), _COPIES * self.bytes
-        if self.bytes <= LARGEST_MATRIX and (free is None or needed <= free):
+        if self._fits(free):
             return
         limit = f"the limit is {LARGEST_MATRIX:,}"
         if self.bytes <= LARGEST_MATRIX:
             limit = f"its computation needs {needed:,}, and {free:,} are free"
-        others: list[Curvature] = ["layer", "diagonal"] if self.curvature == "full" else ["diagonal"]
-        instead = " and ".join(f"{Structure.of(target, other).bytes:,} as '{other}'" for other in others)
+        others: list[Curvature] = ["layer", "diagonal"]
+        if isinstance(target.model, BayesianModel):
+            others.append("last_layer")
+        smaller = [other for name in others if (other := Structure.of(target, name))._fits(free)]
+        instead = " and ".join(f"{other.bytes:,} as '{other.curvature}'" for other in smaller)
         raise ValueError(
             f"curvature={self.curvature!r} of {target.size:,} parameters needs a matrix of {self.bytes:,} bytes; "
-            f"{limit}. It would be {instead}."
+            f"{limit}. " + (f"It would be {instead}." if smaller else "No other curvature would fit, either.")
         )
+
+    def _fits(self, free: int | None) -> bool:
+        return self.bytes <= LARGEST_MATRIX and (free is None or _COPIES * self.bytes <= free)
 
 
 def spans_of(target: Target) -> dict[str, slice]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from inference.chain_settings import require_integers
 from inference.data import Data, Model
 from inference.modes import fit_modes
 from inference.posterior import Posterior
@@ -37,8 +38,7 @@ class DeepEnsemble(Settings):
     members: int = 10
 
     def __post_init__(self) -> None:
-        if not isinstance(self.members, int) or self.members < 1:
-            raise ValueError(f"members must be a positive integer, got {self.members!r}.")
+        require_integers(self, members=1)
         super().__post_init__()
 
     def fit(
@@ -60,7 +60,7 @@ class DeepEnsemble(Settings):
         Raises
         ------
         ValueError, TypeError
-            If the data are missing or refused.
+            If the data are missing or refused, or variances have hyperpriors: the joint density has no maximum then.
         RuntimeError
             If every member diverged.
         """

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 _DIVERGENCE = 1000.0  # of the energy, in nats: the leapfrog has lost its way
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _MOST_STEPS = 1000
+_CUT_SHORT = "cut_short"  # in the shared state, once that has been reported
 _STUCK = 0.1  # the usual acceptance of a chain that goes nowhere
 
 
@@ -49,7 +50,7 @@ class HMC(ChainSampler):
     target_accept : the mean acceptance that the step size is adapted to.
     trajectory_length : of the longest trajectory, the step size times the number of steps, in units of the metric;
         each takes a share of it, from a sequence that covers (0, 1) evenly. None learns it during the warm-up.
-    chains, draws, thin, temperature, parametrization : see ChainSettings.
+    chains, draws, thin, temperature, parametrization, centred : see ChainSettings.
     warmup : trajectories before the first kept draw, in which the sampler adapts.
     metric : the coordinates to begin with, see build_metric. None takes "full" up to 1,500 coordinates and "pathway"
         beyond; start from a MAP, since the curvature is that at the starts. For a LogDensity it brings chains that
@@ -101,16 +102,24 @@ class HMC(ChainSampler):
         size = float(state.shared["log_step" if warming else "log_step_mean"].exp())
         length = float(state.shared["log_length" if warming else "log_length_mean"].exp())
         length *= (_GOLDEN * (step + 1)) % 1.0
-        count = min(max(1, round(length / size)), _MOST_STEPS)
+        count = max(1, round(length / size))
+        cut = count > _MOST_STEPS and not warming
+        if cut and _CUT_SHORT not in state.shared:
+            logger.warning(
+                "a trajectory of length %.3g takes %d leapfrog steps of %.3g; all such are cut short to %d. Take a "
+                "shorter trajectory_length, or another metric.",
+                length, count, size, _MOST_STEPS,
+            )  # fmt: skip
+        count = min(count, _MOST_STEPS)
         momentum = random.noise().clone()
         proposal, after = leapfrog(space, state.chains, momentum, size, count)
-        energy = state.chains["potential"] + momentum.square().sum(1) / 2
-        change = proposal["potential"] + after.square().sum(1) / 2 - energy
+        energy = state.chains["potential"] + _kinetic(momentum)
+        change = proposal["potential"] + _kinetic(after) - energy
         change = torch.where(change.isfinite(), change, torch.inf)
         acceptance = (-change).clamp(max=0).exp()
         accepted = random.uniform() < acceptance
         chains = State(proposal, {}).only_where(accepted, state).chains
-        shared = state.shared
+        shared = state.shared | ({_CUT_SHORT: torch.ones(())} if cut else {})
         usual = adaptation.usual_acceptance(state.chains["usual_acceptance"], acceptance)
         if warming:
             # Only while chains settle: later it would freeze the others.
@@ -202,6 +211,12 @@ class HMC(ChainSampler):
         for chain in (usual < _STUCK / 10).nonzero().flatten().tolist():
             logger.warning("chain %d goes nowhere: none of its last trajectories was accepted. Start elsewhere.", chain)
         return {"step_size": step_size, "trajectory_length": length, "divergences": divergences}
+
+
+def _kinetic(momentum: Float[Tensor, "chain size"]) -> Float[Tensor, " chain"]:
+    """In the type of the potential energy, whose change it is to cancel."""
+    wide = momentum.dtype if momentum.device.type == "mps" else torch.float64
+    return momentum.square().sum(1, dtype=wide) / 2
 
 
 def leapfrog(

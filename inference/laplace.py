@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
-from inference.chain_settings import chain_seeds, require_positive
+from inference.chain_settings import chain_seeds, require_integers, require_positive
 from inference.curvature_structure import Curvature, Structure
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.gaussian_approximation import GaussianApproximation, NotPositiveDefiniteError
+from inference.hyperprior_refusal import refuse_hyperpriors
 from inference.laplace_posterior import LaplacePosterior
 from inference.map import MAP
 from inference.mode_search import Mode, find_mode
@@ -67,8 +68,7 @@ class Laplace:
 
     def __post_init__(self) -> None:
         Structure.check_name(self.curvature)
-        if not isinstance(self.draws, int) or self.draws < 1:
-            raise ValueError(f"draws must be an integer of at least 1, got {self.draws!r}.")
+        require_integers(self, draws=1)
         if not isinstance(self.mode, MAP):
             raise TypeError(
                 f"mode must be a MAP, got {self.mode!r}; a mode that was found before goes to fit's start=."
@@ -105,12 +105,14 @@ class Laplace:
         Raises
         ------
         ValueError, TypeError
-            If the data are missing or refused, H would not fit into memory, or ``start`` is of another model.
+            If the data are missing or refused, H would not fit into memory, ``start`` is of another model, or variances
+            have hyperpriors.
         RuntimeError
             If H is not positive definite at the point that was found.
         """
+        refuse_hyperpriors("Laplace", model)
         pair, began = resolve_data(model, data), time.perf_counter()
-        target = _exact_target(model, pair, self.temperature, resolve_device(device))
+        target = exact_target(model, pair, self.temperature, resolve_device(device))
         structure = Structure.of(target, self.curvature)
         structure.check_memory(target)
         if start is None:
@@ -158,7 +160,7 @@ class Laplace:
         return trained
 
 
-def _exact_target(model: Model, pair: Pair | None, temperature: float, device: torch.device) -> Target:
+def exact_target(model: Model, pair: Pair | None, temperature: float, device: torch.device) -> Target:
     """The target in float64; a LogDensity stays in the type of its example."""
     if isinstance(model, BayesianModel) and pair is not None:
         model = copy.copy(model)

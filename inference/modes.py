@@ -10,6 +10,7 @@ import torch
 
 from bayes_rpp.likelihoods import Params
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
+from inference.hyperprior_refusal import refuse_hyperpriors
 from inference.posterior import Posterior, Snapshot
 from inference.training import Settings, Trained, train
 
@@ -26,7 +27,8 @@ def fit_modes(
     progress: bool,
     engine: str,
 ) -> Posterior:
-    """Check the data, train, and leave out the members that diverged; RuntimeError if that is all of them."""
+    """Check the model and the data, train, and leave out the members that diverged; RuntimeError if that is all."""
+    refuse_hyperpriors(engine, model)
     pair = resolve_data(model, data)
     seeds = torch.randint(2**62, (members,), generator=torch.Generator().manual_seed(seed)).tolist()
     started = time.perf_counter()

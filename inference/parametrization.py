@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bayes_rpp import BayesianModel, PathwayNormal
+from bayes_rpp import BayesianModel
 from bayes_rpp.bases import EquivariantBasis
 from bayes_rpp.likelihoods import Params
 from bayes_rpp.networks.reparametrize import reparametrized, residual_layers
@@ -117,25 +117,24 @@ def _converted(
     temperature: float = 1.0,
 ) -> Params:
     """Samples of a model as samples of its twin."""
-    laws = model.prior_distributions
-    if differing := set(samples) ^ set(laws):
+    if differing := set(samples) ^ set(model.constraints):
         raise ValueError(
-            f"the samples must be those of the model's parameters, {list(laws)}; they have {list(samples)}, which "
-            f"differ in {min(differing)!r}."
+            f"the samples must be those of the model's parameters, {list(model.constraints)}; they have "
+            f"{list(samples)}, which differ in {min(differing)!r}."
         )
+    variances = {name: samples[name] for name in model.hyperpriors}
     result, layers = dict(samples), residual_layers(twin.network)
     for path, layer in residual_layers(model.network).items():
         prefix = f"{path}." if path else ""
         for parts in layer.sums if layers[path].parametrization != layer.parametrization else ():
             total, names = prefix + parts.total, [prefix + name for name in (*parts.held, parts.dense)]
             if layer.parametrization == "residual":
-                lead = samples[names[-1]].ndim - len(laws[names[-1]].event_shape)
+                lead = samples[names[-1]].ndim - model.network.get_parameter(names[-1]).ndim
                 result[total] = _added([samples[name] for name in names], list(parts.held.values()), lead)
             else:
-                law = laws[total]
-                assert isinstance(law, PathwayNormal)
-                result |= zip(names, _split(samples[total], law, generator, temperature), strict=True)
-    return {name: result[name] for name in twin.prior_distributions}
+                parts_of_it = _split(model, total, samples[total], variances, generator, temperature)
+                result |= zip(names, parts_of_it, strict=True)
+    return {name: result[name] for name in twin.constraints}
 
 
 def _added(parts: Sequence[Tensor], bases: Sequence[EquivariantBasis], lead: int) -> Tensor:
@@ -151,14 +150,25 @@ def _added(parts: Sequence[Tensor], bases: Sequence[EquivariantBasis], lead: int
     return _in_pieces(add, parts, lead)[0]
 
 
-def _split(total: Tensor, law: PathwayNormal, generator: torch.Generator | None, temperature: float) -> list[Tensor]:
-    """A draw of beta_0, beta_1, ... (those that have coordinates) and B given each W."""
+def _split(
+    model: BayesianModel,
+    name: str,
+    total: Tensor,
+    variances: Params,
+    generator: torch.Generator | None,
+    temperature: float,
+) -> list[Tensor]:
+    """A draw of beta_0, beta_1, ... (those that have coordinates) and B given each W, and given the variances that come
+    with it.
+    """
 
-    def split(rows: Tensor) -> list[Tensor]:
-        betas, dense = law.split(rows, generator, temperature)
+    def split(*rows: Tensor) -> list[Tensor]:
+        *given, weights = rows
+        law = model.distributions(dict(zip(variances, given, strict=True)))[name]
+        betas, dense = law.split(weights, generator, temperature)
         return [*(beta for beta, basis in zip(betas, law.bases, strict=True) if basis.rank), dense]
 
-    return _in_pieces(split, [total], total.ndim - len(law.event_shape))
+    return _in_pieces(split, [*variances.values(), total], total.ndim - model.network.get_parameter(name).ndim)
 
 
 def _in_pieces(function: Callable[..., list[Tensor]], values: Sequence[Tensor], lead: int) -> list[Tensor]:

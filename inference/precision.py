@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from bayes_rpp import PathwayNormal
 from bayes_rpp.joint_span import are_orthogonal
-from inference.curvature import gauss_newton_rows, network_model, rest_block
+from inference.curvature import beside_network, gauss_newton_rows, network_model, rest_block
 from inference.curvature_structure import Structure, spans_of
 from inference.target import Target
 
@@ -46,23 +46,31 @@ def data_precision(target: Target, z: Float[Tensor, "start size"], structure: St
     """What the data add to H: the Gauss-Newton matrix, and the Hessian in the likelihood's own parameters at fixed
     outputs (Schraudolph, Neural Computation 2002). Of several positions, about the mean over them.
 
+    The weights add to the block of a variance with a hyperprior as data do.
+
     Raises
     ------
     TypeError
         If the target is a LogDensity.
     """
-    model, whole = network_model(target, "the Gauss-Newton matrix"), slice(0, target.size)
-    wanted = structure.places[0] if structure.curvature == "last_layer" else whole
-    blocks, middle = _zeros(target, structure), z.mean(0)
+    model, middle = network_model(target, "the Gauss-Newton matrix"), z.mean(0)
+    blocks = gauss_newton_blocks(target, z, structure, progress)
+    for name in beside_network(model):
+        prior = parameter_precision(target, name, target.priors(middle)[name], middle, diagonal=False)
+        _add(blocks, structure, spans_of(target)[name], rest_block(target, name, middle).double() - prior)
+    return blocks
+
+
+def gauss_newton_blocks(target: Target, z: Float[Tensor, "start size"], structure: Structure, progress: bool) -> Blocks:
+    """The Gauss-Newton matrix; of several positions, about the mean over them. Raises TypeError for a LogDensity."""
+    wanted = structure.places[0] if structure.curvature == "last_layer" else slice(0, target.size)
+    blocks = _zeros(target, structure)
     with tqdm(
         total=_rows(target), desc="Gauss-Newton matrix", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS
     ) as bar:
         for rows in gauss_newton_rows(target, z, wanted):
             _accumulate(blocks, rows.double(), structure, wanted.start)
             bar.update(len(rows))
-    for name in model.likelihood.constraints():
-        prior = parameter_precision(target, name, model.prior_distributions[name], middle, diagonal=False)
-        _add(blocks, structure, spans_of(target)[name], rest_block(target, name, middle).double() - prior)
     return blocks
 
 

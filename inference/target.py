@@ -14,6 +14,7 @@ import math
 import pyro
 import torch
 from jaxtyping import Float
+from pyro.distributions import Distribution
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
@@ -39,6 +40,7 @@ class Target:
     size : the number of free coordinates.
     num_data : N; 0 without data.
     dtype, device : of the vectors.
+    centred : whether weights are free coordinates themselves, see NonCentredTarget.
 
     Examples
     --------
@@ -46,6 +48,8 @@ class Target:
     >>> target.gradients(torch.ones(2, 3))[1]
     tensor([1.5000, 1.5000])
     """
+
+    centred = True
 
     def __init__(
         self, model: Model, pair: Pair | None, temperature: float = 1.0, device: torch.device | str = "cpu"
@@ -69,7 +73,7 @@ class Target:
 
     def latest(self, posterior: Posterior, chains: int) -> Float[Tensor, "chain size"]:
         """Draws of a posterior, one for each chain: the last draw of each of its chains, then the draws before, and
-        around again.
+        around again. Variances that it had no hyperpriors for are where the model's own initial state has them.
 
         Raises
         ------
@@ -77,16 +81,24 @@ class Target:
             If its parameters are not this model's, not finite, or on the boundary of their constraint.
         """
         expected = {name: tuple(value.shape[1:]) for name, value in self.params(self.initial([0])).items()}
-        found = {name: tuple(value.shape[2:]) for name, value in posterior.samples.items()}
+        samples = posterior.samples | self._missing_variances(posterior)
+        found = {name: tuple(value.shape[2:]) for name, value in samples.items()}
         if found != expected:
             hint = "" if found.keys() == expected.keys() else "; see Posterior.in_parametrization for residual layers"
             raise ValueError(f"start is of another model: it has parameters {found}, expected {expected}{hint}.")
-        ordered = {name: value.flip(1).transpose(0, 1).flatten(0, 1) for name, value in posterior.samples.items()}
+        ordered = {name: value.flip(1).transpose(0, 1).flatten(0, 1) for name, value in samples.items()}
         index = torch.arange(chains) % (posterior.chains * posterior.draws)
         z = self.free({name: value[index] for name, value in ordered.items()}).to(self.dtype)
         if not z.isfinite().all():
             raise ValueError("start holds parameters that are not finite, or on the boundary of their constraint.")
         return z
+
+    def _missing_variances(self, posterior: Posterior) -> Params:
+        names = self.model.hyperpriors if isinstance(self.model, BayesianModel) else {}
+        if not (missing := [name for name in names if name not in posterior.samples]):
+            return {}
+        start = self._initial_params(0)
+        return {name: start[name].expand(posterior.chains, posterior.draws) for name in missing}
 
     def free(self, params: Params) -> Float[Tensor, "*batch size"]:
         """The vectors of (constrained) parameters; the inverse of ``params``."""
@@ -114,18 +126,41 @@ class Target:
         self, z: Float[Tensor, " size"], x: Tensor | None = None, y: Tensor | None = None
     ) -> Float[Tensor, ""]:
         """U of one vector, on all data by default, or on a minibatch, whose log likelihood counts N / batch times."""
-        x, y = self.pair if x is None and self.pair is not None else (x, y)
-        free = self.unpack(z)
-        params = to_constrained(free, self.model.constraints)
-        if isinstance(self.model, BayesianModel):
-            density = self.model.log_joint(params, x, y, num_data=self.num_data)
-        else:
+        params = self.params(z)
+        if not isinstance(self.model, BayesianModel):
             density = self.model.log_joint(params)
-        density = density / self.temperature
+        elif x is None and self.pair is not None:
+            density = self._exact_log_joint(self.model, params, *self.pair)
+        else:
+            density = self.model.log_joint(params, x, y, num_data=self.num_data)
+        return -(density / self.temperature + self.log_jacobian(z, params))
+
+    def _exact_log_joint(self, model: BayesianModel, params: Params, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
+        """On all data, summed in float64: in float32 the sum over a million parameters would be off by tenths of a nat,
+        which samplers accept or reject by. Gradients keep their type.
+        """
+        wide = self.dtype if self.device.type == "mps" else torch.float64  # which has no float64
+        prior = model.log_prior({name: value.to(wide) for name, value in params.items()})
+        return prior + model.log_likelihood_per_example(params, x, y).to(wide).sum()
+
+    def prior_potential(self, z: Float[Tensor, " size"]) -> Float[Tensor, ""]:
+        """U of one vector without the likelihood; of a BayesianModel."""
+        assert isinstance(self.model, BayesianModel)
+        params = self.params(z)
+        return -(self.model.log_prior(params) / self.temperature + self.log_jacobian(z, params))
+
+    def priors(self, z: Float[Tensor, " size"]) -> dict[str, Distribution]:
+        """The prior of every parameter in these coordinates, given the variances there; of a BayesianModel."""
+        assert isinstance(self.model, BayesianModel)
+        return self.model.distributions(self.params(z))
+
+    def log_jacobian(self, z: Float[Tensor, " size"], params: Params) -> Float[Tensor, ""] | float:
+        """log |d theta / d z| at the parameters of z."""
+        free, result = self.unpack(z), 0.0
         for name, constraint in self.model.constraints.items():
             if constraint is not constraints.real:
-                density = density + biject_to(constraint).log_abs_det_jacobian(free[name], params[name]).sum()
-        return -density
+                result = result + biject_to(constraint).log_abs_det_jacobian(free[name], params[name]).sum()
+        return result
 
     def gradients(
         self, z: Float[Tensor, "chain size"], batch: Pair | None = None

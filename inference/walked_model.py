@@ -6,16 +6,18 @@ import copy
 import logging
 from typing import Literal, Protocol
 
+import torch
+
 from bayes_rpp import BayesianModel
 from bayes_rpp.networks.reparametrize import residual_layers
 from bayes_rpp.networks.residual_linear import Parametrization
 from inference.conditioning import condition_number
 from inference.data import Model, Pair
 from inference.metric_choice import MetricName
+from inference.noncentred import chain_target
 from inference.parametrization import in_other_parametrization
 from inference.posterior import Posterior
 from inference.space import Space
-from inference.target import Target
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +33,17 @@ class WalkSettings(Protocol):
     def metric(self) -> MetricName | None: ...  # noqa: D102
     @property
     def temperature(self) -> float: ...  # noqa: D102
+    @property
+    def centred(self) -> bool: ...  # noqa: D102
 
 
 def walked_model(
-    settings: WalkSettings, model: Model, pair: Pair | None, start: Posterior | None, seed: int
+    settings: WalkSettings,
+    model: Model,
+    pair: Pair | None,
+    start: Posterior | None,
+    seed: int,
+    device: torch.device | str = "cpu",
 ) -> tuple[Model, Posterior | None]:
     """The model whose posterior the chains walk on, in the parametrization of the settings, and their start on it.
 
@@ -66,7 +75,7 @@ def walked_model(
     starts = {name: _start(twin, name, start, seed) for name, twin in twins.items()}
     if len(wanted) == 1:
         return twins[wanted[0]], starts[wanted[0]]
-    numbers = {name: _condition(settings, twin, pair, starts[name], seed) for name, twin in twins.items()}
+    numbers = {name: _condition(settings, twin, pair, starts[name], seed, device) for name, twin in twins.items()}
     best: Parametrization = "collapsed" if numbers["collapsed"] <= 1.1 * numbers["residual"] else "residual"
     logger.info("condition numbers %s: the chains walk in the %s parametrization", numbers, best)
     return twins[best], starts[best]
@@ -99,8 +108,13 @@ def _start(candidate: BayesianModel, name: Parametrization, start: Posterior | N
 
 
 def _condition(
-    settings: WalkSettings, model: BayesianModel, pair: Pair | None, start: Posterior | None, seed: int
+    settings: WalkSettings,
+    model: BayesianModel,
+    pair: Pair | None,
+    start: Posterior | None,
+    seed: int,
+    device: torch.device | str,
 ) -> float:
-    target = Target(model, pair, settings.temperature)
+    target = chain_target(model, pair, settings.temperature, device, centred=settings.centred)
     z = target.initial([seed]) if start is None else target.latest(start, 1)
     return condition_number(Space(target, settings.metric, z, seed), z[0])

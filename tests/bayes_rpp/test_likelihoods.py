@@ -170,6 +170,13 @@ def test_learned_noise_may_start_differently_for_each_output():
     assert ((above - 0.5).abs() < 5 * 0.5 / math.sqrt(4000)).all()
 
 
+@pytest.mark.parametrize("likelihood", [Gaussian((0.1, 0.4), learned=True), Gaussian(0.2, learned=True)])
+def test_learned_noise_has_a_prior_density_on_any_device(likelihood):
+    prior, start = likelihood.priors(2)["noise_variance"], likelihood.parameters(2)["noise_variance"]
+    on_meta = prior.log_prob(torch.empty((5, *start.shape), device="meta"))
+    assert (on_meta.shape, on_meta.device.type) == ((5,), "meta")
+
+
 def test_noise_that_is_no_number_is_refused():
     assert Gaussian(torch.tensor(0.25)).noise_variance == 0.25
     with pytest.raises(TypeError):

@@ -1,0 +1,35 @@
+"""What a model does with the hyperpriors of its variances."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from jaxtyping import Float
+from pyro.distributions import Distribution
+from torch import Tensor
+
+_DRAWS = 1001
+
+
+def exact_law(law: Distribution) -> Distribution:
+    """A copy that computes in float64 and checks nothing, since checks fail under ``torch.func.vmap``."""
+    law = copy.copy(law)
+    law._validate_args = False
+    for name, value in vars(law).items():
+        if isinstance(value, Tensor):
+            setattr(law, name, value.double())
+        elif isinstance(value, torch.distributions.Distribution):
+            setattr(law, name, exact_law(value))
+    return law
+
+
+@torch.no_grad()
+def typical_value(law: Distribution) -> Float[Tensor, ""]:
+    """The median; of a law without quantiles, that of draws from a fixed seed."""
+    try:
+        return law.icdf(torch.tensor(0.5))
+    except NotImplementedError:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return law.sample((_DRAWS,)).median()

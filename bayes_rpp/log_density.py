@@ -1,0 +1,73 @@
+"""Any log density over a dict of tensors, for the engines to take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+
+from bayes_rpp.likelihoods import Params
+
+Constraints = Mapping[str, constraints.Constraint]
+
+
+class LogDensity:
+    """Any log density over a dict of constrained tensors, for the engines to take in place of a BayesianModel.
+
+    Parameters
+    ----------
+    log_density : a function of the dict, returning a scalar tensor; pure, and made of torch operations.
+    example : one dict of admissible values; it gives names, shapes and dtypes.
+    constraints : from ``torch.distributions.constraints``, for the names that are not free in R.
+
+    Raises
+    ------
+    ValueError
+        If the example breaks a constraint, or the log density of the example is not a finite scalar.
+
+    Examples
+    --------
+    >>> target = LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)})
+    >>> target.log_joint({"z": torch.ones(3)})
+    tensor(-1.5000)
+    """
+
+    def __init__(
+        self,
+        log_density: Callable[[Params], Float[Tensor, ""]],
+        example: Params,
+        constraints: Constraints | None = None,
+    ) -> None:
+        real = torch.distributions.constraints.real
+        unknown = set(constraints or {}) - set(example)
+        if unknown:
+            raise ValueError(f"constraints name {sorted(unknown)}, but the example has {sorted(example)}.")
+        self.log_density, self.example = log_density, dict(example)
+        self.constraints = {name: (constraints or {}).get(name, real) for name in example}
+        for name, value in example.items():
+            if not self.constraints[name].check(value).all():
+                raise ValueError(
+                    f"the example's {name!r} = {value.tolist()} breaks its constraint {self.constraints[name]}."
+                )
+        value = log_density(dict(example))
+        if value.shape != () or not torch.isfinite(value):
+            raise ValueError(f"log_density must give a finite scalar at the example, got {value}.")
+
+    def initial_params(self, seed: int) -> Params:
+        """Uniform on (-2, 2) in the unconstrained space, in the constrained one."""
+        generator, params = torch.Generator().manual_seed(seed), {}
+        for name, value in self.example.items():
+            transform = biject_to(self.constraints[name])
+            free = transform.inv(value)
+            start = 4 * torch.rand(free.shape, generator=generator, dtype=torch.float64) - 2
+            params[name] = transform(start.to(free))
+        return params
+
+    def log_joint(
+        self, params: Params, x: None = None, y: None = None, num_data: int | None = None
+    ) -> Float[Tensor, ""]:
+        """The log density; takes no data."""
+        return self.log_density(params)
