@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +84,7 @@ class Checkpoint:
             raise ValueError(f"{self.path} is no checkpoint of a sampler that this version can read.")
         found = json.loads(header["identity"])
         for name, wanted in self.identity.items():
-            if found.get(name) != wanted:
+            if not _agree(found.get(name), wanted):
                 raise ValueError(
                     f"the checkpoint {self.path} is of another run: its {name} is {_short(found.get(name))}, "
                     f"here it is {_short(wanted)}. Give another path, or remove the file to start anew."
@@ -95,15 +97,33 @@ def run_identity(
 ) -> dict[str, Any]:
     """What two runs must have in common for one to go on where the other stopped.
 
-    A model is known by its parameters and by its density at two places.
+    A model is known by its parameters and by its density at two places, a start by one projection of each chain: up to
+    rounding, which differs from machine to machine, and with the number of threads.
     """
     place = target.initial([0])
     aside = 0.1 * torch.arange(target.size, dtype=z.dtype, device=z.device).cos()
-    here, beside = (-float(target.gradients(z)[1]) for z in (place, place + aside))
+    densities = [-float(target.gradients(z)[1]) for z in (place, place + aside)]
     parameters = {name: (list(shape), str(target.model.constraints[name])) for name, shape in target.shapes.items()}
-    model = f"one with log densities {here!r} and {beside!r} at two places, parameters {parameters}"
+    within = torch.finfo(z.dtype).eps ** 0.5
     run = {"engine": type(settings).__name__, **asdict(settings), "seed": seed}
-    return run | {"data": None if pair is None else _digest(*pair), "model": model, "start": _digest(z)}
+    return run | {
+        "data": None if pair is None else _digest(*pair),
+        "model": {"log densities": densities, "parameters": parameters, "within": within},
+        "start": {"projections": (z.double() @ aside.double()).tolist(), "within": within},
+    }
+
+
+def _agree(found: Any, wanted: Any, within: float | None = None) -> bool:
+    """Whether JSON values are equal; floats in a dict that has "within" only up to that, relative or absolute."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        within = wanted.get("within", within)
+        return found.keys() == wanted.keys() and all(_agree(found[name], wanted[name], within) for name in wanted)
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(found) == len(wanted) and all(map(partial(_agree, within=within), found, wanted))
+    if within is not None and isinstance(wanted, float) and isinstance(found, float):
+        both_nan = math.isnan(found) and math.isnan(wanted)
+        return both_nan or math.isclose(found, wanted, rel_tol=within, abs_tol=within)
+    return bool(found == wanted)
 
 
 def _digest(*tensors: Tensor) -> str:

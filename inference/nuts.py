@@ -12,19 +12,21 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
-from inference.chain_random import seeded
-from inference.chain_settings import ChainSettings, chain_seeds
+from inference.chain_settings import ChainSettings, chain_seeds, require_integers
+from inference.chains import ChainsDiverged
 from inference.checkpoint import Checkpoint, run_identity
-from inference.data import Data, Model, resolve_data, resolve_device
+from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.metric_choice import MetricName
-from inference.nuts_kernel import Chain, Walked
+from inference.noncentred import chain_target
+from inference.nuts_chains import walk_one_by_one
+from inference.nuts_kernel import Walked
 from inference.posterior import Posterior
 from inference.settling import settle_in
 from inference.space import Space
@@ -34,6 +36,7 @@ from inference.walked_model import as_given, walked_model
 logger = logging.getLogger(__name__)
 
 _LARGEST_DENSE_MASS = 2**33  # bytes
+_SHORTEST_WARMUP = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ class NUTS(ChainSettings):
     dense_mass : adapt M^-1 to the whole covariance of the draws, not only to their variances; it has as many entries as
         the parameters squared.
     metric : as for HMC; M^-1 is adapted on top of it.
-    chains, draws, warmup, thin, temperature, parametrization : see ChainSettings.
+    chains, draws, warmup, thin, temperature, parametrization, centred : see ChainSettings.
 
     Examples
     --------
@@ -71,8 +74,7 @@ class NUTS(ChainSettings):
         super().__post_init__()
         if not 0 < self.target_accept < 1:
             raise ValueError(f"target_accept must lie between 0 and 1, got {self.target_accept}.")
-        if not isinstance(self.max_tree_depth, int) or self.max_tree_depth < 1:
-            raise ValueError(f"max_tree_depth must be an integer of at least 1, got {self.max_tree_depth!r}.")
+        require_integers(self, max_tree_depth=1)
         if not isinstance(self.dense_mass, bool):
             raise ValueError(f"dense_mass must be True or False, got {self.dense_mass!r}.")
 
@@ -89,8 +91,9 @@ class NUTS(ChainSettings):
     ) -> Posterior:
         """Run the chains, and return their draws.
 
-        Ctrl-C ends the run early and keeps the finished chains, or, if there are none, the draws there are of the first
-        (if there are none yet, it is raised).
+        A chain that fails with an error is reported with its step; the draws it had are in ``partial``, and the others
+        go on. Ctrl-C ends the run early and keeps the finished chains, or, if there are none, the draws there are of
+        the chain that was broken off (if there are none yet, it is raised).
 
         Parameters
         ----------
@@ -117,10 +120,18 @@ class NUTS(ChainSettings):
             If the data are missing or refused, ``start`` is of another model, the checkpoint of another run, a chain
             starts where U or its gradient is not finite, or a dense mass matrix would be too large (the message says
             how many bytes it would take).
+        ChainsDiverged
+            If every chain failed; a RuntimeError.
         """
+        if self.warmup < _SHORTEST_WARMUP:
+            logger.warning(
+                "a warmup of %d steps is too short to adapt the step size and the mass matrix: the draws may "
+                "not be those of the posterior. Take %d steps or more.",
+                self.warmup, _SHORTEST_WARMUP,
+            )  # fmt: skip
         pair = resolve_data(model, data)
-        walked, start = walked_model(self, model, pair, start, seed)
-        target = Target(walked, pair, self.temperature, resolve_device(device))
+        walked, start = walked_model(self, model, pair, start, seed, resolve_device(device))
+        target = chain_target(walked, pair, self.temperature, resolve_device(device), centred=self.centred)
         if self.dense_mass:
             _check_dense_mass(target)
         starts, noise = zip(*chain_seeds(seed, self.chains), strict=True)
@@ -128,17 +139,18 @@ class NUTS(ChainSettings):
         z = torch.cat([target.initial([own]) for own in starts]) if start is None else target.latest(start, self.chains)
         _check_starts(target, z)
         began = time.perf_counter()
+        saved = None if checkpoint is None else Checkpoint(checkpoint, run_identity(self, target, z, pair, seed))
         space = Space(target, self.metric, z, seed)
         if self.warmup and self.metric is None and not space.from_curvature:
             z, _ = settle_in(space, z)
-        saved = None if checkpoint is None else Checkpoint(checkpoint, run_identity(self, target, z, pair, seed))
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
-            chains = _run(self, space, space.whiten(z), noise, saved, progress)
+            chains, failed = walk_one_by_one(self, space, space.whiten(z), noise, saved, progress)
         stats = {
             "engine": type(self).__name__,
             "seed": seed,
             "temperature": self.temperature,
-            "steps": chains[0].steps,
+            "steps": self.steps if not chains else chains[0].steps,
+            "diverged": {str(place): chain.steps + 1 for place, chain in failed.items()},
             "seconds": round(time.perf_counter() - began, 3),
             "divergences": [chain.divergences for chain in chains],
             "gradient_evaluations": sum(chain.evaluations for chain in chains),
@@ -146,66 +158,26 @@ class NUTS(ChainSettings):
         logger.info("%(engine)s: %(gradient_evaluations)d gradient evaluations in %(seconds).1f s", stats)
         if any(chain.divergences for chain in chains):
             logger.warning("%s step(s) of the chains diverged; try a higher target_accept.", stats["divergences"])
-        with torch.no_grad():
-            u = torch.stack([chain.u for chain in chains]).to(space.device)
-            samples = {name: value.cpu() for name, value in space.params(u).items()}
-        names = chains[0].statistics
-        statistics = {name: torch.stack([chain.statistics[name] for chain in chains]) for name in names}
-        return as_given(Posterior(walked, samples, stats, data=pair, sample_stats=statistics), model, seed)
+        partial = []
+        for place, chain in failed.items():
+            if len(chain.u):
+                own = stats | {"chain": place, "diverged": chain.steps + 1}
+                partial.append(_posterior(walked, space, [chain], own, pair))
+        if not chains:
+            message = f"all {self.chains} chain(s) failed; the first error is the cause of this one."
+            raise ChainsDiverged(message, [as_given(part, model, seed) for part in partial]) from failed[0].error
+        posterior = _posterior(walked, space, chains, stats, pair)
+        posterior.partial = partial
+        return as_given(posterior, model, seed)
 
 
-def _run(
-    settings: NUTS,
-    space: Space,
-    u: Float[Tensor, "chain size"],
-    seeds: tuple[int, ...],
-    checkpoint: Checkpoint | None,
-    progress: bool,
-) -> list[Walked]:
-    """The chains to keep, one after another; those of the checkpoint are not made again."""
-    finished = [] if checkpoint is None else _saved(checkpoint)
-    total, off = settings.chains * settings.steps, None if progress else True
-    chain = Chain(space, settings)
-    try:
-        with tqdm(
-            total=total, initial=len(finished) * settings.steps, desc=f"{settings.chains} chain(s)", unit="step",
-            disable=off,
-        ) as bar:  # fmt: skip
-            for own, seed in list(zip(u, seeds, strict=True))[len(finished) :]:
-                chain = Chain(space, settings)
-                with seeded(seed, space.device):
-                    chain.walk(own, bar)
-                finished.append(chain.walked())
-                if checkpoint is not None:
-                    _save(checkpoint, finished)
-    except KeyboardInterrupt:
-        if not finished and not chain.drawn:
-            raise
-        kept = f"{len(finished)} finished chain(s)" if finished else f"{chain.drawn} draw(s)"
-        logger.warning("interrupted in chain %d of %d; keeping %s.", len(finished) + 1, settings.chains, kept)
-    return finished or [chain.walked()]
-
-
-def _save(checkpoint: Checkpoint, finished: list[Walked]) -> None:
-    tensors, plain = {}, []
-    for place, chain in enumerate(finished):
-        tensors[f"{place}/u"] = chain.u
-        tensors |= {f"{place}/statistics/{name}": value for name, value in chain.statistics.items()}
-        plain.append({"steps": chain.steps, "divergences": chain.divergences, "evaluations": chain.evaluations})
-    checkpoint.save(tensors, {"chains": plain})
-
-
-def _saved(checkpoint: Checkpoint) -> list[Walked]:
-    if (found := checkpoint.load()) is None:
-        return []
-    tensors, plain = found
-    finished = []
-    for place, numbers in enumerate(plain["chains"]):
-        prefix = f"{place}/statistics/"
-        statistics = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        finished.append(Walked(tensors[f"{place}/u"], statistics, **numbers))
-    logger.info("going on from %s, with %d finished chain(s)", checkpoint.path, len(finished))
-    return finished
+def _posterior(model: Model, space: Space, chains: list[Walked], stats: dict[str, Any], pair: Pair | None) -> Posterior:
+    with torch.no_grad():
+        u = torch.stack([chain.u for chain in chains]).to(space.device)
+        samples = {name: value.cpu() for name, value in space.params(u).items()}
+    names = chains[0].statistics
+    statistics = {name: torch.stack([chain.statistics[name] for chain in chains]) for name in names}
+    return Posterior(model, samples, stats, data=pair, sample_stats=statistics)
 
 
 def _check_starts(target: Target, z: Float[Tensor, "chain size"]) -> None:

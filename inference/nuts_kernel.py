@@ -43,7 +43,7 @@ class Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
 
     def _potential(self, params: Params) -> Float[Tensor, ""]:
         self.evaluations += 1
-        value = self.space.potential(params["u"])
+        value = self.space.potential(params["u"]).to(self.space.dtype)  # Pyro's mass matrix takes its type from it
         return value.where(value > -math.inf, math.inf)  # NaN, too, is an impossible place
 
     def sample(self, params: Params) -> Params:
@@ -83,6 +83,7 @@ class Walked:
     steps : with the warm-up.
     divergences : after the warm-up.
     evaluations : of U and its gradient.
+    error : that ended it.
     """
 
     u: Float[Tensor, "draw size"]
@@ -90,6 +91,7 @@ class Walked:
     steps: int
     divergences: int
     evaluations: int
+    error: Exception | None = None
 
 
 class Chain:

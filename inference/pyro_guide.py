@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from bayes_rpp.likelihoods import Params
 from inference.chain_random import seeded
-from inference.chain_settings import require_positive
+from inference.chain_settings import require_integers, require_positive
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.posterior import Posterior
 from inference.pyro_program import Program, PyroProgram
@@ -72,10 +72,7 @@ class PyroGuide:
     def __post_init__(self) -> None:
         if not callable(self.guide):
             raise TypeError(f"guide must be a class or function that makes a guide for a model, got {self.guide!r}.")
-        for name in ("steps", "particles", "draws"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+        require_integers(self, steps=1, particles=1, draws=1)
         require_positive("lr", self.lr)
 
     def fit(

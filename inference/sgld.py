@@ -21,7 +21,7 @@ from torch import Tensor
 
 from inference.chain_random import ChainRandom
 from inference.chain_run import State
-from inference.chain_settings import require_positive
+from inference.chain_settings import require_integers, require_positive
 from inference.space import Space
 from inference.stochastic_gradient import StochasticGradientSampler
 
@@ -59,8 +59,7 @@ class SGLD(StochasticGradientSampler):
         if not 0.5 < self.decay <= 1:
             raise ValueError(f"decay must be in (0.5, 1], got {self.decay}.")
         require_positive("decay_steps", self.decay_steps)
-        if not isinstance(self.cycles, int) or self.cycles < 1:
-            raise ValueError(f"cycles must be a positive integer, got {self.cycles!r}.")
+        require_integers(self, cycles=1)
         if self.schedule == "cyclical" and (self.draws % self.cycles or self.warmup % self.cycles):
             raise ValueError(
                 f"cycles must divide draws and warmup, got cycles = {self.cycles}, draws = {self.draws}, "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inference.chain_random import ChainRandom
 from inference.chain_run import State
-from inference.chain_settings import require_positive
+from inference.chain_settings import require_integers, require_positive
 from inference.chains import ChainSampler
 from inference.space import Space
 
@@ -26,8 +26,9 @@ class StochasticGradientSampler(ChainSampler, ABC):
     step_size : of the update.
     batch_size : examples a step, whose log likelihood counts N / batch_size times; None takes all. Each chain goes
         through the data in its own random order, and shuffles when fewer than a batch are left.
-    chains, draws, warmup, thin, temperature, metric : see ChainSettings. In other coordinates than the free parameters'
-        own, u with z = S u, the update is that of u: preconditioned by S S^T, exactly as stationary as without.
+    chains, draws, warmup, thin, temperature, metric, centred : see ChainSettings. In other coordinates than the free
+        parameters' own, u with z = S u, the update is that of u: preconditioned by S S^T, exactly as stationary as
+        without.
     """
 
     step_size: float
@@ -36,8 +37,8 @@ class StochasticGradientSampler(ChainSampler, ABC):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("step_size", self.step_size)
-        if self.batch_size is not None and (not isinstance(self.batch_size, int) or self.batch_size < 1):
-            raise ValueError(f"batch_size must be a positive integer or None, got {self.batch_size!r}.")
+        if self.batch_size is not None:
+            require_integers(self, batch_size=1)
 
     @abstractmethod
     def update(

@@ -186,11 +186,11 @@ def test_memory_is_for_the_draws_kept_and_does_not_grow_with_the_steps(engine):
         ({"thin": 0}, r"thin must be an integer of at least 1, got 0"),
         ({"warmup": -1}, r"warmup must be an integer of at least 0, got -1"),
         ({"temperature": 0.0}, r"temperature must be positive and finite, got 0\.0"),
-        ({"batch_size": 0}, r"batch_size must be a positive integer or None, got 0"),
+        ({"batch_size": 0}, r"batch_size must be an integer of at least 1, got 0"),
         ({"schedule": "cosine"}, r"schedule must be 'constant', 'polynomial' or 'cyclical', got 'cosine'"),
         ({"decay": 0.5}, r"decay must be in \(0\.5, 1\], got 0\.5"),
         ({"decay_steps": 0}, r"decay_steps must be positive and finite, got 0"),
-        ({"cycles": 0}, r"cycles must be a positive integer, got 0"),
+        ({"cycles": 0}, r"cycles must be an integer of at least 1, got 0"),
         ({"schedule": "cyclical", "cycles": 3}, r"cycles must divide draws and warmup, got cycles = 3, draws = 1000"),
     ],
 )

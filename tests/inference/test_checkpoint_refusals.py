@@ -10,6 +10,7 @@ from torch.distributions import constraints
 from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
 from inference import HMC, SGHMC, SGLD, Posterior
 from inference.checkpoint import Checkpoint
+from inference.target import Target
 
 ENGINE = SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1)
 
@@ -74,6 +75,28 @@ def test_another_model_is_refused_with_what_differs_in_sight(make_linear_problem
     fit(tmp_path / "small", engine=cautious, problem=(small, bodies.train))
     other = make_small_model(bodies, likelihood=Gaussian(noise_variance=0.25))
     assert_differs_in_sight(tmp_path / "small", (other, bodies.train), cautious)
+
+
+@pytest.mark.parametrize("error", [3e-6, 0.01])
+def test_rounding_of_the_density_is_no_difference(make_small_model, bodies, tmp_path, monkeypatch, error):
+    """It depends on the number of threads, in float32."""
+    engine, problem, path = SGLD(1e-7, chains=2, draws=2, warmup=0), (make_small_model(bodies), bodies.train), "run"
+    whole = fit(tmp_path / path, engine, problem)
+    exact = Target.gradients
+    monkeypatch.setattr(Target, "gradients", lambda *args: [(1 + error) * part for part in exact(*args)])
+    if error < 1e-4:
+        resumed = fit(tmp_path / path, engine, problem)
+        assert all(torch.equal(resumed.samples[name], value) for name, value in whole.samples.items())
+    else:
+        with pytest.raises(ValueError, match="is of another run: its model"):
+            fit(tmp_path / path, engine, problem)
+
+
+def test_rounding_of_the_start_is_no_difference(tmp_path):
+    engine = SGLD(1e-3, chains=2, draws=3, warmup=1)
+    starts = [Posterior(None, {"z": torch.full((2, 1, 2), 1 + aside).double()}) for aside in (0.0, 1e-12)]
+    whole = fit(tmp_path / "run", engine, start=starts[0])
+    assert torch.equal(fit(tmp_path / "run", engine, start=starts[1]).samples["z"], whole.samples["z"])
 
 
 def assert_differs_in_sight(path, problem, engine=ENGINE):

@@ -104,8 +104,8 @@ def test_divergence_of_a_log_density_ends_the_run_early(caplog):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"members": 0}, r"members must be a positive integer, got 0"),
-        ({"members": 2.5}, r"members must be a positive integer, got 2\.5"),
+        ({"members": 0}, r"members must be an integer of at least 1, got 0"),
+        ({"members": 2.5}, r"members must be an integer of at least 1, got 2\.5"),
     ],
 )
 def test_wrong_numbers_of_members_are_refused(setting, message):

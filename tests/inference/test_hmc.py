@@ -8,7 +8,7 @@ from scipy.stats import t as student
 from torch.distributions import Dirichlet, Gamma, LKJCholesky, constraints
 
 from bayes_rpp import LogDensity
-from inference import HMC, SGLD, Posterior
+from inference import HMC, SGLD, Posterior, hmc
 from inference.hmc import leapfrog
 from inference.space import Space
 from inference.target import Target
@@ -240,6 +240,16 @@ def test_a_start_without_a_density_is_refused_by_its_chain():
     start = Posterior(None, {"z": number([[[0.0]], [[9.0]]])})
     with pytest.raises(ValueError, match="chain 1 starts where the log density is -inf; start elsewhere"):
         HMC(chains=2).fit(target, None, seed=0, start=start)
+
+
+def test_trajectories_that_are_cut_short_are_reported_once(monkeypatch, caplog):
+    monkeypatch.setattr(hmc, "_MOST_STEPS", 2)
+    engine = HMC(chains=2, warmup=0, draws=8, metric="identity", trajectory_length=50.0)
+    assert engine.fit(gaussian(1.0), None, seed=0).sample_stats["n_steps"].max() == 2
+    assert caplog.text.count("all such are cut short to 2") == 1
+    caplog.clear()
+    HMC(chains=2, warmup=0, draws=8, metric="identity", trajectory_length=0.1).fit(gaussian(1.0), None, seed=0)
+    assert "cut short" not in caplog.text
 
 
 @pytest.mark.parametrize(

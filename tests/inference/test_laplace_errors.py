@@ -71,15 +71,25 @@ def refuse_training(*args, **kwargs):
 def test_matrices_that_are_too_large_are_refused_before_the_start(make_linear_problem, monkeypatch):
     model, data = make_linear_problem(likelihood=Gaussian(0.2, learned=True))  # 2 + 21 + 3 in one layer, and 1
     monkeypatch.setattr(MAP, "fit", refuse_training)
-    monkeypatch.setattr(curvature_structure, "LARGEST_MATRIX", 1000)
     sizes = model.initial_params(0)
     layer = sum(value.numel() for name, value in sizes.items() if name != "noise_variance")
-    full, layered, diagonal = 8 * (layer + 1) ** 2, 8 * (layer**2 + 1), 8 * (layer + 1)
-    message = rf"'full' of {layer + 1} parameters .* {full:,} bytes; the limit is 1,000. .*{layered:,} as 'layer' and "
-    with pytest.raises(ValueError, match=message + f"{diagonal} as 'diagonal'"):
-        Laplace().fit(model, data, seed=0)
-    with pytest.raises(ValueError, match=rf"'layer' .* {layered:,} bytes; .*be {diagonal} as 'diagonal'"):
-        Laplace("layer").fit(model, data, seed=0)
+    full, layered, diagonal, last = 8 * (layer + 1) ** 2, 8 * (layer**2 + 1), 8 * (layer + 1), 8 * layer**2
+    cases = [
+        (
+            "full",
+            full,
+            layered,
+            f"It would be {layered:,} as 'layer' and {diagonal} as 'diagonal' and {last:,} as 'last",
+        ),
+        ("full", full, 1000, f"It would be {diagonal} as 'diagonal'."),
+        ("layer", layered, layered - 1, f"It would be {diagonal} as 'diagonal' and {last:,} as 'last_layer'."),
+        ("diagonal", diagonal, 100, "No other curvature would fit, either."),
+    ]
+    for curvature, needed, limit, instead in cases:
+        monkeypatch.setattr(curvature_structure, "LARGEST_MATRIX", limit)
+        message = rf"'{curvature}' of {layer + 1} parameters .* {needed:,} bytes; the limit is {limit:,}\. {instead}"
+        with pytest.raises(ValueError, match=message):
+            Laplace(curvature).fit(model, data, seed=0)
 
 
 def test_matrices_beyond_the_free_memory_are_refused(make_linear_problem, monkeypatch):

@@ -223,50 +223,6 @@ def test_network_with_learned_noise_predicts_is_saved_and_goes_to_arviz(make_sma
     assert float(arviz.bfmi(view)[0]) > 0
 
 
-def interrupt(monkeypatch, potential_calls):
-    """Raise KeyboardInterrupt in one evaluation of the potential."""
-    potential, calls = Target.potential, []
-
-    def interrupted(self, z):
-        calls.append(1)
-        if len(calls) == potential_calls:
-            raise KeyboardInterrupt
-        return potential(self, z)
-
-    monkeypatch.setattr(Target, "potential", interrupted)
-
-
-def test_interrupt_keeps_finished_chains_whole(monkeypatch, caplog):
-    target, engine = gaussian(CORRELATED), NUTS(chains=4, draws=10, warmup=10, metric="identity")
-    whole = engine.fit(target, None, seed=0)
-    first_two = dataclasses.replace(engine, chains=2).fit(target, None, seed=0)
-    interrupt(monkeypatch, 4 + first_two.stats["gradient_evaluations"] + 50)  # four check the starts
-    with caplog.at_level(logging.WARNING):
-        posterior = engine.fit(target, None, seed=0)
-    assert torch.equal(posterior.samples["z"], whole.samples["z"][:2])
-    assert torch.equal(posterior.sample_stats["lp"], whole.sample_stats["lp"][:2])
-    assert posterior.stats["steps"] == 20
-    assert "interrupted in chain 3 of 4; keeping 2 finished chain(s)" in caplog.text
-
-
-def test_interrupt_in_the_first_chain_keeps_its_draws_if_there_are_any(monkeypatch):
-    target, engine = gaussian(CORRELATED), NUTS(chains=2, draws=10, warmup=10, metric="identity")
-    whole = engine.fit(target, None, seed=0)
-    one = dataclasses.replace(engine, chains=1).fit(target, None, seed=0)
-    last = int(one.sample_stats["n_steps"][0, -3:].sum())
-    state = torch.get_rng_state()
-    with monkeypatch.context() as patch:
-        interrupt(patch, 2 + one.stats["gradient_evaluations"] - last + 1)  # in the first step of the third last draw
-        posterior = engine.fit(target, None, seed=0)
-    assert torch.equal(posterior.samples["z"], whole.samples["z"][:1, :7])
-    assert {value.shape for value in posterior.sample_stats.values()} == {(1, 7)}
-    with monkeypatch.context() as patch:
-        interrupt(patch, 5)
-        with pytest.raises(KeyboardInterrupt):
-            engine.fit(target, None, seed=0)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_start_is_a_posterior(make_linear_problem):
     model, data = make_linear_problem()
     mode = MAP(epochs=5).fit(model, data, seed=0)
@@ -322,31 +278,3 @@ def test_pyros_validation_is_as_it_was_and_not_in_the_way():
     QUICK.fit(LogDensity(lambda p: law.log_prob(p["z"]), {"z": torch.zeros(3, dtype=torch.float64)}), None, seed=0)
     with pytest.raises(ValueError, match="scale"):
         torch.distributions.Normal(0.0, -1.0)
-
-
-def test_finished_chains_are_not_made_again_and_the_bits_are_those_of_one_run(tmp_path):
-    calls = []
-
-    def gaussian(stop):
-        calls.clear()
-
-        def log_density(params):
-            calls.append(None)
-            if len(calls) == stop:
-                raise KeyboardInterrupt
-            return -0.5 * params["z"].square().sum()
-
-        return LogDensity(log_density, {"z": torch.zeros(3, dtype=torch.float64)})
-
-    engine, path = dataclasses.replace(QUICK, chains=3), tmp_path / "chains"
-    whole = engine.fit(gaussian(0), None, seed=0)
-    needed = len(calls)
-    assert engine.fit(gaussian(needed // 2), None, seed=0, checkpoint=path).chains == 1
-    resumed = engine.fit(gaussian(0), None, seed=0, checkpoint=path)
-    assert len(calls) < needed
-    assert torch.equal(resumed.samples["z"], whole.samples["z"])
-    assert all(torch.equal(resumed.sample_stats[name], value) for name, value in whole.sample_stats.items())
-    assert resumed.stats | {"seconds": 0} == whole.stats | {"seconds": 0}
-    other = LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(3, dtype=torch.float64)})
-    with pytest.raises(ValueError, match="is of another run: its model"):
-        engine.fit(other, None, seed=0, checkpoint=path)

@@ -69,6 +69,17 @@ def test_settings_are_frozen(engine):
             setattr(engine, field.name, getattr(engine, field.name))
 
 
+@each_engine
+def test_integers_of_any_type_are_taken_as_plain_ones_and_truth_values_refused(engine):
+    whole = {name: value for name, value in vars(engine).items() if type(value) is int}
+    taken = dataclasses.replace(engine, **{name: np.int64(value) for name, value in whole.items()})
+    assert {type(getattr(taken, name)) for name in whole} <= {int}
+    assert taken == engine
+    for name in whole:
+        with pytest.raises(ValueError, match=f"{name} must be an integer .*, got True"):
+            dataclasses.replace(engine, **{name: True})
+
+
 @pytest.mark.parametrize(("engine", "own"), [(case[0], case[2]) for case in CASES], ids=NAMES)
 def test_fit_takes_the_same_arguments_and_then_its_own(engine, own):
     parameters = inspect.signature(engine.fit).parameters

@@ -1,10 +1,12 @@
 """A target is the model's log joint with the Jacobian of its constraints, over one vector a chain."""
 
+import copy
+
 import pytest
 import torch
 from torch.distributions import Dirichlet, Gamma, constraints
 
-from bayes_rpp import Gaussian, LogDensity
+from bayes_rpp import MLP, BayesianModel, Gaussian, LogDensity, RPPPrior, Trivial, Vector
 from inference import Posterior
 from inference.target import Target
 
@@ -70,6 +72,28 @@ def test_temperature_divides_the_whole_joint_and_not_the_jacobian(constrained, l
         model, params = problem[0], Target(*problem).params(z)
         joint = model.log_joint(params, *(problem[1] or ()))
         torch.testing.assert_close((one - hot) / (1 - 1 / 5.0), -joint)
+
+
+def spread(values):
+    return float(values.max() - values.min())
+
+
+def test_sums_in_float32_are_exact_where_there_are_many_parameters():
+    """Of 600,000 parameters, whose log prior is in the millions: float32 has steps of a quarter of a nat there."""
+    network = MLP(Vector, Vector, Trivial(3), channels=775, layers=2)
+    prior, likelihood = RPPPrior(mlp_variance=0.1), Gaussian(noise_variance=0.2)
+    x, y = torch.randn(2, 20, 3, generator=torch.Generator().manual_seed(0))
+    rough = Target(BayesianModel(network, prior, likelihood), (x, y))
+    exact = Target(BayesianModel(copy.deepcopy(network).double(), prior, likelihood), (x.double(), y.double()))
+    z = rough.initial([0]) * torch.tensor([[0.3], [0.5], [0.8], [1.0]])
+    gradients, values = rough.gradients(z)
+    true_gradients, true_values = exact.gradients(z.double())
+    assert true_values.abs().min() > 1e6
+    assert gradients.dtype == torch.float32
+    torch.testing.assert_close(gradients.double(), true_gradients, rtol=1e-3, atol=1e-3)
+    plain = torch.stack([-rough.model.log_joint(rough.params(one), x, y) for one in z])
+    assert spread(values - true_values) < 0.005  # all up to the same constant, from the rounding of the variance
+    assert spread(plain - true_values) > 0.05
 
 
 def test_gradients_of_all_chains_are_those_of_each(constrained, learned_noise):

@@ -9,6 +9,7 @@ from scipy.stats import t as student
 from bayes_rpp import EMLP, RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, O, O2eR3, RPPPrior, Scalar, Vector
 from inference import HMC, MAP, NUTS, SGHMC, SGLD, Posterior, conditioning
 from inference.conditioning import condition_number
+from inference.noncentred import chain_target
 from inference.space import Space
 from inference.target import Target
 from inference.walked_model import walked_model
@@ -145,6 +146,21 @@ def test_auto_takes_the_fewer_coordinates_where_the_metric_leaves_nothing_to_cho
     model, data = linear_problem("residual", variances)
     walked, _ = walked_model(HMC(metric="full", parametrization="auto"), model, data, None, seed=0)
     assert walked.network.network[0].parametrization == "collapsed"
+
+
+@pytest.mark.parametrize("engine", [HMC, NUTS])
+def test_auto_chooses_on_the_device_of_the_run(engine, monkeypatch):
+    devices = []
+
+    def noted(model, pair, temperature, device, centred):
+        devices.append(device)
+        return chain_target(model, pair, temperature, "cpu", centred=centred)
+
+    monkeypatch.setattr("inference.walked_model.chain_target", noted)
+    monkeypatch.setattr("inference.walked_model.condition_number", lambda space, z: 1.0)
+    model, data = linear_problem("residual", STRONG)
+    engine(chains=1, draws=1, warmup=0, parametrization="auto").fit(model, data, seed=0, device="cpu:0")
+    assert devices == 2 * [torch.device("cpu:0")]
 
 
 WALK = {"chains": 2, "draws": 3, "warmup": 2}
