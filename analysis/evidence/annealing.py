@@ -1,0 +1,161 @@
+"""The evidence by annealing: annealed importance sampling and tempered sequential Monte Carlo.
+
+    log f_t(z) = (1 - t) log r(z) + t log p(y, z | x)
+
+Particles start as draws of a normalised reference r, and are moved by HMC while the temperature t goes from 0 to 1;
+their weights have the evidence as their expectation (Jarzynski, Physical Review Letters 1997; Neal, Statistics and
+Computing 2001; Del Moral, Doucet & Jasra, Journal of the Royal Statistical Society B 2006).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.evidence.protocol import Evidence
+from analysis.evidence.tempered_settings import PILOT_SHARE, IslandSettings, TemperedSettings
+from inference.chain_settings import chain_seeds
+from inference.data import Data, Model
+from inference.tempered_path import TemperedPath
+from inference.tempering import Annealing, anneal
+from inference.tempering_schedule import Adaptive, Guide, Plan, Planned
+
+_FEW, _FEW_ISLANDS = 0.1, 0.5  # of the weights, by their effective number
+_LOW_ACCEPTANCE = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnealedImportanceSampling(TemperedSettings):
+    """Annealed importance sampling (Neal, 2001): every particle has a weight of its own, and they never meet.
+
+    The standard error is that of independent weights, by the delta method. "pilot" takes as many temperatures as give
+    log weights a variance of about 1, the square of the length of the path.
+
+    Parameters
+    ----------
+    particles, temperatures, reference, trajectory_length, laplace : see TemperedSettings.
+
+    Examples
+    --------
+    >>> AnnealedImportanceSampling(particles=256).estimate(model, data.train, seed=0)
+    """
+
+    def plan(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
+        """The fixed schedule, by a pilot."""
+        plan = self.pilot(path, seed, progress)
+        wanted = self.temperatures if isinstance(self.temperatures, int) else math.ceil(plan.length**2)
+        return plan.spaced(max(wanted, 1))
+
+    def guide(self, path: TemperedPath, seed: int, progress: bool) -> Guide:
+        """See TemperedSettings."""
+        if self.temperatures == "adaptive":
+            return Adaptive(path, 1 - (1 - PILOT_SHARE) / 10, self.trajectory_length)
+        return Planned(self.plan(path, seed, progress))
+
+    def estimate(
+        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+    ) -> Evidence:
+        """See EvidenceMethod. ``details`` has log_weights (particle,), temperatures, acceptance and effective, the
+        share of the particles that the weights are worth.
+        """
+        began = time.perf_counter()
+        path = self.path(model, data, seed, device, progress)
+        guide = self.guide(path, seed, progress)
+        run = anneal(path, guide, (self.particles, 1), chain_seeds(seed, 2)[1], progress=progress)
+        warnings = run_warnings(run, self.temperatures == "adaptive") + weight_warnings(run)
+        value, error = log_mean(run.log_weights)
+        seconds, details = time.perf_counter() - began, run_details(run)
+        return Evidence(value, type(self).__name__, error, seconds, path.gradients, tuple(warnings), details)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemperedSMC(IslandSettings):
+    """Tempered sequential Monte Carlo (Del Moral, Doucet & Jasra, 2006): particles that have lost their weight are
+    replaced by copies of others, within an island, where the effective number falls below half.
+
+    The estimate is the mean of the islands', and its standard error that of the mean, by the delta method.
+
+    Parameters
+    ----------
+    particles, islands, temperatures, reference, trajectory_length, laplace : see IslandSettings.
+
+    Examples
+    --------
+    >>> TemperedSMC(particles=1024, reference="laplace").estimate(model, data.train, seed=0)
+    """
+
+    def estimate(
+        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+    ) -> Evidence:
+        """See EvidenceMethod. ``details`` has log_weights (island,), the log of each island's own estimate,
+        temperatures, acceptance and effective, the share of the islands that their weights are worth.
+        """
+        began = time.perf_counter()
+        path = self.path(model, data, seed, device, progress)
+        guide = self.guide(path, seed, progress)
+        run = anneal(path, guide, self.shape, chain_seeds(seed, 2)[1], progress=progress)
+        warnings = run_warnings(run, self.temperatures == "adaptive")
+        if effective_share(run.log_weights) < _FEW_ISLANDS:
+            warnings.append(
+                f"the {self.islands} islands' estimates spread over {float(run.log_weights.std()):.2g} nats: value and "
+                "standard error hang on few of them. Take more particles, or a longer trajectory_length."
+            )
+        value, error = log_mean(run.log_weights)
+        seconds, details = time.perf_counter() - began, run_details(run)
+        return Evidence(value, type(self).__name__, error, seconds, path.gradients, tuple(warnings), details)
+
+
+def log_mean(log_weights: Float[Tensor, " run"]) -> tuple[float, float]:
+    """The log of the mean weight, and its standard error, by the delta method, for independent weights."""
+    log_weights = log_weights.double()
+    value = float(log_weights.logsumexp(0)) - math.log(len(log_weights))
+    relative = (log_weights - value).exp()
+    return value, float(relative.std() / math.sqrt(len(relative)))
+
+
+def effective_share(log_weights: Float[Tensor, " run"]) -> float:
+    """(sum w)^2 / sum w^2, as a share of the number of weights."""
+    return float((2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()) / len(log_weights)
+
+
+def run_warnings(run: Annealing, adaptive: bool) -> list[str]:
+    """What any run may have to say."""
+    warnings = []
+    if adaptive:
+        warnings.append(
+            "temperatures and kernels were chosen by the same particles, which biases the estimate a little; "
+            "temperatures='pilot' does not."
+        )
+    worst = min(range(len(run.acceptance)), key=lambda level: run.acceptance[level])
+    if run.acceptance[worst] < _LOW_ACCEPTANCE:
+        warnings.append(
+            f"the acceptance fell to {run.acceptance[worst]:.2f} at the temperature {run.temperatures[worst]:.3g}: the "
+            "particles hardly moved there. Take more particles, for a better pilot."
+        )
+    return warnings
+
+
+def weight_warnings(run: Annealing) -> list[str]:
+    """What independent weights may have to say."""
+    if (share := effective_share(run.log_weights)) >= _FEW:
+        return []
+    return [
+        f"the weights are worth {100 * share:.1f} % of {len(run.log_weights)} particles: value and standard error hang "
+        "on few of them. Take more temperatures, or a longer trajectory_length."
+    ]
+
+
+def run_details(run: Annealing) -> dict[str, Any]:
+    """What any run found."""
+    return {
+        "log_weights": run.log_weights.cpu(),
+        "effective": effective_share(run.log_weights),
+        "temperatures": run.temperatures,
+        "acceptance": run.acceptance,
+    }

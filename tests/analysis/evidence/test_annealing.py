@@ -1,0 +1,263 @@
+"""Annealed importance sampling and tempered SMC: unbiased, forwards and backwards, against exact evidences."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.stats import norm
+from scipy.stats import t as student
+from torch.distributions import MultivariateNormal, constraints
+
+import inference.tempering
+from analysis.evidence.annealing import AnnealedImportanceSampling, TemperedSMC, effective_share, log_mean, run_warnings
+from bayes_rpp import (
+    RPPEMLP,
+    SO,
+    BayesianModel,
+    Categorical,
+    Gaussian,
+    LogDensity,
+    RPPLinear,
+    RPPPrior,
+    Scalar,
+    Vector,
+)
+from inference import MAP, Laplace
+from inference.tempering import Annealing, trajectory
+from inference.tempering_schedule import Kernel
+
+NOISE = 0.2
+SHORT = Laplace(mode=MAP(epochs=20), draws=1)
+RUNS = 200
+
+
+def ais(**settings):
+    """With trajectories that are long enough for a linear model."""
+    return AnnealedImportanceSampling(**{"trajectory_length": math.pi / 2, **settings})
+
+
+def smc(**settings):
+    return TemperedSMC(**{"trajectory_length": math.pi / 2, **settings})
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def linear_problem(ratio=10.0, dense=0.1, parametrization="collapsed", rep_in=2 * Scalar, rep_out=Scalar):
+    """A linear layer, of three parameters by default, and data that no equivariant map has made."""
+    net = RPPEMLP(rep_in, rep_out, SO(3), layers=0, parametrization=parametrization).double()
+    prior = RPPPrior(equivariant_variance=ratio * dense, dense_variance=dense, scaling="none")
+    x = normal(10, net.rep_in.size)
+    y = x @ normal(net.rep_out.size, net.rep_in.size, seed=1).mT + 0.3 + 0.4 * normal(10, net.rep_out.size, seed=2)
+    return BayesianModel(net, prior, Gaussian(NOISE)), (x, y)
+
+
+def exact_evidence(model, x, y):
+    """log N(y; 0, Phi Sigma Phi^T + v I), from the dense Jacobian and covariance of the prior."""
+    example, features, sigma = model.initial_params(0), [], []
+    zero = {name: torch.zeros_like(value) for name, value in example.items()}
+    jacobian = torch.func.jacrev(lambda p: model.output(p, x).flatten())(zero)
+    for name, law in model.prior_distributions.items():
+        size = example[name].numel()
+        features.append(jacobian[name].reshape(y.numel(), size))
+        eye = torch.eye(size, dtype=torch.float64).reshape(size, *example[name].shape)
+        sigma.append(torch.linalg.inv(law.precision_times(eye).reshape(size, size)))
+    phi = torch.cat(features, 1)
+    covariance = phi @ torch.block_diag(*sigma) @ phi.mT + NOISE * torch.eye(y.numel(), dtype=torch.float64)
+    return float(MultivariateNormal(torch.zeros(y.numel()).double(), covariance).log_prob(y.flatten()))
+
+
+def score(evidence, truth, sign=1):
+    """Of the hypothesis that the expectation of the estimate is the truth, by 200 independent runs."""
+    logs = evidence.details["log_weights"].reshape(RUNS, -1)
+    ratios = (logs.logsumexp(1) - math.log(logs.shape[1]) - sign * truth).exp()
+    return float((ratios.mean() - 1) / ratios.std() * math.sqrt(RUNS))
+
+
+def limit(statistics):
+    return student.isf(1e-3 / 2 / statistics, RUNS - 1)
+
+
+METHODS = [ais(particles=4 * RUNS), smc(particles=8 * RUNS, islands=RUNS)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_two_hundred_runs_have_the_evidence_as_their_mean(method):
+    model, data = linear_problem()
+    truth = exact_evidence(model, *data)
+    evidence = method.estimate(model, data, seed=0)
+    assert abs(score(evidence, truth)) < limit(2)
+    assert abs(evidence.value - truth) < limit(2) * evidence.standard_error
+    assert 0.005 < evidence.standard_error < 0.1
+    assert not evidence.warnings
+    assert abs(score(evidence, truth + 0.5)) > limit(2)
+
+
+def test_kernel_that_accepts_everything_at_a_large_step_is_noticed(monkeypatch):
+    model, data = linear_problem()
+
+    def careless(path, cloud, t, kernel, noise):
+        velocity = torch.randn(cloud.position.shape, generator=noise, dtype=torch.float64)
+        return trajectory(path, cloud, t, Kernel(kernel.coordinates, 1.3, 3), velocity)[0], 1.0
+
+    monkeypatch.setattr(inference.tempering, "move", careless)
+    evidence = smc(particles=8 * RUNS, islands=RUNS).estimate(model, data, seed=0)
+    assert abs(score(evidence, exact_evidence(model, *data))) > 1.5 * limit(2)
+
+
+def test_weights_at_other_temperatures_than_the_moves_are_noticed(monkeypatch):
+    model, data = linear_problem()
+    honest = inference.tempering.move
+    monkeypatch.setattr(inference.tempering, "move", lambda p, c, t, k, g: honest(p, c, 0.7 * t, k, g))
+    evidence = smc(particles=8 * RUNS, islands=RUNS).estimate(model, data, seed=0)
+    assert abs(score(evidence, exact_evidence(model, *data))) > 1.5 * limit(2)
+
+
+@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
+@pytest.mark.parametrize("ratio", [1e4, 1e7])
+def test_priors_of_very_different_variances_are_annealed_from(ratio, parametrization):
+    model, data = linear_problem(ratio, 1.0 / ratio, parametrization, Vector + Scalar, Vector)
+    evidence = smc(particles=256).estimate(model, data, seed=0)
+    truth = exact_evidence(model, *data)
+    assert abs(evidence.value - truth) < student.isf(1e-3 / 2 / 4, 7) * evidence.standard_error
+    assert evidence.standard_error < 0.3
+    assert min(evidence.details["acceptance"]) > 0.7
+
+
+@pytest.mark.parametrize("method", [ais, smc])
+def test_gaussian_of_a_gaussian_posterior_needs_no_path_at_all(method):
+    model, data = linear_problem()
+    evidence = method(particles=64, reference="laplace", laplace=SHORT).estimate(model, data, seed=0)
+    assert evidence.value == pytest.approx(exact_evidence(model, *data), abs=1e-8)
+    assert evidence.details["temperatures"] == [1.0]
+    assert evidence.details["effective"] == pytest.approx(1)
+
+
+def test_categorical_likelihood_has_the_evidence_of_the_quadrature():
+    """The two logits w x matter by their difference alone, which is normal under the prior."""
+    layer = RPPLinear(Scalar, 2 * Scalar, bias=False, parametrization="collapsed", group=SO(3)).double()
+    prior = RPPPrior(equivariant_variance=2.0, dense_variance=0.5, scaling="none")
+    model = BayesianModel(layer, prior, Categorical())
+    x, y = normal(8, 1), torch.tensor([0, 1, 1, 0, 1, 1, 1, 0])
+    deviation, slopes = math.sqrt(2 * 2.5), ((2 * y - 1) * x[:, 0]).tolist()
+
+    def integrand(w):
+        likelihood = -sum(math.log1p(math.exp(-w * slope)) for slope in slopes)
+        return norm.pdf(w, scale=deviation) * math.exp(likelihood)
+
+    truth = math.log(quad(integrand, -40, 40, points=[0], limit=200)[0])
+    for method in (METHODS[0], smc(particles=512, reference="laplace", laplace=SHORT)):
+        evidence = method.estimate(model, (x, y), seed=0)
+        assert abs(evidence.value - truth) < student.isf(1e-3 / 4, 7) * evidence.standard_error
+        assert evidence.standard_error < 0.1
+
+
+@pytest.mark.parametrize("reference", ["prior", "laplace"])
+def test_learned_noise_has_the_evidence_of_the_quadrature(reference):
+    """One weight and a noise variance v: over the weight in closed form, over log v by quadrature."""
+    layer = RPPLinear(Scalar, Scalar, bias=False, parametrization="collapsed", group=SO(3)).double()
+    prior = RPPPrior(equivariant_variance=2.0, dense_variance=0.5, scaling="none")
+    model = BayesianModel(layer, prior, Gaussian(0.3, learned=True, floor=1e-3))
+    x = normal(7, 1)
+    y = 0.7 * x + 0.3 * normal(7, 1, seed=1)
+
+    def integrand(u):
+        covariance = 2.5 * x @ x.mT + (math.exp(u) + 1e-3) * torch.eye(7, dtype=torch.float64)
+        likelihood = MultivariateNormal(torch.zeros(7).double(), covariance).log_prob(y.flatten())
+        return norm.pdf(u, math.log(0.299), 2.0) * math.exp(float(likelihood))
+
+    truth = math.log(quad(integrand, -12, 8, points=[-2.5], limit=200)[0])
+    evidence = smc(particles=256, reference=reference, laplace=SHORT).estimate(model, (x, y), seed=0)
+    assert abs(evidence.value - truth) < student.isf(1e-3 / 4, 7) * evidence.standard_error
+    assert evidence.standard_error < 0.15
+
+
+def test_log_density_has_the_integral_of_the_quadrature():
+    example = {"rate": torch.tensor(1.0, dtype=torch.float64)}
+    density = LogDensity(
+        lambda p: 1.5 * p["rate"].log() - 2 * p["rate"] - 0.3 * p["rate"].sin(), example, {"rate": constraints.positive}
+    )
+    truth = math.log(quad(lambda r: r**1.5 * math.exp(-2 * r - 0.3 * math.sin(r)), 0, 60)[0])
+    for method in (ais(laplace=SHORT), smc(particles=512, laplace=SHORT)):
+        evidence = method.estimate(density, None, seed=0)
+        assert abs(evidence.value - truth) < student.isf(1e-3 / 4, 7) * evidence.standard_error
+        assert evidence.standard_error < 0.1
+
+
+def test_log_density_has_no_prior_to_begin_at():
+    density = LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)})
+    with pytest.raises(ValueError, match="of a LogDensity the prior cannot be told from the rest"):
+        smc(reference="prior").estimate(density, None, seed=0)
+
+
+def test_log_mean_and_its_error_are_those_of_the_weights():
+    logs = normal(50) - 700
+    value, error = log_mean(logs)
+    weights = (logs + 700).exp()
+    assert value == pytest.approx(float(weights.mean().log()) - 700, rel=1e-12)
+    assert error == pytest.approx(float(weights.std() / weights.mean()) / math.sqrt(50), rel=1e-9)
+    assert effective_share(logs) == pytest.approx(float(weights.sum() ** 2 / weights.square().sum()) / 50)
+
+
+def test_weights_that_hang_on_few_particles_are_warned_of():
+    model, data = linear_problem(1e3)
+    evidence = ais(particles=64, temperatures=1).estimate(model, data, seed=0)
+    assert any(f"worth {100 * evidence.details['effective']:.1f} % of 64" in text for text in evidence.warnings)
+    few = smc(particles=32, temperatures=2).estimate(model, data, seed=0)
+    assert any("the 8 islands' estimates spread over" in text for text in few.warnings)
+
+
+def test_steps_that_are_refused_are_warned_of():
+    run = Annealing(normal(8), None, [0.1, 0.5, 1.0], [0.8, 0.2, 0.29])
+    (warning,) = run_warnings(run, adaptive=False)
+    assert "the acceptance fell to 0.20 at the temperature 0.5" in warning
+    assert not run_warnings(replace(run, acceptance=[0.8, 0.3, 0.5]), adaptive=False)
+
+
+@pytest.mark.parametrize("method", [ais, smc])
+def test_adaptive_runs_say_that_they_are_biased_and_are_close(method):
+    model, data = linear_problem()
+    evidence = method(particles=512, temperatures="adaptive").estimate(model, data, seed=0)
+    assert "chosen by the same particles, which biases the estimate a little" in evidence.warnings[0]
+    assert abs(evidence.value - exact_evidence(model, *data)) < 0.5
+
+
+@pytest.mark.parametrize("method", [ais, smc])
+def test_same_seed_gives_the_same_bits_and_leaves_the_global_numbers_alone(method):
+    model, data = linear_problem()
+    state = torch.get_rng_state()
+    values = [method(particles=32, temperatures=4).estimate(model, data, seed=seed) for seed in (4, 4, 5)]
+    assert torch.equal(state, torch.get_rng_state())
+    assert values[0].value == values[1].value != values[2].value
+    assert values[0].gradients == values[1].gradients
+
+
+def test_gradients_are_counted_in_the_pilot_and_in_the_run():
+    model, data = linear_problem()
+    method = smc(particles=64, temperatures=5)
+    path = method.path(model, data, seed=0)
+    plan = method.pilot(path, seed=0).spaced(5)
+    evidence = method.estimate(model, data, seed=0)
+    assert path.gradients > 64
+    assert evidence.gradients == path.gradients + 64 * (1 + sum(plan.kernel(level).steps for level in range(1, 6)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"particles": 1}, "particles must be an integer of at least 2, got 1"),
+        ({"trajectory_length": 0.0}, "trajectory_length must be positive and finite, got 0.0"),
+        ({"temperatures": 0}, "temperatures must be a positive integer, 'pilot' or 'adaptive', got 0"),
+        ({"temperatures": "linear"}, "temperatures must be a positive integer, 'pilot' or 'adaptive', got 'linear'"),
+        ({"reference": "flat"}, "reference must be 'prior', 'laplace' or None, got 'flat'"),
+        ({"islands": 1}, "islands must be an integer of at least 2, got 1"),
+        ({"particles": 100}, "particles must be a multiple of the 8 islands, with four or more in each, got 100"),
+        ({"particles": 24}, "particles must be a multiple of the 8 islands, with four or more in each, got 24"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TemperedSMC(**settings)

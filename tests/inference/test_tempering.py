@@ -1,0 +1,396 @@
+"""Tempered paths, their kernels and schedules, and the particles that follow them."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import norm
+from torch.distributions import MultivariateNormal, constraints
+
+import inference.tempered_curvature
+import inference.tempered_path
+import inference.tempering
+from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
+from inference import MAP, Laplace
+from inference.space import Space
+from inference.target import Target
+from inference.tempered_curvature import SameEverywhere, tempered_curvature
+from inference.tempered_path import LaplacePath, PriorPath
+from inference.tempering import anneal, anneal_back, move, systematic, trajectory
+from inference.tempering_schedule import Adaptive, Kernel, Plan, Planned, conditional_share
+
+NOISE = 0.2
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+
+
+def z_limit(statistics):
+    return norm.isf(1e-3 / 2 / statistics)
+
+
+def linear_model(ratio=10.0, dense=0.1, parametrization="residual", likelihood=None, num_data=12):
+    net = RPPEMLP(Vector + Scalar, Vector, SO(3), layers=0, parametrization=parametrization).double()
+    prior = RPPPrior(equivariant_variance=ratio * dense, dense_variance=dense, scaling="none")
+    x, weight, noise = normal(num_data, 4), normal(3, 4, seed=1), normal(num_data, 3, seed=2)
+    return BayesianModel(net, prior, likelihood or Gaussian(NOISE)), (x, x @ weight.mT + 0.4 * noise)
+
+
+def learned_model():
+    return linear_model(likelihood=Gaussian(NOISE, learned=True))
+
+
+def conjugate(target, t):
+    """Mean and precision of prior times likelihood^t, by the dense Jacobian of the outputs and Hessian of the prior."""
+    model, (x, y), origin = target.model, target.pair, torch.zeros(target.size, dtype=torch.float64)
+    jacobian = torch.func.jacrev(lambda z: model.output(target.params(z), x).flatten())(origin)
+    prior = torch.func.hessian(lambda z: -model.log_prior(target.params(z)))(origin)
+    precision = prior + t / NOISE * jacobian.mT @ jacobian
+    return torch.linalg.solve(precision, t / NOISE * jacobian.mT @ y.flatten()), precision
+
+
+def draws(mean, precision, count, seed=0):
+    root = torch.linalg.cholesky(precision)
+    return mean + torch.linalg.solve_triangular(root.mT, normal(len(mean), count, seed=seed), upper=True).mT
+
+
+def fitted(problem):
+    return Laplace(mode=MAP(epochs=20), draws=1).fit(*problem, seed=0)
+
+
+def positive_density():
+    example = {"rate": torch.tensor([1.0, 2.0], dtype=torch.float64)}
+    density = LogDensity(lambda p: (3 * p["rate"].log() - 2 * p["rate"]).sum(), example, {"rate": constraints.positive})
+    return density, None
+
+
+@pytest.mark.parametrize("problem", [linear_model(), linear_model(parametrization="collapsed"), learned_model()])
+def test_prior_path_splits_the_joint_into_prior_and_likelihood(problem):
+    path = PriorPath(Target(*problem))
+    cloud = path.at(path.sample(5, seed=3))
+    model, (x, y) = problem
+    for place, z in enumerate(cloud.position):
+        params = path.target.params(z)
+        likelihood = model.log_likelihood(params, x, y)
+        torch.testing.assert_close(cloud.gain[place], likelihood, rtol=1e-12, atol=1e-10)
+        torch.testing.assert_close(cloud.reference[place], path.target.potential(z) + likelihood, rtol=1e-12, atol=1e-9)
+    slope, value = path.target.gradients(cloud.position)
+    torch.testing.assert_close(cloud.energy(1.0), value, rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(cloud.slope(1.0), slope, rtol=1e-9, atol=1e-9)
+    assert path.gradients == 5
+
+
+@pytest.mark.parametrize("problem", [linear_model(), learned_model(), positive_density()])
+def test_laplace_path_begins_at_the_gaussian_and_ends_at_the_joint(problem):
+    posterior = fitted(problem)
+    path, gaussian = LaplacePath(posterior), posterior.approximation
+    cloud = path.at(path.sample(6, seed=1))
+    law = MultivariateNormal(gaussian.mean, covariance_matrix=gaussian.covariance())
+    torch.testing.assert_close(-cloud.energy(0.0), law.log_prob(cloud.position), rtol=1e-9, atol=1e-9)
+    slope, value = path.target.gradients(cloud.position)
+    torch.testing.assert_close(cloud.energy(1.0), value, rtol=1e-12, atol=1e-9)
+    leaf = cloud.position.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(-law.log_prob(leaf).sum(), leaf)
+    torch.testing.assert_close(cloud.slope(0.25), 0.75 * expected + 0.25 * slope, rtol=1e-7, atol=1e-7)
+
+
+def test_paths_evaluate_some_particles_at_a_time_with_the_same_result(monkeypatch):
+    path = PriorPath(Target(*linear_model()))
+    z = path.sample(10, seed=0)
+    whole = path.at(z)
+    monkeypatch.setattr(inference.tempered_path, "_NUMBERS_AT_ONCE", 3 * (path.target.size + 12 * 3))
+    sizes = []
+    parts = path._parts
+    monkeypatch.setattr(path, "_parts", lambda some: (sizes.append(len(some)), parts(some))[1])
+    pieces = path.at(z)
+    assert max(sizes) <= 3
+    assert sum(sizes) == 10
+    torch.testing.assert_close(pieces.slope(0.5), whole.slope(0.5), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pieces.energy(0.5), whole.energy(0.5), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
+@pytest.mark.parametrize("ratio", [1.0, 1e7])
+def test_draws_of_the_prior_have_its_energy_whatever_the_variances(parametrization, ratio):
+    """-2 log r + constant is chi-squared with one degree of freedom for each coordinate."""
+    path = PriorPath(Target(*linear_model(ratio, 1e-4, parametrization)))
+    cloud, size = path.at(path.sample(4000, seed=0)), path.target.size
+    _, precision = conjugate(path.target, 0.0)
+    squares = 2 * cloud.reference - size * math.log(2 * math.pi) + torch.linalg.slogdet(precision).logabsdet
+    scores = [(squares.mean() - size) / math.sqrt(2 * size / 4000)]
+    centred = (squares - size).square()
+    scores.append((centred.mean() - 2 * size) / (centred.std() / math.sqrt(4000)))
+    assert max(abs(float(score)) for score in scores) < z_limit(8)
+
+
+def test_draws_of_the_prior_of_the_noise_are_of_its_law_in_free_coordinates():
+    path = PriorPath(Target(*learned_model()))
+    free = path.sample(4000, seed=0)[:, -1]
+    scores = [(free.mean() - math.log(NOISE - 1e-6)) / (2 / math.sqrt(4000)), (free.var() / 4 - 1) * math.sqrt(2000)]
+    assert max(abs(float(score)) for score in scores) < z_limit(2)
+
+
+@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
+@pytest.mark.parametrize("ratio", [1.0, 1e4, 1e7])
+def test_curvature_of_a_linear_model_is_that_of_its_posterior_at_every_temperature(parametrization, ratio):
+    target = Target(*linear_model(ratio, 1e-4, parametrization))
+    curvature = tempered_curvature(target, 0.1, normal(3, target.size))
+    assert curvature.serves(0.39)
+    assert not curvature.serves(0.41)
+    for t in (0.1, 0.3, 1.0):
+        coordinates, (_, precision) = curvature.coordinates(t), conjugate(target, t)
+        root = coordinates.color(torch.eye(target.size, dtype=torch.float64))  # its rows are S e_i
+        white = root @ precision @ root.mT
+        torch.testing.assert_close(white, torch.eye(target.size, dtype=torch.float64), rtol=0, atol=1e-6)
+        torch.testing.assert_close(coordinates.pull(root), root @ root.mT, rtol=1e-9, atol=1e-12)
+    assert (white - curvature.coordinates(0.5).color(root) @ precision @ root.mT).abs().max() > 0.1
+
+
+def test_curvature_of_many_coordinates_goes_by_the_pathways_and_serves_nearby(monkeypatch):
+    target = Target(*linear_model(1e4, 1e-4, "collapsed", num_data=200))
+    monkeypatch.setattr(inference.tempered_curvature, "_LARGEST_DENSE", 1)
+    curvature = tempered_curvature(target, 0.5, normal(2, target.size))
+    assert curvature.serves(0.55)
+    assert not curvature.serves(0.61)
+    root = curvature.coordinates(0.5).color(torch.eye(target.size, dtype=torch.float64))
+    values = torch.linalg.eigvalsh(root @ conjugate(target, 0.5)[1] @ root.mT)
+    assert 0.2 < float(values[0]) <= float(values[-1]) < 5
+    wrong = torch.linalg.eigvalsh(root @ conjugate(target, 0.01)[1] @ root.mT)
+    assert float(wrong[0]) < 0.1
+
+
+def test_curvature_in_a_learned_noise_is_positive_where_the_likelihood_is_not_concave():
+    target = Target(*learned_model())
+    z = target.initial([0]).repeat(2, 1)
+    z[:, -1] = torch.tensor([-6.0, 6.0], dtype=torch.float64)  # far below and above the residuals
+    root = tempered_curvature(target, 0.5, z).coordinates(0.5).color(torch.eye(target.size, dtype=torch.float64))
+    assert root.isfinite().all()
+    assert float(root[:, -1].square().sum()) < 4  # less than the prior's variance
+
+
+@pytest.fixture
+def halfway():
+    """Exact draws of prior times likelihood^(1/2), in float64, and the statistics whose expectations are known."""
+    path = PriorPath(Target(*linear_model()))
+    mean, precision = conjugate(path.target, 0.5)
+    root = torch.linalg.cholesky(precision)
+
+    def scores(z):
+        white = (z - mean) @ root
+        moments = torch.cat([white, white.square() - 1], dim=1)
+        return moments.mean(0) / moments.std(0) * math.sqrt(len(z))
+
+    return path, draws(mean, precision, 3000), scores
+
+
+def large_step(path):
+    return Kernel(tempered_curvature(path.target, 0.5, normal(1, path.target.size)).coordinates(0.5), 1.3, 2)
+
+
+def test_kernel_leaves_its_temperature_invariant_at_a_step_that_is_often_refused(halfway):
+    path, z, scores = halfway
+    cloud, noise = path.at(z), generator(1)
+    for _ in range(4):
+        cloud, acceptance = move(path, cloud, 0.5, large_step(path), noise)
+    assert 0.1 < acceptance < 0.9
+    assert scores(cloud.position).abs().max() < z_limit(2 * path.target.size)
+    assert ((cloud.position - z).norm(dim=1) > 0).double().mean() > 0.5
+
+
+def test_kernel_without_acceptance_is_noticed(halfway):
+    path, z, scores = halfway
+    cloud = path.at(z)
+    for seed in range(4):
+        cloud, _ = trajectory(path, cloud, 0.5, large_step(path), normal(*z.shape, seed=10 + seed))
+    assert scores(cloud.position).abs().max() > 1.5 * z_limit(2 * path.target.size)
+
+
+def test_kernel_of_another_temperature_is_noticed(halfway):
+    path, z, scores = halfway
+    cloud, noise = path.at(z), generator(1)
+    for _ in range(4):
+        cloud, _ = move(path, cloud, 0.6, large_step(path), noise)
+    assert scores(cloud.position).abs().max() > 1.5 * z_limit(2 * path.target.size)
+
+
+def test_particle_of_density_zero_moves_to_any_other_and_none_moves_to_it():
+    example = {"z": torch.tensor([1.0], dtype=torch.float64)}
+    path = LaplacePath(fitted((LogDensity(lambda p: -0.5 * p["z"].square().sum(), example), None)))
+    cloud = path.at(torch.tensor([[0.1], [0.2]], dtype=torch.float64))
+    lost = cloud.where(torch.tensor([False, True]), path.at(cloud.position))
+    object.__setattr__(lost, "gain", torch.tensor([-torch.inf, 0.0], dtype=torch.float64))
+    kernel = Kernel(path.curvature(1.0, cloud).coordinates(1.0), 0.5, 1)
+    moved, _ = move(path, lost, 1.0, kernel, generator())
+    assert moved.gain.isfinite().all()
+    path.at = lambda z: lost
+    stayed, acceptance = move(path, cloud, 1.0, kernel, generator())
+    assert stayed.gain.isfinite().all()
+    assert acceptance <= 0.5
+
+
+def test_systematic_resampling_is_fair_and_never_more_than_one_off():
+    weights = torch.rand(3, 8, generator=generator(2), dtype=torch.float64)
+    weights[:, 2] = 0
+    weights = weights / weights.sum(1, keepdim=True)
+    many = weights.repeat(2000, 1)
+    index = systematic(many, generator())
+    counts = torch.nn.functional.one_hot(index, 8).sum(1)
+    assert ((counts - 8 * many).abs() < 1 + 1e-9).all()
+    assert counts[:, 2].sum() == 0
+    fractions = 8 * weights - (8 * weights).floor()
+    deviation = (fractions * (1 - fractions)).sqrt() / math.sqrt(2000)
+    mean = counts.double().unflatten(0, (2000, 3)).mean(0)
+    assert ((mean - 8 * weights).abs() / deviation.clamp_min(1e-12))[:, [0, 1, 3, 4, 5, 6, 7]].max() < z_limit(21)
+
+
+def test_conditional_share_is_that_of_its_definition_and_adaptive_steps_keep_to_it():
+    gain, logs = 3 * normal(50), normal(50, seed=1)
+    weights = logs.softmax(0).numpy()
+    v = (0.3 * gain).exp().numpy()
+    share = (weights @ v) ** 2 / (weights @ v**2)
+    assert conditional_share(0.3, gain, logs) == pytest.approx(share, rel=1e-12)
+    path = PriorPath(Target(*linear_model()))
+    guide = Adaptive(path, 0.9, 3)
+    t = guide.next_temperature(0.2, gain, logs)
+    assert conditional_share(t - 0.2, gain, logs) == pytest.approx(0.9, abs=1e-5)
+    assert guide.next_temperature(0.999, gain, logs) == 1.0
+    assert guide.plan.length == pytest.approx(
+        math.sqrt(-math.log(0.9)) + math.sqrt(-math.log(conditional_share(0.001, gain, logs))), abs=1e-4
+    )
+
+
+def test_step_size_follows_the_acceptance_and_the_number_of_steps_follows_it():
+    path = PriorPath(Target(*linear_model()))
+    guide = Adaptive(path, 0.9, 1.5)
+    guide.next_temperature(0.0, normal(5), torch.zeros(5, dtype=torch.float64))
+    first, cloud = guide.plan.step_sizes[-1], path.at(path.sample(8, seed=0))
+    guide.learn(0.3)
+    assert guide.plan.step_sizes[-1] == pytest.approx(first * math.exp(-0.5))
+    kernel = guide.kernel(0.1, cloud)
+    assert kernel.steps == math.ceil(1.5 / guide.plan.step_sizes[-1])
+    assert kernel.steps * kernel.step_size == pytest.approx(1.5)
+    for _ in range(50):
+        guide.learn(1.0)
+    assert (guide.kernel(0.1, cloud).step_size, guide.kernel(0.1, cloud).steps) == (1.5, 1)
+    for _ in range(50):
+        guide.learn(0.0)
+    kernel = guide.kernel(0.1, cloud)
+    assert kernel.steps == 100
+    assert kernel.step_size == guide.plan.step_sizes[-1] < 1e-6
+
+
+def test_spaced_plan_has_steps_of_equal_length():
+    curvature = SameEverywhere(None)
+    plan = Plan((0.1, 0.4, 1.0), (1.0, 3.0, 6.0), (0.4, 0.2, 0.1), ((0.1, curvature),), 3.0)
+    finer = plan.spaced(12)
+    assert finer.temperatures[:2] == pytest.approx((0.05, 0.1))
+    assert finer.temperatures[3] == pytest.approx(0.25)
+    assert finer.temperatures[-1] == 1.0
+    assert finer.distances == pytest.approx([0.5 * k for k in range(1, 13)])
+    assert finer.step_sizes[3] == pytest.approx(math.sqrt(0.4 * 0.2))
+    assert plan.spaced(3).length == plan.length == 6.0
+    assert finer.trajectory_length == 3.0
+
+
+def test_path_that_takes_too_many_steps_is_refused(monkeypatch):
+    monkeypatch.setattr("inference.tempering_schedule._MOST_LEVELS", 2)
+    path = PriorPath(Target(*linear_model()))
+    with pytest.raises(RuntimeError, match=r"after 2 steps: the gains of the particles spread over .* nats"):
+        anneal(path, Adaptive(path, 0.9, 1), (1, 16), (0, 1), progress=False)
+
+
+def test_prior_under_which_nothing_is_possible_is_refused():
+    path = PriorPath(Target(*linear_model()))
+    path._log_likelihood = lambda z: z.sum() * torch.inf - torch.inf
+    with pytest.raises(ValueError, match="none of 8 draws of the reference has a finite log density"):
+        anneal(path, Adaptive(path, 0.9, 1), (2, 4), (0, 1), progress=False)
+
+
+def test_interrupt_is_raised(monkeypatch):
+    path = PriorPath(Target(*linear_model()))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inference.tempering, "move", stop)
+    with pytest.raises(KeyboardInterrupt):
+        anneal(path, Adaptive(path, 0.9, 1), (1, 16), (0, 1), progress=False)
+
+
+@pytest.fixture(scope="module")
+def planned():
+    """A path between two Gaussians and its plan: the evidence is known, and so are draws at both ends."""
+    path = PriorPath(Target(*linear_model()))
+    guide = Adaptive(path, 0.8, math.pi / 2)
+    anneal(path, guide, (1, 200), (0, 1), moves=2, progress=False)
+    mean, precision = conjugate(path.target, 1.0)
+    posterior = MultivariateNormal(mean, precision_matrix=precision)
+    truth = float(-path.target.potential(mean) - posterior.log_prob(mean))
+    return path, guide.plan, truth, draws(mean, precision, 800, seed=5)
+
+
+def score(log_weights, truth):
+    """Of the hypothesis that the weights' mean is exp(truth), by 200 groups of them."""
+    ratios = (log_weights.reshape(200, -1).logsumexp(1) - math.log(len(log_weights) // 200) - truth).exp()
+    return float((ratios.mean() - 1) / ratios.std() * math.sqrt(200))
+
+
+def test_islands_and_single_particles_have_the_evidence_as_their_mean(planned):
+    path, plan, truth, exact = planned
+    before = path.gradients
+    islands = anneal(path, Planned(plan), (200, 8), (2, 3), progress=False)
+    assert path.gradients - before == 1600 * (1 + sum(plan.kernel(k + 1).steps for k in range(len(plan.temperatures))))
+    singles = anneal(path, Planned(plan.spaced(30)), (800, 1), (4, 5), progress=False)
+    back = anneal_back(path, plan.spaced(30), exact, 6, progress=False)
+    scores = [score(islands.log_weights, truth), score(singles.log_weights, truth), score(back.log_weights, -truth)]
+    assert max(abs(each) for each in scores) < z_limit(3)
+
+
+@pytest.mark.parametrize("mistake", ["no acceptance", "another temperature", "another reference"])
+def test_mistakes_in_the_run_move_the_mean(planned, monkeypatch, mistake):
+    path, plan, truth, _ = planned
+    honest = inference.tempering.move
+
+    def unaccepted(path, cloud, t, kernel, noise):
+        velocity = torch.randn(cloud.position.shape, generator=noise, dtype=torch.float64)
+        wide = Kernel(kernel.coordinates, 1.2, kernel.steps)
+        return trajectory(path, cloud, t, wide, velocity)[0], 1.0
+
+    if mistake == "no acceptance":
+        monkeypatch.setattr(inference.tempering, "move", unaccepted)
+    elif mistake == "another temperature":
+        monkeypatch.setattr(inference.tempering, "move", lambda p, c, t, k, g: honest(p, c, 0.8 * t, k, g))
+    else:
+        sample = path.sample
+        monkeypatch.setattr(path, "sample", lambda count, seed: 1.5 * sample(count, seed))
+    run = anneal(path, Planned(plan), (200, 8), (2, 3), progress=False)
+    assert abs(score(run.log_weights, truth)) > 1.5 * z_limit(3)
+
+
+def test_only_islands_of_few_effective_particles_are_resampled():
+    path = PriorPath(Target(*linear_model()))
+    cloud = path.at(path.sample(8, seed=0))
+    within = torch.tensor([[0.25] * 4, [0.97, 0.01, 0.01, 0.01]], dtype=torch.float64).log()
+    chosen, weights = inference.tempering._resample(cloud, within, generator())
+    assert torch.equal(chosen.position[:4], cloud.position[:4])
+    assert (chosen.position[4:] == cloud.position[4]).all(1).sum() >= 3
+    torch.testing.assert_close(weights.exp(), torch.full_like(within, 0.25))
+
+
+def test_coordinates_of_a_space_serve_as_those_of_a_kernel():
+    target = Target(*linear_model())
+    metric = Space(target, "full", target.initial([0])).metric
+    path = PriorPath(target)
+    _, acceptance = move(path, path.at(path.sample(20, seed=0)), 1.0, Kernel(metric, 0.1, 2), generator())
+    assert 0 < acceptance <= 1
+
+
+def test_reference_that_fixes_coordinates_is_refused():
+    posterior = Laplace("last_layer", mode=MAP(epochs=2), draws=1).fit(*learned_model(), seed=0)
+    with pytest.raises(ValueError, match=r"over all \d+ coordinates, but curvature='last_layer' fixes all but"):
+        LaplacePath(posterior)
