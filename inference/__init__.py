@@ -1,5 +1,6 @@
 """Engines from data to a posterior."""
 
+from inference.empirical_bayes import EmpiricalBayes
 from inference.ensemble import DeepEnsemble
 from inference.hmc import HMC
 from inference.laplace import Laplace
@@ -19,6 +20,7 @@ __all__ = [
     "SGHMC",
     "SGLD",
     "DeepEnsemble",
+    "EmpiricalBayes",
     "Laplace",
     "LaplacePosterior",
     "Posterior",

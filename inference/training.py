@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import Params
+from inference.chain_settings import require_integers
 from inference.data import Model, Pair
 from inference.transforms import to_constrained, to_free
 
@@ -43,12 +44,9 @@ class Settings:
     snapshots: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("snapshots", 0)):
-            value = getattr(self, name)
-            if value is None and name == "batch_size":
-                continue
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        require_integers(self, epochs=1, snapshots=0)
+        if self.batch_size is not None:
+            require_integers(self, batch_size=1)
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr must be positive and finite, got {self.lr}.")
         if self.snapshots and self.snapshots >= self.epochs:
@@ -122,15 +120,15 @@ def train(
     """
     stack = MemberStack(model, seeds, settings.lr, device)
     result = Trained({}, [], torch.full((len(seeds),), math.inf), {})
-    when = _snapshot_epochs(settings)
-    steps, step = settings.epochs * _batches_per_epoch(pair, settings), 0
+    when = snapshot_epochs(settings)
+    steps, step = settings.epochs * batches_per_epoch(pair, settings), 0
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     off = None if progress else True
     try:
         for epoch in tqdm(range(settings.epochs), desc=f"training {len(seeds)} member(s)", unit="epoch", disable=off):
             if epoch in when:
                 result.snapshots.append((epoch, stack.params()))
-            for batch in _batches(pair, settings, generators, device):
+            for batch in batches(pair, settings, generators, device):
                 if settings.schedule == "cosine":
                     stack.optimizer.param_groups[0]["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
                 losses = stack.step(batch, 0 if pair is None else len(pair[0]))
@@ -148,13 +146,14 @@ def train(
     return result
 
 
-def _batches_per_epoch(pair: Pair | None, settings: Settings) -> int:
+def batches_per_epoch(pair: Pair | None, settings: Settings) -> int:
+    """How many minibatches an epoch has."""
     if pair is None or settings.batch_size is None:
         return 1
     return math.ceil(len(pair[0]) / settings.batch_size)
 
 
-def _batches(
+def batches(
     pair: Pair | None, settings: Settings, generators: list[torch.Generator], device: torch.device
 ) -> Iterator[Pair | None]:
     """Minibatches with a leading member dimension, each member's shuffled by its own generator."""
@@ -162,7 +161,7 @@ def _batches(
         yield None
         return
     x, y = pair[0].to(device), pair[1].to(device)
-    if _batches_per_epoch(pair, settings) == 1:
+    if batches_per_epoch(pair, settings) == 1:
         yield x.expand(len(generators), *x.shape), y.expand(len(generators), *y.shape)
         return
     orders = torch.stack([torch.randperm(len(x), generator=generator) for generator in generators]).to(device)
@@ -170,7 +169,7 @@ def _batches(
         yield x[index], y[index]
 
 
-def _snapshot_epochs(settings: Settings) -> set[int]:
+def snapshot_epochs(settings: Settings) -> set[int]:
     """Epochs, evenly spread, before which to take a snapshot."""
     return {round(settings.epochs * (k + 1) / (settings.snapshots + 1)) for k in range(settings.snapshots)}
 

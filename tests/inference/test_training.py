@@ -7,7 +7,7 @@ import torch
 
 from bayes_rpp import LogDensity
 from inference import MAP, DeepEnsemble
-from inference.training import MemberStack, Settings, _batches
+from inference.training import MemberStack, Settings, batches
 
 LR = 0.01
 
@@ -60,12 +60,12 @@ def test_minibatch_gradients_average_to_the_full_gradient(make_linear_problem):
     stack = MemberStack(model, [11, 12], lr=LR)
     settings = Settings(1, 10, LR, "constant", 0)
 
-    def gradients(batches):
-        losses = torch.stack([stack._losses(batch, 30) for batch in batches]).mean(0)
+    def gradients(parts):
+        losses = torch.stack([stack._losses(batch, 30) for batch in parts]).mean(0)
         return losses, torch.autograd.grad(losses.sum(), list(stack.free.values()))
 
     generators = [torch.Generator().manual_seed(member) for member in range(2)]
-    parts = list(_batches(pair, settings, generators, torch.device("cpu")))
+    parts = list(batches(pair, settings, generators, torch.device("cpu")))
     assert [x.shape for x, _ in parts] == [(2, 10, 7)] * 3
     whole = [tuple(part.expand(2, *part.shape) for part in pair)]
     torch.testing.assert_close(gradients(parts), gradients(whole), rtol=1e-10, atol=1e-12)
@@ -76,19 +76,19 @@ def test_minibatch_gradients_average_to_the_full_gradient(make_linear_problem):
 def test_every_member_sees_every_example_once_an_epoch_in_its_own_order():
     x = torch.arange(10.0)[:, None]
     generators = [torch.Generator().manual_seed(member) for member in range(3)]
-    batches = list(_batches((x, -x), Settings(1, 4, LR, "constant", 0), generators, torch.device("cpu")))
-    assert [part.shape[1] for part, _ in batches] == [4, 4, 2]
-    orders = torch.cat([part for part, _ in batches], dim=1)[..., 0]
+    seen = list(batches((x, -x), Settings(1, 4, LR, "constant", 0), generators, torch.device("cpu")))
+    assert [part.shape[1] for part, _ in seen] == [4, 4, 2]
+    orders = torch.cat([part for part, _ in seen], dim=1)[..., 0]
     assert torch.equal(orders.sort(dim=1).values, x[:, 0].expand(3, -1))
     assert len({tuple(order.tolist()) for order in orders}) == 3
-    assert all(torch.equal(part, -outputs) for part, outputs in batches)
+    assert all(torch.equal(part, -outputs) for part, outputs in seen)
 
 
 def test_orders_change_from_epoch_to_epoch():
     x, generators = torch.arange(10.0)[:, None], [torch.Generator().manual_seed(0)]
     settings = Settings(1, 5, LR, "constant", 0)
     first, second = (
-        torch.cat([part for part, _ in _batches((x, x), settings, generators, torch.device("cpu"))], dim=1)
+        torch.cat([part for part, _ in batches((x, x), settings, generators, torch.device("cpu"))], dim=1)
         for _ in range(2)
     )
     assert not torch.equal(first, second)

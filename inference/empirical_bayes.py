@@ -1,0 +1,217 @@
+r"""Empirical Bayes: prior variances and the noise by the evidence, while the weights are trained.
+
+    v <- v + gradient ascent in log v on   log p(y | x, z) + log p(z | v) + d/2 log 2 pi - 1/2 log det H(v)
+
+every few epochs, with the weights z held fixed, and z by Adam on the log joint under the v of the moment (MacKay,
+Neural Computation 1992; Immer, Bauer, Fortuin, Rätsch & Khan, ICML 2021; for symmetries van der Ouderaa, Immer & van
+der Wilk, NeurIPS 2023). No data are held out: the training data choose how much of the symmetry to keep.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import torch
+from tqdm import tqdm
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.likelihoods import NOISE, Params
+from inference.data import Data, Model, Pair, resolve_data, resolve_device
+from inference.evidence_ascent import EvidenceAscent, in_place
+from inference.laplace import exact_target
+from inference.laplace_evidence import EvidenceCurvature, Expansion
+from inference.posterior import Posterior, Snapshot
+from inference.training import Settings, batches, batches_per_epoch, snapshot_epochs
+from inference.varied_training import VariedStack
+
+logger = logging.getLogger(__name__)
+
+_COOLING = 0.1  # the share of the epochs, at the end, in which the variances stay
+
+
+@dataclass(frozen=True)
+class EmpiricalBayes(Settings):
+    """One mode, under the prior variances and the noise that the Laplace evidence chooses.
+
+    The model's own variances are where the search starts. Variances with hyperpriors start at their medians, and the
+    density of the hyperprior over log v counts with the evidence. A noise variance is learned where the likelihood says
+    so, Gaussian(..., learned=True), also by the evidence, and not as a parameter of the joint.
+
+    Parameters
+    ----------
+    epochs, batch_size, lr, schedule, snapshots : see DeepEnsemble; ``lr`` is in units of the prior, see
+        ``VariedStack``.
+    curvature : of the Laplace evidence, see LaplaceEvidence.
+    per_layer : whether every layer has variances of its own.
+    burn_in : epochs before the first update of the variances.
+    every : epochs from one update to the next.
+    steps : of the ascent in each update.
+    evidence_lr : Adam's learning rate in the logarithms of the variances; follows the schedule.
+    estimate : take the factors of "kronecker" and "symmetric" from one random combination of the outputs for each
+        example, see ``kronecker_blocks``.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, or the curvature is unknown.
+
+    Examples
+    --------
+    >>> posterior = EmpiricalBayes(epochs=500).fit(model, data.train, seed=0)
+    >>> posterior.stats["variances"]["dense_variance"]
+    0.00012
+    >>> DeepEnsemble(members=10).fit(posterior.model, data.train, seed=0)
+    """
+
+    curvature: EvidenceCurvature = "symmetric"
+    per_layer: bool = False
+    burn_in: int = 50
+    every: int = 10
+    steps: int = 10
+    evidence_lr: float = 0.1
+    estimate: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.curvature not in get_args(EvidenceCurvature):
+            known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
+            raise ValueError(f"curvature must be one of {known}, got {self.curvature!r}.")
+        for name, least in (("burn_in", 0), ("every", 1), ("steps", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        if not (self.evidence_lr > 0 and math.isfinite(self.evidence_lr)):
+            raise ValueError(f"evidence_lr must be positive and finite, got {self.evidence_lr}.")
+        if self.burn_in >= (1 - _COOLING) * self.epochs:
+            raise ValueError(
+                f"burn_in = {self.burn_in} leaves no update in {self.epochs} epochs, of which the last tenth has none."
+            )
+
+    def fit(
+        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+    ) -> Posterior:
+        """Train, and return one chain with one draw, of a model with the learned variances.
+
+        Parameters
+        ----------
+        model : a BayesianModel; its settings of the prior are starting values.
+        data, seed, device, progress : see DeepEnsemble.fit.
+
+        Returns
+        -------
+        Posterior whose ``model`` has the learned numbers in its prior and a likelihood that knows its noise: other
+        engines take it from there. ``stats`` has "variances" (by name, with the noise's), "log_evidence" with them, and
+        "path": of every update the epoch, the evidence before it and the variances after it. Ctrl-C ends the training
+        early and keeps what there is.
+
+        Raises
+        ------
+        TypeError
+            If the model is a LogDensity.
+        ValueError
+            If the data are missing or refused, a noise variance for each output is to be learned, or the curvature does
+            not suit the network.
+        RuntimeError
+            If the training diverges.
+        """
+        pair = resolve_data(model, data)
+        if not isinstance(model, BayesianModel) or pair is None:
+            raise TypeError("EmpiricalBayes needs a BayesianModel, whose prior has variances; a LogDensity has none.")
+        return _Learning(self, model, pair, seed, resolve_device(device)).run(progress)
+
+
+class _Learning:
+    """One run of EmpiricalBayes."""
+
+    def __init__(
+        self, settings: EmpiricalBayes, model: BayesianModel, pair: Pair, seed: int, device: torch.device
+    ) -> None:
+        prior = model.prior.per_layer(model.network) if settings.per_layer else model.prior
+        self.settings, self.pair, self.seed, self.device = settings, pair, seed, device
+        self.given = BayesianModel(model.network, prior, model.likelihood, model.num_outputs)
+        self.ascent = EvidenceAscent(self.given, settings.evidence_lr)
+        start = torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(seed)).item()
+        weights = dict(model.network.named_parameters())
+        starts = {n: v[None] for n, v in model.initial_params(int(start)).items() if n in weights}
+        self.stack = VariedStack(self.model, starts, in_place(self.ascent.values), settings.lr, device)
+        self.orders = [torch.Generator().manual_seed(int(start))]
+        self.probes = torch.Generator(device).manual_seed(seed) if settings.estimate else None
+        self.path: list[dict[str, Any]] = []
+        self.history: list[Snapshot] = []
+
+    @property
+    def model(self) -> BayesianModel:
+        """The model with the variances of the moment."""
+        likelihood = self.given.likelihood
+        if NOISE in self.ascent.values:
+            likelihood = replace(likelihood, noise_variance=self.ascent.values[NOISE], learned=False)  # type: ignore[type-var]
+        return BayesianModel(
+            self.given.network, self.ascent.prior(self.given.prior), likelihood, self.given.num_outputs
+        )
+
+    def run(self, progress: bool) -> Posterior:
+        settings, began, epoch = self.settings, time.perf_counter(), 0
+        steps, step = settings.epochs * batches_per_epoch(self.pair, settings), 0
+        losses, when = torch.full((1,), math.inf), snapshot_epochs(settings)
+        try:
+            for epoch in tqdm(
+                range(settings.epochs), desc="empirical Bayes", unit="epoch", disable=None if progress else True
+            ):
+                if epoch in when:
+                    self.history.append(Snapshot(epoch, self._samples()))
+                if self._is_due(epoch):
+                    self._update(epoch)
+                for batch in batches(self.pair, settings, self.orders, self.device):
+                    self._set_rates(step / steps)
+                    assert batch is not None
+                    losses = self.stack.step(batch, len(self.pair[0]))
+                    step += 1
+                if not losses.isfinite().all():
+                    raise RuntimeError(
+                        f"the training diverged in epoch {epoch + 1}; try a smaller lr than {settings.lr}."
+                    )
+        except KeyboardInterrupt:
+            logger.warning("interrupted in epoch %d of %d; keeping what was trained.", epoch + 1, settings.epochs)
+        return self._posterior(time.perf_counter() - began)
+
+    def _is_due(self, epoch: int) -> bool:
+        settings = self.settings
+        last = (1 - _COOLING) * settings.epochs
+        return settings.burn_in <= epoch <= last and (epoch - settings.burn_in) % settings.every == 0
+
+    def _set_rates(self, progress: float) -> None:
+        share = 0.5 * (1 + math.cos(math.pi * progress)) if self.settings.schedule == "cosine" else 1.0
+        self.stack.optimizer.param_groups[0]["lr"] = self.settings.lr * share
+        self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * share
+
+    def _expansion(self, generator: torch.Generator | None) -> Expansion:
+        model, weights = self.model, {name: value[0] for name, value in self.stack.params().items()}
+        target = exact_target(model, self.pair, 1.0, self.device)
+        z = target.free({name: value.double() for name, value in weights.items()})
+        return Expansion.at(target, z, self.settings.curvature, generator=generator)
+
+    def _update(self, epoch: int) -> None:
+        before = self.ascent.climb(self._expansion(self.probes), self.settings.steps)
+        self.stack.set_values(in_place(self.ascent.values))
+        self.path.append({"epoch": epoch, "log_evidence": before, "variances": self.ascent.values})
+
+    def _posterior(self, seconds: float) -> Posterior:
+        with torch.no_grad():
+            evidence = float(self._expansion(None).log_evidence())
+        stats = {
+            "engine": "EmpiricalBayes",
+            "seed": self.seed,
+            "curvature": self.settings.curvature,
+            "variances": self.ascent.values,
+            "log_evidence": evidence,
+            "path": self.path,
+            "seconds": round(seconds, 3),
+        }
+        logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", evidence, seconds)
+        return Posterior(self.model, self._samples(), stats, self.history, self.pair)
+
+    def _samples(self) -> Params:
+        return {name: value[:, None] for name, value in self.stack.params().items()}

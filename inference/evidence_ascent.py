@@ -1,0 +1,97 @@
+"""Steps of gradient ascent in the logarithms of variances, on the Laplace evidence at fixed weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro.distributions import Distribution
+from torch import Tensor
+
+from bayes_rpp import BayesianModel, RPPPrior
+from bayes_rpp.hyperpriors import exact_law, typical_value
+from bayes_rpp.likelihoods import NOISE, Gaussian
+from inference.laplace_evidence import Expansion
+from inference.varied_training import has_learned_noise
+
+_LEAST, _LARGEST = math.log(1e-12), math.log(1e8)
+
+
+class EvidenceAscent:
+    """Adam on the logarithms of the variances that a model learns: those of its prior, and the noise's.
+
+    With hyperpriors, the evidence times their density over the logarithms is maximised.
+
+    Attributes
+    ----------
+    logs : the logarithms, by the names of ``RPPPrior.variances``, and "noise_variance"; in float64.
+    """
+
+    def __init__(self, model: BayesianModel, lr: float) -> None:
+        settings = model.prior.variances(model.network)
+        self.hyperpriors: dict[str, Distribution] = {
+            name: exact_law(value) for name, value in settings.items() if isinstance(value, Distribution)
+        }
+        starts = {name: float(typical_value(v) if isinstance(v, Distribution) else v) for name, v in settings.items()}
+        if has_learned_noise(model):
+            likelihood = model.likelihood
+            assert isinstance(likelihood, Gaussian)
+            starts[NOISE] = float(likelihood.noise_variance)  # type: ignore[arg-type]
+            self.hyperpriors[NOISE] = exact_law(likelihood.priors(model.num_outputs)[NOISE])
+        self.logs = {
+            name: torch.tensor(math.log(value), dtype=torch.float64, requires_grad=True)
+            for name, value in starts.items()
+        }
+        self.optimizer = torch.optim.Adam(self.logs.values(), lr=lr)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The variances."""
+        return {name: math.exp(float(log.detach())) for name, log in self.logs.items()}
+
+    def prior(self, given: RPPPrior) -> RPPPrior:
+        """A prior with these variances."""
+        return given.with_variances({name: value for name, value in self.values.items() if name != NOISE})
+
+    def objective(self, expansion: Expansion) -> Float[Tensor, ""]:
+        """The log evidence, and the log density of hyperpriors."""
+        variances = {name: log.exp() for name, log in self.logs.items()}
+        noise = variances.pop(NOISE, None)
+        model = expansion.target.model
+        assert isinstance(model, BayesianModel)
+        laws = model.prior.laws(model.network)
+        evidence = expansion.log_evidence({name: law.at(variances) for name, law in laws.items()}, noise)
+        return evidence + self._log_hyperprior()
+
+    def _log_hyperprior(self) -> Tensor:
+        result = torch.zeros((), dtype=torch.float64)
+        with pyro.validation_enabled(False):
+            for name, law in self.hyperpriors.items():
+                result = result + law.log_prob(self.logs[name].exp()) + self.logs[name]
+        return result
+
+    def climb(self, expansion: Expansion, steps: int) -> float:
+        """Some steps; returns the objective before them."""
+        before = math.nan
+        for step in range(steps):
+            objective = self.objective(expansion)
+            before = float(objective.detach()) if step == 0 else before
+            self.optimizer.zero_grad()
+            (-objective).backward()
+            self.optimizer.step()
+            with torch.no_grad():
+                for name, log in self.logs.items():
+                    log.clamp_(self._least(name), _LARGEST)
+        return before
+
+    def _least(self, name: str) -> float:
+        """Below it a variance makes no difference any more; a noise variance stays above its floor."""
+        return math.log(1.01 * float(self.hyperpriors[NOISE].support.lower_bound)) if name == NOISE else _LEAST
+
+
+def in_place(values: Mapping[str, float]) -> dict[str, Float[Tensor, " one"]]:
+    """Variances of one member."""
+    return {name: torch.tensor([value]) for name, value in values.items()}
