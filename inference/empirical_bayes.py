@@ -5,6 +5,9 @@ r"""Empirical Bayes: prior variances and the noise by the evidence, while the we
 every few epochs, with the weights z held fixed, and z by Adam on the log joint under the v of the moment (MacKay,
 Neural Computation 1992; Immer, Bauer, Fortuin, Rätsch & Khan, ICML 2021; for symmetries van der Ouderaa, Immer & van
 der Wilk, NeurIPS 2023). No data are held out: the training data choose how much of the symmetry to keep.
+
+The updates start late: a noise variance that is taken early takes what the training has not fitted yet for noise, and
+then keeps it from being fitted. Start from a small noise variance for the same reason.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import NOISE, Params
+from inference.chain_settings import require_integers
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.evidence_ascent import EvidenceAscent, in_place
 from inference.laplace import exact_target
@@ -29,8 +34,6 @@ from inference.training import Settings, batches, batches_per_epoch, snapshot_ep
 from inference.varied_training import VariedStack
 
 logger = logging.getLogger(__name__)
-
-_COOLING = 0.1  # the share of the epochs, at the end, in which the variances stay
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,11 @@ class EmpiricalBayes(Settings):
         ``VariedStack``.
     curvature : of the Laplace evidence, see LaplaceEvidence.
     per_layer : whether every layer has variances of its own.
-    burn_in : epochs before the first update of the variances.
+    burn_in : epochs before the first update of the variances; by default half of them.
     every : epochs from one update to the next.
     steps : of the ascent in each update.
-    evidence_lr : Adam's learning rate in the logarithms of the variances; follows the schedule.
+    evidence_lr : Adam's learning rate in the logarithms of the variances, which goes to zero from the first update to
+        the last.
     estimate : take the factors of "kronecker" and "symmetric" from one random combination of the outputs for each
         example, see ``kronecker_blocks``.
 
@@ -69,7 +73,7 @@ class EmpiricalBayes(Settings):
 
     curvature: EvidenceCurvature = "symmetric"
     per_layer: bool = False
-    burn_in: int = 50
+    burn_in: int | None = None
     every: int = 10
     steps: int = 10
     evidence_lr: float = 0.1
@@ -80,15 +84,18 @@ class EmpiricalBayes(Settings):
         if self.curvature not in get_args(EvidenceCurvature):
             known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
             raise ValueError(f"curvature must be one of {known}, got {self.curvature!r}.")
-        for name, least in (("burn_in", 0), ("every", 1), ("steps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        require_integers(self, every=1, steps=1)
+        if self.burn_in is not None:
+            require_integers(self, burn_in=0)
         if not (self.evidence_lr > 0 and math.isfinite(self.evidence_lr)):
             raise ValueError(f"evidence_lr must be positive and finite, got {self.evidence_lr}.")
-        if self.burn_in >= (1 - _COOLING) * self.epochs:
-            raise ValueError(
-                f"burn_in = {self.burn_in} leaves no update in {self.epochs} epochs, of which the last tenth has none."
-            )
+        if self.first >= self.epochs:
+            raise ValueError(f"burn_in = {self.burn_in} leaves no update in {self.epochs} epochs.")
+
+    @property
+    def first(self) -> int:
+        """The epoch before which the variances are updated for the first time."""
+        return self.epochs // 2 if self.burn_in is None else self.burn_in
 
     def fit(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
@@ -154,21 +161,15 @@ class _Learning:
 
     def run(self, progress: bool) -> Posterior:
         settings, began, epoch = self.settings, time.perf_counter(), 0
-        steps, step = settings.epochs * batches_per_epoch(self.pair, settings), 0
         losses, when = torch.full((1,), math.inf), snapshot_epochs(settings)
+        bar = tqdm(range(settings.epochs), desc="empirical Bayes", unit="epoch", disable=None if progress else True)
         try:
-            for epoch in tqdm(
-                range(settings.epochs), desc="empirical Bayes", unit="epoch", disable=None if progress else True
-            ):
+            for epoch in bar:
                 if epoch in when:
                     self.history.append(Snapshot(epoch, self._samples()))
-                if self._is_due(epoch):
+                if epoch >= settings.first and (epoch - settings.first) % settings.every == 0:
                     self._update(epoch)
-                for batch in batches(self.pair, settings, self.orders, self.device):
-                    self._set_rates(step / steps)
-                    assert batch is not None
-                    losses = self.stack.step(batch, len(self.pair[0]))
-                    step += 1
+                losses = self._train(epoch)
                 if not losses.isfinite().all():
                     raise RuntimeError(
                         f"the training diverged in epoch {epoch + 1}; try a smaller lr than {settings.lr}."
@@ -177,15 +178,18 @@ class _Learning:
             logger.warning("interrupted in epoch %d of %d; keeping what was trained.", epoch + 1, settings.epochs)
         return self._posterior(time.perf_counter() - began)
 
-    def _is_due(self, epoch: int) -> bool:
-        settings = self.settings
-        last = (1 - _COOLING) * settings.epochs
-        return settings.burn_in <= epoch <= last and (epoch - settings.burn_in) % settings.every == 0
-
-    def _set_rates(self, progress: float) -> None:
-        share = 0.5 * (1 + math.cos(math.pi * progress)) if self.settings.schedule == "cosine" else 1.0
-        self.stack.optimizer.param_groups[0]["lr"] = self.settings.lr * share
-        self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * share
+    def _train(self, epoch: int) -> Tensor:
+        """One epoch; returns the last loss."""
+        steps = batches_per_epoch(self.pair, self.settings)
+        losses = torch.full((1,), math.inf)
+        for step, batch in enumerate(batches(self.pair, self.settings, self.orders, self.device)):
+            share = _cosine((epoch + step / steps) / self.settings.epochs)
+            self.stack.optimizer.param_groups[0]["lr"] = self.settings.lr * (
+                share if self.settings.schedule == "cosine" else 1.0
+            )
+            assert batch is not None
+            losses = self.stack.step(batch, len(self.pair[0]))
+        return losses
 
     def _expansion(self, generator: torch.Generator | None) -> Expansion:
         model, weights = self.model, {name: value[0] for name, value in self.stack.params().items()}
@@ -194,6 +198,8 @@ class _Learning:
         return Expansion.at(target, z, self.settings.curvature, generator=generator)
 
     def _update(self, epoch: int) -> None:
+        done = (epoch - self.settings.first) / (self.settings.epochs - self.settings.first)
+        self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * _cosine(done)
         before = self.ascent.climb(self._expansion(self.probes), self.settings.steps)
         self.stack.set_values(in_place(self.ascent.values))
         self.path.append({"epoch": epoch, "log_evidence": before, "variances": self.ascent.values})
@@ -215,3 +221,7 @@ class _Learning:
 
     def _samples(self) -> Params:
         return {name: value[:, None] for name, value in self.stack.params().items()}
+
+
+def _cosine(progress: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * progress))

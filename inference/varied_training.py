@@ -91,12 +91,12 @@ class VariedStack:
     def _scales(self) -> Params:
         """s of every parameter, (member, 1, ...)."""
         return {
-            name: _spread(torch.vmap(lambda values, law=law: _deviation(law, values))(self.values), law)
+            name: _spread(torch.vmap(lambda values, law=law: prior_deviation(law, values))(self.values), law)
             for name, law in self.laws.items()
         }
 
 
-def _deviation(law: ParameterLaw, values: Params) -> Float[Tensor, ""]:
+def prior_deviation(law: ParameterLaw, values: Params) -> Float[Tensor, ""]:
     """The prior standard deviation of a parameter, on average over its coordinates."""
     prior = law.at(values)
     variance = prior.dense_variance

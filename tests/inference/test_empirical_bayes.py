@@ -125,7 +125,7 @@ def test_the_same_seed_gives_the_same_bits_and_snapshots_are_kept():
     net = RPPEMLP(IN, OUT, SO(3), channels=12, layers=1)
     model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.3, learned=True))
     data = tuple(part.float() for part in linear_data(dense=0.02))
-    engine = EmpiricalBayes(epochs=30, batch_size=20, burn_in=5, every=5, steps=2, snapshots=2)
+    engine = EmpiricalBayes(epochs=30, batch_size=20, every=5, steps=2, snapshots=2)
     first, second = (engine.fit(model, data, seed=4, progress=False) for _ in range(2))
     assert all(torch.equal(first.samples[name], second.samples[name]) for name in first.samples)
     assert first.stats["variances"] == second.stats["variances"]
@@ -147,7 +147,8 @@ def test_labels_have_no_noise_to_learn():
     ("settings", "message"),
     [
         ({"curvature": "kfac"}, "curvature must be one of"),
-        ({"every": 0}, "every must be at least 1"),
+        ({"steps": 0}, "steps must be an integer of at least 1"),
+        ({"every": 0}, "every must be an integer of at least 1"),
         ({"evidence_lr": 0.0}, "evidence_lr must be positive"),
         ({"epochs": 20, "burn_in": 50}, "leaves no update"),
     ],
