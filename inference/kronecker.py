@@ -38,6 +38,7 @@ Factored = Literal["kronecker", "symmetric"]
 _Eigen = tuple[Tensor, Tensor]
 
 _EXACT_SHARES = 2**24  # numbers of a basis from which its shares are computed exactly
+_ASYMMETRY = 1e-8
 _PROBES = 256  # random maps of a larger basis, from which they are estimated
 
 
@@ -164,8 +165,16 @@ def _eye(basis: EquivariantBasis, like: Tensor) -> Float[Tensor, "rank rank"]:
 
 
 def _averaged(matrix: Float[Tensor, "n n"], rep: Rep) -> Float[Tensor, "n n"]:
-    """The mean of rho(g) M rho(g)^T: the projection on what commutes with the group."""
-    return equivariant_maps(rep, rep).project(matrix.flatten()).reshape(matrix.shape)
+    """The mean of rho(g) M rho(g)^T: the projection on what commutes with the group. It is positive if the group is
+    closed under transposes, even if there is no mean over the group.
+    """
+    result = equivariant_maps(rep, rep).project(matrix.flatten()).reshape(matrix.shape)
+    if (result - result.mT).abs().max() > _ASYMMETRY * matrix.abs().max():
+        raise ValueError(
+            f"curvature='symmetric' needs a group that is closed under transposes; {rep.group} is none. Use "
+            "curvature='kronecker'."
+        )
+    return result
 
 
 def _check_commuting(path: str, layer: RPPLinear | EquivariantLinear) -> None:
