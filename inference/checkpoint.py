@@ -18,13 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bayes_rpp.serialization import model_identity
 from inference.data import Pair
 from inference.target import Target
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_FORMAT = "bayes_rpp checkpoint 1"
+_FORMAT = "bayes_rpp checkpoint 2"
 
 
 class Checkpoint:
@@ -85,9 +86,10 @@ class Checkpoint:
         found = json.loads(header["identity"])
         for name, wanted in self.identity.items():
             if not _agree(found.get(name), wanted):
+                where, there, here = _difference(name, found.get(name), wanted)
                 raise ValueError(
-                    f"the checkpoint {self.path} is of another run: its {name} is {_short(found.get(name))}, "
-                    f"here it is {_short(wanted)}. Give another path, or remove the file to start anew."
+                    f"the checkpoint {self.path} is of another run: its {where} is {_short(there)}, here it is "
+                    f"{_short(here)}. Give another path, or remove the file to start anew."
                 )
         return tensors, json.loads(header["plain"])
 
@@ -97,8 +99,9 @@ def run_identity(
 ) -> dict[str, Any]:
     """What two runs must have in common for one to go on where the other stopped.
 
-    A model is known by its parameters and by its density at two places, a start by one projection of each chain: up to
-    rounding, which differs from machine to machine, and with the number of threads.
+    A model is known by the settings of its prior, likelihood and network, exactly; and by its density at two places,
+    which is all that tells a LogDensity from another. The densities, and the projection of each chain that a start is
+    known by, are compared up to rounding, which differs from machine to machine, and with the number of threads.
     """
     place = target.initial([0])
     aside = 0.1 * torch.arange(target.size, dtype=z.dtype, device=z.device).cos()
@@ -108,7 +111,11 @@ def run_identity(
     run = {"engine": type(settings).__name__, **asdict(settings), "seed": seed}
     return run | {
         "data": None if pair is None else _digest(*pair),
-        "model": {"log densities": densities, "parameters": parameters, "within": within},
+        "model": {
+            **model_identity(target.model),
+            "parameters": parameters,
+            "log_densities": {"at_two_places": densities, "within": within},
+        },
         "start": {"projections": (z.double() @ aside.double()).tolist(), "within": within},
     }
 
@@ -124,6 +131,16 @@ def _agree(found: Any, wanted: Any, within: float | None = None) -> bool:
         both_nan = math.isnan(found) and math.isnan(wanted)
         return both_nan or math.isclose(found, wanted, rel_tol=within, abs_tol=within)
     return bool(found == wanted)
+
+
+def _difference(name: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
+    """The first place where values differ, by its dotted name, and the two values there."""
+    if isinstance(wanted, dict) and isinstance(found, dict) and found.keys() == wanted.keys():
+        within = wanted.get("within")
+        for part in wanted:
+            if not _agree(found[part], wanted[part], within):
+                return _difference(f"{name}.{part}", found[part], wanted[part])
+    return name, found, wanted
 
 
 def _digest(*tensors: Tensor) -> str:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import NOISE, Params
-from inference.chain_settings import require_integers
+from inference.chain_settings import require_integers, require_positive
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.evidence_ascent import EvidenceAscent, in_place
 from inference.laplace import exact_target
@@ -42,7 +42,8 @@ class EmpiricalBayes(Settings):
 
     The model's own variances are where the search starts. Variances with hyperpriors start at their medians, and the
     density of the hyperprior over log v counts with the evidence. A noise variance is learned where the likelihood says
-    so, Gaussian(..., learned=True), also by the evidence, and not as a parameter of the joint.
+    so, Gaussian(..., learned=True), also by the evidence, its log-normal prior counting as a hyperprior, and not as a
+    parameter of the joint.
 
     Parameters
     ----------
@@ -87,8 +88,7 @@ class EmpiricalBayes(Settings):
         require_integers(self, every=1, steps=1)
         if self.burn_in is not None:
             require_integers(self, burn_in=0)
-        if not (self.evidence_lr > 0 and math.isfinite(self.evidence_lr)):
-            raise ValueError(f"evidence_lr must be positive and finite, got {self.evidence_lr}.")
+        require_positive("evidence_lr", self.evidence_lr)
         if self.first >= self.epochs:
             raise ValueError(f"burn_in = {self.burn_in} leaves no update in {self.epochs} epochs.")
 

@@ -58,13 +58,15 @@ class EvidenceAscent:
 
     def objective(self, expansion: Expansion) -> Float[Tensor, ""]:
         """The log evidence, and the log density of hyperpriors."""
+        return self._log_evidence(expansion) + self._log_hyperprior()
+
+    def _log_evidence(self, expansion: Expansion) -> Tensor:
         variances = {name: log.exp() for name, log in self.logs.items()}
         noise = variances.pop(NOISE, None)
         model = expansion.target.model
         assert isinstance(model, BayesianModel)
         laws = model.prior.laws(model.network)
-        evidence = expansion.log_evidence({name: law.at(variances) for name, law in laws.items()}, noise)
-        return evidence + self._log_hyperprior()
+        return expansion.log_evidence({name: law.at(variances) for name, law in laws.items()}, noise)
 
     def _log_hyperprior(self) -> Tensor:
         result = torch.zeros((), dtype=torch.float64)
@@ -74,13 +76,13 @@ class EvidenceAscent:
         return result
 
     def climb(self, expansion: Expansion, steps: int) -> float:
-        """Some steps; returns the objective before them."""
+        """Some steps; returns the log evidence before them, without hyperpriors."""
         before = math.nan
         for step in range(steps):
-            objective = self.objective(expansion)
-            before = float(objective.detach()) if step == 0 else before
+            evidence = self._log_evidence(expansion)
+            before = float(evidence.detach()) if step == 0 else before
             self.optimizer.zero_grad()
-            (-objective).backward()
+            (-evidence - self._log_hyperprior()).backward()
             self.optimizer.step()
             with torch.no_grad():
                 for name, log in self.logs.items():
