@@ -35,6 +35,12 @@ DATA = {"inertia": 0.0, "modified inertia": 0.3}
 PRIOR = RPPPrior(equivariant_variance=1.0, dense_variance=0.01)
 POINTS, KEPT = 100, 400  # test points of the error; draws of each engine that it is measured on
 COLD = 300  # epochs of a mode
+# After 400 draws that are thrown away. On modified data the scale of the last layer moves slowly, and the trajectories
+# that HMC chooses (about 12) are too short for it.
+REFERENCE: dict[str, dict[str, Any]] = {
+    "inertia": {"draws": 800, "warmup": 250},
+    "modified inertia": {"draws": 1500, "warmup": 150, "trajectory_length": 25.0},
+}
 
 
 def problem(breaking: float) -> tuple[RegressionData, BayesianModel, tuple[torch.Tensor, torch.Tensor]]:
@@ -45,8 +51,8 @@ def problem(breaking: float) -> tuple[RegressionData, BayesianModel, tuple[torch
     return data, model, (x, y)
 
 
-def posteriors(breaking: float, folder: Path) -> dict[str, Posterior]:
-    _, model, train = problem(breaking)
+def posteriors(label: str, folder: Path) -> dict[str, Posterior]:
+    _, model, train = problem(DATA[label])
 
     def kept(name: str, make: Any) -> Posterior:
         path = folder / name
@@ -56,7 +62,8 @@ def posteriors(breaking: float, folder: Path) -> dict[str, Posterior]:
 
     ensemble = DeepEnsemble(members=16, epochs=COLD, batch_size=50)
     modes = kept("ensemble", lambda _: ensemble.fit(model, train, seed=0))
-    arriving, hmc = (HMC(chains=16, draws=draws, warmup=250, metric="pathway") for draws in (400, 800))
+    arriving = HMC(chains=16, draws=400, warmup=250, metric="pathway")
+    hmc = HMC(chains=16, metric="pathway", **REFERENCE[label])
     step: dict[str, Any] = {"step_size": 0.02, "friction": 3.0, "batch_size": 50, "metric": "pathway", "chains": 16}
     settled, langevin = SGHMC(**step, draws=1, warmup=3_000), SGHMC(**step, draws=400, warmup=5_000, thin=40)
     laplace = {name: Laplace(curvature=name, draws=KEPT, mode=MAP(epochs=1500, batch_size=50)) for name in ("layer",)}
@@ -129,7 +136,7 @@ def main(folder: Path) -> None:
         data, _, _ = problem(breaking)
         reps = {"rep_in": data.rep_in, "rep_out": data.rep_out}
         results[label] = {"true": float(equivariance_error(data.function, data.test.x[:POINTS], **reps))}
-        for name, posterior in posteriors(breaking, folder / label.replace(" ", "_")).items():
+        for name, posterior in posteriors(label, folder / label.replace(" ", "_")).items():
             results[label][name] = row = measure(posterior, data)
             print(label, name, {key: value for key, value in row.items() if key != "errors"}, flush=True)
     RESULTS.write_text(json.dumps(results))
