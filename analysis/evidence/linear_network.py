@@ -20,6 +20,7 @@ from inference.target import Target
 _LINEAR = 1e-8
 _NUMBERS_AT_ONCE = 2**24
 _OTHERS = "LaplaceEvidence approximates its evidence, AnnealedImportanceSampling estimates it"
+_OF_HYPERPRIORS = "AnnealedImportanceSampling and TemperedSMC estimate its evidence"  # others refuse
 
 
 @torch.no_grad()
@@ -73,7 +74,7 @@ def _gaussian_model(model: Model) -> tuple[BayesianModel, Gaussian, dict[str, Pa
     if learned:
         raise ValueError(
             f"the exact evidence needs known variances, but {' and '.join(learned)} are learned, so that y is not "
-            f"Gaussian. Give numbers in their place. {_OTHERS}."
+            f"Gaussian. Give numbers in their place. {_OF_HYPERPRIORS if model.hyperpriors else _OTHERS}."
         )
     prior = {name: law for name, law in model.prior_distributions.items() if isinstance(law, PathwayNormal)}
     others = [name for name in model.initial_params(0) if name not in prior]

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from bayes_rpp import BayesianModel
-from inference.chain_settings import chain_seeds, require_positive
+from inference.chain_settings import chain_seeds, require_integers, require_positive
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.laplace import Laplace, exact_target
 from inference.tempered_path import LaplacePath, PriorPath, ReferenceName, TemperedPath
@@ -55,13 +55,15 @@ class TemperedSettings:
     laplace: Laplace = field(default_factory=lambda: Laplace(draws=1))
 
     def __post_init__(self) -> None:
-        require_count("particles", self.particles, 2)
+        require_integers(self, particles=2)
         require_positive("trajectory_length", self.trajectory_length)
-        known = isinstance(self.temperatures, int) and self.temperatures >= 1
-        if not known and self.temperatures not in ("pilot", "adaptive"):
-            raise ValueError(
-                f"temperatures must be a positive integer, 'pilot' or 'adaptive', got {self.temperatures!r}."
-            )
+        if self.temperatures not in ("pilot", "adaptive"):
+            try:
+                require_integers(self, temperatures=1)
+            except ValueError:
+                raise ValueError(
+                    f"temperatures must be a positive integer, 'pilot' or 'adaptive', got {self.temperatures!r}."
+                ) from None
         if self.reference is not None and self.reference not in get_args(ReferenceName):
             raise ValueError(f"reference must be 'prior', 'laplace' or None, got {self.reference!r}.")
 
@@ -119,7 +121,7 @@ class IslandSettings(TemperedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("islands", self.islands, 2)
+        require_integers(self, islands=2)
         if self.particles % self.islands or self.particles < 4 * self.islands:
             raise ValueError(
                 f"particles must be a multiple of the {self.islands} islands, with four or more in each, got "
@@ -130,9 +132,3 @@ class IslandSettings(TemperedSettings):
     def shape(self) -> tuple[int, int]:
         """The number of islands, and of particles in each."""
         return self.islands, self.particles // self.islands
-
-
-def require_count(name: str, value: int, least: int) -> None:
-    """ValueError unless a setting is an integer of at least so much."""
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")

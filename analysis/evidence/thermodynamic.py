@@ -18,8 +18,8 @@ from torch import Tensor
 
 from analysis.evidence.annealing import run_details, run_warnings
 from analysis.evidence.protocol import Evidence
-from analysis.evidence.tempered_settings import IslandSettings, require_count
-from inference.chain_settings import chain_seeds
+from analysis.evidence.tempered_settings import IslandSettings
+from inference.chain_settings import chain_seeds, require_integers
 from inference.data import Data, Model
 from inference.tempering import Annealing, anneal
 
@@ -85,7 +85,7 @@ class LadderSettings(IslandSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_count("moves", self.moves, 1)
+        require_integers(self, moves=1)
 
     def _run(
         self, model: Model, data: Data, seed: int, device: str | torch.device, progress: bool

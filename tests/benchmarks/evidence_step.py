@@ -1,8 +1,9 @@
 """What the choice of variances costs: a gradient of the Laplace evidence to a step of training.
 
 RPPEMLP on Inertia with about 10,000 parameters and 1000 examples; a step of training takes 500 of them. An update has
-two parts: the curvature at the weights of the moment, and the gradient of the evidence in the log variances and the noise,
-of which EmpiricalBayes takes ten with one curvature. Both are measured beside the step of training, on one thread.
+two parts: the curvature at the weights of the moment, and the gradient of the evidence in the log variances and the
+noise, of which EmpiricalBayes takes ten with one curvature. Both are measured beside the step of training, on one
+thread.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+r"""The evidence of a model whose variances were learned, integrated over these.
+
+    log p(y) ~ log p(y | v) + log p(log v) + k/2 log 2 pi - 1/2 log det A,    A = -d^2 [...] / d(log v)^2
+
+at the maximum in the logarithms of k variances (MacKay, Neural Computation 1999).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from analysis.evidence import Evidence
+from bayes_rpp import BayesianModel
+from inference import EmpiricalBayes, Laplace, Posterior
+from inference.evidence_ascent import EvidenceAscent
+from inference.kronecker import Factored
+from inference.laplace_evidence import Expansion
+
+_LEAST_CURVATURE = 1 / 25  # in log v: that of a standard deviation of 5
+_UNFINISHED = 1.0  # nats
+_DECREMENT = 0.5  # posterior standard deviations
+
+
+def integrated_evidence(
+    given: BayesianModel, posterior: Posterior, engine: EmpiricalBayes, device: str | torch.device
+) -> Evidence:
+    """The Laplace evidence that EmpiricalBayes ended with, integrated over the logarithms of the variances that have
+    hyperpriors; the weights are at their mode under the chosen ones, and they and their curvature are held there.
+
+    Parameters
+    ----------
+    given : the model that ``engine`` fitted, with its hyperpriors.
+    posterior : what it gave.
+    """
+    fitted, chosen = posterior.bayesian_model, posterior.stats["variances"]
+    if engine.per_layer:
+        prior = given.prior.per_layer(given.network)
+        given = BayesianModel(given.network, prior, given.likelihood, given.num_outputs)
+    ascent = EvidenceAscent(given, engine.evidence_lr)
+    names, warnings = list(ascent.hyperpriors), []
+    if free := [name for name in chosen if name not in names]:
+        warnings.append(
+            f"{', '.join(free)} has no hyperprior: the evidence is its maximum over it, by a few nats too large, which "
+            "favours models with more such variances. Give it one, as RPPPrior(dense_variance=LogNormal(-5.0, 2.0))."
+        )
+    structure = "diagonal" if engine.curvature in get_args(Factored) else engine.curvature
+    mode = Laplace(structure, draws=1).fit(  # type: ignore[arg-type]
+        fitted, posterior.data, seed=0, device=device, progress=False, start=posterior
+    )
+    if (decrement := mode.stats["newton_decrement"]) > _DECREMENT:
+        warnings.append(
+            f"the weights stopped {decrement:.2g} posterior standard deviations from the mode: the evidence is too "
+            f"small by about {decrement**2 / 2:.2g} nats. Take more epochs."
+        )
+    with torch.no_grad():
+        expansion = Expansion.at(mode.target, mode.approximation.mean, engine.curvature)
+    logs = {name: torch.tensor(math.log(value), dtype=torch.float64) for name, value in chosen.items()}
+
+    def objective(values: Tensor) -> Tensor:
+        ascent.logs = logs | dict(zip(names, values, strict=True))
+        return ascent.objective(expansion)
+
+    if not names:
+        best = float(objective(torch.empty(0)).detach())
+        return Evidence(best, f"Laplace, {engine.curvature}, at the best variances", warnings=tuple(warnings))
+    at = torch.stack([logs[name] for name in names]).requires_grad_()
+    value = objective(at)
+    (gradient,) = torch.autograd.grad(value, at)
+    curvatures, axes = torch.linalg.eigh(-torch.autograd.functional.hessian(objective, at.detach()))
+    curvatures = curvatures.clamp_min(_LEAST_CURVATURE)
+    missed = 0.5 * float(((axes.mT @ gradient).square() / curvatures).sum())
+    if missed > _UNFINISHED:
+        warnings.append(
+            f"the variances stopped about {missed:.2g} nats below the maximum of the evidence: take more epochs, or a "
+            "larger evidence_lr."
+        )
+    volume = 0.5 * float((2 * math.pi / curvatures).log().sum())
+    method = f"Laplace, {engine.curvature}, integrated over variances"
+    return Evidence(float(value.detach()) + volume, method, warnings=tuple(warnings), details={"volume": volume})

@@ -1,0 +1,146 @@
+"""What a sweep measures in each of its cells."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from analysis.evidence import EvidenceMethod, LaplaceEvidence
+from analysis.sweep_training import Problem, cell_target
+from bayes_rpp.likelihoods import Categorical, Gaussian, Likelihood, Params
+from inference import Posterior
+from inference.data import Pair
+from inference.laplace_evidence import Expansion
+from inference.target import Target
+
+logger = logging.getLogger(__name__)
+
+Criterion: TypeAlias = EvidenceMethod | Callable[[Posterior], float]
+Criteria: TypeAlias = Sequence[Criterion] | Mapping[str, Criterion]
+Best: TypeAlias = Literal["max", "min"]
+
+
+def named_criteria(criteria: Criteria) -> dict[str, Criterion]:
+    """Criteria by the names of their variables: "laplace_full" of LaplaceEvidence("full"), "exact_evidence" of
+    ExactEvidence(), the name of a function.
+
+    Raises
+    ------
+    TypeError
+        If one is neither an evidence method nor a function.
+    ValueError
+        If there are none, or two of one name.
+    """
+    given = list(criteria.items()) if isinstance(criteria, Mapping) else [(None, one) for one in criteria]
+    if not given:
+        raise ValueError("criteria must have at least one, as LaplaceEvidence('symmetric'), got none.")
+    result: dict[str, Criterion] = {}
+    for label, criterion in given:
+        if isinstance(criterion, type) or not (_is_method(criterion) or callable(criterion)):
+            raise TypeError(
+                "criteria must be evidence methods, as LaplaceEvidence('symmetric'), or functions of a Posterior, got "
+                f"{criterion!r}."
+            )
+        name = label or _name(criterion)
+        if name in result or name in ("log_joint", "gradient_norm", "epochs", "noise_variance"):
+            raise ValueError(f"criteria have two of the name {name!r}: give names, criteria={{name: criterion}}.")
+        result[name] = criterion
+    return result
+
+
+def check_criteria(problem: Problem, values: Mapping[str, float], criteria: Mapping[str, Criterion]) -> None:
+    """Raise now what a curvature would raise after the training, by trying it on two examples."""
+    small = Problem(
+        problem.model,
+        (problem.pair[0][:2], problem.pair[1][:2]),
+        problem.mode,
+        problem.seed,
+        problem.device,
+        problem.curvature,
+    )
+    for criterion in criteria.values():
+        if isinstance(criterion, LaplaceEvidence):
+            target = cell_target(small, values)
+            with torch.no_grad():
+                Expansion.at(target, target.initial([problem.seed])[0], criterion.curvature)
+
+
+def measure(
+    problem: Problem,
+    values: Mapping[str, float],
+    weights: Params,
+    criteria: Mapping[str, Criterion],
+    test: Pair | None,
+    epochs: int,
+) -> dict[str, float]:
+    """All variables of one cell, from its trained weights. What fails numerically is NaN, with a warning."""
+    model = problem.cell_model(values)
+    target = cell_target(problem, values)
+    z = target.free({name: value.double() for name, value in weights.items()})
+    gradient, potential = target.gradients(z[None])
+    stats = {"engine": "MAP", "seed": problem.seed, "epochs": epochs}
+    posterior = Posterior(model, {name: v[None, None] for name, v in weights.items()}, stats, data=problem.pair)
+    result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(target, gradient[0])}
+    for prefix, pair in {"train": problem.pair, "test": test}.items():
+        if pair is not None:
+            result |= _misfit(prefix, model.likelihood, posterior.outputs(pair[0])[0, 0], pair[1])
+    for name, criterion in criteria.items():
+        try:
+            result[name] = _value(problem, criterion, target, z, posterior)
+        except RuntimeError as error:
+            logger.warning("%s failed at %s: %s", name, dict(values), error)
+            result[name] = float("nan")
+    return result
+
+
+def direction(name: str) -> Best:
+    """Whether the largest or the smallest value of a variable is the best."""
+    return "min" if name in ("train_mse", "test_mse", "train_error", "test_error") else "max"
+
+
+def _is_method(criterion: object) -> bool:
+    return callable(getattr(criterion, "estimate", None))
+
+
+def _name(criterion: Any) -> str:
+    if isinstance(criterion, LaplaceEvidence):
+        return f"laplace_{criterion.curvature}"
+    own = type(criterion).__name__ if _is_method(criterion) else getattr(criterion, "__name__", "")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", own or type(criterion).__name__).lower()
+
+
+def _value(problem: Problem, criterion: Any, target: Target, z: Tensor, posterior: Posterior) -> float:
+    if isinstance(criterion, LaplaceEvidence):
+        with torch.no_grad():
+            return float(Expansion.at(target, z, criterion.curvature).log_evidence())
+    if _is_method(criterion):
+        found = criterion.estimate(
+            posterior.model, problem.pair, seed=problem.seed, device=problem.device, progress=False
+        )
+        for warning in found.warnings:
+            logger.warning("%s: %s", found.method, warning)
+        return float(found)
+    return float(criterion(posterior))
+
+
+def _gradient_norm(target: Target, gradient: Tensor) -> float:
+    """(g^T Sigma g)^(1/2), with Sigma the covariance of the prior: the length of S^T g, S S^T = Sigma."""
+    priors, total = target.model.prior_distributions, 0.0  # type: ignore[union-attr]
+    for name, slope in target.unpack(gradient.cpu()).items():
+        whitened = torch.func.vjp(priors[name].color, slope)[1](slope)[0]
+        total += float(whitened.square().sum())
+    return total**0.5
+
+
+def _misfit(prefix: str, likelihood: Likelihood, outputs: Tensor, y: Tensor) -> dict[str, float]:
+    """The mean squared error over all outputs; of classes, the share that is wrong."""
+    if isinstance(likelihood, Gaussian):
+        return {f"{prefix}_mse": float((outputs.double() - y.double()).square().mean())}
+    if isinstance(likelihood, Categorical):
+        return {f"{prefix}_error": float((outputs.argmax(-1) != y).double().mean())}
+    return {}

@@ -1,0 +1,219 @@
+r"""Training of one model under many prior variances at once: the cells of a sweep are members of one stack.
+
+    z_c minimises -log p(y, z | x, v_c) / N    in every cell c, with variances v_c
+
+All cells start from the same weights and see the same minibatches, so that they differ by their variances alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from tqdm import tqdm
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.hyperpriors import exact_law
+from bayes_rpp.likelihoods import NOISE, Gaussian, Params
+from inference import MAP
+from inference.data import Pair
+from inference.laplace import exact_target
+from inference.laplace_evidence import EvidenceCurvature, Expansion
+from inference.target import Target
+from inference.training import batches, batches_per_epoch
+from inference.varied_training import VariedStack, has_learned_noise, prior_deviation
+
+logger = logging.getLogger(__name__)
+
+_BYTES_AT_ONCE = 2**30  # of weights, Adam's moments, and what is kept for the gradient; at work it is about twice that
+_COPIES = 6  # of the weights
+_NOISE_UPDATES = (0.5, 0.6, 0.7, 0.8, 0.9)  # after these shares of the epochs
+_REACH = math.log(100.0)  # of one update of the noise, either way
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all cells of a sweep share.
+
+    Attributes
+    ----------
+    model : with the settings that are not swept.
+    pair : the data.
+    mode : how to train.
+    seed : of the start, the minibatches and the probes of the curvature.
+    device : where to compute.
+    curvature : of the evidence that a learned noise variance maximises.
+    """
+
+    model: BayesianModel
+    pair: Pair
+    mode: MAP
+    seed: int
+    device: torch.device
+    curvature: EvidenceCurvature
+
+    def cell_model(self, values: Mapping[str, float]) -> BayesianModel:
+        """The model of one cell: with these variances, and a noise variance, if there is one, that is known."""
+        model, likelihood = self.model, self.model.likelihood
+        if isinstance(likelihood, Gaussian) and NOISE in values:
+            likelihood = replace(likelihood, noise_variance=values[NOISE], learned=False)
+        prior = model.prior.with_variances({name: value for name, value in values.items() if name != NOISE})
+        return BayesianModel(model.network, prior, likelihood, model.num_outputs)
+
+    def start(self) -> Params:
+        """The weights from which MAP would start with the same seed."""
+        weights = dict(self.model.network.named_parameters())
+        return {name: v for name, v in self.model.initial_params(self._start_seed()).items() if name in weights}
+
+    def order(self) -> torch.Generator:
+        """Of the minibatches."""
+        return torch.Generator().manual_seed(self._start_seed())
+
+    def _start_seed(self) -> int:
+        return int(torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(self.seed)).item())
+
+
+@dataclass(frozen=True)
+class TrainedCells:
+    """What the training of some cells leaves.
+
+    Attributes
+    ----------
+    params : the weights, name -> (cell, *shape), on the CPU.
+    values : the variances of each cell, by name; a learned noise variance among them.
+    epochs : that were trained; fewer than the settings' after Ctrl-C.
+    """
+
+    params: Params
+    values: list[dict[str, float]]
+    epochs: int
+
+    def is_finite(self, cell: int) -> bool:
+        """Whether the training of a cell did not diverge."""
+        return all(bool(value[cell].isfinite().all()) for value in self.params.values())
+
+
+def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool) -> TrainedCells:
+    """Train some cells side by side, by Adam in units of each cell's prior (see VariedStack).
+
+    A start that is wider than a cell's prior is shrunk to its width, parameter by parameter: Adam's small steps would
+    not bring it back. A noise variance that the likelihood learns is known in the joint; at five epochs it is set to
+    the maximum over v, with the weights and their curvature held fixed, of
+
+        log p(y | x, z, v) + log p(z) - 1/2 log det(I + Sigma K / v) + log p(v) v,
+
+    the Laplace evidence and the density of log v under the likelihood's own prior. A mode of the joint in v would not
+    know that weights were fitted to the same data: its noise is SSE / (N D), too small by the share of the data that
+    the weights use up, in place of SSE / (N D - effective parameters). All updates are in the second half: an early one
+    would take for noise what the training has not fitted yet, and keep it from being fitted. Start from a small noise.
+
+    Ctrl-C ends the training early.
+
+    Parameters
+    ----------
+    problem : what they share.
+    values : of each cell, all of the settings that the network takes, and the noise variance, if it is swept or
+        learned.
+    progress : whether to show a bar.
+    """
+    mode, pair = problem.mode, problem.pair
+    values = [dict(cell) for cell in values]
+    stack = VariedStack(problem.model, _starts(problem, values), _stacked(values), mode.lr, problem.device)
+    order, num_data, epoch = problem.order(), len(pair[0]), 0
+    steps, step = mode.epochs * batches_per_epoch(pair, mode), 0
+    updates = _noise_updates(mode.epochs) if has_learned_noise(problem.model) else set()
+    bar = tqdm(
+        range(mode.epochs), desc=f"sweep, {len(values)} cell(s)", unit="epoch", disable=None if progress else True
+    )
+    try:
+        for epoch in bar:
+            if epoch in updates:
+                values = _with_best_noise(problem, stack.params(), values)
+                stack.set_values(_stacked(values))
+            for batch in batches(pair, mode, [order], problem.device):
+                assert batch is not None
+                share = 0.5 * (1 + math.cos(math.pi * step / steps)) if mode.schedule == "cosine" else 1.0
+                stack.optimizer.param_groups[0]["lr"] = mode.lr * share
+                x, y = (part.expand(len(values), *part.shape[1:]) for part in batch)
+                stack.step((x, y), num_data)
+                step += 1
+        epoch = mode.epochs
+    except KeyboardInterrupt:
+        logger.warning("interrupted in epoch %d of %d; evaluating what was trained.", epoch + 1, mode.epochs)
+    return TrainedCells(stack.params(), values, epoch)
+
+
+def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
+    """How many cells to train side by side, so that they take about 2 GiB."""
+    kept: list[int] = []
+
+    def note(saved: Tensor) -> Tensor:
+        kept.append(saved.numel() * saved.element_size())
+        return saved
+
+    x, y = (part[: problem.mode.batch_size].to(problem.device) for part in problem.pair)
+    single = [dict(values)]
+    stack = VariedStack(problem.model, _starts(problem, single), _stacked(single), problem.mode.lr, problem.device)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+        stack.step((x[None], y[None]), len(problem.pair[0]))
+    weights = sum(value.numel() * value.element_size() for value in stack.units.values())
+    return max(1, _BYTES_AT_ONCE // (_COPIES * weights + sum(kept)))
+
+
+def cell_target(problem: Problem, values: Mapping[str, float]) -> Target:
+    """The log joint of one cell, in float64."""
+    return exact_target(problem.cell_model(values), problem.pair, 1.0, problem.device)
+
+
+def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " cell"]]:
+    return {name: torch.tensor([cell[name] for cell in values], dtype=torch.float64) for name in values[0]}
+
+
+def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
+    """The common start, in each cell no wider than its prior."""
+    start, result = problem.start(), {}
+    for name, law in problem.model.prior.laws(problem.model.network).items():
+        deviation = torch.vmap(lambda cell, law=law: prior_deviation(law, cell))(_stacked(values))
+        shrink = (deviation / start[name].square().mean().sqrt()).clamp_max(1.0)
+        result[name] = start[name] * shrink.to(start[name]).reshape(-1, *[1] * start[name].ndim)
+    return result
+
+
+def _noise_updates(epochs: int) -> set[int]:
+    """The epochs before which the noise is set."""
+    return {math.floor(epochs * share) for share in _NOISE_UPDATES}
+
+
+def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The values, with each cell's noise at the maximum of its evidence; cells that diverged keep theirs."""
+    result = []
+    for index, cell in enumerate(values):
+        weights = {name: value[index].double() for name, value in params.items()}
+        if all(value.isfinite().all() for value in weights.values()):
+            target = cell_target(problem, cell)
+            probes = torch.Generator(problem.device).manual_seed(problem.seed)
+            with torch.no_grad():
+                expansion = Expansion.at(target, target.free(weights), problem.curvature, generator=probes)
+                cell = {**cell, NOISE: _best_noise(expansion, problem.model, cell[NOISE])}
+        result.append(cell)
+    return result
+
+
+def _best_noise(expansion: Expansion, model: BayesianModel, current: float) -> float:
+    """The noise variance that maximises the evidence at fixed weights, within a factor of 100 of the current one."""
+    assert isinstance(model.likelihood, Gaussian)
+    law = exact_law(model.likelihood.priors(model.num_outputs)[NOISE])
+
+    def loss(log_noise: float) -> float:
+        noise = torch.tensor(math.exp(log_noise), dtype=torch.float64)
+        return -float(expansion.log_evidence(noise_variance=noise) + law.log_prob(noise) + log_noise)
+
+    least = max(math.log(current) - _REACH, math.log(1.01 * model.likelihood.floor))
+    bounds = least, math.log(current) + _REACH
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x)
