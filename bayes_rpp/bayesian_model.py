@@ -78,8 +78,9 @@ class BayesianModel:
             if not any(setting in self.hyperpriors for setting in law.settings)
         }
         self.hierarchical = tuple(name for name in self._laws if name not in self._fixed)
+        self._exact: dict[tuple[str, torch.device], dist.Distribution] = {}
         self._others: dict[str, dist.Distribution] = {
-            **{name: exact_law(hyperprior) for name, hyperprior in self.hyperpriors.items()},
+            **self.hyperpriors,
             **likelihood.priors(self.num_outputs),
         }
 
@@ -108,7 +109,14 @@ class BayesianModel:
             If such a variance is missing.
         """
         given = {**self._fixed, **self.hierarchical_laws(params)}
-        return {**{name: given[name] for name in self._laws}, **self._others}
+        hyper = {name: self._hyperprior(name, params[name].device) for name in self.hyperpriors}
+        return {**{name: given[name] for name in self._laws}, **self._others, **hyper}
+
+    def _hyperprior(self, name: str, device: torch.device) -> dist.Distribution:
+        """On the device of the value: some laws would move it to theirs, and leave their term there."""
+        if (name, device) not in self._exact:
+            self._exact[name, device] = exact_law(self.hyperpriors[name], device)
+        return self._exact[name, device]
 
     def hierarchical_laws(self, params: Params) -> dict[str, PathwayNormal]:
         """Those of ``distributions`` that depend on variances among ``params``, which may have batch dimensions.

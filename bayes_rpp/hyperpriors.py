@@ -12,15 +12,22 @@ from torch import Tensor
 _DRAWS = 1001
 
 
-def exact_law(law: Distribution) -> Distribution:
-    """A copy that computes in float64 and checks nothing, since checks fail under ``torch.func.vmap``."""
+def exact_law(law: Distribution, device: torch.device | str | None = None) -> Distribution:
+    """A copy that computes in float64 and checks nothing, since checks fail under ``torch.func.vmap``.
+
+    Parameters
+    ----------
+    law : of any kind.
+    device : of its parameters, and so of its log densities; where they are, by default. "mps" has no float64.
+    """
+    dtype = torch.float32 if device is not None and torch.device(device).type == "mps" else torch.float64
     law = copy.copy(law)
     law._validate_args = False
     for name, value in vars(law).items():
         if isinstance(value, Tensor):
-            setattr(law, name, value.double())
+            setattr(law, name, value.to(device=device, dtype=dtype))
         elif isinstance(value, torch.distributions.Distribution):
-            setattr(law, name, exact_law(value))
+            setattr(law, name, exact_law(value, device))
     return law
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import pyro.distributions as dist
 import torch
+from torch import Tensor
 
 from bayes_rpp.priors import RPPPrior
 from bayes_rpp.variance_settings import Entry, Variance
@@ -49,6 +51,51 @@ def rebuild_prior(description: Mapping[str, Any]) -> RPPPrior:
     settings = {name: _rebuild(setting) for name, setting in given.items()}
     own = None if levels is None else [_rebuild(setting) for setting in levels]
     return RPPPrior(**settings, scaling=scaling, pathway_variances=own)
+
+
+def exact_description(value: Any) -> Any:
+    """Settings of any kind as JSON values, to tell them apart: distributions by class and parameters, not by their
+    text, which leaves tensors out; what is not known, by its class alone.
+
+    Examples
+    --------
+    >>> exact_description(Gaussian(0.1))["noise_variance"]
+    0.1
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): exact_description(part) for name, part in value.items()}
+    if isinstance(value, Sequence):
+        return [exact_description(part) for part in value]
+    return {"class": class_name(value)} | {name: exact_description(part) for name, part in _parts(value).items()}
+
+
+def class_name(value: object) -> str:
+    """The full name of a value's class."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _parts(value: object) -> dict[str, Any]:
+    """What a dataclass or a distribution is made of; of transforms, what they keep in public."""
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, torch.distributions.Distribution):
+        nested = {
+            name: part
+            for name, part in vars(value).items()
+            if isinstance(part, torch.distributions.Distribution) or name == "transforms"
+        }
+        return {name: getattr(value, name) for name in value.arg_constraints} | nested
+    if isinstance(value, torch.distributions.Transform):
+        return {name: part for name, part in vars(value).items() if not name.startswith("_")}
+    return {}
 
 
 def _describe(setting: Variance) -> Any:

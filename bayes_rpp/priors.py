@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from bayes_rpp.distributions import PathwayNormal
 from bayes_rpp.networks.pathways import ParameterRole
 from bayes_rpp.networks.roles import parameter_roles
-from bayes_rpp.variance_settings import Entry, ParameterLaw, Share, Variance, check_setting, entries, entry_of
+from bayes_rpp.variance_settings import Entry, ParameterLaw, Share, Variance, checked_setting, entries, entry_of
 from bayes_rpp.weight_decay import Convention, decay_unit
 
 Scaling = Literal["fan_in", "none"]
+
+_SETTINGS = "equivariant_variance", "dense_variance", "mlp_variance"
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,16 @@ class RPPPrior:
                 raise TypeError(
                     f"pathway_variances must be a sequence, one for each pathway, got {self.pathway_variances!r}."
                 )
-            object.__setattr__(self, "pathway_variances", tuple(self.pathway_variances))
-        for name, setting in self._settings():
-            check_setting(name, setting)
+            levels = enumerate(self.pathway_variances)
+            own = tuple(checked_setting(f"pathway_variances[{level}]", setting) for level, setting in levels)
+            object.__setattr__(self, "pathway_variances", own)
+        for name in _SETTINGS:
+            object.__setattr__(self, name, checked_setting(name, getattr(self, name)))
         if self.scaling not in get_args(Scaling):
             raise ValueError(f"scaling must be 'fan_in' or 'none', got {self.scaling!r}.")
 
     def _settings(self) -> Iterator[tuple[str, Variance]]:
-        for name in ("equivariant_variance", "dense_variance", "mlp_variance"):
+        for name in _SETTINGS:
             yield name, getattr(self, name)
         for level, setting in enumerate(self.pathway_variances or ()):
             yield f"pathway_variances[{level}]", setting

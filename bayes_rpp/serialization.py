@@ -14,7 +14,7 @@ from bayes_rpp.likelihoods import LIKELIHOODS
 from bayes_rpp.matrix_group import Group
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
-from bayes_rpp.prior_serialization import describe_prior, rebuild_prior
+from bayes_rpp.prior_serialization import class_name, describe_prior, exact_description, rebuild_prior
 
 Description = dict[str, Any]
 
@@ -32,6 +32,27 @@ def describe_model(model: object) -> Description | None:
     likelihood = {"kind": type(model.likelihood).__name__, **asdict(model.likelihood)}  # type: ignore[call-overload]
     dtype = str(next((p.dtype for p in model.network.parameters()), torch.get_default_dtype())).removeprefix("torch.")
     return {"network": network, "prior": prior, "likelihood": likelihood, "dtype": dtype}
+
+
+def model_identity(model: object) -> Description:
+    """What is known exactly of a model, as JSON values: enough to tell models apart, not to build them again.
+
+    The prior's and the likelihood's settings; of this package's networks their configuration, of others the classes of
+    their modules. Empty for a LogDensity, which is a function and nothing else.
+
+    Examples
+    --------
+    >>> model_identity(BayesianModel(network, RPPPrior(dense_variance=HalfCauchy(0.5)), Gaussian(0.1)))["likelihood"]
+    {'class': 'bayes_rpp.likelihoods.Gaussian', 'noise_variance': 0.1, 'learned': False, ...}
+    """
+    if not isinstance(model, BayesianModel):
+        return {}
+    modules = {name: class_name(module) for name, module in model.network.named_modules()}
+    return {
+        "prior": exact_description(model.prior),
+        "likelihood": exact_description(model.likelihood),
+        "network": _describe_network(model.network) or modules,
+    }
 
 
 def rebuild_model(description: Description) -> BayesianModel:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeAlias
 
 import torch
@@ -51,20 +52,39 @@ def entry_of(name: str, setting: Variance, parameter: str) -> str:
     return entry_name(name, max(matches, key=len))
 
 
-def check_setting(name: str, setting: Variance) -> None:
-    """Raise TypeError unless every entry is a number or a Pyro distribution, ValueError unless numbers are positive and
-    finite, and distributions are of one positive number.
+def checked_setting(name: str, setting: Variance) -> Variance:
+    """A setting whose numbers, of any kind, have become plain floats, since they are saved as they are.
+
+    Raises
+    ------
+    TypeError
+        Unless every entry is a number or a Pyro distribution.
+    ValueError
+        Unless numbers are positive and finite, and distributions are of one positive number.
     """
-    for _, layer, value in entries(name, setting):
-        at = f"{name} for {layer!r}" if layer else name
-        if isinstance(value, Distribution):
-            _check_hyperprior(at, value)
-        elif not isinstance(value, int | float) or isinstance(value, bool):
-            raise TypeError(
-                f"{name} must be a number, a distribution of pyro.distributions, or a mapping of these, got {value!r}."
-            )
-        elif not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{at} must be positive and finite, got {value}.")
+    checked = {layer: _checked_entry(name, layer, value) for _, layer, value in entries(name, setting)}
+    return checked if isinstance(setting, Mapping) else checked[""]
+
+
+def _checked_entry(name: str, layer: str, value: Entry) -> Entry:
+    at = f"{name} for {layer!r}" if layer else name
+    if isinstance(value, Distribution):
+        _check_hyperprior(at, value)
+        return value
+    if isinstance(value, torch.distributions.Distribution):
+        kind = type(value).__name__
+        raise TypeError(
+            f"{at} must be a number or a distribution of pyro.distributions, got {value} of torch.distributions: take "
+            f"pyro.distributions.{kind}."
+        )
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(
+            f"{name} must be a number, a distribution of pyro.distributions, or a mapping of these, got {value!r}."
+        )
+    number = float(value)
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"{at} must be positive and finite, got {value}.")
+    return number
 
 
 def _check_hyperprior(at: str, hyperprior: Distribution) -> None:

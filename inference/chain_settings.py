@@ -29,7 +29,9 @@ class ChainSettings:
     temperature : of the whole joint; 1 is the posterior.
     metric : the coordinates in which the chains walk, from the curvature at their starts: see build_metric.
     parametrization : of a network's residual layers, in which the chains walk: "given", "residual", "collapsed", or
-        "auto", the one with the smaller condition number. The draws come back in the model's own, exactly.
+        "auto", the one with the smaller condition number. The draws come back in the model's own, exactly. At a
+        temperature other than 1 the two are different laws if variances of residual layers have hyperpriors: then only
+        the given one is walked in.
     centred : of a model with hyperpriors, whether the chains walk in the weights, or in the weights over the standard
         deviations that they have given the variances, see NonCentredTarget: better where the data say little about
         the weights. The draws are of the weights themselves, either way.
@@ -85,7 +87,16 @@ def require_positive(name: str, value: float) -> None:
         raise ValueError(f"{name} must be positive and finite, got {value}.")
 
 
+def plain_seed(seed: int) -> int:
+    """A seed as a plain int, since it is saved as it is; TypeError unless it is an integer of some kind."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed must be an integer, got {seed!r}.")
+    return int(seed)
+
+
 def chain_seeds(seed: int, chains: int) -> list[tuple[int, int]]:
-    """Two seeds for each chain, for its start and for its noise; more chains begin with those of fewer."""
-    pairs = torch.randint(2**62, (chains, 2), generator=torch.Generator().manual_seed(seed))
+    """Two seeds for each chain, for its start and for its noise; more chains begin with those of fewer. TypeError if
+    the seed is no integer.
+    """
+    pairs = torch.randint(2**62, (chains, 2), generator=torch.Generator().manual_seed(plain_seed(seed)))
     return [(start, noise) for start, noise in pairs.tolist()]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference.chain_random import ChainRandom
 from inference.chain_run import Run, State
-from inference.chain_settings import ChainSettings, chain_seeds
+from inference.chain_settings import ChainSettings, chain_seeds, plain_seed
 from inference.checkpoint import Checkpoint, run_identity
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.noncentred import chain_target
@@ -104,7 +104,7 @@ class ChainSampler(ChainSettings, ABC):
         ChainsDiverged
             If every chain diverged; a RuntimeError.
         """
-        pair = resolve_data(model, data)
+        seed, pair = plain_seed(seed), resolve_data(model, data)
         _check_batch_size(self.minibatch, pair)
         walked, start = walked_model(self, model, pair, start, seed, resolve_device(device))
         target = chain_target(walked, pair, self.temperature, resolve_device(device), centred=self.centred)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
-from inference.chain_settings import chain_seeds, require_integers, require_positive
+from inference.chain_settings import chain_seeds, plain_seed, require_integers, require_positive
 from inference.curvature_structure import Curvature, Structure
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.gaussian_approximation import GaussianApproximation, NotPositiveDefiniteError
@@ -111,7 +111,7 @@ class Laplace:
             If H is not positive definite at the point that was found.
         """
         refuse_hyperpriors("Laplace", model)
-        pair, began = resolve_data(model, data), time.perf_counter()
+        seed, pair, began = plain_seed(seed), resolve_data(model, data), time.perf_counter()
         target = exact_target(model, pair, self.temperature, resolve_device(device))
         structure = Structure.of(target, self.curvature)
         structure.check_memory(target)

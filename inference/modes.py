@@ -9,6 +9,7 @@ import time
 import torch
 
 from bayes_rpp.likelihoods import Params
+from inference.chain_settings import plain_seed
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.hyperprior_refusal import refuse_hyperpriors
 from inference.posterior import Posterior, Snapshot
@@ -29,7 +30,7 @@ def fit_modes(
 ) -> Posterior:
     """Check the model and the data, train, and leave out the members that diverged; RuntimeError if that is all."""
     refuse_hyperpriors(engine, model)
-    pair = resolve_data(model, data)
+    seed, pair = plain_seed(seed), resolve_data(model, data)
     seeds = torch.randint(2**62, (members,), generator=torch.Generator().manual_seed(seed)).tolist()
     started = time.perf_counter()
     trained = train(model, pair, settings, seeds, resolve_device(device), progress)

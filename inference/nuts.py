@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.chain_settings import ChainSettings, chain_seeds, require_integers
+from inference.chain_settings import ChainSettings, chain_seeds, plain_seed, require_integers
 from inference.chains import ChainsDiverged
 from inference.checkpoint import Checkpoint, run_identity
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
@@ -121,7 +121,7 @@ class NUTS(ChainSettings):
             starts where U or its gradient is not finite, or a dense mass matrix would be too large (the message says
             how many bytes it would take).
         ChainsDiverged
-            If every chain failed; a RuntimeError.
+            If every chain failed, or every one before an interrupt, and some had draws; a RuntimeError.
         """
         if self.warmup < _SHORTEST_WARMUP:
             logger.warning(
@@ -129,7 +129,7 @@ class NUTS(ChainSettings):
                 "not be those of the posterior. Take %d steps or more.",
                 self.warmup, _SHORTEST_WARMUP,
             )  # fmt: skip
-        pair = resolve_data(model, data)
+        seed, pair = plain_seed(seed), resolve_data(model, data)
         walked, start = walked_model(self, model, pair, start, seed, resolve_device(device))
         target = chain_target(walked, pair, self.temperature, resolve_device(device), centred=self.centred)
         if self.dense_mass:
@@ -164,7 +164,8 @@ class NUTS(ChainSettings):
                 own = stats | {"chain": place, "diverged": chain.steps + 1}
                 partial.append(_posterior(walked, space, [chain], own, pair))
         if not chains:
-            message = f"all {self.chains} chain(s) failed; the first error is the cause of this one."
+            what = "all" if len(failed) == self.chains else "interrupted; before that, all"
+            message = f"{what} {len(failed)} chain(s) failed; the first error is the cause of this one."
             raise ChainsDiverged(message, [as_given(part, model, seed) for part in partial]) from failed[0].error
         posterior = _posterior(walked, space, chains, stats, pair)
         posterior.partial = partial

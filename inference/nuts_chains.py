@@ -30,7 +30,7 @@ def walk_one_by_one(
     progress: bool,
 ) -> tuple[list[Walked], dict[int, Walked]]:
     """The chains to keep, made one after another, and those that failed, by their places; finished chains of the
-    checkpoint are not made again.
+    checkpoint are not made again. After an interrupt with nothing to keep but draws of chains that failed, only these.
     """
     finished = {} if checkpoint is None else _saved(checkpoint)
     failed: dict[int, Walked] = {}
@@ -55,12 +55,13 @@ def walk_one_by_one(
                 if checkpoint is not None:
                     _save(checkpoint, finished)
     except KeyboardInterrupt:
-        if not finished and not chain.drawn:
+        drawn = chain.drawn or sum(len(other.u) for other in failed.values())
+        if not finished and not drawn:
             raise
-        kept = f"{len(finished)} finished chain(s)" if finished else f"{chain.drawn} draw(s)"
+        kept = f"{len(finished)} finished chain(s)" if finished else f"{drawn} draw(s)"
         at = len(finished) + len(failed) + 1
         logger.warning("interrupted in chain %d of %d; keeping %s.", at, settings.chains, kept)
-        if not finished:
+        if not finished and chain.drawn:
             return [chain.walked()], failed
     return [finished[place] for place in sorted(finished)], failed
 

@@ -69,7 +69,7 @@ def recover(
     Raises
     ------
     ValueError
-        As ``collapse``.
+        As ``collapse``; or if the temperature is not 1 and variances of residual layers have hyperpriors.
 
     Examples
     --------
@@ -79,7 +79,36 @@ def recover(
     ['network.0.dense', 'network.0.bias_beta', 'network.0.bias_dense']
     """
     twin = in_other_parametrization(model, "residual")
+    refuse_other_law(model, temperature)
     return twin, _converted(model, twin, samples, generator, temperature)
+
+
+def refuse_other_law(model: BayesianModel, temperature: float) -> None:
+    """Raise ValueError if the two parametrizations are different laws at a temperature, see ``hyperpriors_differ``."""
+    if hyperpriors_differ(model, temperature):
+        raise ValueError(
+            f"at temperature {temperature:g} the two parametrizations are different laws when variances of residual "
+            f"layers have hyperpriors, as {', '.join(model.hyperpriors)}: what the split adds depends on them. "
+            "Use temperature=1, give numbers, RPPPrior.with_variances({...}), or let samplers use "
+            "parametrization='given'."
+        )
+
+
+def hyperpriors_differ(model: BayesianModel, temperature: float) -> bool:
+    """Whether tempered posteriors of the sums and of the parts differ by more than coordinates.
+
+    The integral of p(beta, B | v)^(1/T) over the parts of a sum W is p(W | v)^(1/T) times a factor that depends on the
+    variances v, unless T = 1: nothing where v is fixed, another law of v where it has a hyperprior.
+    """
+    if temperature == 1:
+        return False
+    for path, layer in residual_layers(model.network).items():
+        prefix = f"{path}." if path else ""
+        for parts in layer.sums:
+            names = (parts.total, parts.dense, *parts.held) if parts.held else ()
+            if any(prefix + name in model.hierarchical for name in names):
+                return True
+    return False
 
 
 def in_parametrization(posterior: Posterior, parametrization: Parametrization, generator: torch.Generator) -> Posterior:
@@ -90,6 +119,7 @@ def in_parametrization(posterior: Posterior, parametrization: Parametrization, g
         return posterior
     twin = in_other_parametrization(model, parametrization)
     temperature = posterior.stats.get("temperature", 1.0)
+    refuse_other_law(model, temperature)
     convert = partial(_converted, model, twin, generator=generator, temperature=temperature)
     return Posterior(  # plain: what an engine's own type adds is in the old coordinates
         model=twin,

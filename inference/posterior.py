@@ -107,7 +107,8 @@ class Posterior:
         TypeError
             If the model is a LogDensity.
         ValueError
-            If the network has no residual pathway layers, as EMLP and MLP, or the parametrization is unknown.
+            If the network has no residual pathway layers, as EMLP and MLP, the parametrization is unknown, or the
+            posterior is tempered and variances of residual layers have hyperpriors: its law would be another one.
 
         Examples
         --------

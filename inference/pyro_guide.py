@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from bayes_rpp.likelihoods import Params
 from inference.chain_random import seeded
-from inference.chain_settings import require_integers, require_positive
+from inference.chain_settings import plain_seed, require_integers, require_positive
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.posterior import Posterior
 from inference.pyro_program import Program, PyroProgram
@@ -104,7 +104,7 @@ class PyroGuide:
             If the ELBO or a draw is not finite (the message names the step), or a Laplace approximation is taken where
             there is no mode.
         """
-        pair = resolve_data(model, data)
+        seed, pair = plain_seed(seed), resolve_data(model, data)
         where = resolve_device(device)
         began = time.perf_counter()
         program = PyroProgram(model, pair, where)

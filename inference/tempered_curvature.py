@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,7 +105,8 @@ class _Nearby:
 
 
 def tempered_curvature(target: Target, t: float, z: Float[Tensor, "position size"]) -> TemperedCurvature:
-    """The prior's precision plus t times the Gauss-Newton matrix of the likelihood, on average over some positions.
+    """The prior's precision plus t times the Gauss-Newton matrix of the likelihood, on average over some positions. The
+    weights' prior is at the positions' mean log variances, where these have hyperpriors.
 
     Up to 1,500 coordinates it is a dense matrix, which serves up to 4 t; beyond, it is diagonal along the pathways, and
     serves up to 1.2 t.
@@ -125,7 +127,11 @@ def tempered_curvature(target: Target, t: float, z: Float[Tensor, "position size
         return _Nearby(metric, 1.2 * t)
     structure = Structure.of(target, "full")
     (data,) = data_precision(target, z, structure, progress=False)
-    (prior,) = prior_precision(target, z.mean(0), structure, model.prior_distributions)
+    (prior,) = prior_precision(target, z.mean(0), structure, target.priors(z.mean(0)))
+    for name in model.hyperpriors:  # all of it is the prior's
+        span = spans_of(target)[name]
+        prior[span, span] = _upright([rest_block(target, name, one).double() for one in z])
+        data[span, span] = 0.0
     for name in model.likelihood.constraints():
         span = spans_of(target)[name]
         data[span, span] = _likelihoods_own(target, name, z)
@@ -134,12 +140,16 @@ def tempered_curvature(target: Target, t: float, z: Float[Tensor, "position size
 
 def _likelihoods_own(target: Target, name: str, z: Float[Tensor, "position size"]) -> Float[Tensor, "size size"]:
     """The likelihood's curvature in a parameter of its own, which may be bent the other way far from the mode."""
-    law = network_model(target, "a tempered likelihood").prior_distributions[name]
-    blocks = [
+    law = target.priors(z[0])[name]
+    return _upright(
         rest_block(target, name, one).double() - parameter_precision(target, name, law, one, diagonal=False)
         for one in z
-    ]
-    values, vectors = torch.linalg.eigh(torch.stack(blocks))
+    )
+
+
+def _upright(blocks: Iterable[Float[Tensor, "size size"]]) -> Float[Tensor, "size size"]:
+    """The mean over positions, with the absolute values of the eigenvalues at each."""
+    values, vectors = torch.linalg.eigh(torch.stack(list(blocks)))
     return ((vectors * values.abs()[:, None]) @ vectors.mT).mean(0)
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
+from bayes_rpp.hyperpriors import exact_law
 from bayes_rpp.likelihoods import Params
 from inference.chain_random import seeded
 from inference.laplace_posterior import LaplacePosterior
@@ -201,6 +202,12 @@ class LaplacePath(TemperedPath):
 
 
 def prior_draws(model: BayesianModel, count: int, seed: int) -> Params:
-    """Independent draws of every parameter from its prior, name -> (draw, *shape), in the prior's type, on the CPU."""
+    """Independent draws of every parameter from its prior, name -> (draw, *shape), in the prior's type, on the CPU:
+    variances with hyperpriors first, then weights, each draw's given its own variances.
+    """
+    each = torch.Size([count])
     with seeded(seed, torch.device("cpu")), pyro.validation_enabled(False), torch.no_grad():
-        return {name: law.sample(torch.Size([count])) for name, law in model.prior_distributions.items()}
+        hyper = {name: exact_law(law, "cpu").sample(each) for name, law in model.hyperpriors.items()}
+        shapes = dict.fromkeys(model.hierarchical, torch.Size())
+        laws = model.distributions(hyper).items()
+        return {name: hyper[name] if name in hyper else law.sample(shapes.get(name, each)) for name, law in laws}

@@ -15,7 +15,7 @@ from inference.conditioning import condition_number
 from inference.data import Model, Pair
 from inference.metric_choice import MetricName
 from inference.noncentred import chain_target
-from inference.parametrization import in_other_parametrization
+from inference.parametrization import hyperpriors_differ, in_other_parametrization, refuse_other_law
 from inference.posterior import Posterior
 from inference.space import Space
 
@@ -48,14 +48,15 @@ def walked_model(
     """The model whose posterior the chains walk on, in the parametrization of the settings, and their start on it.
 
     "auto" takes the parametrization with the smaller condition number in the coordinates of the metric, at the start;
-    where they are about the same, the collapsed one, which has fewer coordinates.
+    where they are about the same, the collapsed one, which has fewer coordinates. Where the two are different laws, at
+    a temperature other than 1 with hyperpriors on variances of residual layers, it takes the given one.
 
     Raises
     ------
     TypeError
         If another parametrization than the given one is wanted for a LogDensity.
     ValueError
-        If the network has no residual pathway layers.
+        If the network has no residual pathway layers, or the wanted parametrization would be another law.
     """
     if settings.parametrization == "given":
         return model, start
@@ -71,7 +72,9 @@ def walked_model(
     wanted: tuple[Parametrization, ...] = ("collapsed", "residual")
     if settings.parametrization != "auto":
         wanted = (settings.parametrization,)
-    twins = {name: _in(model, name) for name in wanted}
+    elif hyperpriors_differ(model, settings.temperature):
+        return model, start
+    twins = {name: _in(model, name, settings.temperature) for name in wanted}
     starts = {name: _start(twin, name, start, seed) for name, twin in twins.items()}
     if len(wanted) == 1:
         return twins[wanted[0]], starts[wanted[0]]
@@ -96,10 +99,11 @@ def as_given(posterior: Posterior, model: Model, seed: int) -> Posterior:
     return converted
 
 
-def _in(model: BayesianModel, parametrization: Parametrization) -> BayesianModel:
+def _in(model: BayesianModel, parametrization: Parametrization, temperature: float) -> BayesianModel:
     layers = residual_layers(model.network).values()
     if all(layer.parametrization == parametrization for layer in layers):
         return model
+    refuse_other_law(model, temperature)
     return in_other_parametrization(model, parametrization)
 
 

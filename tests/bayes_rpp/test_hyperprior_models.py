@@ -53,6 +53,24 @@ def test_the_log_prior_is_that_of_the_weights_given_the_variances_and_of_the_var
     assert found == pytest.approx(float(weights) + inverse_gamma + half_cauchy, rel=1e-7)
 
 
+LAWS = [
+    dist.HalfCauchy(0.1), dist.InverseGamma(2.0, 1.0), dist.LogNormal(0.0, 1.0), dist.HalfNormal(1.0),
+    dist.Gamma(2.0, 1.0), dist.Exponential(1.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
+def test_every_term_of_the_log_prior_is_where_its_value_is(law):
+    """On the device that has no memory, which nothing can be copied from; an accelerator would only leave the term."""
+    model = BayesianModel(nn.Linear(2, 2), RPPPrior(mlp_variance=law), Gaussian(0.2, learned=True), num_outputs=2)
+    params = model.initial_params(0)
+    placed = {name: torch.empty(value.shape, device="meta", requires_grad=True) for name, value in params.items()}
+    laws = model.distributions(placed)
+    assert {laws[name].log_prob(value).device.type for name, value in placed.items()} == {"meta"}
+    slopes = torch.autograd.grad(model.log_prior(placed), list(placed.values()))
+    assert {slope.device.type for slope in slopes} == {"meta"}
+
+
 @every_kind
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_the_pyro_program_has_the_joint_density_and_a_site_for_each_variance(parametrization, per_layer):

@@ -96,7 +96,8 @@ def test_other_laws_are_refused(law, message):
 
 
 def test_a_distribution_of_torch_alone_is_no_hyperprior():
-    with pytest.raises(TypeError, match=r"dense_variance must be a number, a distribution of pyro\.distributions"):
+    message = r"dense_variance must be a number or a distribution of pyro.*: take pyro\.distributions\.HalfCauchy\."
+    with pytest.raises(TypeError, match=message):
         RPPPrior(dense_variance=torch.distributions.HalfCauchy(1.0))
 
 

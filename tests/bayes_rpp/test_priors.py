@@ -1,7 +1,10 @@
 """Residual pathway priors: scaling, weight decays, layers, and the marginal over whole weights."""
 
+import json
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
@@ -24,6 +27,7 @@ from bayes_rpp import (
     equivariant_maps,
     uniform_rep,
 )
+from bayes_rpp.prior_serialization import describe_prior, rebuild_prior
 
 REP_IN, REP_OUT, GROUP = 2 * Scalar + 2 * Vector, T(2), O(3)
 
@@ -215,6 +219,13 @@ def test_both_parametrizations_draw_the_same_weights():
 def test_impossible_variances_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=rf"{name}.*must be positive and finite"):
         RPPPrior(**{name: value})
+
+
+@pytest.mark.parametrize("value", [np.int64(2), np.float32(2.0), np.float64(2.0), Fraction(2), 2])
+def test_numbers_of_any_kind_become_plain_floats(value):
+    prior = RPPPrior(value, {"": value}, pathway_variances=[value, {"": value}])
+    assert repr(prior) == repr(RPPPrior(2.0, {"": 2.0}, pathway_variances=[2.0, {"": 2.0}]))
+    assert rebuild_prior(json.loads(json.dumps(describe_prior(prior)))) == prior
 
 
 @pytest.mark.parametrize("value", ["1", True, None, {"": "1"}])

@@ -5,7 +5,8 @@ import re
 
 import pytest
 import torch
-from torch.distributions import constraints
+from pyro.distributions import HalfCauchy, LogNormal, Normal, TransformedDistribution
+from torch.distributions import ExpTransform, constraints
 
 from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
 from inference import HMC, SGHMC, SGLD, Posterior
@@ -77,6 +78,54 @@ def test_another_model_is_refused_with_what_differs_in_sight(make_linear_problem
     assert_differs_in_sight(tmp_path / "small", (other, bodies.train), cautious)
 
 
+def chatty(**changes):
+    """A model of many parameters in float32, whose log densities are compared with a wide tolerance."""
+    settings = {"prior": RPPPrior(mlp_variance=1.0), "noise": Gaussian(0.1), "activation": torch.nn.Tanh} | changes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        layers = torch.nn.Linear(3, 200), settings["activation"](), torch.nn.Linear(200, 3)
+        network, data = torch.nn.Sequential(*layers), (torch.randn(20, 3), 0.1 * torch.randn(20, 3))
+    return BayesianModel(network, settings["prior"], settings["noise"], num_outputs=3), data
+
+
+def hyper(law):
+    return RPPPrior(mlp_variance=law)
+
+
+class Softer(torch.nn.Tanh):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ({}, {"noise": Gaussian(0.105)}, "its model.likelihood.noise_variance is 0.1, here it is 0.105"),
+        ({}, {"prior": hyper(1.0005)}, "its model.prior.mlp_variance is 1.0, here it is 1.0005"),
+        ({}, {"prior": RPPPrior(mlp_variance=1.0, dense_variance=1.0)}, "its model.prior.dense_variance is 0.0003, "),
+        ({}, {"activation": Softer}, "its model.network.1 is 'torch.nn"),
+        (
+            {"noise": Gaussian(0.1, learned=True)},
+            {"noise": Gaussian(0.1, learned=True, floor=1e-5)},
+            "its model.likelihood.floor is 1e-06, here it is 1e-05",
+        ),
+        ({"prior": hyper(HalfCauchy(0.1))}, {"prior": hyper(HalfCauchy(0.1001))}, "its model.prior.mlp_variance.scale"),
+        ({"prior": hyper(HalfCauchy(1.0))}, {"prior": hyper(LogNormal(0.0, 1.0))}, "its model.prior.mlp_variance is"),
+        (
+            {"prior": hyper(TransformedDistribution(Normal(0.0, 1.0), [ExpTransform()]))},
+            {"prior": hyper(TransformedDistribution(Normal(0.0, 1.0001), [ExpTransform()]))},
+            "its model.prior.mlp_variance.base_dist.scale is 1.0, ",
+        ),
+    ],
+)
+def test_what_rounding_of_the_density_would_hide_is_refused_by_name(tmp_path, before, after, named):
+    engine = SGLD(1e-9, chains=1, draws=1, warmup=0)
+    first = fit(tmp_path / "run", engine, chatty(**before))
+    again = fit(tmp_path / "run", engine, chatty(**before))
+    assert all(torch.equal(again.samples[name], value) for name, value in first.samples.items())
+    with pytest.raises(ValueError, match=re.escape(named)):
+        fit(tmp_path / "run", engine, chatty(**after))
+
+
 @pytest.mark.parametrize("error", [3e-6, 0.01])
 def test_rounding_of_the_density_is_no_difference(make_small_model, bodies, tmp_path, monkeypatch, error):
     """It depends on the number of threads, in float32."""
@@ -102,7 +151,7 @@ def test_rounding_of_the_start_is_no_difference(tmp_path):
 def assert_differs_in_sight(path, problem, engine=ENGINE):
     with pytest.raises(ValueError, match="is of another run: its model") as caught:
         fit(path, engine, problem)
-    found, wanted = re.search(r"its \w+ is (.*), here it is (.*)\. Give another", str(caught.value)).groups()
+    found, wanted = re.search(r"its [\w.]+ is (.*), here it is (.*)\. Give another", str(caught.value)).groups()
     assert found != wanted
 
 

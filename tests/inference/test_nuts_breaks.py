@@ -107,6 +107,28 @@ def test_the_error_of_a_run_whose_chains_all_failed_carries_their_draws_and_the_
         assert torch.equal(partial.samples["z"], whole.samples["z"][[chain], :3])
 
 
+@pytest.mark.parametrize("drawn", [True, False])
+def test_an_interrupt_keeps_the_draws_of_chains_that_failed_before_it(monkeypatch, drawn):
+    whole, step = QUICK.fit(BELL, None, seed=0), 12 if drawn else 5
+    sample, calls = Kernel.sample, []
+
+    def broken(self, params):
+        calls.append(None)
+        if len(calls) == step:
+            raise FloatingPointError("no more")
+        if len(calls) == step + 2:
+            raise KeyboardInterrupt
+        return sample(self, params)
+
+    monkeypatch.setattr(Kernel, "sample", broken)
+    with pytest.raises(ChainsDiverged if drawn else KeyboardInterrupt) as caught:
+        QUICK.fit(BELL, None, seed=0)
+    if drawn:
+        assert "interrupted; before that, all 1 chain(s) failed" in str(caught.value)
+        (partial,) = caught.value.partial
+        assert torch.equal(partial.samples["z"], whole.samples["z"][[0], :3])
+
+
 @pytest.mark.parametrize(("warmup", "short"), [(0, True), (49, True), (50, False)])
 def test_a_short_warmup_comes_with_advice(caplog, warmup, short):
     NUTS(chains=1, draws=2, warmup=warmup, metric="identity").fit(BELL, None, seed=0)

@@ -218,6 +218,16 @@ def test_unknown_devices_and_missing_seeds_are_errors(engine, make_small_model, 
 
 
 @each_engine
+def test_a_seed_is_an_integer_of_any_kind(engine, bell, tmp_path):
+    plain, other = (without_curvature(engine).fit(bell, None, seed=seed) for seed in (3, np.int64(3)))
+    assert all(torch.equal(other.samples[name], value) for name, value in plain.samples.items())
+    assert Posterior.load(other.save(tmp_path / "run"), model=bell).stats["seed"] == 3
+    for wrong in (1.5, True, "0", None):
+        with pytest.raises(TypeError, match="seed must be an integer, got"):
+            without_curvature(engine).fit(bell, None, seed=wrong)
+
+
+@each_engine
 @pytest.mark.parametrize(
     ("terminal", "progress", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
 )

@@ -4,12 +4,27 @@ import math
 
 import pytest
 import torch
+from pyro.distributions import HalfCauchy
 from scipy.stats import t as student
 
-from bayes_rpp import EMLP, RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, O, O2eR3, RPPPrior, Scalar, Vector
+from bayes_rpp import (
+    EMLP,
+    RPPEMLP,
+    SO,
+    BayesianModel,
+    Gaussian,
+    LogDensity,
+    O,
+    O2eR3,
+    RPPPrior,
+    Scalar,
+    Vector,
+    equivariant_maps,
+)
 from inference import HMC, MAP, NUTS, SGHMC, SGLD, Posterior, conditioning
 from inference.conditioning import condition_number
 from inference.noncentred import chain_target
+from inference.parametrization import hyperpriors_differ
 from inference.space import Space
 from inference.target import Target
 from inference.walked_model import walked_model
@@ -17,6 +32,11 @@ from inference.walked_model import walked_model
 NOISE = 0.2
 USELESS = 1e5, 1.0  # sigma_a^2, sigma_b^2 of a prior that data of unit scale overrule
 STRONG = 2.0, 2e-7  # of one that they hardly touch off the symmetric maps
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
 
 both = pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
 
@@ -209,6 +229,71 @@ def test_the_models_own_parametrization_is_walked_as_it_was_given(parametrizatio
     assert "parametrization" not in same.stats
     assert all(torch.equal(same.samples[name], value) for name, value in given.samples.items())
     assert torch.equal(same.sample_stats["lp"], given.sample_stats["lp"])
+
+
+def hyper_problem(parametrization):
+    """With a hyperprior on the dense variance."""
+    model, data = linear_problem(parametrization)
+    return BayesianModel(model.network, RPPPrior(1.0, HalfCauchy(0.3)), model.likelihood), data
+
+
+def log_masses(parametrization, temperature, v):
+    """log of the integral of (prior x likelihood)^(1 / T) over the weights of a layer, at each v."""
+    x, y = normal(12, 3), normal(12, 3, seed=1)
+    basis = equivariant_maps(Vector(SO(3)), Vector(SO(3))).dense()
+    features, eye = torch.kron(torch.eye(3).double(), x), torch.eye(9).double()
+    if parametrization == "residual":
+        features = torch.cat([features @ basis, features], 1)
+    target, masses = y.mT.reshape(-1), []
+    for value in v:
+        own = torch.block_diag(torch.eye(1).double(), value * eye)
+        sigma = own if parametrization == "residual" else basis @ basis.mT + value * eye
+        precision = (torch.linalg.inv(sigma) + features.mT @ features / NOISE) / temperature
+        slope = features.mT @ target / NOISE / temperature
+        size = len(sigma)
+        masses.append(
+            (-0.5 / temperature) * (torch.logdet(sigma) + size * math.log(2 * math.pi))
+            + 0.5 * slope @ torch.linalg.solve(precision, slope)
+            - 0.5 * torch.logdet(precision)
+            + 0.5 * size * math.log(2 * math.pi)
+        )
+    return torch.stack(masses)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_two_are_one_law_of_a_variance_only_at_temperature_one(temperature):
+    """Up to a constant the masses, as functions of v, are the same at T = 1; at T = 4 they are not."""
+    v = torch.tensor([0.01, 0.1, 1.0, 10.0], dtype=torch.float64)
+    differences = log_masses("residual", temperature, v) - log_masses("collapsed", temperature, v)
+    model, _ = hyper_problem("residual")
+    assert (float(differences.max() - differences.min()) > 0.1) == hyperpriors_differ(model, temperature)
+    assert temperature != 1 or float(differences.max() - differences.min()) < 1e-8
+
+
+@both
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
+def test_tempered_hyperpriors_are_walked_only_as_given(sampler, parametrization):
+    warm = type(sampler)(**(vars(sampler) | {"temperature": 4.0}))
+    model, data = hyper_problem(parametrization)
+    with pytest.raises(ValueError, match="at temperature 4 the two parametrizations are different laws"):
+        in_parametrization(warm, other(parametrization)).fit(model, data, seed=0)
+    given = in_parametrization(warm, "given").fit(model, data, seed=0)
+    for same in ("auto", parametrization):
+        posterior = in_parametrization(warm, same).fit(model, data, seed=0)
+        assert all(torch.equal(posterior.samples[name], value) for name, value in given.samples.items())
+        assert "parametrization" not in posterior.stats
+    with pytest.raises(ValueError, match="at temperature 4 the two parametrizations are different laws"):
+        given.in_parametrization(other(parametrization))
+
+
+@both
+def test_hyperpriors_of_other_layers_are_no_obstacle(parametrization):
+    network = torch.nn.Sequential(linear_problem(parametrization)[0].network, torch.nn.Linear(3, 3).double())
+    model = BayesianModel(network, RPPPrior(mlp_variance=HalfCauchy(0.3)), Gaussian(NOISE), num_outputs=3)
+    warm = HMC(temperature=4.0, trajectory_length=0.1, parametrization=other(parametrization), **WALK)
+    assert warm.fit(model, linear_problem(parametrization)[1], seed=0).stats["parametrization"] == other(
+        parametrization
+    )
 
 
 CHAINS, DRAWS = 96, 40

@@ -3,10 +3,12 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from pyro.distributions import HalfCauchy, LogNormal
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import kstest, norm
 from scipy.stats import t as student
 from torch.distributions import MultivariateNormal, constraints
 
@@ -25,6 +27,7 @@ from bayes_rpp import (
     Vector,
 )
 from inference import MAP, Laplace
+from inference.tempered_path import prior_draws
 from inference.tempering import Annealing, trajectory
 from inference.tempering_schedule import Kernel
 
@@ -245,12 +248,66 @@ def test_gradients_are_counted_in_the_pilot_and_in_the_run():
     assert evidence.gradients == path.gradients + 64 * (1 + sum(plan.kernel(level).steps for level in range(1, 6)))
 
 
+HYPER = LogNormal(-1.0, 1.0), HalfCauchy(0.3)
+
+
+def hyper_problem(law, parametrization):
+    model, data = linear_problem(parametrization=parametrization)
+    return BayesianModel(model.network, RPPPrior(1.0, law, scaling="none"), model.likelihood), data
+
+
+@pytest.mark.parametrize("law", HYPER, ids=lambda law: type(law).__name__)
+@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
+def test_draws_of_the_prior_are_of_the_variance_and_of_the_weights_given_it(law, parametrization):
+    model, _ = hyper_problem(law, parametrization)
+    draws = prior_draws(model, 4000, seed=0)
+    assert set(draws) == set(model.initial_params(0))
+    v = draws["dense_variance"]
+    laws = model.distributions(draws)
+    unit = {name: laws[name].whiten(draws[name]).flatten(1) for name in model.hierarchical}
+    columns = [law.cdf(v)[:, None], *(torch.special.ndtr(value) for value in unit.values())]
+    levels = torch.cat(columns, 1)
+    bound = 1e-3 / levels.shape[1]
+    assert all(kstest(column.numpy(), "uniform").pvalue > bound for column in levels.T)
+
+
+@pytest.mark.parametrize("dense_limit", [1500, 2])
+@pytest.mark.parametrize("law", HYPER, ids=lambda law: type(law).__name__)
+@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
+def test_variances_with_hyperpriors_are_integrated_over(law, parametrization, dense_limit, monkeypatch):
+    """The exact evidence is a one-dimensional integral over v of Gaussian ones."""
+    monkeypatch.setattr("inference.tempered_curvature._LARGEST_DENSE", dense_limit)
+    model, (x, y) = hyper_problem(law, parametrization)
+
+    def given(log_v):
+        v = math.exp(log_v)
+        fixed = BayesianModel(model.network, model.prior.with_variances({"dense_variance": v}), model.likelihood)
+        return math.exp(exact_evidence(fixed, x, y)) * v * float(law.log_prob(torch.tensor(v)).exp())
+
+    exact = math.log(quad(given, -12, 8, limit=200)[0])
+    found = smc(particles=256, temperatures=8).estimate(model, (x, y), seed=0)
+    bound = student(df=7).ppf(1 - 1e-3 / 2 / 8)
+    assert abs(found.value - exact) < bound * found.standard_error
+    assert found.standard_error < 0.2
+
+
+def test_integers_of_any_kind_are_settings_and_seeds():
+    model, data = linear_problem()
+    plain = smc(particles=64, temperatures=5).estimate(model, data, seed=3)
+    other = smc(particles=np.int64(64), temperatures=np.int32(5)).estimate(model, data, seed=np.int64(3))
+    assert (other.value, other.details["temperatures"]) == (plain.value, plain.details["temperatures"])
+    with pytest.raises(TypeError, match=r"seed must be an integer, got 1\.5"):
+        smc(particles=64, temperatures=5).estimate(model, data, seed=1.5)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"particles": 1}, "particles must be an integer of at least 2, got 1"),
         ({"trajectory_length": 0.0}, "trajectory_length must be positive and finite, got 0.0"),
         ({"temperatures": 0}, "temperatures must be a positive integer, 'pilot' or 'adaptive', got 0"),
+        ({"temperatures": True}, "temperatures must be a positive integer, 'pilot' or 'adaptive', got True"),
+        ({"particles": 2.5}, "particles must be an integer of at least 2, got 2.5"),
         ({"temperatures": "linear"}, "temperatures must be a positive integer, 'pilot' or 'adaptive', got 'linear'"),
         ({"reference": "flat"}, "reference must be 'prior', 'laplace' or None, got 'flat'"),
         ({"islands": 1}, "islands must be an integer of at least 2, got 1"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
+from analysis.evidence.annealing import AnnealedImportanceSampling
 from analysis.evidence.exact import ExactEvidence, exact_log_evidence, exact_loo, exact_posterior
 from analysis.evidence.linear_network import linear_gaussian
 from analysis.evidence.protocol import Evidence
@@ -241,8 +242,13 @@ class WithLaplacePriors(BayesianModel):
 def test_other_models_are_refused_with_the_reason():
     x, y = observations()
     learned = BayesianModel(layer(), RPPPrior(), Gaussian(0.25, learned=True))
-    with pytest.raises(ValueError, match="noise_variance are learned"):
+    with pytest.raises(ValueError, match=r"noise_variance are learned.*LaplaceEvidence approximates"):
         exact(learned, (x, y))
+    hyper = BayesianModel(layer(), RPPPrior(dense_variance=dist.HalfCauchy(0.1)), Gaussian(0.25))
+    with pytest.raises(ValueError, match=r"dense_variance are learned.*AnnealedImportanceSampling") as refused:
+        exact(hyper, (x, y))
+    assert "LaplaceEvidence" not in str(refused.value)  # which refuses it too
+    assert math.isfinite(AnnealedImportanceSampling(particles=8, temperatures=1).estimate(hyper, (x, y), seed=0).value)
     hyper = BayesianModel(layer(), RPPPrior(dense_variance=dist.HalfCauchy(0.01)), Gaussian(0.25))
     with pytest.raises(ValueError, match="needs known variances, but dense_variance"):
         exact(hyper, (x, y))
