@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import NOISE, Params
-from inference.chain_settings import require_integers, require_positive
+from inference.chain_settings import plain_seed, require_integers, require_positive
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.evidence_ascent import EvidenceAscent, in_place
 from inference.laplace import exact_target
@@ -127,7 +127,7 @@ class EmpiricalBayes(Settings):
         pair = resolve_data(model, data)
         if not isinstance(model, BayesianModel) or pair is None:
             raise TypeError("EmpiricalBayes needs a BayesianModel, whose prior has variances; a LogDensity has none.")
-        return _Learning(self, model, pair, seed, resolve_device(device)).run(progress)
+        return _Learning(self, model, pair, plain_seed(seed), resolve_device(device)).run(progress)
 
 
 class _Learning:

@@ -150,7 +150,7 @@ def not_a_number(x, y):
         ({"--rep-in": "5*Scalar + 5*Vektor"}, ["unknown representation 'Vektor'", f"\n{' ' * 15}^"]),
         ({"--x": "mass*"}, ["no column 'mass*' (from --x); its columns are x0, x1,"]),
         ({"--x": "*"}, ["column 'y0'", "both an input and an output"]),
-        ({"--members": "0"}, ["members must be a positive integer, got 0"]),
+        ({"--members": "0"}, ["members must be an integer of at least 1, got 0"]),
         ({"--epochs": "0"}, ["epochs must be an integer of at least 1, got 0"]),
         ({"--lr": "-1"}, ["lr must be positive and finite, got -1"]),
         ({"--batch-size": "0"}, ["batch_size must be", "at least 1", "got 0"]),

@@ -13,7 +13,7 @@ from pyro.infer.autoguide import AutoNormal
 
 import inference
 from bayes_rpp import Gaussian, LogDensity
-from inference import HMC, MAP, NUTS, SGHMC, SGLD, DeepEnsemble, Laplace, Posterior, PyroGuide
+from inference import HMC, MAP, NUTS, SGHMC, SGLD, DeepEnsemble, EmpiricalBayes, Laplace, Posterior, PyroGuide
 
 WALK = {"chains": 2, "draws": 3, "warmup": 3}
 TRAINING = {"epochs": 3, "batch_size": 8, "lr": 1e-2}
@@ -28,11 +28,16 @@ CASES = [
     (NUTS(max_tree_depth=2, metric="diagonal", **WALK), (2, 3), SAMPLERS_OWN),
     (Laplace("last_layer", draws=3, mode=MAP(**TRAINING)), (1, 3), ["start"]),
     (PyroGuide(AutoNormal, steps=3, draws=3), (1, 3), []),
+    (EmpiricalBayes(burn_in=1, every=1, steps=2, **TRAINING), (1, 1), []),  # learns a prior: last, see below
 ]
 NAMES = [type(engine).__name__ for engine, _, _ in CASES]
 
 each_engine = pytest.mark.parametrize("engine", [engine for engine, _, _ in CASES], ids=NAMES)
 each_engine_and_size = pytest.mark.parametrize(("engine", "size"), [case[:2] for case in CASES], ids=NAMES)
+each_of_densities = pytest.mark.parametrize("engine", [engine for engine, _, _ in CASES[:-1]], ids=NAMES[:-1])
+each_of_densities_and_size = pytest.mark.parametrize(
+    ("engine", "size"), [case[:2] for case in CASES[:-1]], ids=NAMES[:-1]
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +103,16 @@ def test_posterior_has_one_tensor_a_parameter_with_chain_and_draw_first(engine, 
     posterior = engine.fit(model, bodies.train, seed=7)
     assert isinstance(posterior, Posterior)
     shapes = {name: tuple(value.shape) for name, value in posterior.samples.items()}
-    assert shapes == {name: (*size, *value.shape) for name, value in model.initial_params(0).items()}
+    learned = isinstance(engine, EmpiricalBayes)  # and the model is one with the learned variances
+    of = posterior.bayesian_model if learned else model
+    assert shapes == {name: (*size, *value.shape) for name, value in of.initial_params(0).items()}
     assert (posterior.chains, posterior.draws) == size
     assert {tuple(value.shape) for value in posterior.sample_stats.values()} <= {size}
     tensors = [*posterior.samples.values(), *posterior.sample_stats.values()]
     assert not any(value.requires_grad for value in tensors)
     assert {value.device.type for value in tensors} == {"cpu"}
     assert {value.dtype for value in posterior.samples.values()} == {torch.float32}
-    assert posterior.model is model
+    assert (posterior.model is model) != learned
     assert torch.isfinite(posterior.log_joint()).all()
     assert posterior.predict(bodies.test.x).samples.shape == (*size, *bodies.test.y.shape)
 
@@ -170,7 +177,7 @@ def test_arrays_and_datasets_are_the_same_as_tensors(engine, make_small_model, b
         assert_same_bits(engine.fit(model, data, seed=0).samples, expected)
 
 
-@each_engine_and_size
+@each_of_densities_and_size
 def test_log_density_needs_no_data(engine, size, bell):
     posterior = without_curvature(engine).fit(bell, None, seed=0)
     assert posterior.samples["z"].shape == (*size, 2)
@@ -217,7 +224,7 @@ def test_unknown_devices_and_missing_seeds_are_errors(engine, make_small_model, 
         engine.fit(make_small_model(bodies), bodies.train, seed=0, device="nowhere")
 
 
-@each_engine
+@each_of_densities
 def test_a_seed_is_an_integer_of_any_kind(engine, bell, tmp_path):
     plain, other = (without_curvature(engine).fit(bell, None, seed=seed) for seed in (3, np.int64(3)))
     assert all(torch.equal(other.samples[name], value) for name, value in plain.samples.items())
@@ -227,7 +234,7 @@ def test_a_seed_is_an_integer_of_any_kind(engine, bell, tmp_path):
             without_curvature(engine).fit(bell, None, seed=wrong)
 
 
-@each_engine
+@each_of_densities
 @pytest.mark.parametrize(
     ("terminal", "progress", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
 )
