@@ -29,7 +29,7 @@ DATA = {"Inertia": 0.0, "Modified Inertia": 0.3}
 CHANNELS = 10 * Scalar + 6 * Vector + 4 * T(2) + 2 * T(3)
 NETWORKS = ("RPP", "RPP per layer", "EMLP", "MLP", "RPP of SL(3)")
 SEEDS = (0, 1, 2)
-EPOCHS, BATCH, LR = 500, 250, 5e-3
+EPOCHS, BATCH, LR = 400, 100, 1e-2
 
 
 def network(name: str, data: RegressionData) -> nn.Module:
