@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ from inference.laplace import exact_target
 from inference.laplace_evidence import EvidenceCurvature, Expansion
 from inference.target import Target
 from inference.training import batches, batches_per_epoch
-from inference.varied_training import VariedStack, has_learned_noise, prior_deviation
+from inference.varied_training import VariedStack, has_learned_noise, model_at, prior_deviation
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +59,8 @@ class Problem:
     curvature: EvidenceCurvature
 
     def cell_model(self, values: Mapping[str, float]) -> BayesianModel:
-        """The model of one cell: with these variances, and a noise variance, if there is one, that is known."""
-        model, likelihood = self.model, self.model.likelihood
-        if isinstance(likelihood, Gaussian) and NOISE in values:
-            likelihood = replace(likelihood, noise_variance=values[NOISE], learned=False)
-        prior = model.prior.with_variances({name: value for name, value in values.items() if name != NOISE})
-        return BayesianModel(model.network, prior, likelihood, model.num_outputs)
+        """The model of one cell, see ``model_at``."""
+        return model_at(self.model, values)
 
     def start(self) -> Params:
         """The weights from which MAP would start with the same seed."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def to_arviz(posterior: Posterior) -> Any:
     """See Posterior.to_arviz."""
-    arviz = _arviz()
+    arviz = quiet_arviz()
     groups: dict[str, dict[str, np.ndarray]] = {
         "posterior": {name: value.numpy() for name, value in posterior.samples.items()}
     }
@@ -52,7 +52,7 @@ def chain_diagnostics(values: Float[np.ndarray, "chain draw"]) -> dict[str, floa
     >>> chain_diagnostics(np.random.default_rng(0).normal(size=(4, 1000)))["r_hat"] < 1.01
     True
     """
-    arviz = _arviz()
+    arviz = quiet_arviz()
     spread = np.ptp(values.astype(float))
     values = (values - values.mean()) / spread  # ArviZ takes a range below 1e-15 for none
     halves = values if len(values) > 1 else values[:, : values.shape[1] // 2 * 2].reshape(2, -1)
@@ -70,7 +70,8 @@ def least_draws(chains: int) -> int:
     return 4 if chains > 1 else 8
 
 
-def _arviz() -> Any:
+def quiet_arviz() -> Any:
+    """ArviZ, without the announcement that its import makes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "\\s*ArviZ is undergoing", FutureWarning)
         import arviz

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import NOISE, Params
+from bayes_rpp.likelihoods import Params
 from inference.chain_settings import plain_seed, require_integers, require_positive
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.evidence_ascent import EvidenceAscent, in_place
@@ -31,7 +31,7 @@ from inference.laplace import exact_target
 from inference.laplace_evidence import EvidenceCurvature, Expansion
 from inference.posterior import Posterior, Snapshot
 from inference.training import Settings, batches, batches_per_epoch, snapshot_epochs
-from inference.varied_training import VariedStack
+from inference.varied_training import VariedStack, model_at
 
 logger = logging.getLogger(__name__)
 
@@ -152,12 +152,7 @@ class _Learning:
     @property
     def model(self) -> BayesianModel:
         """The model with the variances of the moment."""
-        likelihood = self.given.likelihood
-        if NOISE in self.ascent.values:
-            likelihood = replace(likelihood, noise_variance=self.ascent.values[NOISE], learned=False)  # type: ignore[type-var]
-        return BayesianModel(
-            self.given.network, self.ascent.prior(self.given.prior), likelihood, self.given.num_outputs
-        )
+        return model_at(self.given, self.ascent.values)
 
     def run(self, progress: bool) -> Posterior:
         settings, began, epoch = self.settings, time.perf_counter(), 0

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor
 
-from bayes_rpp import BayesianModel, RPPPrior
+from bayes_rpp import BayesianModel
 from bayes_rpp.hyperpriors import exact_law, typical_value
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from inference.laplace_evidence import Expansion
@@ -51,10 +51,6 @@ class EvidenceAscent:
     def values(self) -> dict[str, float]:
         """The variances."""
         return {name: math.exp(float(log.detach())) for name, log in self.logs.items()}
-
-    def prior(self, given: RPPPrior) -> RPPPrior:
-        """A prior with these variances."""
-        return given.with_variances({name: value for name, value in self.values.items() if name != NOISE})
 
     def objective(self, expansion: Expansion) -> Float[Tensor, ""]:
         """The log evidence, and the log density of hyperpriors."""

@@ -7,6 +7,7 @@ have about the size of its learning rate, whatever the gradient, and would carry
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -107,6 +108,15 @@ def prior_deviation(law: ParameterLaw, values: Params) -> Float[Tensor, ""]:
 
 def _spread(deviation: Float[Tensor, " member"], law: ParameterLaw) -> Tensor:
     return (_UNITS * deviation).clamp_max(1.0).reshape(-1, *[1] * len(law.shape))
+
+
+def model_at(model: BayesianModel, values: Mapping[str, float]) -> BayesianModel:
+    """A model with these variances; a noise variance among them is then known."""
+    likelihood = model.likelihood
+    if isinstance(likelihood, Gaussian) and NOISE in values:
+        likelihood = replace(likelihood, noise_variance=values[NOISE], learned=False)
+    prior = model.prior.with_variances({name: value for name, value in values.items() if name != NOISE})
+    return BayesianModel(model.network, prior, likelihood, model.num_outputs)
 
 
 def has_learned_noise(model: BayesianModel) -> bool:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from analysis.convergence_verdict import APPROXIMATIONS
 from analysis.evidence.protocol import Evidence
 from inference import Posterior
-from inference.arviz_shim import _arviz
+from inference.arviz_shim import quiet_arviz
 from inference.data import Data, Model
 
 _LEAST_DRAWS = 100
@@ -118,7 +118,7 @@ def loo_of(posterior: Posterior) -> Evidence:
     began = time.perf_counter()
     with warnings.catch_warnings():  # said better in Evidence.warnings
         warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
-        found = _arviz().loo(_likelihoods(posterior, "LOO"), pointwise=True, scale="log")
+        found = quiet_arviz().loo(_likelihoods(posterior, "LOO"), pointwise=True, scale="log")
     shapes = found.pareto_k.values
     limit = float(found.good_k)
     bad = np.flatnonzero(~(shapes <= limit))
@@ -163,7 +163,7 @@ def waic_of(posterior: Posterior) -> Evidence:
     view = _likelihoods(posterior, "WAIC")
     with warnings.catch_warnings():  # said better in Evidence.warnings
         warnings.filterwarnings("ignore", "For one or more samples the posterior variance", UserWarning)
-        found = _arviz().waic(view, pointwise=True, scale="log")
+        found = quiet_arviz().waic(view, pointwise=True, scale="log")
     variances = view.log_likelihood["y"].var(("chain", "draw")).values
     bad = np.flatnonzero(~(variances <= _LARGE_VARIANCE))
     notes = notes_on(posterior)
@@ -216,7 +216,7 @@ def _likelihoods(posterior: Posterior, purpose: str) -> Any:
     relative = np.exp(values - values.max(axis=(0, 1)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "More chains", UserWarning)
-        return _arviz().from_dict(posterior={"likelihood": relative}, log_likelihood={"y": values})
+        return quiet_arviz().from_dict(posterior={"likelihood": relative}, log_likelihood={"y": values})
 
 
 def notes_on(posterior: Posterior) -> list[str]:

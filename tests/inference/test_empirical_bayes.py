@@ -13,6 +13,7 @@ from inference import EmpiricalBayes
 from inference.evidence_ascent import EvidenceAscent
 from inference.laplace_evidence import Expansion
 from inference.target import Target
+from inference.varied_training import model_at
 
 IN, OUT = (4 * Vector + 2 * Scalar)(SO(3)), (3 * Vector + Scalar)(SO(3))
 QUICK = {"epochs": 600, "batch_size": None, "lr": 0.05, "burn_in": 20, "every": 5, "steps": 5, "estimate": False}
@@ -112,7 +113,7 @@ def test_the_ascent_follows_the_slope_of_its_objective():
     ascent = EvidenceAscent(model, lr=0.1)
     assert set(ascent.logs) == {"equivariant_variance", "dense_variance"}
     assert float(ascent.logs["dense_variance"].detach()) == pytest.approx(-2.0)
-    fixed = BayesianModel(model.network, ascent.prior(model.prior), model.likelihood)
+    fixed = model_at(model, ascent.values)
     target = Target(fixed, linear_data(dense=0.02))
     expansion = Expansion.at(target, target.initial([0])[0], "full")
     difference = ascent.objective(expansion) - expansion.log_evidence()
