@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,7 +27,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import Params
 from inference.chain_settings import plain_seed, require_integers, require_positive
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
-from inference.evidence_ascent import EvidenceAscent, in_place
+from inference.evidence_ascent import EvidenceAscent
 from inference.laplace import exact_target
 from inference.laplace_evidence import EvidenceCurvature, Expansion
 from inference.posterior import Posterior, Snapshot
@@ -56,6 +57,8 @@ class EmpiricalBayes(Settings):
     steps : of the ascent in each update.
     evidence_lr : Adam's learning rate in the logarithms of the variances, which goes to zero from the first update to
         the last.
+    restarts : independent starts, trained side by side; the one with the largest evidence is kept. Networks end in
+        optima of very different quality, and the evidence knows which of them is good without test data.
     estimate : take the factors of "kronecker" and "symmetric" from one random combination of the outputs for each
         example, see ``kronecker_blocks``.
 
@@ -78,6 +81,7 @@ class EmpiricalBayes(Settings):
     every: int = 10
     steps: int = 10
     evidence_lr: float = 0.1
+    restarts: int = 1
     estimate: bool = True
 
     def __post_init__(self) -> None:
@@ -85,7 +89,7 @@ class EmpiricalBayes(Settings):
         if self.curvature not in get_args(EvidenceCurvature):
             known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
             raise ValueError(f"curvature must be one of {known}, got {self.curvature!r}.")
-        require_integers(self, every=1, steps=1)
+        require_integers(self, every=1, steps=1, restarts=1)
         if self.burn_in is not None:
             require_integers(self, burn_in=0)
         require_positive("evidence_lr", self.evidence_lr)
@@ -110,9 +114,9 @@ class EmpiricalBayes(Settings):
         Returns
         -------
         Posterior whose ``model`` has the learned numbers in its prior and a likelihood that knows its noise: other
-        engines take it from there. ``stats`` has "variances" (by name, with the noise's), "log_evidence" with them, and
-        "path": of every update the epoch, the evidence before it and the variances after it. Ctrl-C ends the training
-        early and keeps what there is.
+        engines take it from there. ``stats`` has "variances" (by name, with the noise's), "log_evidence" with them,
+        "restarts", the log evidence of every start that did not diverge, and "path": of every update the epoch, the
+        evidence before it and the variances after it. Ctrl-C ends the training early and keeps what there is.
 
         Raises
         ------
@@ -122,7 +126,7 @@ class EmpiricalBayes(Settings):
             If the data are missing or refused, a noise variance for each output is to be learned, or the curvature does
             not suit the network.
         RuntimeError
-            If the training diverges.
+            If the training diverges, from every start.
         """
         pair = resolve_data(model, data)
         if not isinstance(model, BayesianModel) or pair is None:
@@ -139,20 +143,16 @@ class _Learning:
         prior = model.prior.per_layer(model.network) if settings.per_layer else model.prior
         self.settings, self.pair, self.seed, self.device = settings, pair, seed, device
         self.given = BayesianModel(model.network, prior, model.likelihood, model.num_outputs)
-        self.ascent = EvidenceAscent(self.given, settings.evidence_lr)
-        start = torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(seed)).item()
-        weights = dict(model.network.named_parameters())
-        starts = {n: v[None] for n, v in model.initial_params(int(start)).items() if n in weights}
-        self.stack = VariedStack(self.model, starts, in_place(self.ascent.values), settings.lr, device)
-        self.orders = [torch.Generator().manual_seed(int(start))]
+        self.ascents = [EvidenceAscent(self.given, settings.evidence_lr) for _ in range(settings.restarts)]
+        generator = torch.Generator().manual_seed(seed)
+        seeds = torch.randint(2**62, (settings.restarts,), generator=generator).tolist()
+        starts = [model.initial_params(start) for start in seeds]
+        stacked = {name: torch.stack([start[name] for start in starts]) for name, _ in model.network.named_parameters()}
+        self.stack = VariedStack(self._model(0), stacked, self._values(), settings.lr, device)
+        self.orders = [torch.Generator().manual_seed(start) for start in seeds]
         self.probes = torch.Generator(device).manual_seed(seed) if settings.estimate else None
-        self.path: list[dict[str, Any]] = []
+        self.paths: list[list[dict[str, Any]]] = [[] for _ in self.ascents]
         self.history: list[Snapshot] = []
-
-    @property
-    def model(self) -> BayesianModel:
-        """The model with the variances of the moment."""
-        return model_at(self.given, self.ascent.values)
 
     def run(self, progress: bool) -> Posterior:
         settings, began, epoch = self.settings, time.perf_counter(), 0
@@ -161,11 +161,11 @@ class _Learning:
         try:
             for epoch in bar:
                 if epoch in when:
-                    self.history.append(Snapshot(epoch, self._samples()))
+                    self.history.append(Snapshot(epoch, self.stack.params()))
                 if epoch >= settings.first and (epoch - settings.first) % settings.every == 0:
                     self._update(epoch)
                 losses = self._train(epoch)
-                if not losses.isfinite().all():
+                if not losses.isfinite().any():
                     raise RuntimeError(
                         f"the training diverged in epoch {epoch + 1}; try a smaller lr than {settings.lr}."
                     )
@@ -173,8 +173,8 @@ class _Learning:
             logger.warning("interrupted in epoch %d of %d; keeping what was trained.", epoch + 1, settings.epochs)
         return self._posterior(time.perf_counter() - began)
 
-    def _train(self, epoch: int) -> Tensor:
-        """One epoch; returns the last loss."""
+    def _train(self, epoch: int) -> Float[Tensor, " restart"]:
+        """One epoch; returns the last losses."""
         steps = batches_per_epoch(self.pair, self.settings)
         losses = torch.full((1,), math.inf)
         for step, batch in enumerate(batches(self.pair, self.settings, self.orders, self.device)):
@@ -186,36 +186,57 @@ class _Learning:
             losses = self.stack.step(batch, len(self.pair[0]))
         return losses
 
-    def _expansion(self, generator: torch.Generator | None) -> Expansion:
-        model, weights = self.model, {name: value[0] for name, value in self.stack.params().items()}
-        target = exact_target(model, self.pair, 1.0, self.device)
-        z = target.free({name: value.double() for name, value in weights.items()})
+    def _model(self, restart: int) -> BayesianModel:
+        """The model with the variances of the moment."""
+        return model_at(self.given, self.ascents[restart].values)
+
+    def _values(self) -> Params:
+        values = [ascent.values for ascent in self.ascents]
+        return {name: torch.tensor([each[name] for each in values]) for name in values[0]}
+
+    def _finite(self, params: Params) -> list[int]:
+        """The restarts that have not diverged."""
+        good = torch.stack([value.flatten(1).isfinite().all(1) for value in params.values()]).all(0)
+        return good.nonzero().flatten().tolist()
+
+    def _expansion(self, restart: int, params: Params, generator: torch.Generator | None) -> Expansion:
+        target = exact_target(self._model(restart), self.pair, 1.0, self.device)
+        z = target.free({name: value[restart].double() for name, value in params.items()})
         return Expansion.at(target, z, self.settings.curvature, generator=generator)
 
     def _update(self, epoch: int) -> None:
         done = (epoch - self.settings.first) / (self.settings.epochs - self.settings.first)
-        self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * _cosine(done)
-        before = self.ascent.climb(self._expansion(self.probes), self.settings.steps)
-        self.stack.set_values(in_place(self.ascent.values))
-        self.path.append({"epoch": epoch, "log_evidence": before, "variances": self.ascent.values})
+        params = self.stack.params()
+        for restart in self._finite(params):
+            ascent = self.ascents[restart]
+            ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * _cosine(done)
+            before = ascent.climb(self._expansion(restart, params, self.probes), self.settings.steps)
+            self.paths[restart].append({"epoch": epoch, "log_evidence": before, "variances": ascent.values})
+        self.stack.set_values(self._values())
 
     def _posterior(self, seconds: float) -> Posterior:
+        params = self.stack.params()
         with torch.no_grad():
-            evidence = float(self._expansion(None).log_evidence())
+            evidences = {k: float(self._expansion(k, params, None).log_evidence()) for k in self._finite(params)}
+        best = max(evidences, key=evidences.__getitem__)
         stats = {
             "engine": "EmpiricalBayes",
             "seed": self.seed,
             "curvature": self.settings.curvature,
-            "variances": self.ascent.values,
-            "log_evidence": evidence,
-            "path": self.path,
+            "variances": self.ascents[best].values,
+            "log_evidence": evidences[best],
+            "restarts": list(evidences.values()),
+            "path": self.paths[best],
             "seconds": round(seconds, 3),
         }
-        logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", evidence, seconds)
-        return Posterior(self.model, self._samples(), stats, self.history, self.pair)
+        logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", evidences[best], seconds)
+        history = [Snapshot(past.epoch, _only(best, past.samples)) for past in self.history]
+        return Posterior(self._model(best), _only(best, params), stats, history, self.pair)
 
-    def _samples(self) -> Params:
-        return {name: value[:, None] for name, value in self.stack.params().items()}
+
+def _only(restart: int, params: Params) -> Params:
+    """One of them, as one chain of one draw."""
+    return {name: value[restart][None, None] for name, value in params.items()}
 
 
 def _cosine(progress: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import pyro
 import torch
@@ -88,8 +87,3 @@ class EvidenceAscent:
     def _least(self, name: str) -> float:
         """Below it a variance makes no difference any more; a noise variance stays above its floor."""
         return math.log(1.01 * float(self.hyperpriors[NOISE].support.lower_bound)) if name == NOISE else _LEAST
-
-
-def in_place(values: Mapping[str, float]) -> dict[str, Float[Tensor, " one"]]:
-    """Variances of one member."""
-    return {name: torch.tensor([value]) for name, value in values.items()}

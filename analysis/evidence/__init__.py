@@ -5,6 +5,7 @@ from analysis.evidence.bidirectional import bidirectional_evidence, reverse_anne
 from analysis.evidence.conditional import ConditionalEvidence, held_out_evidence
 from analysis.evidence.estimates import log_evidence
 from analysis.evidence.exact import ExactEvidence, exact_log_evidence, exact_loo, exact_posterior
+from analysis.evidence.hierarchical import HierarchicalPosterior, hierarchical_posterior
 from analysis.evidence.laplace import LaplaceEvidence
 from analysis.evidence.predictive import PSISLOO, WAIC, loo_of, waic_of
 from analysis.evidence.protocol import Evidence, EvidenceMethod
@@ -18,6 +19,7 @@ __all__ = [
     "Evidence",
     "EvidenceMethod",
     "ExactEvidence",
+    "HierarchicalPosterior",
     "LaplaceEvidence",
     "SteppingStone",
     "TemperedSMC",
@@ -27,6 +29,7 @@ __all__ = [
     "exact_loo",
     "exact_posterior",
     "held_out_evidence",
+    "hierarchical_posterior",
     "log_evidence",
     "loo_of",
     "reverse_annealing",

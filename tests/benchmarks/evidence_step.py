@@ -13,7 +13,7 @@ from side_by_side import median_seconds, ratio
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior, Scalar, T, Vector
 from bayes_rpp.datasets import inertia
-from inference.evidence_ascent import EvidenceAscent, in_place
+from inference.evidence_ascent import EvidenceAscent
 from inference.laplace import exact_target
 from inference.laplace_evidence import EvidenceCurvature, Expansion
 from inference.varied_training import VariedStack
@@ -30,7 +30,13 @@ def main() -> None:
     known = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.3))
     ascent = EvidenceAscent(learned, lr=0.1)
     starts = {name: value.detach()[None] for name, value in net.named_parameters()}
-    stack = VariedStack(learned, starts, in_place(ascent.values), 3e-3, torch.device("cpu"))
+    stack = VariedStack(
+        learned,
+        starts,
+        {name: torch.tensor([value]) for name, value in ascent.values.items()},
+        3e-3,
+        torch.device("cpu"),
+    )
     batch = data.train.x[None, :500], data.train.y[None, :500]
     target = exact_target(known, (data.train.x, data.train.y), 1.0, torch.device("cpu"))
     z = target.free({name: value.detach().double() for name, value in net.named_parameters()})

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector
 from inference import EmpiricalBayes
 from inference.evidence_ascent import EvidenceAscent
+from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion
 from inference.target import Target
 from inference.varied_training import model_at
@@ -165,3 +166,28 @@ def test_bad_models_are_refused():
         engine.fit(LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)}), None, seed=0)
     with pytest.raises(ValueError, match="one noise variance for all outputs"):
         engine.fit(linear_model(None, Gaussian(0.3, learned=True, per_output=True)), linear_data(0.1), seed=0)
+
+
+def test_of_several_starts_the_one_with_the_largest_evidence_is_kept():
+    model = BayesianModel(
+        RPPEMLP(IN, OUT, SO(3), channels=4 * Vector + 4 * Scalar, layers=1), RPPPrior(), Gaussian(0.1)
+    )
+    few = QUICK | {"epochs": 40, "steps": 1, "snapshots": 1}
+    data = tuple(part.float() for part in linear_data(dense=0.02, count=30))
+    alone = EmpiricalBayes(**few).fit(model, data, seed=1, progress=False)
+    kept = EmpiricalBayes(**few, restarts=3).fit(model, data, seed=1, progress=False)
+    assert len(set(kept.stats["restarts"])) == 3
+    assert kept.stats["log_evidence"] == max(kept.stats["restarts"]) == kept_evidence(kept, data)
+    assert kept.stats["restarts"][0] == pytest.approx(alone.stats["log_evidence"], abs=0.05)
+    assert (
+        {len(value) for value in kept.samples.values()}
+        == {len(value) for value in kept.history[0].samples.values()}
+        == {1}
+    )
+
+
+def kept_evidence(posterior, data):
+    """From the returned weights, under the returned variances."""
+    target = exact_target(posterior.bayesian_model, data, 1.0, torch.device("cpu"))
+    with torch.no_grad():
+        return float(Expansion.at(target, target.latest(posterior, 1)[0], "symmetric").log_evidence())

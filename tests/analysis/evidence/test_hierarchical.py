@@ -1,0 +1,130 @@
+"""Posteriors of linear models with hyperpriors, against quadrature over the exact evidence, and exact mixtures."""
+
+import itertools
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+from scipy.integrate import quad
+
+from analysis.evidence import ExactEvidence, exact_posterior, hierarchical_posterior
+from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, SO2eR3, Vector
+from inference.varied_training import model_at
+
+EQUIVARIANT, DENSE = dist.LogNormal(0.0, 1.0), dist.HalfCauchy(0.1)
+
+
+def linear(equivariant=1.0, dense=0.05, likelihood=None, parametrization="residual", layers=0):
+    network = RPPEMLP(Vector + Scalar, Vector, SO(3), channels=8, layers=layers, parametrization=parametrization)
+    return BayesianModel(network.double(), RPPPrior(equivariant, dense, scaling="none"), likelihood or Gaussian(0.25))
+
+
+def observations(count=8):
+    generator = torch.Generator().manual_seed(3)
+    x, weight, noise = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((count, 4), (3, 4), (count, 3))
+    )
+    return x, x @ weight.mT / 2 + 0.5 * noise
+
+
+def exact_at(model, data, **values):
+    return ExactEvidence().estimate(model_at(model, values), data, seed=0, device="cpu").value
+
+
+def by_quadrature(law, log_evidence):
+    """log int p(y | v) p(v) dv, over log v."""
+    reference = log_evidence(0.1)
+
+    def integrand(log):
+        value = torch.tensor(math.exp(log), dtype=torch.float64)
+        return math.exp(log_evidence(float(value)) - reference + float(law.log_prob(value)) + log)
+
+    total = quad(integrand, math.log(1e-10), math.log(1e6), limit=200, points=[-6, -3, 0, 3])[0]
+    return reference + math.log(total)
+
+
+@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
+def test_the_evidence_is_the_integral_over_a_dense_variance(parametrization):
+    model, data = linear(dense=DENSE, parametrization=parametrization), observations()
+    wanted = by_quadrature(DENSE, lambda v: exact_at(model, data, equivariant_variance=1.0, dense_variance=v))
+    assert hierarchical_posterior(model, data).log_evidence == pytest.approx(wanted, abs=2e-3)
+
+
+@pytest.mark.parametrize("count", [1, 8])  # fewer observed numbers than parameters, and more
+def test_the_evidence_is_the_integral_over_a_learned_noise(count):
+    model, data = linear(likelihood=Gaussian(0.3, learned=True, floor=1e-4)), observations(count)
+    law = model.likelihood.priors(3)["noise_variance"]
+    values = {"equivariant_variance": 1.0, "dense_variance": 0.05}
+
+    class AboveFloor:  # quad may ask below
+        @staticmethod
+        def log_prob(v):
+            return law.log_prob(v) if v > 1e-4 else torch.tensor(-math.inf)
+
+    wanted = by_quadrature(AboveFloor, lambda v: exact_at(model, data, **values, noise_variance=v))
+    assert hierarchical_posterior(model, data).log_evidence == pytest.approx(wanted, abs=2e-3)
+
+
+def test_two_variances_are_a_sum_over_a_plain_grid():
+    model, data, spacing = linear(EQUIVARIANT, DENSE), observations(), 0.7
+    logs = np.arange(-12.0, 8.0, spacing)
+    terms = [
+        exact_at(model, data, equivariant_variance=math.exp(a), dense_variance=math.exp(b))
+        + float(EQUIVARIANT.log_prob(torch.tensor(a).exp()) + DENSE.log_prob(torch.tensor(b).exp()))
+        + a
+        + b
+        for a, b in itertools.product(logs[logs > -6], logs)
+    ]
+    wanted = np.logaddexp.reduce(terms) + 2 * math.log(spacing)
+    assert hierarchical_posterior(model, data).log_evidence == pytest.approx(wanted, abs=5e-3)
+
+
+def test_draws_are_of_the_mixture():
+    model, data, draws = linear(EQUIVARIANT, DENSE), observations(), 4000
+    found = hierarchical_posterior(model, data)
+    posterior = found.draw(draws, seed=0)
+    assert float(found.probabilities.sum()) == pytest.approx(1.0)
+    first, second = 0.0, 0.0
+    for k, probability in enumerate(found.probabilities):
+        at = {name: float(value[k]) for name, value in found.variances.items()}
+        law = exact_posterior(model_at(model, at), data).law
+        first = first + probability * law.mean
+        second = second + probability * (law.covariance().diagonal() + law.mean.square())
+    deviation = (second - first.square()).sqrt()
+    flat = torch.cat([posterior.samples[name][0].flatten(1) for name, _ in model.network.named_parameters()], dim=1)
+    scores = (flat.mean(0) - first) / deviation * math.sqrt(draws)
+    limit = NormalDist().inv_cdf(1 - 1e-3 / (4 * len(scores)))
+    assert float(scores.abs().max()) < limit
+    for name, values in found.variances.items():  # in the logarithm, whose law has light tails
+        logs, drawn = values.log(), posterior.samples[name][0].log()
+        mean = (found.probabilities * logs).sum()
+        sd = ((found.probabilities * logs.square()).sum() - mean.square()).sqrt()
+        assert abs(float((drawn.mean() - mean) / sd)) * math.sqrt(draws) < limit
+    narrow = exact_posterior(model_at(model, {"equivariant_variance": 1.0, "dense_variance": 1e-6}), data).law
+    wrong = (flat.mean(0) - narrow.mean) / narrow.covariance().diagonal().sqrt() * math.sqrt(draws)
+    assert float(wrong.abs().max()) > limit  # plugged-in variances that are wrong would be noticed
+
+
+def test_the_same_seed_gives_the_same_draws():
+    found = hierarchical_posterior(linear(dense=DENSE), observations())
+    first, again, other = (found.draw(5, seed=seed).samples for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["dense_variance"], other["dense_variance"])
+
+
+def test_what_it_cannot_integrate_is_refused():
+    data = observations()
+    with pytest.raises(ValueError, match="of known variances, take exact_posterior"):
+        hierarchical_posterior(linear(), data)
+    reps = Vector + Scalar, Vector
+    chain = RPPEMLP(*reps, [SO(3), SO2eR3()], channels=8, layers=0).double()
+    prior = RPPPrior(pathway_variances=[EQUIVARIANT, EQUIVARIANT], dense_variance=DENSE)
+    with pytest.raises(ValueError, match="one to 3 variances with hyperpriors, got 4: dense_variance, pathway"):
+        hierarchical_posterior(BayesianModel(chain, prior, Gaussian(0.3, learned=True)), data)
+    with pytest.raises(ValueError, match="narrower than the finest spacing"):
+        hierarchical_posterior(linear(dense=dist.LogNormal(-2.0, 1e-4)), data)
+    with pytest.raises(TypeError, match="not linear in its parameters"):
+        hierarchical_posterior(linear(dense=DENSE, layers=1), data)
