@@ -5,6 +5,7 @@ from analysis.evidence.bidirectional import bidirectional_evidence, reverse_anne
 from analysis.evidence.conditional import ConditionalEvidence, held_out_evidence
 from analysis.evidence.estimates import log_evidence
 from analysis.evidence.exact import ExactEvidence, exact_log_evidence, exact_loo, exact_posterior
+from analysis.evidence.exact_sampling import ExactSampling
 from analysis.evidence.hierarchical import HierarchicalPosterior, hierarchical_posterior
 from analysis.evidence.laplace import LaplaceEvidence
 from analysis.evidence.predictive import PSISLOO, WAIC, loo_of, waic_of
@@ -19,6 +20,7 @@ __all__ = [
     "Evidence",
     "EvidenceMethod",
     "ExactEvidence",
+    "ExactSampling",
     "HierarchicalPosterior",
     "LaplaceEvidence",
     "SteppingStone",

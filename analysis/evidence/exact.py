@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.evidence.hierarchical import hierarchical_posterior
 from analysis.evidence.linear_network import linear_gaussian
 from analysis.evidence.protocol import Evidence
-from bayes_rpp import PathwayNormal
+from analysis.evidence.reduced_problem import has_learned_variances
+from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.likelihoods import Params
 from inference import Posterior
 from inference.data import Data, Model, resolve_data
@@ -26,7 +28,8 @@ class ExactEvidence:
     """log p(y | x) = log N(vec y; f_0, Phi Sigma Phi^T + V) of a linear model, in closed form and in float64.
 
     The network's output must be affine in the parameters, f_0 + Phi theta, as that of a network without hidden layers,
-    within a NormalizedNetwork or not; the noise V must be Gaussian and known.
+    within a NormalizedNetwork or not; the noise V must be Gaussian. Variances that have hyperpriors, and a noise
+    variance that is learned, are integrated over by quadrature, to about 1e-3 nats: see ``hierarchical_posterior``.
 
     Parameters
     ----------
@@ -58,7 +61,8 @@ class ExactEvidence:
 
         Returns
         -------
-        Evidence with standard error 0; ``details`` has "space", "parameters" and "observations".
+        Evidence with standard error 0; ``details`` has "space", "parameters" and "observations"; or the "variances"
+        that were integrated over, and the number of "points".
 
         Raises
         ------
@@ -66,10 +70,14 @@ class ExactEvidence:
             If the model is a LogDensity, its network is not linear in its parameters, its likelihood is not Gaussian,
             or a prior is no PathwayNormal.
         ValueError
-            If the noise or a prior variance is learned, the data are missing or refused, or it would not fit into
-            memory.
+            If more than three variances are learned, the data are missing or refused, or it would not fit into memory.
         """
         began = time.perf_counter()
+        if isinstance(model, BayesianModel) and has_learned_variances(model):
+            found = hierarchical_posterior(model, data)
+            details = {"variances": list(found.names), "points": len(found.probabilities)}
+            seconds = time.perf_counter() - began
+            return Evidence(found.log_evidence, "exact, integrated over variances", 0.0, seconds, details=details)
         problem, prior = linear_gaussian(model, data, seed, device)
         with torch.no_grad():
             value = float(problem.log_evidence(prior, self.space))

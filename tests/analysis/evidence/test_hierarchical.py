@@ -10,8 +10,9 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from analysis.evidence import ExactEvidence, exact_posterior, hierarchical_posterior
-from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, SO2eR3, Vector
+from analysis import compare, symmetry_candidates
+from analysis.evidence import ExactEvidence, ExactSampling, exact_posterior, hierarchical_posterior
+from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPPrior, Scalar, SO2eR3, T, Trivial, Vector
 from inference.varied_training import model_at
 
 EQUIVARIANT, DENSE = dist.LogNormal(0.0, 1.0), dist.HalfCauchy(0.1)
@@ -106,6 +107,31 @@ def test_draws_are_of_the_mixture():
     narrow = exact_posterior(model_at(model, {"equivariant_variance": 1.0, "dense_variance": 1e-6}), data).law
     wrong = (flat.mean(0) - narrow.mean) / narrow.covariance().diagonal().sqrt() * math.sqrt(draws)
     assert float(wrong.abs().max()) > limit  # plugged-in variances that are wrong would be noticed
+
+
+def test_compare_tells_groups_apart_by_exact_evidence_and_draws():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 9, generator=generator)
+    rep, noise = T(2), 0.1 * torch.randn(60, 9, generator=generator)
+    models = symmetry_candidates(rep, rep, [O(3), O2eR3(), Trivial(3)], Gaussian(0.01), layers=0)
+    tensor = x.unflatten(1, (3, 3))
+    along = tensor * torch.tensor([1.0, 1.0, 1.5])[:, None]  # the z axis counts more
+    skew = tensor * (1 + torch.rand(3, 3, generator=generator))
+    engine, method = ExactSampling(draws=120), ExactEvidence()
+    for truth, y in {"O(3)": tensor, "O2eR3": along, "Trivial(3)": skew}.items():
+        found = compare(models, (x, y.flatten(1) + noise), engine=engine, method=method, progress=False)
+        assert float(found.dataset.probability.sel(model=truth)) > 0.95
+        assert all("Pareto k" in warning for warning in found.warnings)  # of LOO from few draws
+        assert float(found.dataset.log_evidence_error.max()) == 0
+        assert found.dataset.elpd_loo.notnull().all()
+
+
+def test_sampling_of_known_variances_is_of_the_exact_posterior():
+    model, data = linear(), observations()
+    drawn = ExactSampling(draws=7).fit(model, data, seed=3).samples
+    assert all(
+        torch.equal(value, drawn[name]) for name, value in exact_posterior(model, data).draw(7, 3).samples.items()
+    )
 
 
 def test_the_same_seed_gives_the_same_draws():
