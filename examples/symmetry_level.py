@@ -11,7 +11,7 @@ posterior are exact, and all that is asked of them can be checked over many data
 
 Finished runs are kept in results/symmetry_level.json, so that the script resumes where it was stopped.
 
-    python examples/symmetry_level.py            # about an hour on one core
+    python examples/symmetry_level.py            # about half an hour on one core
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyro.distributions as dist
 import torch
+from matplotlib.figure import Figure
 from resumed_runs import Results, Row, run_all
 from scipy.optimize import minimize
 from scipy.stats import chisquare, spearmanr
@@ -30,16 +31,18 @@ from torch import Tensor
 
 from analysis import equivariance_error, interval
 from analysis.evidence import HierarchicalPosterior, exact_posterior, hierarchical_posterior
+from analysis.plots import COLORS
 from bayes_rpp import EMLP, RPPEMLP, BayesianModel, Gaussian, O, RPPPrior, T
 from bayes_rpp.datasets import inertia
 from bayes_rpp.datasets.inertia import BODIES
 from inference.data import Pair
 
 RESULTS = Path(__file__).parent / "results" / "symmetry_level.json"
+FIGURE = Path(__file__).parent / "figures" / "symmetry_level.png"
 LEVELS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SIZES = (30, 100, 300, 1000)
-SEEDS = 30
-NULL_SEEDS = 100  # of c = 0, for the threshold of false alarms
+SEEDS = 20
+NULL_SEEDS = 60  # of c = 0, for the threshold of false alarms
 REPLICATES = 400  # of the ranks
 NOISE, DRAWS, POINTS = 0.2, 200, 100
 RANKED, BINS = 63, 16  # draws that the truth is ranked among
@@ -170,6 +173,25 @@ def rank_table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def figure(results: Results) -> Figure:
+    """Posterior intervals of the equivariance error at each c, medians over the data sets, beside the truth."""
+    made = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, size in zip(made.subplots(1, 2, sharey=True), (100, 1000), strict=True):
+        places = np.arange(len(LEVELS))
+        rows = {c: [row for key, row in results.items() if key.startswith(f"level/{c}/{size}/")] for c in LEVELS}
+        middle = {name: np.array([np.median([row[name] for row in rows[c]]) for c in LEVELS]) for name in rows[0.0][0]}
+        kinds = {"hyperpriors": ("", COLORS[0], -0.12), "variances plugged in": ("plugged ", COLORS[1], 0.12)}
+        for label, (prefix, color, shift) in kinds.items():
+            low, mid, high = (middle[prefix + name] for name in ("lower", "median", "upper"))
+            axes.errorbar(places + shift, mid, (mid - low, high - mid), fmt="o", ms=4, color=color, label=label)
+        axes.plot(places[1:], middle["truth"][1:], "_", color="black", ms=22, label="truth (0 at c = 0)")
+        axes.set(yscale="log", ylim=(1e-6, 0.5), title=f"N = {size}", xlabel="symmetry breaking c")
+        axes.set_xticks(places, [f"{c:g}" for c in LEVELS])
+    made.axes[0].set_ylabel("equivariance error, 94 % interval")
+    made.axes[0].legend(loc="lower right")
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -182,6 +204,7 @@ def main() -> None:
     kinds = {"level": level, "rank": rank}
     results = run_all(chosen.out, cases, lambda kind, *case: kinds[kind](*case))
     print(rank_table(results), level_table(results), detection_table(results), sep="\n\n")
+    figure(results).savefig(FIGURE, dpi=150)
 
 
 if __name__ == "__main__":

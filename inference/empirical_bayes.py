@@ -115,7 +115,7 @@ class EmpiricalBayes(Settings):
         -------
         Posterior whose ``model`` has the learned numbers in its prior and a likelihood that knows its noise: other
         engines take it from there. ``stats`` has "variances" (by name, with the noise's), "log_evidence" with them,
-        "restarts", the log evidence of every start that did not diverge, and "path": of every update the epoch, the
+        "restarts", the log evidence of every start that ended well, and "path": of every update the epoch, the
         evidence before it and the variances after it. Ctrl-C ends the training early and keeps what there is.
 
         Raises
@@ -210,14 +210,33 @@ class _Learning:
         for restart in self._finite(params):
             ascent = self.ascents[restart]
             ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * _cosine(done)
-            before = ascent.climb(self._expansion(restart, params, self.probes), self.settings.steps)
+            try:
+                before = ascent.climb(self._expansion(restart, params, self.probes), self.settings.steps)
+            except torch.linalg.LinAlgError as error:  # weights far off, of which the training may come back
+                logger.warning("no update of the variances of start %d in epoch %d: %s", restart, epoch, error)
+                continue
             self.paths[restart].append({"epoch": epoch, "log_evidence": before, "variances": ascent.values})
         self.stack.set_values(self._values())
 
+    @torch.no_grad()
+    def _evidences(self, params: Params) -> dict[int, float]:
+        """The log evidence of every start that ended well."""
+        result = {}
+        for restart in self._finite(params):
+            try:
+                value = float(self._expansion(restart, params, None).log_evidence())
+            except torch.linalg.LinAlgError as error:
+                logger.warning("start %d has no evidence: %s", restart, error)
+                continue
+            if math.isfinite(value):
+                result[restart] = value
+        return result
+
     def _posterior(self, seconds: float) -> Posterior:
         params = self.stack.params()
-        with torch.no_grad():
-            evidences = {k: float(self._expansion(k, params, None).log_evidence()) for k in self._finite(params)}
+        evidences = self._evidences(params)
+        if not evidences:
+            raise RuntimeError(f"the training diverged; try a smaller lr than {self.settings.lr}.")
         best = max(evidences, key=evidences.__getitem__)
         stats = {
             "engine": "EmpiricalBayes",

@@ -100,4 +100,4 @@ def hierarchical_posterior(model: BayesianModel, data: Data) -> HierarchicalPost
 
     pair = resolve_data(model, data)
     assert pair is not None
-    return HierarchicalPosterior(model, pair, names, integrate(log_density, len(names)), problem)
+    return HierarchicalPosterior(model, pair, names, integrate(log_density, names), problem)

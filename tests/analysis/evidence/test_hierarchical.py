@@ -12,6 +12,7 @@ from scipy.integrate import quad
 
 from analysis import compare, symmetry_candidates
 from analysis.evidence import ExactEvidence, ExactSampling, exact_posterior, hierarchical_posterior
+from analysis.evidence.lattice import integrate
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPPrior, Scalar, SO2eR3, T, Trivial, Vector
 from inference.varied_training import model_at
 
@@ -154,3 +155,38 @@ def test_what_it_cannot_integrate_is_refused():
         hierarchical_posterior(linear(dense=dist.LogNormal(-2.0, 1e-4)), data)
     with pytest.raises(TypeError, match="not linear in its parameters"):
         hierarchical_posterior(linear(dense=DENSE, layers=1), data)
+
+
+def two_modes(noise_rows, noise, lam, rows=12, misfit=300.0):
+    """A learned variance v that explains either of two groups of observations: the mode depends on the lattice."""
+
+    def log_density(logs):
+        v = logs[:, 0].exp()
+        fit = noise_rows * (v.log() + noise / v) + rows * ((v + lam).log() + misfit / (v + lam))
+        return -0.5 * fit - (logs[:, 0] + 1).square() / 8
+
+    return log_density
+
+
+@pytest.mark.parametrize(("noise_rows", "noise", "lam"), [(1000, 0.004, 0.56837), (200, 0.001, 1.80)])
+def test_a_mode_between_the_first_points_is_found(noise_rows, noise, lam):
+    log_density = two_modes(noise_rows, noise, lam)
+    fine = torch.linspace(-15, 10, 200_001, dtype=torch.float64)[:, None]
+    wanted = float(log_density(fine).logsumexp(0)) + math.log(25 / 200_000)
+    assert integrate(log_density, ["v"]).log_integral == pytest.approx(wanted, abs=2e-3)
+
+
+def test_draws_have_the_moments_of_a_density_of_any_height():
+    for height in (0.0, -3e7):
+        lattice = integrate(lambda u, height=height: height - 0.5 * ((u[:, 0] - 1) / 3).square(), ["v"])
+        draws = lattice.sample(20_000, torch.Generator().manual_seed(0))[:, 0]
+        assert abs(float(draws.mean()) - 1) < 3.3 * 3 / math.sqrt(20_000)
+        assert abs(float(draws.std()) / 3 - 1) < 3.3 / math.sqrt(40_000)
+    few = [float(lattice.sample(1, torch.Generator().manual_seed(seed))) for seed in range(300)]
+    assert abs(np.std(few) / 3 - 1) < 3.3 / math.sqrt(600)
+
+
+def test_what_lies_outside_the_range_is_said():
+    x, y = observations()
+    with pytest.raises(ValueError, match="the posterior of dense_variance reaches beyond 1e-16 to 1e"):
+        hierarchical_posterior(linear(dense=dist.Gamma(0.01, 50.0)), (x[:2], y[:2]))
