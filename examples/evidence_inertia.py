@@ -2,9 +2,9 @@
 
 1000 examples to train, 1000 to test; two hidden layers that hold the tensors that an inertia tensor needs (about 24,000
 parameters). EmpiricalBayes learns the variances and the noise, globally or layer by layer, of networks with the right
-group, with a wrong one (SL(3)), with no freedom to break it (EMLP) and with none to keep (MLP). The noise starts at a
-hundredth of the variance of the outputs. Every finished run is kept in results/evidence_inertia.json, so that the
-script resumes where it was stopped.
+group, with a wrong one (SL(3)), with no freedom to break it (EMLP) and with none to keep (MLP); and of an RPP as the
+symmetry is broken more and more. The noise starts at a hundredth of the variance of the outputs. Every finished run is
+kept in results/evidence_inertia.json, so that the script resumes where it was stopped.
 
     python examples/evidence_inertia.py
 """
@@ -15,7 +15,8 @@ import argparse
 import statistics
 from pathlib import Path
 
-from resumed_runs import Row, run_all
+from resumed_runs import Results, Row, run_all
+from scipy.stats import spearmanr
 from torch import nn
 
 from analysis import equivariance_error
@@ -27,6 +28,7 @@ from inference import EmpiricalBayes
 RESULTS = Path(__file__).parent / "results" / "evidence_inertia.json"
 DATA = {"Inertia": 0.0, "Modified Inertia": 0.3}
 CHANNELS = 10 * Scalar + 6 * Vector + 4 * T(2) + 2 * T(3)
+LEVELS = {"Inertia": 0.0, "c = 0.01": 0.01, "c = 0.03": 0.03, "c = 0.1": 0.1, "Modified Inertia": 0.3, "c = 1": 1.0}
 NETWORKS = ("RPP", "RPP per layer", "EMLP", "MLP", "RPP of SL(3)")
 SEEDS = (0, 1, 2)
 EPOCHS, BATCH, LR = 400, 100, 3e-2
@@ -42,7 +44,7 @@ def network(name: str, data: RegressionData) -> nn.Module:
 
 
 def run(data_name: str, name: str, seed: str) -> Row:
-    data = inertia(train=1000, test=1000, symmetry_breaking=DATA[data_name], seed=int(seed))
+    data = inertia(train=1000, test=1000, symmetry_breaking=LEVELS[data_name], seed=int(seed))
     noise = Gaussian(noise_variance=0.01 * float(data.train.y.var()), learned=True, floor=1e-4)
     model = BayesianModel(network(name, data), START, noise)
     engine = EmpiricalBayes(epochs=EPOCHS, batch_size=BATCH, lr=LR, per_layer=name == "RPP per layer")
@@ -67,10 +69,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     cases = [(data, name, str(seed)) for seed in SEEDS for data in reversed(DATA) for name in NETWORKS]
+    cases += [(data, "RPP", str(seed)) for seed in SEEDS for data in LEVELS if data not in DATA]
     results = run_all(chosen.out, cases, run)
-    print(
+    print(network_table(results), level_table(results), sep="\n\n")
+
+
+def network_table(results: Results) -> str:
+    """Every network on both data sets."""
+    lines = [
         "| data | network | test MSE, mean (each seed) | log evidence | dense variance | seconds |\n|---|---|---|---|---|---|"
-    )
+    ]
     for data in DATA:
         for name in NETWORKS:
             rows = [results[f"{data}/{name}/{seed}"] for seed in SEEDS]
@@ -80,10 +88,30 @@ def main() -> None:
                 for key in ("log_evidence", "dense_variance", "seconds")
             }
             each = ", ".join(f"{error:.3f}" for error in errors)
-            print(
+            lines.append(
                 f"| {data} | {name} | {statistics.mean(errors):.3f} ({each}) | {mean['log_evidence']:.0f} | "
                 f"{mean['dense_variance']:.2g} | {mean['seconds']:.0f} |"
             )
+    return "\n".join(lines)
+
+
+def level_table(results: Results) -> str:
+    """What the RPP finds as the symmetry is broken more and more."""
+    lines = ["| c | true error | equivariance error (each seed) | dense variance (each seed) |\n|---|---|---|---|"]
+    found = []
+    for data, c in LEVELS.items():
+        problem = inertia(train=1, test=1000, symmetry_breaking=c, seed=0)
+        reps = {"rep_in": problem.rep_in, "rep_out": problem.rep_out}
+        truth = float(equivariance_error(problem.function, problem.test.x, **reps))
+        rows = [results[f"{data}/RPP/{seed}"] for seed in SEEDS]
+        found += [(c, row["equivariance_error"], row["dense_variance"]) for row in rows]
+        each = [", ".join(f"{row[name]:.2g}" for row in rows) for name in ("equivariance_error", "dense_variance")]
+        lines.append(f"| {c:g} | {truth:.2g} | {' | '.join(each)} |")
+    levels, errors, variances = zip(*found, strict=True)
+    ranks = [spearmanr(levels, values).statistic for values in (errors, variances)]
+    return "\n".join(
+        [*lines, f"Spearman correlation with c: {ranks[0]:.2f} of the error, {ranks[1]:.2f} of the variance"]
+    )
 
 
 if __name__ == "__main__":
