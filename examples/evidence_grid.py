@@ -115,7 +115,7 @@ def main() -> None:
     print(table(grids))
     print("seconds of a sweep with the quick criteria:", *(row["seconds"] for row in results.values() if row["quick"]))
     figure = Figure(figsize=(10, 4), layout="constrained")
-    plot_prior_sweep(grids["0"], beside="test_mse", axes=figure.subplots(1, 2))
+    plot_prior_sweep(grids["0"], "laplace_kronecker", beside="test_mse", axes=figure.subplots(1, 2))
     figure.savefig(HERE / "figures" / "prior_sweep.png", dpi=150)
 
 
