@@ -31,6 +31,14 @@ ENGINES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_not_ignored():
+    """A shell that starts the tests in the background has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def run(engine, problem, path=None, **options):
     model, data = problem
     options = {"seed": 1, "progress": False, **options}
