@@ -91,7 +91,7 @@ def table(grids: dict[str, xr.Dataset]) -> str:
             float(spearmanr(sign * grid[name].values.ravel(), -grid.test_mse.values.ravel()).statistic)
             for grid in having.values()
         ]
-    for name in ("RPP", "RPP per layer"):
+    for name in ("RPP", "RPP per layer", "RPP, kronecker"):
         chosen[f"gradient, {name}"] = {key: gradient[f"Modified Inertia/{name}/{key}"]["test_mse"] for key in grids}
     lines = [
         "| chosen by | test MSE, mean (each seed) | over the best cell | Spearman with -test MSE |\n|---|---|---|---|"
