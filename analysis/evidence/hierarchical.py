@@ -1,6 +1,6 @@
 r"""Linear models whose variances have hyperpriors, by quadrature over the variances and in closed form given them.
 
-p(y) = int p(y | v) p(v) dv,    p(theta | y) = int p(theta | y, v) p(v | y) dv
+    p(y) = int p(y | v) p(v) dv,    p(theta | y) = int p(theta | y, v) p(v | y) dv
 """
 
 from __future__ import annotations
