@@ -1,6 +1,8 @@
 r"""Linear models whose variances have hyperpriors, by quadrature over the variances and in closed form given them.
 
     p(y) = int p(y | v) p(v) dv,    p(theta | y) = int p(theta | y, v) p(v | y) dv
+
+The integrals over v are sums over a lattice, see ``integrate``; the draws of v are exact, by rejection.
 """
 
 from __future__ import annotations
