@@ -14,11 +14,11 @@ import xarray as xr
 from tqdm import tqdm
 
 from analysis.evidence import LaplaceEvidence
-from analysis.sweep_criteria import Criteria, Criterion, check_criteria, direction, measure, named_criteria
-from analysis.sweep_training import Problem, cells_at_once, train_cells
+from analysis.sweep_criteria import Criteria, Criterion, check_criteria, direction, measure, misfits, named_criteria
+from analysis.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
 from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import NOISE, Gaussian
-from inference import MAP
+from inference import MAP, DeepEnsemble
 from inference.data import Data, Pair, resolve_data, resolve_device
 from inference.hyperprior_refusal import refuse_hyperpriors
 from inference.varied_training import has_learned_noise
@@ -34,7 +34,7 @@ def prior_sweep(
     *,
     criteria: Criteria | None = None,
     test: Data = None,
-    mode: MAP | None = None,
+    mode: MAP | DeepEnsemble | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
     progress: bool = True,
@@ -58,8 +58,10 @@ def prior_sweep(
         say otherwise, ``dataset["name"].attrs["best"] = "min"``). From such a posterior ``Laplace(...).fit(post.model,
         post.data, seed=0, start=post)`` makes draws, for ``loo_of``.
     test : other data, for the test error.
-    mode : how to train; see DeepEnsemble. Snapshots are not kept.
-    seed : of everything random. Every cell has the same start, that of MAP with this seed.
+    mode : how to train; snapshots are not kept. With a DeepEnsemble every cell has its members, the criteria are means
+        over them, and the errors those of the mean prediction. Single fits end in optima of very different quality, and
+        cells then differ by luck; what several fits say differs by the variances.
+    seed : of everything random. Every cell has the same starts, those of MAP, or of DeepEnsemble, with this seed.
     device : "auto" takes an accelerator if there is one.
     progress : whether to show progress bars, in a terminal.
     **grid : the name of a setting of the prior, as in ``RPPPrior.variances`` (or "noise_variance", of a Gaussian whose
@@ -69,7 +71,7 @@ def prior_sweep(
     -------
     Dataset with a dimension for each swept setting, in rising order, and the variables
 
-    * one for each criterion;
+    * one for each criterion; of several members with its standard error, as "laplace_symmetric_error";
     * "log_joint", of the data and the weights, in nats;
     * "train_mse" and "test_mse" of a Gaussian likelihood, the mean over examples and outputs; of a Categorical one
       "train_error" and "test_error", the share of wrong labels;
@@ -121,8 +123,9 @@ def prior_sweep(
         logger.warning("interrupted; %d of %d cells were measured.", sum(map(bool, rows)), len(cells))
     engine = {"epochs": mode.epochs, "batch_size": mode.batch_size or len(pair[0]), "lr": mode.lr}
     run = {"seed": seed, "device": str(problem.device), "num_data": len(pair[0]), "criteria": list(named)}
-    seconds = {"seconds": round(time.perf_counter() - began, 3)}
-    return _dataset(axes, rows, named, {"engine": "MAP", **engine, "schedule": mode.schedule, **run, **seconds})
+    seconds = {"members": problem.members, "seconds": round(time.perf_counter() - began, 3)}
+    name = type(mode).__name__
+    return _dataset(axes, rows, named, {"engine": name, **engine, "schedule": mode.schedule, **run, **seconds})
 
 
 def chosen_cell(dataset: xr.Dataset, criterion: str | None = None) -> dict[str, float]:
@@ -198,16 +201,39 @@ def _sweep(
         trained = train_cells(problem, [cells[index] for index in piece], progress)
         bar = tqdm(piece, desc="measuring", unit="cell", disable=None if progress else True)
         for place, index in enumerate(bar):
-            noise = {NOISE: trained.values[place][NOISE]} if has_learned_noise(problem.model) else {}
-            if not trained.is_finite(place):
-                logger.warning("the training diverged at %s; try a smaller lr than %g.", cells[index], problem.mode.lr)
-                yield int(index), {}
-                continue
-            weights = {name: value[place] for name, value in trained.params.items()}
-            row = measure(problem, trained.values[place], weights, criteria, test, trained.epochs)
-            yield int(index), row | noise | {"epochs": trained.epochs}
+            yield int(index), _cell(problem, cells[index], trained, place, criteria, test)
         if trained.epochs < problem.mode.epochs:
             raise KeyboardInterrupt
+
+
+def _cell(
+    problem: Problem,
+    cell: Mapping[str, float],
+    trained: TrainedCells,
+    place: int,
+    criteria: Mapping[str, Criterion],
+    test: Pair | None,
+) -> dict[str, float]:
+    """The variables of one cell, from the fits that did not diverge."""
+    fits = range(place * problem.members, (place + 1) * problem.members)
+    good = [fit for fit in fits if trained.is_finite(fit)]
+    if len(good) < len(fits):
+        of = "the training" if len(fits) == 1 else f"{len(fits) - len(good)} of {len(fits)} fits"
+        logger.warning("%s diverged at %s; try a smaller lr than %g.", of, dict(cell), problem.mode.lr)
+    if not good:
+        return {}
+    weights = {name: value[good] for name, value in trained.params.items()}
+    rows = []
+    for member, fit in enumerate(good):
+        single = {name: value[member] for name, value in weights.items()}
+        row = measure(problem, trained.values[fit], single, criteria, trained.epochs)
+        rows.append(row | ({NOISE: trained.values[fit][NOISE]} if has_learned_noise(problem.model) else {}))
+    result = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    if len(rows) > 1:
+        for name in criteria:
+            spread = float(np.std([row[name] for row in rows], ddof=1))
+            result[f"{name}_error"] = spread / math.sqrt(len(rows))
+    return result | misfits(problem, weights, test) | {"epochs": trained.epochs}
 
 
 def _dataset(

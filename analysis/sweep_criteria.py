@@ -12,10 +12,11 @@ from torch import Tensor
 
 from analysis.evidence import EvidenceMethod, LaplaceEvidence
 from analysis.sweep_training import Problem, cell_target
-from bayes_rpp.likelihoods import Categorical, Gaussian, Likelihood, Params
+from bayes_rpp.likelihoods import Categorical, Gaussian, Params
 from inference import Posterior
 from inference.data import Pair
 from inference.laplace_evidence import Expansion
+from inference.predictive import evaluate
 from inference.target import Target
 
 logger = logging.getLogger(__name__)
@@ -75,10 +76,10 @@ def measure(
     values: Mapping[str, float],
     weights: Params,
     criteria: Mapping[str, Criterion],
-    test: Pair | None,
     epochs: int,
 ) -> dict[str, float]:
-    """All variables of one cell, from its trained weights. What fails numerically is NaN, with a warning."""
+    """The criteria of one fit, its log joint and the length of its slope. What fails numerically is NaN, with a
+    warning."""
     model = problem.cell_model(values)
     target = cell_target(problem, values)
     z = target.free({name: value.double() for name, value in weights.items()})
@@ -86,15 +87,33 @@ def measure(
     stats = {"engine": "MAP", "seed": problem.seed, "epochs": epochs}
     posterior = Posterior(model, {name: v[None, None] for name, v in weights.items()}, stats, data=problem.pair)
     result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(target, gradient[0])}
-    for prefix, pair in {"train": problem.pair, "test": test}.items():
-        if pair is not None:
-            result |= _misfit(prefix, model.likelihood, posterior.outputs(pair[0])[0, 0], pair[1])
     for name, criterion in criteria.items():
         try:
             result[name] = _value(problem, criterion, target, z, posterior)
         except RuntimeError as error:
             logger.warning("%s failed at %s: %s", name, dict(values), error)
             result[name] = float("nan")
+    return result
+
+
+def misfits(problem: Problem, weights: Params, test: Pair | None) -> dict[str, float]:
+    """The errors of a cell's mean prediction: the mean square over all outputs; of classes, the share that is wrong.
+
+    Parameters
+    ----------
+    weights : name -> (member, *shape).
+    test : other data than those of the training.
+    """
+    likelihood, result = problem.model.likelihood, {}
+    for prefix, pair in {"train": problem.pair, "test": test}.items():
+        if pair is None:
+            continue
+        outputs = evaluate(problem.model, weights, pair[0]).double()
+        if isinstance(likelihood, Gaussian):
+            result[f"{prefix}_mse"] = float((outputs.mean(0) - pair[1].double()).square().mean())
+        if isinstance(likelihood, Categorical):
+            chosen = outputs.softmax(-1).mean(0).argmax(-1)
+            result[f"{prefix}_error"] = float((chosen != pair[1]).double().mean())
     return result
 
 
@@ -135,12 +154,3 @@ def _gradient_norm(target: Target, gradient: Tensor) -> float:
         whitened = torch.func.vjp(priors[name].color, slope)[1](slope)[0]
         total += float(whitened.square().sum())
     return total**0.5
-
-
-def _misfit(prefix: str, likelihood: Likelihood, outputs: Tensor, y: Tensor) -> dict[str, float]:
-    """The mean squared error over all outputs; of classes, the share that is wrong."""
-    if isinstance(likelihood, Gaussian):
-        return {f"{prefix}_mse": float((outputs.double() - y.double()).square().mean())}
-    if isinstance(likelihood, Categorical):
-        return {f"{prefix}_error": float((outputs.argmax(-1) != y).double().mean())}
-    return {}

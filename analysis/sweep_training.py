@@ -1,8 +1,9 @@
-r"""Training of one model under many prior variances at once: the cells of a sweep are members of one stack.
+r"""Training of one model under many prior variances at once: the fits of all cells of a sweep are one stack.
 
-    z_c minimises -log p(y, z | x, v_c) / N    in every cell c, with variances v_c
+    z_cm minimises -log p(y, z | x, v_c) / N    for every member m of every cell c, with variances v_c
 
-All cells start from the same weights and see the same minibatches, so that they differ by their variances alone.
+All cells start from the same weights and see the same minibatches, so that they differ by their variances alone; the
+members of a cell differ by these.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from bayes_rpp import BayesianModel
 from bayes_rpp.hyperpriors import exact_law
 from bayes_rpp.likelihoods import NOISE, Gaussian, Params
-from inference import MAP
+from inference import MAP, DeepEnsemble
 from inference.data import Pair
 from inference.laplace import exact_target
 from inference.laplace_evidence import EvidenceCurvature, Expansion
@@ -45,15 +46,15 @@ class Problem:
     ----------
     model : with the settings that are not swept.
     pair : the data.
-    mode : how to train.
-    seed : of the start, the minibatches and the probes of the curvature.
+    mode : how to train, and how many members.
+    seed : of the starts, the minibatches and the probes of the curvature.
     device : where to compute.
     curvature : of the evidence that a learned noise variance maximises.
     """
 
     model: BayesianModel
     pair: Pair
-    mode: MAP
+    mode: MAP | DeepEnsemble
     seed: int
     device: torch.device
     curvature: EvidenceCurvature
@@ -62,27 +63,35 @@ class Problem:
         """The model of one cell, see ``model_at``."""
         return model_at(self.model, values)
 
-    def start(self) -> Params:
-        """The weights from which MAP would start with the same seed."""
-        weights = dict(self.model.network.named_parameters())
-        return {name: v for name, v in self.model.initial_params(self._start_seed()).items() if name in weights}
+    @property
+    def members(self) -> int:
+        """The fits of each cell."""
+        return self.mode.members if isinstance(self.mode, DeepEnsemble) else 1
 
-    def order(self) -> torch.Generator:
-        """Of the minibatches."""
-        return torch.Generator().manual_seed(self._start_seed())
+    def starts(self) -> Params:
+        """The weights from which the engine of ``mode`` would start with the same seed, (member, *shape)."""
+        drawn = [self.model.initial_params(seed) for seed in self._seeds()]
+        return {
+            name: torch.stack([start[name] for start in drawn]) for name, _ in self.model.network.named_parameters()
+        }
 
-    def _start_seed(self) -> int:
-        return int(torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(self.seed)).item())
+    def orders(self) -> list[torch.Generator]:
+        """Of each member's minibatches."""
+        return [torch.Generator().manual_seed(seed) for seed in self._seeds()]
+
+    def _seeds(self) -> list[int]:
+        generator = torch.Generator().manual_seed(self.seed)
+        return [int(seed) for seed in torch.randint(2**62, (self.members,), generator=generator)]
 
 
 @dataclass(frozen=True)
 class TrainedCells:
-    """What the training of some cells leaves.
+    """What the training of some cells leaves: the fits of the first cell, then those of the second, and so on.
 
     Attributes
     ----------
-    params : the weights, name -> (cell, *shape), on the CPU.
-    values : the variances of each cell, by name; a learned noise variance among them.
+    params : the weights, name -> (fit, *shape), on the CPU.
+    values : the variances of each fit, by name; a learned noise variance among them.
     epochs : that were trained; fewer than the settings' after Ctrl-C.
     """
 
@@ -90,13 +99,13 @@ class TrainedCells:
     values: list[dict[str, float]]
     epochs: int
 
-    def is_finite(self, cell: int) -> bool:
-        """Whether the training of a cell did not diverge."""
-        return all(bool(value[cell].isfinite().all()) for value in self.params.values())
+    def is_finite(self, fit: int) -> bool:
+        """Whether a fit did not diverge."""
+        return all(bool(value[fit].isfinite().all()) for value in self.params.values())
 
 
 def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool) -> TrainedCells:
-    """Train some cells side by side, by Adam in units of each cell's prior (see VariedStack).
+    """Train all fits of some cells side by side, by Adam in units of each cell's prior (see VariedStack).
 
     A start that is wider than a cell's prior is shrunk to its width, parameter by parameter: Adam's small steps would
     not bring it back. A noise variance that the likelihood learns is known in the joint; at five epochs it is set to
@@ -118,25 +127,23 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
         learned.
     progress : whether to show a bar.
     """
-    mode, pair = problem.mode, problem.pair
-    values = [dict(cell) for cell in values]
+    mode, pair, cells = problem.mode, problem.pair, len(values)
+    values = [dict(cell) for cell in values for _ in range(problem.members)]
     stack = VariedStack(problem.model, _starts(problem, values), _stacked(values), mode.lr, problem.device)
-    order, num_data, epoch = problem.order(), len(pair[0]), 0
+    orders, num_data, epoch = problem.orders(), len(pair[0]), 0
     steps, step = mode.epochs * batches_per_epoch(pair, mode), 0
     updates = _noise_updates(mode.epochs) if has_learned_noise(problem.model) else set()
-    bar = tqdm(
-        range(mode.epochs), desc=f"sweep, {len(values)} cell(s)", unit="epoch", disable=None if progress else True
-    )
+    bar = tqdm(range(mode.epochs), desc=f"sweep, {cells} cell(s)", unit="epoch", disable=None if progress else True)
     try:
         for epoch in bar:
             if epoch in updates:
                 values = _with_best_noise(problem, stack.params(), values)
                 stack.set_values(_stacked(values))
-            for batch in batches(pair, mode, [order], problem.device):
+            for batch in batches(pair, mode, orders, problem.device):
                 assert batch is not None
                 share = 0.5 * (1 + math.cos(math.pi * step / steps)) if mode.schedule == "cosine" else 1.0
                 stack.optimizer.param_groups[0]["lr"] = mode.lr * share
-                x, y = (part.expand(len(values), *part.shape[1:]) for part in batch)
+                x, y = (part.expand(cells, *part.shape).flatten(0, 1) for part in batch)
                 stack.step((x, y), num_data)
                 step += 1
         epoch = mode.epochs
@@ -146,18 +153,19 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
 
 
 def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
-    """How many cells to train side by side, so that they take about 2 GiB."""
+    """How many cells to train side by side, so that their fits take about 2 GiB."""
     kept: list[int] = []
 
     def note(saved: Tensor) -> Tensor:
         kept.append(saved.numel() * saved.element_size())
         return saved
 
-    x, y = (part[: problem.mode.batch_size].to(problem.device) for part in problem.pair)
-    single = [dict(values)]
+    x, y = (part[: problem.mode.batch_size].to(problem.device)[None] for part in problem.pair)
+    single = [dict(values)] * problem.members
     stack = VariedStack(problem.model, _starts(problem, single), _stacked(single), problem.mode.lr, problem.device)
+    batch = x.expand(problem.members, *x.shape[1:]), y.expand(problem.members, *y.shape[1:])
     with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
-        stack.step((x[None], y[None]), len(problem.pair[0]))
+        stack.step(batch, len(problem.pair[0]))
     weights = sum(value.numel() * value.element_size() for value in stack.units.values())
     return max(1, _BYTES_AT_ONCE // (_COPIES * weights + sum(kept)))
 
@@ -167,17 +175,18 @@ def cell_target(problem: Problem, values: Mapping[str, float]) -> Target:
     return exact_target(problem.cell_model(values), problem.pair, 1.0, problem.device)
 
 
-def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " cell"]]:
-    return {name: torch.tensor([cell[name] for cell in values], dtype=torch.float64) for name in values[0]}
+def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " fit"]]:
+    return {name: torch.tensor([fit[name] for fit in values], dtype=torch.float64) for name in values[0]}
 
 
 def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
-    """The common start, in each cell no wider than its prior."""
-    start, result = problem.start(), {}
+    """The common starts, in each cell no wider than its prior; ``values`` are of each fit."""
+    starts, result = problem.starts(), {}
     for name, law in problem.model.prior.laws(problem.model.network).items():
-        deviation = torch.vmap(lambda cell, law=law: prior_deviation(law, cell))(_stacked(values))
-        shrink = (deviation / start[name].square().mean().sqrt()).clamp_max(1.0)
-        result[name] = start[name] * shrink.to(start[name]).reshape(-1, *[1] * start[name].ndim)
+        start = starts[name].repeat(len(values) // problem.members, *[1] * len(law.shape))
+        deviation = torch.vmap(lambda fit, law=law: prior_deviation(law, fit))(_stacked(values))
+        shrink = (deviation / start.flatten(1).square().mean(1).sqrt()).clamp_max(1.0)
+        result[name] = start * shrink.to(start).reshape(-1, *[1] * len(law.shape))
     return result
 
 
@@ -187,17 +196,17 @@ def _noise_updates(epochs: int) -> set[int]:
 
 
 def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The values, with each cell's noise at the maximum of its evidence; cells that diverged keep theirs."""
+    """The values, with each fit's noise at the maximum of its evidence; those that diverged keep theirs."""
     result = []
-    for index, cell in enumerate(values):
+    for index, fit in enumerate(values):
         weights = {name: value[index].double() for name, value in params.items()}
         if all(value.isfinite().all() for value in weights.values()):
-            target = cell_target(problem, cell)
+            target = cell_target(problem, fit)
             probes = torch.Generator(problem.device).manual_seed(problem.seed)
             with torch.no_grad():
                 expansion = Expansion.at(target, target.free(weights), problem.curvature, generator=probes)
-                cell = {**cell, NOISE: _best_noise(expansion, problem.model, cell[NOISE])}
-        result.append(cell)
+                fit = {**fit, NOISE: _best_noise(expansion, problem.model, fit[NOISE])}
+        result.append(fit)
     return result
 
 

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EmpiricalBayes(Settings):
-    """One mode, under the prior variances and the noise that the Laplace evidence chooses.
+    """Modes, under the prior variances and the noise that the Laplace evidence chooses.
 
     The model's own variances are where the search starts. Variances with hyperpriors start at their medians, and the
     density of the hyperprior over log v counts with the evidence. A noise variance is learned where the likelihood says
@@ -57,8 +57,9 @@ class EmpiricalBayes(Settings):
     steps : of the ascent in each update.
     evidence_lr : Adam's learning rate in the logarithms of the variances, which goes to zero from the first update to
         the last.
-    restarts : independent starts, trained side by side; the one with the largest evidence is kept. Networks end in
-        optima of very different quality, and the evidence knows which of them is good without test data.
+    members : fits from independent starts, trained side by side under the same variances, which maximise the mean of
+        their log evidences. Networks end in optima of very different quality: one fit's evidence speaks of its luck,
+        too, and the members together are an ensemble.
     estimate : take the factors of "kronecker" and "symmetric" from one random combination of the outputs for each
         example, see ``kronecker_blocks``.
 
@@ -81,7 +82,7 @@ class EmpiricalBayes(Settings):
     every: int = 10
     steps: int = 10
     evidence_lr: float = 0.1
-    restarts: int = 1
+    members: int = 1
     estimate: bool = True
 
     def __post_init__(self) -> None:
@@ -89,7 +90,7 @@ class EmpiricalBayes(Settings):
         if self.curvature not in get_args(EvidenceCurvature):
             known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
             raise ValueError(f"curvature must be one of {known}, got {self.curvature!r}.")
-        require_integers(self, every=1, steps=1, restarts=1)
+        require_integers(self, every=1, steps=1, members=1)
         if self.burn_in is not None:
             require_integers(self, burn_in=0)
         require_positive("evidence_lr", self.evidence_lr)
@@ -104,7 +105,7 @@ class EmpiricalBayes(Settings):
     def fit(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Posterior:
-        """Train, and return one chain with one draw, of a model with the learned variances.
+        """Train, and return the members as chains with one draw each, of a model with the learned variances.
 
         Parameters
         ----------
@@ -115,8 +116,9 @@ class EmpiricalBayes(Settings):
         -------
         Posterior whose ``model`` has the learned numbers in its prior and a likelihood that knows its noise: other
         engines take it from there. ``stats`` has "variances" (by name, with the noise's), "log_evidence" with them,
-        "restarts", the log evidence of every start that ended well, and "path": of every update the epoch, the
-        evidence before it and the variances after it. Ctrl-C ends the training early and keeps what there is.
+        "log_evidences" of each member, of which it is the mean, and "path": of every update the epoch, the evidence
+        before it and the variances after it. A member that diverges is left out, with a warning. Ctrl-C ends the
+        training early and keeps what there is.
 
         Raises
         ------
@@ -126,7 +128,7 @@ class EmpiricalBayes(Settings):
             If the data are missing or refused, a noise variance for each output is to be learned, or the curvature does
             not suit the network.
         RuntimeError
-            If the training diverges, from every start.
+            If every member diverges.
         """
         pair = resolve_data(model, data)
         if not isinstance(model, BayesianModel) or pair is None:
@@ -143,15 +145,15 @@ class _Learning:
         prior = model.prior.per_layer(model.network) if settings.per_layer else model.prior
         self.settings, self.pair, self.seed, self.device = settings, pair, seed, device
         self.given = BayesianModel(model.network, prior, model.likelihood, model.num_outputs)
-        self.ascents = [EvidenceAscent(self.given, settings.evidence_lr) for _ in range(settings.restarts)]
+        self.ascent = EvidenceAscent(self.given, settings.evidence_lr)
         generator = torch.Generator().manual_seed(seed)
-        seeds = torch.randint(2**62, (settings.restarts,), generator=generator).tolist()
+        seeds = torch.randint(2**62, (settings.members,), generator=generator).tolist()
         starts = [model.initial_params(start) for start in seeds]
         stacked = {name: torch.stack([start[name] for start in starts]) for name, _ in model.network.named_parameters()}
-        self.stack = VariedStack(self._model(0), stacked, self._values(), settings.lr, device)
+        self.stack = VariedStack(model_at(self.given, self.ascent.values), stacked, self._values(), settings.lr, device)
         self.orders = [torch.Generator().manual_seed(start) for start in seeds]
         self.probes = torch.Generator(device).manual_seed(seed) if settings.estimate else None
-        self.paths: list[list[dict[str, Any]]] = [[] for _ in self.ascents]
+        self.path: list[dict[str, Any]] = []
         self.history: list[Snapshot] = []
 
     def run(self, progress: bool) -> Posterior:
@@ -173,7 +175,7 @@ class _Learning:
             logger.warning("interrupted in epoch %d of %d; keeping what was trained.", epoch + 1, settings.epochs)
         return self._posterior(time.perf_counter() - began)
 
-    def _train(self, epoch: int) -> Float[Tensor, " restart"]:
+    def _train(self, epoch: int) -> Float[Tensor, " member"]:
         """One epoch; returns the last losses."""
         steps = batches_per_epoch(self.pair, self.settings)
         losses = torch.full((1,), math.inf)
@@ -186,76 +188,70 @@ class _Learning:
             losses = self.stack.step(batch, len(self.pair[0]))
         return losses
 
-    def _model(self, restart: int) -> BayesianModel:
-        """The model with the variances of the moment."""
-        return model_at(self.given, self.ascents[restart].values)
-
     def _values(self) -> Params:
-        values = [ascent.values for ascent in self.ascents]
-        return {name: torch.tensor([each[name] for each in values]) for name in values[0]}
+        """The variances of the moment, for each member."""
+        return {name: torch.full((self.settings.members,), value) for name, value in self.ascent.values.items()}
 
-    def _finite(self, params: Params) -> list[int]:
-        """The restarts that have not diverged."""
-        good = torch.stack([value.flatten(1).isfinite().all(1) for value in params.values()]).all(0)
-        return good.nonzero().flatten().tolist()
-
-    def _expansion(self, restart: int, params: Params, generator: torch.Generator | None) -> Expansion:
-        target = exact_target(self._model(restart), self.pair, 1.0, self.device)
-        z = target.free({name: value[restart].double() for name, value in params.items()})
-        return Expansion.at(target, z, self.settings.curvature, generator=generator)
+    def _expansions(self, params: Params, generator: torch.Generator | None) -> dict[int, Expansion]:
+        """Of every member that has not diverged, under the variances of the moment."""
+        target = exact_target(model_at(self.given, self.ascent.values), self.pair, 1.0, self.device)
+        result = {}
+        for member in _finite(params):
+            z = target.free({name: value[member].double() for name, value in params.items()})
+            try:
+                result[member] = Expansion.at(target, z, self.settings.curvature, generator=generator)
+            except torch.linalg.LinAlgError as error:  # weights far off, of which the training may come back
+                logger.warning("member %d has no curvature: %s", member, error)
+        return result
 
     def _update(self, epoch: int) -> None:
         done = (epoch - self.settings.first) / (self.settings.epochs - self.settings.first)
-        params = self.stack.params()
-        for restart in self._finite(params):
-            ascent = self.ascents[restart]
-            ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * _cosine(done)
-            try:
-                before = ascent.climb(self._expansion(restart, params, self.probes), self.settings.steps)
-            except torch.linalg.LinAlgError as error:  # weights far off, of which the training may come back
-                logger.warning("no update of the variances of start %d in epoch %d: %s", restart, epoch, error)
-                continue
-            self.paths[restart].append({"epoch": epoch, "log_evidence": before, "variances": ascent.values})
+        self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * _cosine(done)
+        expansions = list(self._expansions(self.stack.params(), self.probes).values())
+        if not expansions:
+            return
+        before = self.ascent.climb(expansions, self.settings.steps)
+        self.path.append({"epoch": epoch, "log_evidence": before, "variances": self.ascent.values})
         self.stack.set_values(self._values())
-
-    @torch.no_grad()
-    def _evidences(self, params: Params) -> dict[int, float]:
-        """The log evidence of every start that ended well."""
-        result = {}
-        for restart in self._finite(params):
-            try:
-                value = float(self._expansion(restart, params, None).log_evidence())
-            except torch.linalg.LinAlgError as error:
-                logger.warning("start %d has no evidence: %s", restart, error)
-                continue
-            if math.isfinite(value):
-                result[restart] = value
-        return result
 
     def _posterior(self, seconds: float) -> Posterior:
         params = self.stack.params()
-        evidences = self._evidences(params)
-        if not evidences:
+        with torch.no_grad():
+            evidences = {
+                member: float(expansion.log_evidence()) for member, expansion in self._expansions(params, None).items()
+            }
+        kept = [member for member, value in evidences.items() if math.isfinite(value)]
+        if not kept:
             raise RuntimeError(f"the training diverged; try a smaller lr than {self.settings.lr}.")
-        best = max(evidences, key=evidences.__getitem__)
+        if len(kept) < self.settings.members:
+            lost = self.settings.members - len(kept)
+            logger.warning("%d of %d members diverged and are left out.", lost, self.settings.members)
+        log_evidence = sum(evidences[member] for member in kept) / len(kept)
         stats = {
             "engine": "EmpiricalBayes",
             "seed": self.seed,
             "curvature": self.settings.curvature,
-            "variances": self.ascents[best].values,
-            "log_evidence": evidences[best],
-            "restarts": list(evidences.values()),
-            "path": self.paths[best],
+            "variances": self.ascent.values,
+            "log_evidence": log_evidence,
+            "log_evidences": [evidences[member] for member in kept],
+            "path": self.path,
             "seconds": round(seconds, 3),
         }
-        logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", evidences[best], seconds)
-        history = [Snapshot(past.epoch, _only(best, past.samples)) for past in self.history]
-        return Posterior(self._model(best), _only(best, params), stats, history, self.pair)
+        logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", log_evidence, seconds)
+        history = [Snapshot(past.epoch, _chains(past.samples, kept)) for past in self.history]
+        model = model_at(self.given, self.ascent.values)
+        return Posterior(model, _chains(params, kept), stats, history, self.pair)
 
 
-def _only(restart: int, params: Params) -> Params:
-    """One of them, as one chain of one draw."""
-    return {name: value[restart][None, None] for name, value in params.items()}
+def _finite(params: Params) -> list[int]:
+    """The members whose weights are all finite."""
+    good = torch.stack([value.flatten(1).isfinite().all(1) for value in params.values()]).all(0)
+    return good.nonzero().flatten().tolist()
+
+
+def _chains(params: Params, members: list[int]) -> Params:
+    """Some members, as chains of one draw each."""
+    return {name: value[members][:, None] for name, value in params.items()}
 
 
 def _cosine(progress: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pyro
 import torch
@@ -70,14 +71,19 @@ class EvidenceAscent:
                 result = result + law.log_prob(self.logs[name].exp()) + self.logs[name]
         return result
 
-    def climb(self, expansion: Expansion, steps: int) -> float:
-        """Some steps; returns the log evidence before them, without hyperpriors."""
+    def climb(self, expansions: Sequence[Expansion], steps: int) -> float:
+        """Some steps on the mean over members; returns the mean log evidence before them, without hyperpriors."""
         before = math.nan
         for step in range(steps):
-            evidence = self._log_evidence(expansion)
-            before = float(evidence.detach()) if step == 0 else before
             self.optimizer.zero_grad()
-            (-evidence - self._log_hyperprior()).backward()
+            evidence = 0.0
+            for expansion in expansions:  # one graph at a time, so that memory holds one
+                part = self._log_evidence(expansion) / len(expansions)
+                (-part).backward()
+                evidence += float(part.detach())
+            before = evidence if step == 0 else before
+            if self.hyperpriors:
+                (-self._log_hyperprior()).backward()
             self.optimizer.step()
             with torch.no_grad():
                 for name, log in self.logs.items():

@@ -29,7 +29,7 @@ from inference.target import Target
 logger = logging.getLogger(__name__)
 
 # How often H is formed, and the steps that are taken with each, at most. Large networks take the diagonal.
-_BUDGET = {"full": (15, 60), "last_layer": (15, 60), "layer": (15, 60), "diagonal": (4, 60)}
+_BUDGET = {"full": (15, 60), "last_layer": (15, 60), "layer": (15, 60), "diagonal": (4, 240)}
 _REMEMBERED = 20  # pairs of steps and changes of the gradient
 _CONVERGED = 1e-8  # Newton decrement
 _SHORTEST_STEP = 1e-8
@@ -165,6 +165,9 @@ class _Search:
             weights.append((step @ result) / (step @ change))
             result = result - weights[-1] * change
         result = self._preconditioned(result)
+        if self._pairs:  # far from the mode H is smaller than the curvature along the last step: shorten the next one
+            step, change = self._pairs[-1]
+            result = result * (step @ change) / (change @ self._preconditioned(change))
         for (step, change), weight in zip(self._pairs, reversed(weights), strict=True):
             result = result + (weight - (change @ result) / (step @ change)) * step
         return result

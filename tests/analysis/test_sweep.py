@@ -25,7 +25,7 @@ from bayes_rpp import (
     Vector,
     equivariant_maps,
 )
-from inference import MAP, Laplace
+from inference import MAP, DeepEnsemble, Laplace
 from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion
 
@@ -110,6 +110,55 @@ def test_every_variable_is_that_of_the_cell_trained_alone():
     assert np.ptp(together.laplace_symmetric.values) > 1
 
 
+def test_members_are_fits_of_their_own_and_what_is_said_of_them_are_means():
+    """The fits that an ensemble has; criteria are means over them, errors those of the mean prediction."""
+    model, data, test = BayesianModel(wide(), RPPPrior(), Gaussian(0.25)), observations(), observations(seed=1)
+    kept = []
+    criteria = {"laplace": LaplaceEvidence("layer"), "kept": lambda posterior: kept.append(posterior) or 1.0}
+    grid = {"dense_variance": [1e-3, 0.1], "mode": DeepEnsemble(members=2, epochs=4, batch_size=8), "test": test}
+    found = sweep(model, data, seed=3, criteria=criteria, **grid)
+    alone = sweep(model, data, seed=3, criteria=criteria, **grid | {"mode": MAP(epochs=4, batch_size=8)})
+    assert len(kept) == 2 * 2 + 2
+    for cell in (0, 1):
+        members, single = kept[2 * cell : 2 * cell + 2], kept[4 + cell]
+        for name, value in single.samples.items():
+            torch.testing.assert_close(members[0].samples[name], value, rtol=1e-8, atol=1e-12)
+            assert not torch.allclose(members[1].samples[name], value)
+        each = [float(expansion(member, data).log_evidence()) for member in members]
+        assert found.laplace.values[cell] == pytest.approx(np.mean(each), rel=1e-9)
+        assert found.laplace_error.values[cell] == pytest.approx(abs(each[0] - each[1]) / 2, rel=1e-9)
+        mean = torch.stack([member.predict(test[0]).mean for member in members]).mean(0)
+        assert found.test_mse.values[cell] == pytest.approx(float((mean - test[1]).square().mean()), rel=1e-6)
+    assert found.attrs["members"] == 2
+    assert "laplace_error" not in alone
+
+
+def test_a_member_that_diverges_is_left_out_of_its_cell(monkeypatch, caplog):
+    train = sweep_training.train_cells
+
+    def spoiled(problem, values, progress):
+        trained = train(problem, values, progress)
+        trained.params["network.1.beta"][[1, 2, 3]] = math.nan  # the second of the first cell, both of the second
+        return trained
+
+    monkeypatch.setattr("analysis.sweep.train_cells", spoiled)
+    model, kept = BayesianModel(wide(), RPPPrior(), Gaussian(0.25)), []
+    criteria = {"kept": lambda posterior: kept.append(posterior) or 1.0}
+    mode = DeepEnsemble(members=2, epochs=2)
+    found = sweep(model, observations(), dense_variance=[1e-3, 0.1], mode=mode, criteria=criteria)
+    assert found.kept.values[0] == 1.0
+    assert np.isnan(found.kept.values[1])
+    assert len(kept) == 1
+    assert "1 of 2 fits diverged" in caplog.text
+    assert "2 of 2 fits diverged" in caplog.text
+
+
+def expansion(posterior, data):
+    target = exact_target(posterior.model, data, 1.0, torch.device("cpu"))
+    with torch.no_grad():
+        return Expansion.at(target, target.latest(posterior, 1)[0], "layer")
+
+
 def test_cells_do_not_depend_on_the_chunks(monkeypatch):
     model, data = BayesianModel(wide(), RPPPrior(), Gaussian(0.25)), observations()
     options = {"mode": MAP(epochs=3, batch_size=8), "dense_variance": [1e-6, 1e-4, 1e-2, 1.0]}
@@ -140,7 +189,7 @@ def test_a_start_is_no_wider_than_a_narrow_prior():
     broad, narrow = (
         {name: start[cell] for name, start in sweep_training._starts(problem, values).items()} for cell in (0, 1)
     )
-    assert all(torch.equal(broad[name], value) for name, value in problem.start().items())
+    assert all(torch.equal(broad[name], value[0]) for name, value in problem.starts().items())
     assert narrow["network.0.linear.beta"].square().mean().sqrt() == pytest.approx(1e-4, rel=1e-6)
     assert torch.equal(narrow["network.0.linear.dense"], broad["network.0.linear.dense"])
 

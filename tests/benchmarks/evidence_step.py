@@ -50,7 +50,7 @@ def main() -> None:
         runs = {
             "step": lambda: stack.step(batch, 1000),
             "curvature": lambda name=name, g=estimate: Expansion.at(target, z, name, generator=g),
-            "gradient": lambda expansion=expansion: ascent.climb(expansion, 1),
+            "gradient": lambda expansion=expansion: ascent.climb([expansion], 1),
         }
         seconds = median_seconds(runs, rounds=3 if name in ("diagonal", "layer") else 10, warmup=1)
         curvature, gradient = ratio(seconds, "curvature", "step"), ratio(seconds, "gradient", "step")

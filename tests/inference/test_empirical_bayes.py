@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector
-from inference import EmpiricalBayes
+from inference import EmpiricalBayes, empirical_bayes
 from inference.evidence_ascent import EvidenceAscent
 from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion
@@ -168,26 +168,53 @@ def test_bad_models_are_refused():
         engine.fit(linear_model(None, Gaussian(0.3, learned=True, per_output=True)), linear_data(0.1), seed=0)
 
 
-def test_of_several_starts_the_one_with_the_largest_evidence_is_kept():
+def test_members_share_the_variances_that_maximise_their_mean_evidence():
     model = BayesianModel(
         RPPEMLP(IN, OUT, SO(3), channels=4 * Vector + 4 * Scalar, layers=1), RPPPrior(), Gaussian(0.1)
     )
     few = QUICK | {"epochs": 40, "steps": 1, "snapshots": 1}
     data = tuple(part.float() for part in linear_data(dense=0.02, count=30))
-    alone = EmpiricalBayes(**few).fit(model, data, seed=1, progress=False)
-    kept = EmpiricalBayes(**few, restarts=3).fit(model, data, seed=1, progress=False)
-    assert len(set(kept.stats["restarts"])) == 3
-    assert kept.stats["log_evidence"] == max(kept.stats["restarts"]) == kept_evidence(kept, data)
-    assert kept.stats["restarts"][0] == pytest.approx(alone.stats["log_evidence"], abs=0.05)
-    assert (
-        {len(value) for value in kept.samples.values()}
-        == {len(value) for value in kept.history[0].samples.values()}
-        == {1}
+    fitted = EmpiricalBayes(**few, members=3).fit(model, data, seed=1, progress=False)
+    each = fitted.stats["log_evidences"]
+    assert len(set(each)) == 3
+    assert fitted.stats["log_evidence"] == pytest.approx(sum(each) / 3, rel=1e-12)
+    assert each == pytest.approx(evidences(fitted, data), rel=1e-12)
+    assert {value.shape[:2] for value in fitted.samples.values()} == {(3, 1)}
+    assert {value.shape[:2] for value in fitted.history[0].samples.values()} == {(3, 1)}
+
+
+def test_the_gradient_over_members_is_the_mean_of_theirs():
+    model = linear_model()
+    joint = EvidenceAscent(model, 0.1)
+    at = model_at(model, joint.values)
+    targets = [Target(at, linear_data(dense)) for dense in (0.02, 0.5)]
+    expansions = [Expansion.at(target, target.initial([0])[0], "layer") for target in targets]
+    joint.climb(expansions, 1)
+    alone = []
+    for expansion in expansions:
+        ascent = EvidenceAscent(model, 0.1)
+        alone.append(torch.autograd.grad(ascent.objective(expansion), list(ascent.logs.values())))
+    for name, first, second in zip(joint.logs, *alone, strict=True):
+        assert float(joint.logs[name].grad) == pytest.approx(-0.5 * float(first + second), rel=1e-10)
+
+
+def test_a_member_that_diverges_is_left_out(caplog):
+    learning = empirical_bayes._Learning(
+        EmpiricalBayes(**QUICK, members=3), linear_model(), linear_data(0.02), 0, torch.device("cpu")
     )
+    for units in learning.stack.units.values():
+        units.data[1] = math.nan
+    kept = learning.run(progress=False)
+    assert {len(value) for value in kept.samples.values()} == {2}
+    assert all(value.isfinite().all() for value in kept.samples.values())
+    assert "1 of 3 members diverged" in caplog.text
 
 
-def kept_evidence(posterior, data):
+def evidences(posterior, data):
     """From the returned weights, under the returned variances."""
     target = exact_target(posterior.bayesian_model, data, 1.0, torch.device("cpu"))
     with torch.no_grad():
-        return float(Expansion.at(target, target.latest(posterior, 1)[0], "symmetric").log_evidence())
+        return [
+            float(Expansion.at(target, z, "symmetric").log_evidence())
+            for z in target.latest(posterior, len(posterior.stats["log_evidences"]))
+        ]
