@@ -105,8 +105,8 @@ def compare(
     engine : what fits every model. By default EmpiricalBayes(), which lets each model's own evidence choose its prior
         variances and its noise: with variances that are guessed, a comparison of models is one of guesses.
     method : what gives the evidence of every model, with the variances that the engine left. By default the engine's
-        own, if it is EmpiricalBayes: the Laplace evidence at the mode, which is sought from where the training ended,
-        integrated over the variances that have hyperpriors; else LaplaceEvidence().
+        own, if it is EmpiricalBayes: the Laplace evidence at the mode, which is sought from where the training of the
+        best member ended, integrated over the variances that have hyperpriors; else LaplaceEvidence().
         PSISLOO, WAIC and ConditionalEvidence give scores, and no probabilities.
     test : other data, for the test scores.
     group : against which the equivariance error is measured, by default each network's own; at test inputs if there

@@ -16,6 +16,7 @@ from scipy.stats import multivariate_normal, norm
 from analysis import compare, plot_comparison
 from analysis.evidence import PSISLOO, ConditionalEvidence, ExactEvidence, LaplaceEvidence, exact_loo
 from analysis.evidence.linear_network import linear_gaussian
+from analysis.integrated_evidence import integrated_evidence
 from analysis.symmetry_candidates import symmetry_candidates
 from bayes_rpp import (
     EMLP,
@@ -176,6 +177,26 @@ def test_a_variance_without_hyperprior_costs_nothing_and_is_warned_of(symmetric)
     )
     assert not any("hyperprior" in w for w in proper.warnings)
     assert free.dataset.attrs["evidence"] == "Laplace, full, at the best variances"
+
+
+def test_of_several_members_the_one_with_the_largest_evidence_counts(symmetric):
+    """Of a network, whose members end in different optima; in whatever order they come."""
+    network = RPPEMLP(IN(SO(3)), OUT(SO(3)), SO(3), channels=4 * Vector + 4 * Scalar, layers=1).double()
+    model = BayesianModel(network, RPPPrior(), Gaussian(0.25))
+    engine = EmpiricalBayes(members=3, epochs=30, burn_in=20, steps=1, lr=0.03)
+    found = engine.fit(model, symmetric, seed=0, progress=False)
+    each = found.stats["log_evidences"]
+    values = []
+    for order in ([0, 1, 2], [2, 0, 1], [each.index(max(each))]):
+        samples = {name: value[order] for name, value in found.samples.items()}
+        stats = found.stats | {"log_evidences": [each[member] for member in order]}
+        posterior = Posterior(found.model, samples, stats, data=found.data)
+        values.append(integrated_evidence(model, posterior, engine, "cpu").value)
+    assert values == pytest.approx([values[0]] * 3, abs=1e-9)
+    worst = each.index(min(each))
+    samples = {name: value[worst : worst + 1] for name, value in found.samples.items()}
+    alone = Posterior(found.model, samples, found.stats | {"log_evidences": [0.0]}, data=found.data)
+    assert integrated_evidence(model, alone, engine, "cpu").value != pytest.approx(values[0], abs=1e-3)
 
 
 def test_learning_that_stops_early_is_reported(symmetric):
