@@ -13,26 +13,19 @@ then keeps it from being fitted. Start from a small noise variance for the same 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import Params
 from inference.chain_settings import plain_seed, require_integers, require_positive
-from inference.data import Data, Model, Pair, resolve_data, resolve_device
-from inference.evidence_ascent import EvidenceAscent
-from inference.laplace import exact_target
-from inference.laplace_evidence import EvidenceCurvature, Expansion
-from inference.posterior import Posterior, Snapshot
-from inference.training import Settings, batches, batches_per_epoch, snapshot_epochs
-from inference.varied_training import VariedStack, model_at
+from inference.data import Data, Model, resolve_data, resolve_device
+from inference.laplace_evidence import EvidenceCurvature
+from inference.posterior import Posterior
+from inference.training import Settings
+from inference.variance_learning import VarianceLearning
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +50,9 @@ class EmpiricalBayes(Settings):
     steps : of the ascent in each update.
     evidence_lr : Adam's learning rate in the logarithms of the variances, which goes to zero from the first update to
         the last.
+    passes : how often all of it is done. Each pass trains anew from the same starts, under the variances that the pass
+        before ended with. The weights of one pass hold its variances up: trained under a loose prior, they are large,
+        and large weights speak for a loose prior.
     members : fits from independent starts, trained side by side under the same variances, which maximise the mean of
         their log evidences. Networks end in optima of very different quality: one fit's evidence speaks of its luck,
         too, and the members together are an ensemble.
@@ -82,6 +78,7 @@ class EmpiricalBayes(Settings):
     every: int = 10
     steps: int = 10
     evidence_lr: float = 0.1
+    passes: int = 1
     members: int = 1
     estimate: bool = True
 
@@ -90,7 +87,7 @@ class EmpiricalBayes(Settings):
         if self.curvature not in get_args(EvidenceCurvature):
             known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
             raise ValueError(f"curvature must be one of {known}, got {self.curvature!r}.")
-        require_integers(self, every=1, steps=1, members=1)
+        require_integers(self, every=1, steps=1, passes=1, members=1)
         if self.burn_in is not None:
             require_integers(self, burn_in=0)
         require_positive("evidence_lr", self.evidence_lr)
@@ -116,9 +113,9 @@ class EmpiricalBayes(Settings):
         -------
         Posterior whose ``model`` has the learned numbers in its prior and a likelihood that knows its noise: other
         engines take it from there. ``stats`` has "variances" (by name, with the noise's), "log_evidence" with them,
-        "log_evidences" of each member, of which it is the mean, and "path": of every update the epoch, the evidence
-        before it and the variances after it. A member that diverges is left out, with a warning. Ctrl-C ends the
-        training early and keeps what there is.
+        "log_evidences" of each member, of which it is the mean, and "path": of every update the pass, the epoch, the
+        evidence before it and the variances after it. A member that diverges is left out, with a warning. Ctrl-C ends
+        the training early and keeps what there is: of the first pass its weights, later the pass before.
 
         Raises
         ------
@@ -133,126 +130,18 @@ class EmpiricalBayes(Settings):
         pair = resolve_data(model, data)
         if not isinstance(model, BayesianModel) or pair is None:
             raise TypeError("EmpiricalBayes needs a BayesianModel, whose prior has variances; a LogDensity has none.")
-        return _Learning(self, model, pair, plain_seed(seed), resolve_device(device)).run(progress)
-
-
-class _Learning:
-    """One run of EmpiricalBayes."""
-
-    def __init__(
-        self, settings: EmpiricalBayes, model: BayesianModel, pair: Pair, seed: int, device: torch.device
-    ) -> None:
-        prior = model.prior.per_layer(model.network) if settings.per_layer else model.prior
-        self.settings, self.pair, self.seed, self.device = settings, pair, seed, device
-        self.given = BayesianModel(model.network, prior, model.likelihood, model.num_outputs)
-        self.ascent = EvidenceAscent(self.given, settings.evidence_lr)
-        generator = torch.Generator().manual_seed(seed)
-        seeds = torch.randint(2**62, (settings.members,), generator=generator).tolist()
-        starts = [model.initial_params(start) for start in seeds]
-        stacked = {name: torch.stack([start[name] for start in starts]) for name, _ in model.network.named_parameters()}
-        self.stack = VariedStack(model_at(self.given, self.ascent.values), stacked, self._values(), settings.lr, device)
-        self.orders = [torch.Generator().manual_seed(start) for start in seeds]
-        self.probes = torch.Generator(device).manual_seed(seed) if settings.estimate else None
-        self.path: list[dict[str, Any]] = []
-        self.history: list[Snapshot] = []
-
-    def run(self, progress: bool) -> Posterior:
-        settings, began, epoch = self.settings, time.perf_counter(), 0
-        losses, when = torch.full((1,), math.inf), snapshot_epochs(settings)
-        bar = tqdm(range(settings.epochs), desc="empirical Bayes", unit="epoch", disable=None if progress else True)
-        try:
-            for epoch in bar:
-                if epoch in when:
-                    self.history.append(Snapshot(epoch, self.stack.params()))
-                if epoch >= settings.first and (epoch - settings.first) % settings.every == 0:
-                    self._update(epoch)
-                losses = self._train(epoch)
-                if not losses.isfinite().any():
-                    raise RuntimeError(
-                        f"the training diverged in epoch {epoch + 1}; try a smaller lr than {settings.lr}."
-                    )
-        except KeyboardInterrupt:
-            logger.warning("interrupted in epoch %d of %d; keeping what was trained.", epoch + 1, settings.epochs)
-        return self._posterior(time.perf_counter() - began)
-
-    def _train(self, epoch: int) -> Float[Tensor, " member"]:
-        """One epoch; returns the last losses."""
-        steps = batches_per_epoch(self.pair, self.settings)
-        losses = torch.full((1,), math.inf)
-        for step, batch in enumerate(batches(self.pair, self.settings, self.orders, self.device)):
-            share = _cosine((epoch + step / steps) / self.settings.epochs)
-            self.stack.optimizer.param_groups[0]["lr"] = self.settings.lr * (
-                share if self.settings.schedule == "cosine" else 1.0
-            )
-            assert batch is not None
-            losses = self.stack.step(batch, len(self.pair[0]))
-        return losses
-
-    def _values(self) -> Params:
-        """The variances of the moment, for each member."""
-        return {name: torch.full((self.settings.members,), value) for name, value in self.ascent.values.items()}
-
-    def _expansions(self, params: Params, generator: torch.Generator | None) -> dict[int, Expansion]:
-        """Of every member that has not diverged, under the variances of the moment."""
-        target = exact_target(model_at(self.given, self.ascent.values), self.pair, 1.0, self.device)
-        result = {}
-        for member in _finite(params):
-            z = target.free({name: value[member].double() for name, value in params.items()})
-            try:
-                result[member] = Expansion.at(target, z, self.settings.curvature, generator=generator)
-            except torch.linalg.LinAlgError as error:  # weights far off, of which the training may come back
-                logger.warning("member %d has no curvature: %s", member, error)
-        return result
-
-    def _update(self, epoch: int) -> None:
-        done = (epoch - self.settings.first) / (self.settings.epochs - self.settings.first)
-        self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * _cosine(done)
-        expansions = list(self._expansions(self.stack.params(), self.probes).values())
-        if not expansions:
-            return
-        before = self.ascent.climb(expansions, self.settings.steps)
-        self.path.append({"epoch": epoch, "log_evidence": before, "variances": self.ascent.values})
-        self.stack.set_values(self._values())
-
-    def _posterior(self, seconds: float) -> Posterior:
-        params = self.stack.params()
-        with torch.no_grad():
-            evidences = {
-                member: float(expansion.log_evidence()) for member, expansion in self._expansions(params, None).items()
-            }
-        kept = [member for member, value in evidences.items() if math.isfinite(value)]
-        if not kept:
-            raise RuntimeError(f"the training diverged; try a smaller lr than {self.settings.lr}.")
-        if len(kept) < self.settings.members:
-            lost = self.settings.members - len(kept)
-            logger.warning("%d of %d members diverged and are left out.", lost, self.settings.members)
-        log_evidence = sum(evidences[member] for member in kept) / len(kept)
-        stats = {
-            "engine": "EmpiricalBayes",
-            "seed": self.seed,
-            "curvature": self.settings.curvature,
-            "variances": self.ascent.values,
-            "log_evidence": log_evidence,
-            "log_evidences": [evidences[member] for member in kept],
-            "path": self.path,
-            "seconds": round(seconds, 3),
-        }
-        logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", log_evidence, seconds)
-        history = [Snapshot(past.epoch, _chains(past.samples, kept)) for past in self.history]
-        model = model_at(self.given, self.ascent.values)
-        return Posterior(model, _chains(params, kept), stats, history, self.pair)
-
-
-def _finite(params: Params) -> list[int]:
-    """The members whose weights are all finite."""
-    good = torch.stack([value.flatten(1).isfinite().all(1) for value in params.values()]).all(0)
-    return good.nonzero().flatten().tolist()
-
-
-def _chains(params: Params, members: list[int]) -> Params:
-    """Some members, as chains of one draw each."""
-    return {name: value[members][:, None] for name, value in params.items()}
-
-
-def _cosine(progress: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * progress))
+        began, values, path, posterior = time.perf_counter(), None, [], None
+        for number in range(self.passes):
+            learning = VarianceLearning(self, model, pair, plain_seed(seed), resolve_device(device), values)
+            finished = learning.run(progress)
+            if posterior is None or finished:
+                posterior = learning.posterior()
+                values = posterior.stats["variances"]
+                path += [{"pass": number, **update} for update in learning.path]
+            if not finished:
+                break
+        assert posterior is not None
+        seconds = time.perf_counter() - began
+        logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", posterior.stats["log_evidence"], seconds)
+        posterior.stats.update(path=path, seconds=round(seconds, 3))
+        return posterior

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyro
 import torch
@@ -51,6 +51,12 @@ class EvidenceAscent:
     def values(self) -> dict[str, float]:
         """The variances."""
         return {name: math.exp(float(log.detach())) for name, log in self.logs.items()}
+
+    @torch.no_grad()
+    def start_from(self, values: Mapping[str, float]) -> None:
+        """Begin some variances elsewhere."""
+        for name, value in values.items():
+            self.logs[name].fill_(math.log(value))
 
     def objective(self, expansion: Expansion) -> Float[Tensor, ""]:
         """The log evidence, and the log density of hyperpriors."""

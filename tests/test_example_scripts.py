@@ -46,4 +46,13 @@ def test_what_is_recorded_is_calibrated(script):
 
 def test_the_true_group_is_picked(script):
     which = script("which_group")
-    assert [which.picked(truth, 0.3, seed=0)[0] for truth in which.KINDS] == list(which.KINDS)
+    results = {
+        f"linear/{truth}/{breaking}/0": which.run("linear", truth, breaking, "0")
+        for truth, breaking in (("O(3)", "0"), ("O2eR3", "0.3"), ("Trivial(3)", "0.3"))
+    }
+    for key, row in results.items():
+        assert max(which.KINDS, key=row.get) == key.split("/")[1]
+        assert row["probability"] > 0.9
+    which.BREAKS["linear"] = ("0.3",)
+    picks = [line.split(" | ")[1:4] for line in which.table(results, "linear").splitlines()[2:]]
+    assert picks == [["1", "0", "0"], ["0", "1", "0"], ["0", "0", "1"]]

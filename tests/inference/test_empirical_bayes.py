@@ -1,6 +1,7 @@
 """Variances chosen by the evidence, against the maximum of the exact evidence of linear models."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyro.distributions as dist
@@ -9,11 +10,12 @@ import torch
 from scipy.optimize import minimize
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector
-from inference import EmpiricalBayes, empirical_bayes
+from inference import EmpiricalBayes
 from inference.evidence_ascent import EvidenceAscent
 from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion
 from inference.target import Target
+from inference.variance_learning import VarianceLearning
 from inference.varied_training import model_at
 
 IN, OUT = (4 * Vector + 2 * Scalar)(SO(3)), (3 * Vector + Scalar)(SO(3))
@@ -150,6 +152,7 @@ def test_labels_have_no_noise_to_learn():
     [
         ({"curvature": "kfac"}, "curvature must be one of"),
         ({"steps": 0}, "steps must be an integer of at least 1"),
+        ({"passes": 0}, "passes must be an integer of at least 1"),
         ({"every": 0}, "every must be an integer of at least 1"),
         ({"evidence_lr": 0.0}, "evidence_lr must be positive"),
         ({"epochs": 20, "burn_in": 50}, "leaves no update"),
@@ -199,15 +202,54 @@ def test_the_gradient_over_members_is_the_mean_of_theirs():
 
 
 def test_a_member_that_diverges_is_left_out(caplog):
-    learning = empirical_bayes._Learning(
+    learning = VarianceLearning(
         EmpiricalBayes(**QUICK, members=3), linear_model(), linear_data(0.02), 0, torch.device("cpu")
     )
     for units in learning.stack.units.values():
         units.data[1] = math.nan
-    kept = learning.run(progress=False)
+    assert learning.run(progress=False)
+    kept = learning.posterior()
     assert {len(value) for value in kept.samples.values()} == {2}
     assert all(value.isfinite().all() for value in kept.samples.values())
     assert "1 of 3 members diverged" in caplog.text
+
+
+def test_a_second_pass_begins_with_the_variances_of_the_first_and_with_the_weights_of_the_model():
+    """As if the model had come with them, but for the noise, which starts anew."""
+    net = RPPEMLP(IN, OUT, SO(3), channels=4 * Vector + 4 * Scalar, layers=1)
+    model, data = BayesianModel(net, RPPPrior(), Gaussian(0.3, learned=True)), linear_data(dense=0.0)
+    data = tuple(part.float() for part in data)
+    engine = EmpiricalBayes(epochs=30, batch_size=20, every=5, steps=4, per_layer=True)
+    first = engine.fit(model, data, seed=4, progress=False)
+    twice = replace(engine, passes=2).fit(model, data, seed=4, progress=False)
+    prior = first.bayesian_model.prior
+    again = engine.fit(BayesianModel(net, prior, model.likelihood), data, seed=4, progress=False)
+    for name, value in again.samples.items():
+        torch.testing.assert_close(twice.samples[name], value, rtol=1e-4, atol=1e-6)
+    assert twice.stats["variances"] == pytest.approx(again.stats["variances"], rel=1e-4)
+    assert twice.stats["variances"] != first.stats["variances"]
+    updates = twice.stats["path"]
+    assert [update["pass"] for update in updates] == [0, 0, 0, 1, 1, 1]
+    assert [update["variances"] for update in updates[:3]] == [update["variances"] for update in first.stats["path"]]
+
+
+def test_of_an_interrupted_second_pass_the_first_is_kept(monkeypatch):
+    model, data = linear_model(), linear_data(dense=0.02)
+    short = QUICK | {"epochs": 40}
+    first = EmpiricalBayes(**short).fit(model, data, seed=0, progress=False)
+    update, epochs = VarianceLearning._update, []
+
+    def interrupted(self, epoch):
+        epochs.append(epoch)
+        if epochs.count(30) == 2:
+            raise KeyboardInterrupt
+        update(self, epoch)
+
+    monkeypatch.setattr(VarianceLearning, "_update", interrupted)
+    kept = EmpiricalBayes(**short, passes=3).fit(model, data, seed=0, progress=False)
+    assert epochs == [20, 25, 30, 35, 20, 25, 30]
+    assert kept.stats["variances"] == first.stats["variances"]
+    assert all(torch.equal(kept.samples[name], value) for name, value in first.samples.items())
 
 
 def evidences(posterior, data):
