@@ -43,8 +43,8 @@ def prior_sweep(
     """Train and measure a model under every combination of some prior variances.
 
     After Figure 3 (right) of Finzi, Benton & Wilson (NeurIPS 2021), with the evidence beside the test error. All cells
-    are trained side by side, from one start and with the same minibatches, see ``train_cells``; what is measured is
-    measured at these weights.
+    are trained side by side, from the same starts and with the same minibatches, see ``train_cells``; what is measured
+    is measured at these weights.
 
     Parameters
     ----------
@@ -53,13 +53,15 @@ def prior_sweep(
     criteria : what to measure, a sequence, or a mapping by the variables' names; by default
         LaplaceEvidence("symmetric"). LaplaceEvidence expands around the weights of the cell, and does not train again:
         its ``mode`` is not used. Any other evidence method, as
-        ExactEvidence() or TemperedSMC(), estimates every cell by itself, at its own cost. A function takes a Posterior
-        of one draw, the cell's weights, whose ``model`` is the cell's, and returns a number, the larger the better (or
+        ExactEvidence() or TemperedSMC(), estimates every cell by itself, once for each member, at its own cost. A
+        function takes a Posterior of one draw, the weights of one fit, whose ``model`` is the cell's, is called once
+        for each member of the cell, and returns a number, the larger the better (or
         say otherwise, ``dataset["name"].attrs["best"] = "min"``). From such a posterior ``Laplace(...).fit(post.model,
         post.data, seed=0, start=post)`` makes draws, for ``loo_of``.
     test : other data, for the test error.
     mode : how to train; snapshots are not kept. With a DeepEnsemble every cell has its members, the criteria are means
-        over them, and the errors those of the mean prediction. Single fits end in optima of very different quality, and
+        over them, as are "log_joint", "gradient_norm" and "noise_variance", and the errors those of the mean
+        prediction. Single fits end in optima of very different quality, and
         cells then differ by luck; what several fits say differs by the variances.
     seed : of everything random. Every cell has the same starts, those of MAP, or of DeepEnsemble, with this seed.
     device : "auto" takes an accelerator if there is one.
@@ -79,17 +81,18 @@ def prior_sweep(
       the mode the Laplace evidence is too small, to second order by (g^T H^-1 g) / 2, which is at most half the square
       of this, and far less under broad priors: where it is small the cell has converged, where it is large, see whether
       more epochs change the evidence;
-    * "noise_variance", if it is learned, Gaussian(..., learned=True): each cell has its own, by the evidence with the
+    * "noise_variance", if it is learned, Gaussian(..., learned=True): each fit has its own, by the evidence with the
       curvature of the first LaplaceEvidence (else "symmetric"), see ``train_cells``; the criteria take it as known;
     * "epochs" of each cell's training.
 
-    A variable's ``attrs["best"]`` is "max" or "min". A cell that diverges is NaN, with a warning. Ctrl-C ends the
+    A variable's ``attrs["best"]`` is "max" or "min". Members that diverge are left out, with a warning; a cell without
+    others is NaN, and so is a criterion that failed for every member. Ctrl-C ends the
     training early and measures what there is, once more Ctrl-C leaves the cells that were measured, all others NaN.
 
     Raises
     ------
     TypeError
-        If the model is a LogDensity, or a criterion is neither a method nor a function.
+        If the model is a LogDensity, the mode another engine, or a criterion neither a method nor a function.
     ValueError
         If nothing is swept; a setting is unknown, has no values, or one that is not positive; variances have
         hyperpriors; the data are refused; or a criterion does not suit the network.
@@ -106,6 +109,8 @@ def prior_sweep(
     named = named_criteria([LaplaceEvidence("symmetric")] if criteria is None else criteria)
     if not isinstance(model, BayesianModel):
         raise TypeError(f"prior_sweep needs a BayesianModel, whose prior has variances, got {type(model).__name__}.")
+    if not isinstance(mode, MAP | DeepEnsemble):
+        raise TypeError(f"mode must be MAP(...) or DeepEnsemble(...), got {mode!r}.")
     refuse_hyperpriors("prior_sweep", model)
     axes = _checked_grid(model, grid)
     pair = resolve_data(model, data)
@@ -224,15 +229,17 @@ def _cell(
         return {}
     weights = {name: value[good] for name, value in trained.params.items()}
     rows = []
-    for member, fit in enumerate(good):
-        single = {name: value[member] for name, value in weights.items()}
-        row = measure(problem, trained.values[fit], single, criteria, trained.epochs)
+    for index, fit in enumerate(good):
+        single = {name: value[index] for name, value in weights.items()}
+        row = measure(problem, trained.values[fit], single, criteria, trained.epochs, fit - fits.start)
         rows.append(row | ({NOISE: trained.values[fit][NOISE]} if has_learned_noise(problem.model) else {}))
-    result = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    if len(rows) > 1:
+    found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    found = {name: values[np.isfinite(values)] for name, values in found.items()}
+    result = {name: float(values.mean()) if len(values) else math.nan for name, values in found.items()}
+    if problem.members > 1:
         for name in criteria:
-            spread = float(np.std([row[name] for row in rows], ddof=1))
-            result[f"{name}_error"] = spread / math.sqrt(len(rows))
+            count = len(found[name])
+            result[f"{name}_error"] = float(found[name].std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
     return result | misfits(problem, weights, test) | {"epochs": trained.epochs}
 
 

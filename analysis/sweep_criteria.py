@@ -50,6 +50,8 @@ def named_criteria(criteria: Criteria) -> dict[str, Criterion]:
         name = label or _name(criterion)
         if name in result or name in ("log_joint", "gradient_norm", "epochs", "noise_variance"):
             raise ValueError(f"criteria have two of the name {name!r}: give names, criteria={{name: criterion}}.")
+        if name.endswith("_error"):
+            raise ValueError(f"{name!r} would be taken for a standard error: give the criterion another name.")
         result[name] = criterion
     return result
 
@@ -77,9 +79,10 @@ def measure(
     weights: Params,
     criteria: Mapping[str, Criterion],
     epochs: int,
+    member: int,
 ) -> dict[str, float]:
     """The criteria of one fit, its log joint and the length of its slope. What fails numerically is NaN, with a
-    warning."""
+    warning. Methods that draw random numbers take others for each member."""
     model = problem.cell_model(values)
     target = cell_target(problem, values)
     z = target.free({name: value.double() for name, value in weights.items()})
@@ -89,7 +92,7 @@ def measure(
     result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(target, gradient[0])}
     for name, criterion in criteria.items():
         try:
-            result[name] = _value(problem, criterion, target, z, posterior)
+            result[name] = _value(problem, criterion, target, z, posterior, problem.seed + member)
         except RuntimeError as error:
             logger.warning("%s failed at %s: %s", name, dict(values), error)
             result[name] = float("nan")
@@ -133,14 +136,12 @@ def _name(criterion: Any) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", own or type(criterion).__name__).lower()
 
 
-def _value(problem: Problem, criterion: Any, target: Target, z: Tensor, posterior: Posterior) -> float:
+def _value(problem: Problem, criterion: Any, target: Target, z: Tensor, posterior: Posterior, seed: int) -> float:
     if isinstance(criterion, LaplaceEvidence):
         with torch.no_grad():
             return float(Expansion.at(target, z, criterion.curvature).log_evidence())
     if _is_method(criterion):
-        found = criterion.estimate(
-            posterior.model, problem.pair, seed=problem.seed, device=problem.device, progress=False
-        )
+        found = criterion.estimate(posterior.model, problem.pair, seed=seed, device=problem.device, progress=False)
         for warning in found.warnings:
             logger.warning("%s: %s", found.method, warning)
         return float(found)

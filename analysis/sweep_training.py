@@ -28,7 +28,7 @@ from inference.laplace import exact_target
 from inference.laplace_evidence import EvidenceCurvature, Expansion
 from inference.target import Target
 from inference.training import batches, batches_per_epoch
-from inference.varied_training import VariedStack, has_learned_noise, model_at, prior_deviation
+from inference.varied_training import VariedStack, has_learned_noise, model_at, no_wider_than_prior
 
 logger = logging.getLogger(__name__)
 
@@ -143,8 +143,7 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
                 assert batch is not None
                 share = 0.5 * (1 + math.cos(math.pi * step / steps)) if mode.schedule == "cosine" else 1.0
                 stack.optimizer.param_groups[0]["lr"] = mode.lr * share
-                x, y = (part.expand(cells, *part.shape).flatten(0, 1) for part in batch)
-                stack.step((x, y), num_data)
+                stack.step(_repeated(batch, cells), num_data)
                 step += 1
         epoch = mode.epochs
     except KeyboardInterrupt:
@@ -175,19 +174,24 @@ def cell_target(problem: Problem, values: Mapping[str, float]) -> Target:
     return exact_target(problem.cell_model(values), problem.pair, 1.0, problem.device)
 
 
+def _repeated(batch: Pair, cells: int) -> Pair:
+    """The members' batches for every cell; of one member without a copy."""
+    x, y = (
+        part.expand(cells, *part.shape[1:]) if len(part) == 1 else part.repeat(cells, *[1] * (part.ndim - 1))
+        for part in batch
+    )
+    return x, y
+
+
 def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " fit"]]:
     return {name: torch.tensor([fit[name] for fit in values], dtype=torch.float64) for name in values[0]}
 
 
 def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
     """The common starts, in each cell no wider than its prior; ``values`` are of each fit."""
-    starts, result = problem.starts(), {}
-    for name, law in problem.model.prior.laws(problem.model.network).items():
-        start = starts[name].repeat(len(values) // problem.members, *[1] * len(law.shape))
-        deviation = torch.vmap(lambda fit, law=law: prior_deviation(law, fit))(_stacked(values))
-        shrink = (deviation / start.flatten(1).square().mean(1).sqrt()).clamp_max(1.0)
-        result[name] = start * shrink.to(start).reshape(-1, *[1] * len(law.shape))
-    return result
+    cells = len(values) // problem.members
+    starts = {name: start.repeat(cells, *[1] * (start.ndim - 1)) for name, start in problem.starts().items()}
+    return no_wider_than_prior(starts, problem.model.prior.laws(problem.model.network), _stacked(values))
 
 
 def _noise_updates(epochs: int) -> set[int]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
@@ -130,15 +130,22 @@ class EmpiricalBayes(Settings):
         pair = resolve_data(model, data)
         if not isinstance(model, BayesianModel) or pair is None:
             raise TypeError("EmpiricalBayes needs a BayesianModel, whose prior has variances; a LogDensity has none.")
-        began, values, path, posterior = time.perf_counter(), None, [], None
+        began, values, posterior = time.perf_counter(), None, None
+        path: list[dict[str, Any]] = []
         for number in range(self.passes):
-            learning = VarianceLearning(self, model, pair, plain_seed(seed), resolve_device(device), values)
-            finished = learning.run(progress)
-            if posterior is None or finished:
-                posterior = learning.posterior()
-                values = posterior.stats["variances"]
-                path += [{"pass": number, **update} for update in learning.path]
+            try:
+                learning = VarianceLearning(self, model, pair, plain_seed(seed), resolve_device(device), values)
+                finished = learning.run(progress)
+                if posterior is None or finished:
+                    posterior, path = learning.posterior(), path + [{"pass": number, **u} for u in learning.path]
+                    values = posterior.stats["variances"]
+            except (RuntimeError, KeyboardInterrupt) as error:
+                if posterior is None:
+                    raise
+                logger.warning("pass %d of %d failed: %s", number + 1, self.passes, error)
+                finished = False
             if not finished:
+                logger.warning("keeping what pass %d of %d has trained.", max(number, 1), self.passes)
                 break
         assert posterior is not None
         seconds = time.perf_counter() - began

@@ -78,16 +78,18 @@ class EvidenceAscent:
         return result
 
     def climb(self, expansions: Sequence[Expansion], steps: int) -> float:
-        """Some steps on the mean over members; returns the mean log evidence before them, without hyperpriors."""
+        """Some steps on the mean over members; returns the mean log evidence before them, without hyperpriors.
+
+        Members whose evidence or slope is not finite do not count; without any there is no step, and NaN is returned.
+        """
         before = math.nan
         for step in range(steps):
-            self.optimizer.zero_grad()
-            evidence = 0.0
-            for expansion in expansions:  # one graph at a time, so that memory holds one
-                part = self._log_evidence(expansion) / len(expansions)
-                (-part).backward()
-                evidence += float(part.detach())
-            before = evidence if step == 0 else before
+            values, slopes = self._mean_slope(expansions)
+            if not values:
+                break
+            before = sum(values) / len(values) if step == 0 else before
+            for log, slope in zip(self.logs.values(), slopes, strict=True):
+                log.grad = -slope
             if self.hyperpriors:
                 (-self._log_hyperprior()).backward()
             self.optimizer.step()
@@ -95,6 +97,21 @@ class EvidenceAscent:
                 for name, log in self.logs.items():
                     log.clamp_(self._least(name), _LARGEST)
         return before
+
+    def _mean_slope(self, expansions: Sequence[Expansion]) -> tuple[list[float], list[Tensor]]:
+        """The log evidence of every member that counts, and the mean of their gradients."""
+        leaves, values = list(self.logs.values()), []
+        slopes = [torch.zeros_like(leaf) for leaf in leaves]
+        for expansion in expansions:  # one graph at a time
+            try:
+                value = self._log_evidence(expansion)
+                gradient = torch.autograd.grad(value, leaves, materialize_grads=True)
+            except torch.linalg.LinAlgError:
+                continue
+            if value.isfinite() and all(part.isfinite() for part in gradient):
+                values.append(float(value.detach()))
+                slopes = [slope + part for slope, part in zip(slopes, gradient, strict=True)]
+        return values, [slope / max(1, len(values)) for slope in slopes]
 
     def _least(self, name: str) -> float:
         """Below it a variance makes no difference any more; a noise variance stays above its floor."""

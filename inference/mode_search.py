@@ -3,9 +3,9 @@
     z <- z - t B grad U(z)
 
 B starts as H^-1, so that the first step is a damped Gauss-Newton step, and takes up what the gradients tell about the
-rest of the curvature (L-BFGS: Nocedal & Wright, Numerical Optimization, algorithm 7.4), until H is formed anew. t is
-halved until U falls enough (Armijo's rule). U includes the Jacobian of constrained parameters: the mode is the one in
-free coordinates.
+rest of the curvature (L-BFGS: Nocedal & Wright, Numerical Optimization, algorithm 7.4, with H^-1 scaled to the last
+step), until H is formed anew. t is halved until U falls enough (Armijo's rule). U includes the Jacobian of constrained
+parameters: the mode is the one in free coordinates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from inference.target import Target
 logger = logging.getLogger(__name__)
 
 # How often H is formed, and the steps that are taken with each, at most. Large networks take the diagonal.
-_BUDGET = {"full": (15, 60), "last_layer": (15, 60), "layer": (15, 60), "diagonal": (4, 240)}
+_BUDGET = {"full": (15, 150), "last_layer": (15, 150), "layer": (15, 150), "diagonal": (4, 240)}
 _REMEMBERED = 20  # pairs of steps and changes of the gradient
 _CONVERGED = 1e-8  # Newton decrement
 _SHORTEST_STEP = 1e-8
@@ -165,7 +165,7 @@ class _Search:
             weights.append((step @ result) / (step @ change))
             result = result - weights[-1] * change
         result = self._preconditioned(result)
-        if self._pairs:  # far from the mode H is smaller than the curvature along the last step: shorten the next one
+        if self._pairs:  # far from the mode H may be far from the curvature along the last step: scale it to that
             step, change = self._pairs[-1]
             result = result * (step @ change) / (change @ self._preconditioned(change))
         for (step, change), weight in zip(self._pairs, reversed(weights), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +20,7 @@ from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion
 from inference.posterior import Posterior, Snapshot
 from inference.training import batches, batches_per_epoch, snapshot_epochs
-from inference.varied_training import VariedStack, model_at
+from inference.varied_training import VariedStack, model_at, no_wider_than_prior
 
 if TYPE_CHECKING:
     from inference.empirical_bayes import EmpiricalBayes
@@ -60,6 +60,7 @@ class VarianceLearning:
         seeds = torch.randint(2**62, (settings.members,), generator=generator).tolist()
         starts = [model.initial_params(start) for start in seeds]
         stacked = {name: torch.stack([start[name] for start in starts]) for name, _ in model.network.named_parameters()}
+        stacked = no_wider_than_prior(stacked, prior.laws(model.network), self._values())
         self.stack = VariedStack(model_at(self.given, self.ascent.values), stacked, self._values(), settings.lr, device)
         self.orders = [torch.Generator().manual_seed(start) for start in seeds]
         self.probes = torch.Generator(device).manual_seed(seed) if settings.estimate else None
@@ -89,7 +90,7 @@ class VarianceLearning:
                         f"the training diverged in epoch {epoch + 1}; try a smaller lr than {settings.lr}."
                     )
         except KeyboardInterrupt:
-            logger.warning("interrupted in epoch %d of %d; keeping what was trained.", epoch + 1, settings.epochs)
+            logger.warning("interrupted in epoch %d of %d.", epoch + 1, settings.epochs)
             return False
         return True
 
@@ -110,25 +111,24 @@ class VarianceLearning:
         """The variances of the moment, for each member."""
         return {name: torch.full((self.settings.members,), value) for name, value in self.ascent.values.items()}
 
-    def _expansions(self, params: Params, generator: torch.Generator | None) -> dict[int, Expansion]:
+    def _expansions(self, params: Params, generator: torch.Generator | None) -> Iterator[tuple[int, Expansion]]:
         """Of every member that has not diverged, under the variances of the moment."""
         target = exact_target(model_at(self.given, self.ascent.values), self.pair, 1.0, self.device)
-        result = {}
         for member in _finite(params):
             z = target.free({name: value[member].double() for name, value in params.items()})
             try:
-                result[member] = Expansion.at(target, z, self.settings.curvature, generator=generator)
+                yield member, Expansion.at(target, z, self.settings.curvature, generator=generator)
             except torch.linalg.LinAlgError as error:  # weights far off, of which the training may come back
                 logger.warning("member %d has no curvature: %s", member, error)
-        return result
 
     def _update(self, epoch: int) -> None:
         done = (epoch - self.settings.first) / (self.settings.epochs - self.settings.first)
         self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * _cosine(done)
-        expansions = list(self._expansions(self.stack.params(), self.probes).values())
-        if not expansions:
-            return
+        expansions = [expansion for _, expansion in self._expansions(self.stack.params(), self.probes)]
         before = self.ascent.climb(expansions, self.settings.steps)
+        if math.isnan(before):
+            logger.warning("no member has an evidence in epoch %d; the variances stay as they are.", epoch + 1)
+            return
         self.path.append({"epoch": epoch, "log_evidence": before, "variances": self.ascent.values})
         self.stack.set_values(self._values())
 
@@ -141,16 +141,13 @@ class VarianceLearning:
             If none has an evidence.
         """
         params = self.stack.params()
-        with torch.no_grad():
-            evidences = {
-                member: float(expansion.log_evidence()) for member, expansion in self._expansions(params, None).items()
-            }
+        evidences = {member: _log_evidence(expansion) for member, expansion in self._expansions(params, None)}
         kept = [member for member, value in evidences.items() if math.isfinite(value)]
         if not kept:
             raise RuntimeError(f"the training diverged; try a smaller lr than {self.settings.lr}.")
         if len(kept) < self.settings.members:
             lost = self.settings.members - len(kept)
-            logger.warning("%d of %d members diverged and are left out.", lost, self.settings.members)
+            logger.warning("%d of %d members diverged or have no evidence: left out.", lost, self.settings.members)
         log_evidence = sum(evidences[member] for member in kept) / len(kept)
         stats = {
             "engine": "EmpiricalBayes",
@@ -169,6 +166,15 @@ def _finite(params: Params) -> list[int]:
     """The members whose weights are all finite."""
     good = torch.stack([value.flatten(1).isfinite().all(1) for value in params.values()]).all(0)
     return good.nonzero().flatten().tolist()
+
+
+def _log_evidence(expansion: Expansion) -> float:
+    """NaN without one."""
+    try:
+        with torch.no_grad():
+            return float(expansion.log_evidence())
+    except torch.linalg.LinAlgError:
+        return math.nan
 
 
 def _chains(params: Params, members: list[int]) -> Params:

@@ -106,6 +106,24 @@ def prior_deviation(law: ParameterLaw, values: Params) -> Float[Tensor, ""]:
     return variance.sqrt()
 
 
+def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterLaw], values: Params) -> Params:
+    """Starts that are wider than the prior, shrunk to its width, parameter by parameter: Adam's small steps would not
+    bring them back.
+
+    Parameters
+    ----------
+    starts : name -> (member, *shape).
+    laws : of the parameters.
+    values : the variances of each member, (member,).
+    """
+    result = {}
+    for name, law in laws.items():
+        deviation = torch.vmap(lambda member, law=law: prior_deviation(law, member))(values)
+        shrink = (deviation / starts[name].flatten(1).square().mean(1).sqrt()).clamp_max(1.0)
+        result[name] = starts[name] * shrink.to(starts[name]).reshape(-1, *[1] * len(law.shape))
+    return result
+
+
 def _spread(deviation: Float[Tensor, " member"], law: ParameterLaw) -> Tensor:
     return (_UNITS * deviation).clamp_max(1.0).reshape(-1, *[1] * len(law.shape))
 

@@ -25,7 +25,7 @@ from bayes_rpp import (
     Vector,
     equivariant_maps,
 )
-from inference import MAP, DeepEnsemble, Laplace
+from inference import MAP, DeepEnsemble, EmpiricalBayes, Laplace
 from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion
 
@@ -151,6 +151,21 @@ def test_a_member_that_diverges_is_left_out_of_its_cell(monkeypatch, caplog):
     assert len(kept) == 1
     assert "1 of 2 fits diverged" in caplog.text
     assert "2 of 2 fits diverged" in caplog.text
+
+
+def test_a_criterion_that_fails_for_a_member_is_the_mean_of_the_others():
+    model, calls = BayesianModel(wide(), RPPPrior(), Gaussian(0.25)), []
+
+    def sometimes(posterior):
+        calls.append(posterior)
+        if len(calls) == 2:
+            raise RuntimeError("no")
+        return float(len(calls))
+
+    mode = DeepEnsemble(members=3, epochs=2)
+    found = sweep(model, observations(), dense_variance=[1e-3], mode=mode, criteria=[sometimes])
+    assert found.sometimes.values == [2.0]
+    assert found.sometimes_error.values == pytest.approx([math.sqrt(2) / math.sqrt(2)])
 
 
 def expansion(posterior, data):
@@ -363,6 +378,10 @@ def test_models_and_criteria_that_are_refused():
         sweep(linear(), observations(), criteria=[], **grid)
     with pytest.raises(TypeError, match="criteria must be evidence methods"):
         sweep(linear(), observations(), criteria=["evidence"], **grid)
+    with pytest.raises(ValueError, match="'fit_error' would be taken for a standard error"):
+        sweep(linear(), observations(), criteria={"fit_error": lambda _: 0.0}, **grid)
+    with pytest.raises(TypeError, match=r"mode must be MAP\(...\) or DeepEnsemble\(...\), got EmpiricalBayes"):
+        sweep(linear(), observations(), mode=EmpiricalBayes(), **grid)
     with pytest.raises(TypeError, match="criteria must be evidence methods"):
         sweep(linear(), observations(), criteria=[LaplaceEvidence], **grid)
     with pytest.raises(ValueError, match="two of the name 'laplace_full'"):

@@ -214,6 +214,57 @@ def test_a_member_that_diverges_is_left_out(caplog):
     assert "1 of 3 members diverged" in caplog.text
 
 
+def test_a_member_far_off_does_not_spoil_the_variances_of_all(caplog):
+    """Its evidence overflows, or its matrix is not positive definite."""
+    for curvature in ("symmetric", "layer"):
+        learning = VarianceLearning(
+            EmpiricalBayes(**QUICK | {"epochs": 40}, members=3, curvature=curvature),
+            linear_model(),
+            linear_data(0.02),
+            0,
+            torch.device("cpu"),
+        )
+        for units in learning.stack.units.values():
+            units.data[1] = 1e160
+        learning.run(progress=False)
+        kept = learning.posterior()
+        assert {len(value) for value in kept.samples.values()} == {2}
+        assert all(1e-4 < value < 10 for value in kept.stats["variances"].values())
+        assert math.isfinite(kept.stats["log_evidence"])
+
+
+def test_weights_begin_no_wider_than_the_variances_that_they_are_to_have():
+    net = RPPEMLP(IN, OUT, SO(3), channels=12, layers=1)
+    model = BayesianModel(net, RPPPrior(), Gaussian(0.3))
+    data = tuple(part.float() for part in linear_data(dense=0.0))
+    engine, narrow = EmpiricalBayes(epochs=20), {"equivariant_variance": 1.0, "dense_variance": 1e-10}
+    weights = {}
+    for values in ({}, narrow):
+        learning = VarianceLearning(engine, model, data, 0, torch.device("cpu"), values)
+        weights[bool(values)] = learning.stack.params()["network.0.linear.dense"]
+    prior = RPPPrior(**narrow).distributions(net)["network.0.linear.dense"]
+    assert float(weights[True].square().mean()) == pytest.approx(float(prior.dense_variance), rel=1e-5)
+    assert float(weights[False].square().mean()) > 100 * float(prior.dense_variance)
+
+
+def test_of_a_failed_second_pass_the_first_is_kept(monkeypatch, caplog):
+    model, data = linear_model(), linear_data(dense=0.02)
+    short, run = QUICK | {"epochs": 40}, VarianceLearning.run
+    first = EmpiricalBayes(**short).fit(model, data, seed=0, progress=False)
+    runs = []
+
+    def failing(self, progress):
+        runs.append(self)
+        if len(runs) == 2:
+            raise RuntimeError("the training diverged")
+        return run(self, progress)
+
+    monkeypatch.setattr(VarianceLearning, "run", failing)
+    kept = EmpiricalBayes(**short, passes=3).fit(model, data, seed=0, progress=False)
+    assert kept.stats["variances"] == first.stats["variances"]
+    assert "keeping what pass 1 of 3 has trained" in caplog.text
+
+
 def test_a_second_pass_begins_with_the_variances_of_the_first_and_with_the_weights_of_the_model():
     """As if the model had come with them, but for the noise, which starts anew."""
     net = RPPEMLP(IN, OUT, SO(3), channels=4 * Vector + 4 * Scalar, layers=1)
