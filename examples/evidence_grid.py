@@ -1,13 +1,16 @@
-"""Figure 3 (right) of the paper with the evidence beside the test error: a 7 x 7 grid of prior variances on Modified
-Inertia.
+"""Figure 3 (right) of the paper with the evidence beside the test error: grids of prior variances on Modified Inertia.
 
-The network, the noise and the training are those of evidence_inertia.py. Each criterion sees the training data alone.
-For each: the test error of the cell that it chooses over that of the best cell, and its rank correlation with minus the
-test error over the grid. Beside them stand the variances that the gradient of the evidence found, in
-results/evidence_inertia.json. Finished grids are kept in results/evidence_grid.json, so that the script resumes.
+* members: the network, the noise, the training and the members of evidence_inertia.py, in a grid of 5 x 5.
+* single: one fit in each cell of 7 x 7, of a network with two hidden layers, and on some seeds all criteria. Single fits
+  end in optima of very different quality, so that neighbouring cells differ by half.
 
-    python examples/evidence_grid.py            # an hour on one core
-    python examples/evidence_grid.py --figure   # only the table and the picture, of what is there
+Each criterion sees the training data alone. For each: the test error of the cell that it chooses over that of the best
+cell, and its rank correlation with minus the test error over the grid. Beside them stand the variances that the gradient
+of the evidence found, in results/evidence_inertia.json. Finished grids are kept in results/evidence_grid.json, so that
+the script resumes.
+
+    python examples/evidence_grid.py            # three hours on one core
+    python examples/evidence_grid.py --figure   # only the tables and the picture, of what is there
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from evidence_inertia import BATCH, EPOCHS, LR, SEEDS, START, network
+from evidence_inertia import BATCH, EPOCHS, LR, MEMBERS, SEEDS, START, network
 from evidence_inertia import RESULTS as BY_GRADIENT
 from matplotlib.figure import Figure
 from resumed_runs import run_all
@@ -28,19 +31,28 @@ from scipy.stats import spearmanr
 
 from analysis import plot_prior_sweep, prior_sweep
 from analysis.evidence import LaplaceEvidence, loo_of
-from analysis.sweep_criteria import Criterion
-from bayes_rpp import BayesianModel, Gaussian
+from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from bayes_rpp.datasets import inertia
-from inference import MAP, Laplace, Posterior
+from inference import MAP, DeepEnsemble, Laplace, Posterior
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "evidence_grid.json"
-GRID = {
-    "equivariant_variance": [10.0 ** (half / 2) for half in range(-2, 5)],
-    "dense_variance": [10.0**power for power in range(-6, 1)],
+GRIDS = {
+    "members": {
+        "equivariant_variance": [0.1, 0.3, 1.0, 3.0, 10.0],
+        "dense_variance": [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+    },
+    "single": {
+        "equivariant_variance": [10.0 ** (half / 2) for half in range(-2, 5)],
+        "dense_variance": [10.0**power for power in range(-6, 1)],
+    },
+}
+MODES = {
+    "members": DeepEnsemble(members=MEMBERS, epochs=EPOCHS, batch_size=BATCH, lr=LR),
+    "single": MAP(epochs=400, batch_size=BATCH, lr=3e-2),
 }
 QUICK = {f"laplace_{name}": LaplaceEvidence(name) for name in ("symmetric", "kronecker")}
-ALL_CRITERIA = ("0", "1")  # the seeds on which the criteria that take longer than the training are measured, too
+ALL_CRITERIA = ("0", "1")  # seeds on which single fits have the criteria that take longer than the training, too
 
 
 def last_layer_loo(posterior: Posterior) -> float:
@@ -51,32 +63,35 @@ def last_layer_loo(posterior: Posterior) -> float:
     return loo_of(draws).value
 
 
-def run(seed: str) -> dict:
-    """The quick criteria; on some seeds all of them, and another sweep on the first half of the data, for the
-    conditional evidence of the second half."""
+def run(kind: str, seed: str) -> dict:
+    """The dataset of one sweep, as a dictionary. With all criteria there is another sweep on the first half of the
+    data, for the conditional evidence of the second half."""
     data = inertia(train=1000, test=1000, symmetry_breaking=0.3, seed=int(seed))
     noise = Gaussian(noise_variance=0.01 * float(data.train.y.var()), learned=True, floor=1e-4)
-    model = BayesianModel(network("RPP", data), START, noise)
-    mode = MAP(epochs=EPOCHS, batch_size=BATCH, lr=LR)
-    sweep = functools.partial(prior_sweep, model, test=data.test, mode=mode, seed=int(seed), **GRID)
-    if seed not in ALL_CRITERIA:
-        return _plain(sweep(data.train, criteria=QUICK))
-    longer: dict[str, Criterion] = {"laplace_diagonal": LaplaceEvidence("diagonal"), "psis_loo": last_layer_loo}
+    net = network("RPP", data, **({"layers": 2} if kind == "single" else {}))
+    start = START if kind == "members" else RPPPrior(dense_variance=1e-2)
+    sweep = functools.partial(
+        prior_sweep, BayesianModel(net, start, noise), test=data.test, mode=MODES[kind], seed=int(seed), **GRIDS[kind]
+    )
+    if kind == "members" or seed not in ALL_CRITERIA:
+        return {"dataset": sweep(data.train, criteria=QUICK).to_dict()}
     first = sweep(tuple(part[: len(part) // 2] for part in data.train), criteria=QUICK)
-    found = sweep(data.train, criteria=QUICK | longer)
+    found = sweep(
+        data.train, criteria=QUICK | {"laplace_diagonal": LaplaceEvidence("diagonal"), "psis_loo": last_layer_loo}
+    )
     found["conditional_evidence"] = (found.laplace_symmetric - first.laplace_symmetric).assign_attrs(best="max")
     found.attrs["criteria"] = [*found.attrs["criteria"], "conditional_evidence"]
-    return _plain(found)
+    return {"dataset": found.to_dict()}
 
 
-def _plain(found: xr.Dataset) -> dict:
-    quick = found.attrs["criteria"] == list(QUICK)
-    return {"seconds": found.attrs["seconds"], "quick": quick, "dataset": found.to_dict()}
+def table(grids: dict[str, xr.Dataset], by_gradient: dict[str, dict[str, float]]) -> str:
+    """What each criterion chooses, the mean over the seeds on which it was measured.
 
-
-def table(grids: dict[str, xr.Dataset]) -> str:
-    """What each criterion chooses, the mean over the seeds on which it was measured."""
-    gradient = json.loads(BY_GRADIENT.read_text())
+    Parameters
+    ----------
+    grids : of each seed.
+    by_gradient : the test errors of other choices, by what they are called, of each seed.
+    """
     best = {key: float(grid.test_mse.min()) for key, grid in grids.items()}
     chosen: dict[str, dict[str, float]] = {"the best cell": best}
     ranks: dict[str, list[float]] = {}
@@ -91,12 +106,10 @@ def table(grids: dict[str, xr.Dataset]) -> str:
             float(spearmanr(sign * grid[name].values.ravel(), -grid.test_mse.values.ravel()).statistic)
             for grid in having.values()
         ]
-    for name in ("RPP", "RPP per layer", "RPP, kronecker"):
-        chosen[f"gradient, {name}"] = {key: gradient[f"Modified Inertia/{name}/{key}"]["test_mse"] for key in grids}
     lines = [
         "| chosen by | test MSE, mean (each seed) | over the best cell | Spearman with -test MSE |\n|---|---|---|---|"
     ]
-    for name, errors in chosen.items():
+    for name, errors in (chosen | by_gradient).items():
         ratio = statistics.mean(errors.values()) / statistics.mean(best[key] for key in errors)
         rank = f"{statistics.mean(ranks[name]):.2f}" if name in ranks else ""
         each = ", ".join(f"{error:.3f}" for error in errors.values())
@@ -107,16 +120,31 @@ def table(grids: dict[str, xr.Dataset]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--figure", action="store_true", help="make the table and the picture of what is there")
+    parser.add_argument("--figure", action="store_true", help="make the tables and the picture of what is there")
     chosen = parser.parse_args()
-    cases = [] if chosen.figure else [(str(seed),) for seed in SEEDS]
+    cases = [] if chosen.figure else [(kind, str(seed)) for kind in GRIDS for seed in SEEDS]
     results = run_all(chosen.out, cases, run)
-    grids = {key: xr.Dataset.from_dict(row["dataset"]) for key, row in results.items()}
-    print(table(grids))
-    print("seconds of a sweep with the quick criteria:", *(row["seconds"] for row in results.values() if row["quick"]))
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    plot_prior_sweep(grids["0"], "laplace_kronecker", beside="test_mse", axes=figure.subplots(1, 2))
-    figure.savefig(HERE / "figures" / "prior_sweep.png", dpi=150)
+    gradient = json.loads(BY_GRADIENT.read_text())
+    for kind in GRIDS:
+        grids = {
+            key.split("/")[1]: xr.Dataset.from_dict(row["dataset"])
+            for key, row in results.items()
+            if key.startswith(f"{kind}/")
+        }
+        if not grids:
+            continue
+        by_gradient = {}
+        if kind == "members":
+            for name in ("RPP", "RPP per layer"):
+                by_gradient[f"gradient, {name}"] = {
+                    seed: gradient[f"Modified Inertia/{name}/{seed}"]["test_mse"] for seed in grids
+                }
+        print(kind, table(grids, by_gradient), sep="\n\n")
+        print("seconds of a sweep:", *(grid.attrs["seconds"] for grid in grids.values()), end="\n\n")
+        if kind == "members":
+            figure = Figure(figsize=(10, 4), layout="constrained")
+            plot_prior_sweep(grids["0"], "laplace_kronecker", beside="test_mse", axes=figure.subplots(1, 2))
+            figure.savefig(HERE / "figures" / "prior_sweep.png", dpi=150)
 
 
 if __name__ == "__main__":

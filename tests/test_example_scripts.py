@@ -4,8 +4,12 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
+import xarray as xr
+
+from analysis import chosen_cell
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -56,3 +60,39 @@ def test_the_true_group_is_picked(script):
     which.BREAKS["linear"] = ("0.3",)
     picks = [line.split(" | ")[1:4] for line in which.table(results, "linear").splitlines()[2:]]
     assert picks == [["1", "0", "0"], ["0", "1", "0"], ["0", "0", "1"]]
+
+
+def test_evidence_has_chosen_good_variances_in_what_is_recorded(script):
+    """At most 1.1 times the error of the best cell, by the grid and by the gradient; on exact data at most 1.25 times
+    that of EMLP, and with a wrong group at most 1.1 times that of the MLP."""
+    grid, inertia = script("evidence_grid"), script("evidence_inertia")
+    runs = json.loads(inertia.RESULTS.read_text())
+    sweeps = {
+        key.split("/")[1]: xr.Dataset.from_dict(row["dataset"])
+        for key, row in json.loads(grid.RESULTS.read_text()).items()
+        if key.startswith("members/")
+    }
+    assert set(sweeps) == {str(seed) for seed in inertia.SEEDS}
+
+    def mean(data, name):
+        return fmean(row["test_mse"] for row in inertia.recorded(runs, data, name))
+
+    best = sum(float(sweep.test_mse.min()) for sweep in sweeps.values()) / len(sweeps)
+    for criterion in grid.QUICK:
+        chosen = [float(sweep.test_mse.sel(chosen_cell(sweep, criterion))) for sweep in sweeps.values()]
+        assert sum(chosen) / len(chosen) < 1.1 * best
+    for name in ("RPP", "RPP per layer"):
+        assert mean("Modified Inertia", name) < 1.1 * best
+        assert mean("Inertia", name) < 1.25 * mean("Inertia", "EMLP")
+    assert mean("Inertia", "RPP of SL(3)") < 1.1 * mean("Inertia", "MLP")
+    tables = inertia.network_table(runs), inertia.level_table(runs), grid.table(sweeps, {})
+    assert all(len(table.splitlines()) > 3 for table in tables)
+
+
+def test_networks_picked_the_true_group_in_what_is_recorded(script):
+    which = script("which_group")
+    results = json.loads(which.RESULTS.read_text())
+    rows = which.table(results, "network").splitlines()[2:]
+    picks = [[int(cell) for cell in row.split(" | ")[1:4]] for row in rows]
+    assert [sum(row) for row in picks] == [which.SETS] * 3
+    assert all(row[place] == max(row) for place, row in enumerate(picks))
