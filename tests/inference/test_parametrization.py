@@ -324,7 +324,8 @@ class TestPosterior:
         assert loaded.model.network.state_dict().keys() == posterior.model.network.state_dict().keys()
         assert [*loaded.samples] == [*posterior.samples]
         x = numbers(6, 7)
-        assert torch.equal(loaded.outputs(x), posterior.outputs(x))
+        assert all(torch.equal(loaded.samples[name], value) for name, value in posterior.samples.items())
+        close(loaded.outputs(x), posterior.outputs(x))  # how memory is aligned may change the last bits
         close(loaded.at(loaded.history[0]).outputs(x), Posterior(model, samples).outputs(x))
         close(loaded.in_parametrization(here).outputs(x), posterior.outputs(x))
 
