@@ -27,6 +27,7 @@ from bayes_rpp.likelihoods import NOISE, Gaussian, Params
 from inference.curvature import network_model, rest_block
 from inference.curvature_structure import Structure, spans_of
 from inference.kronecker import kronecker_blocks
+from inference.log_determinant import log_determinant
 from inference.precision import Blocks, data_precision, prior_precision
 from inference.spectral_blocks import CurvatureBlock
 from inference.target import Target
@@ -160,6 +161,6 @@ def _log_determinant_of_ratio(data: Tensor, prior: Tensor, kept: Tensor) -> Tens
     """log det(I + P^-1 K) = log det(P + K) - log det P, over the coordinates that are kept."""
     if data.ndim == 1:
         return (data[kept] / prior[kept]).log1p().sum()
-    data, prior = data[kept][:, kept], prior[kept][:, kept]
-    both = torch.linalg.cholesky(torch.stack([data + prior, prior])).diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return 2 * (both[0] - both[1])
+    if not kept.all():
+        data, prior = data[kept][:, kept], prior[kept][:, kept]
+    return log_determinant(data + prior) - log_determinant(prior)

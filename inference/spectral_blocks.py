@@ -14,6 +14,8 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor
 
+from inference.log_determinant import log_determinant
+
 Priors = Mapping[str, Distribution]
 
 
@@ -64,10 +66,11 @@ class SpectralBlock:
         result = stretch.log().sum()
         if not self.rows:
             return result
-        roots = torch.cat([v.sqrt() * rows for v, rows in zip(broad, self.rows.values(), strict=True)])
-        inside = (roots * (self.eigenvalues / stretch)) @ roots.mT
-        cholesky = torch.linalg.cholesky(inside + torch.eye(len(inside)).to(inside))
-        return result + 2 * cholesky.diagonal().log().sum()
+        rows = torch.cat(list(self.rows.values()))
+        roots = torch.cat([v.sqrt().expand(len(own)) for v, own in zip(broad, self.rows.values(), strict=True)])
+        # The variances outside of the product: rows have no gradient, which halves the way back.
+        inside = roots[:, None] * ((rows * (self.eigenvalues / stretch)) @ rows.mT) * roots
+        return result + log_determinant(inside + torch.eye(len(inside)).to(inside))
 
 
 @dataclass(frozen=True)

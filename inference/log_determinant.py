@@ -1,0 +1,43 @@
+"""log det of positive definite matrices, with a gradient that costs one inverse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def log_determinant(matrix: Float[Tensor, "size size"]) -> Float[Tensor, ""]:
+    """log det of a symmetric positive definite matrix, twice differentiable; a diagonal one costs no factor.
+
+    Raises
+    ------
+    torch.linalg.LinAlgError
+        If the matrix is not positive definite.
+
+    Examples
+    --------
+    >>> log_determinant(torch.diag(torch.tensor([1.0, 2.0, 4.0])).double())
+    tensor(2.0794, dtype=torch.float64)
+    """
+    if matrix.count_nonzero() <= len(matrix) and (matrix.diagonal() > 0).all():
+        return matrix.diagonal().log().sum()
+    value: Tensor = _LogDeterminant.apply(matrix)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _LogDeterminant(torch.autograd.Function):
+    """d log det A = tr(A^-1 dA). Autograd would go back through the factor, at five times the cost and the memory."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        ctx.save_for_backward(matrix)
+        return 2 * torch.linalg.cholesky(matrix).diagonal().log().sum()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+        (matrix,) = ctx.saved_tensors
+        # The factor again: kept from before, it would not know of the matrix when this is differentiated in turn.
+        return slope * torch.cholesky_inverse(torch.linalg.cholesky(matrix))
