@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/bayes-rpp demo --out demo
 
 test: .venv/installed-test lint
-	MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
+	MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

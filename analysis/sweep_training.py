@@ -27,8 +27,8 @@ from inference.data import Pair
 from inference.laplace import exact_target
 from inference.laplace_evidence import EvidenceCurvature, Expansion
 from inference.target import Target
-from inference.training import batches, batches_per_epoch
-from inference.varied_training import VariedStack, has_learned_noise, model_at, no_wider_than_prior
+from inference.training import batches, batches_per_epoch, member_seeds
+from inference.varied_training import VariedStack, has_learned_noise, model_at, no_wider_than_prior, stacked_starts
 
 logger = logging.getLogger(__name__)
 
@@ -70,18 +70,11 @@ class Problem:
 
     def starts(self) -> Params:
         """The weights from which the engine of ``mode`` would start with the same seed, (member, *shape)."""
-        drawn = [self.model.initial_params(seed) for seed in self._seeds()]
-        return {
-            name: torch.stack([start[name] for start in drawn]) for name, _ in self.model.network.named_parameters()
-        }
+        return stacked_starts(self.model, member_seeds(self.seed, self.members))
 
     def orders(self) -> list[torch.Generator]:
         """Of each member's minibatches."""
-        return [torch.Generator().manual_seed(seed) for seed in self._seeds()]
-
-    def _seeds(self) -> list[int]:
-        generator = torch.Generator().manual_seed(self.seed)
-        return [int(seed) for seed in torch.randint(2**62, (self.members,), generator=generator)]
+        return [torch.Generator().manual_seed(seed) for seed in member_seeds(self.seed, self.members)]
 
 
 @dataclass(frozen=True)
@@ -141,8 +134,7 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
                 stack.set_values(_stacked(values))
             for batch in batches(pair, mode, orders, problem.device):
                 assert batch is not None
-                share = 0.5 * (1 + math.cos(math.pi * step / steps)) if mode.schedule == "cosine" else 1.0
-                stack.optimizer.param_groups[0]["lr"] = mode.lr * share
+                stack.optimizer.param_groups[0]["lr"] = mode.rate(step / steps)
                 stack.step(_repeated(batch, cells), num_data)
                 step += 1
         epoch = mode.epochs

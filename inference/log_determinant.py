@@ -24,7 +24,7 @@ def log_determinant(matrix: Float[Tensor, "size size"]) -> Float[Tensor, ""]:
     """
     if matrix.count_nonzero() <= len(matrix) and (matrix.diagonal() > 0).all():
         return matrix.diagonal().log().sum()
-    value: Tensor = _LogDeterminant.apply(matrix)  # type: ignore[no-untyped-call]
+    value: Tensor = _LogDeterminant.apply(matrix)
     return value
 
 
@@ -37,7 +37,7 @@ class _LogDeterminant(torch.autograd.Function):
         return 2 * torch.linalg.cholesky(matrix).diagonal().log().sum()
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
         (matrix,) = ctx.saved_tensors
         # The factor again: kept from before, it would not know of the matrix when this is differentiated in turn.
         return slope * torch.cholesky_inverse(torch.linalg.cholesky(matrix))

@@ -13,7 +13,7 @@ from inference.chain_settings import plain_seed
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.hyperprior_refusal import refuse_hyperpriors
 from inference.posterior import Posterior, Snapshot
-from inference.training import Settings, Trained, train
+from inference.training import Settings, Trained, member_seeds, train
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,8 @@ def fit_modes(
     """Check the model and the data, train, and leave out the members that diverged; RuntimeError if that is all."""
     refuse_hyperpriors(engine, model)
     seed, pair = plain_seed(seed), resolve_data(model, data)
-    seeds = torch.randint(2**62, (members,), generator=torch.Generator().manual_seed(seed)).tolist()
     started = time.perf_counter()
-    trained = train(model, pair, settings, seeds, resolve_device(device), progress)
+    trained = train(model, pair, settings, member_seeds(seed, members), resolve_device(device), progress)
     if len(trained.failures) == members:
         raise RuntimeError(
             f"all {members} member(s) diverged, in epoch(s) {sorted(set(trained.failures.values()))}; "

@@ -54,6 +54,10 @@ class Settings:
         if self.schedule not in ("constant", "cosine"):
             raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}.")
 
+    def rate(self, share: float) -> float:
+        """The learning rate after this share of the training."""
+        return self.lr * cosine(share) if self.schedule == "cosine" else self.lr
+
 
 @dataclass
 class Trained:
@@ -129,8 +133,7 @@ def train(
             if epoch in when:
                 result.snapshots.append((epoch, stack.params()))
             for batch in batches(pair, settings, generators, device):
-                if settings.schedule == "cosine":
-                    stack.optimizer.param_groups[0]["lr"] = settings.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+                stack.optimizer.param_groups[0]["lr"] = settings.rate(step / steps)
                 losses = stack.step(batch, 0 if pair is None else len(pair[0]))
                 step += 1
             result.loss = losses.cpu()
@@ -144,6 +147,17 @@ def train(
     finite = torch.stack([value.reshape(len(seeds), -1).isfinite().all(1) for value in result.params.values()]).all(0)
     _note_failures(result, ~finite, max(result.epochs, 1))
     return result
+
+
+def member_seeds(seed: int, members: int) -> list[int]:
+    """One for each member's start and order of the data; more members begin with those of fewer."""
+    seeds: list[int] = torch.randint(2**62, (members,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return seeds
+
+
+def cosine(share: float) -> float:
+    """From one down to zero."""
+    return 0.5 * (1 + math.cos(math.pi * share))
 
 
 def batches_per_epoch(pair: Pair | None, settings: Settings) -> int:

@@ -19,8 +19,8 @@ from inference.evidence_ascent import EvidenceAscent
 from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion
 from inference.posterior import Posterior, Snapshot
-from inference.training import batches, batches_per_epoch, snapshot_epochs
-from inference.varied_training import VariedStack, model_at, no_wider_than_prior
+from inference.training import batches, batches_per_epoch, cosine, member_seeds, snapshot_epochs
+from inference.varied_training import VariedStack, model_at, no_wider_than_prior, stacked_starts
 
 if TYPE_CHECKING:
     from inference.empirical_bayes import EmpiricalBayes
@@ -56,12 +56,9 @@ class VarianceLearning:
         self.given = BayesianModel(model.network, prior, model.likelihood, model.num_outputs)
         self.ascent = EvidenceAscent(self.given, settings.evidence_lr)
         self.ascent.start_from({name: value for name, value in (values or {}).items() if name != NOISE})
-        generator = torch.Generator().manual_seed(seed)
-        seeds = torch.randint(2**62, (settings.members,), generator=generator).tolist()
-        starts = [model.initial_params(start) for start in seeds]
-        stacked = {name: torch.stack([start[name] for start in starts]) for name, _ in model.network.named_parameters()}
-        stacked = no_wider_than_prior(stacked, prior.laws(model.network), self._values())
-        self.stack = VariedStack(model_at(self.given, self.ascent.values), stacked, self._values(), settings.lr, device)
+        seeds, current = member_seeds(seed, settings.members), self._values()
+        starts = no_wider_than_prior(stacked_starts(model, seeds), prior.laws(model.network), current)
+        self.stack = VariedStack(model_at(self.given, self.ascent.values), starts, current, settings.lr, device)
         self.orders = [torch.Generator().manual_seed(start) for start in seeds]
         self.probes = torch.Generator(device).manual_seed(seed) if settings.estimate else None
         self.path: list[dict[str, Any]] = []
@@ -99,10 +96,8 @@ class VarianceLearning:
         steps = batches_per_epoch(self.pair, self.settings)
         losses = torch.full((1,), math.inf)
         for step, batch in enumerate(batches(self.pair, self.settings, self.orders, self.device)):
-            share = _cosine((epoch + step / steps) / self.settings.epochs)
-            self.stack.optimizer.param_groups[0]["lr"] = self.settings.lr * (
-                share if self.settings.schedule == "cosine" else 1.0
-            )
+            rate = self.settings.rate((epoch + step / steps) / self.settings.epochs)
+            self.stack.optimizer.param_groups[0]["lr"] = rate
             assert batch is not None
             losses = self.stack.step(batch, len(self.pair[0]))
         return losses
@@ -123,7 +118,7 @@ class VarianceLearning:
 
     def _update(self, epoch: int) -> None:
         done = (epoch - self.settings.first) / (self.settings.epochs - self.settings.first)
-        self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * _cosine(done)
+        self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * cosine(done)
         expansions = [expansion for _, expansion in self._expansions(self.stack.params(), self.probes)]
         before = self.ascent.climb(expansions, self.settings.steps)
         if math.isnan(before):
@@ -180,7 +175,3 @@ def _log_evidence(expansion: Expansion) -> float:
 def _chains(params: Params, members: list[int]) -> Params:
     """Some members, as chains of one draw each."""
     return {name: value[members][:, None] for name, value in params.items()}
-
-
-def _cosine(progress: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * progress))

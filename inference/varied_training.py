@@ -97,6 +97,12 @@ class VariedStack:
         }
 
 
+def stacked_starts(model: BayesianModel, seeds: list[int]) -> Params:
+    """The network's parameters as the model draws them, name -> (member, *shape)."""
+    starts = [model.initial_params(seed) for seed in seeds]
+    return {name: torch.stack([start[name] for start in starts]) for name, _ in model.network.named_parameters()}
+
+
 def prior_deviation(law: ParameterLaw, values: Params) -> Float[Tensor, ""]:
     """The prior standard deviation of a parameter, on average over its coordinates."""
     prior = law.at(values)
