@@ -7,6 +7,7 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/bayes-rpp demo --out demo
 
+# Some tests ask for equal bits: matrix products must not depend on the alignment of memory.
 test: .venv/installed-test lint
 	MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 

@@ -52,17 +52,16 @@ def prior_sweep(
     data : (x, y) as tensors or arrays, or a Dataset of such pairs.
     criteria : what to measure, a sequence, or a mapping by the variables' names; by default
         LaplaceEvidence("symmetric"). LaplaceEvidence expands around the weights of the cell, and does not train again:
-        its ``mode`` is not used. Any other evidence method, as
-        ExactEvidence() or TemperedSMC(), estimates every cell by itself, once for each member, at its own cost. A
-        function takes a Posterior of one draw, the weights of one fit, whose ``model`` is the cell's, is called once
-        for each member of the cell, and returns a number, the larger the better (or
-        say otherwise, ``dataset["name"].attrs["best"] = "min"``). From such a posterior ``Laplace(...).fit(post.model,
-        post.data, seed=0, start=post)`` makes draws, for ``loo_of``.
+        its ``mode`` is not used. Any other evidence method, as ExactEvidence() or TemperedSMC(), estimates every cell
+        by itself, once for each member, at its own cost. A function is called once for each member of the cell. It
+        takes a Posterior of one draw, the weights of that fit, whose ``model`` is the cell's, and returns a number, the
+        larger the better (or say otherwise, ``dataset["name"].attrs["best"] = "min"``). From such a posterior
+        ``Laplace(...).fit(post.model, post.data, seed=0, start=post)`` makes draws, for ``loo_of``.
     test : other data, for the test error.
     mode : how to train; snapshots are not kept. With a DeepEnsemble every cell has its members, the criteria are means
         over them, as are "log_joint", "gradient_norm" and "noise_variance", and the errors those of the mean
-        prediction. Single fits end in optima of very different quality, and
-        cells then differ by luck; what several fits say differs by the variances.
+        prediction. Single fits end in optima of very different quality, and cells then differ by luck; what several
+        fits say differs by the variances.
     seed : of everything random. Every cell has the same starts, those of MAP, or of DeepEnsemble, with this seed.
     device : "auto" takes an accelerator if there is one.
     progress : whether to show progress bars, in a terminal.
@@ -86,8 +85,8 @@ def prior_sweep(
     * "epochs" of each cell's training.
 
     A variable's ``attrs["best"]`` is "max" or "min". Members that diverge are left out, with a warning; a cell without
-    others is NaN, and so is a criterion that failed for every member. Ctrl-C ends the
-    training early and measures what there is, once more Ctrl-C leaves the cells that were measured, all others NaN.
+    others is NaN, and so is a criterion that failed for every member. Ctrl-C ends the training early and measures what
+    there is, once more Ctrl-C leaves the cells that were measured, all others NaN.
 
     Raises
     ------
