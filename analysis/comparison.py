@@ -102,8 +102,9 @@ def compare(
     ----------
     models : by the names that they shall have in the table.
     data : (x, y) as tensors or arrays, or a Dataset of such pairs.
-    engine : what fits every model. By default EmpiricalBayes(), which lets each model's own evidence choose its prior
-        variances and its noise: with variances that are guessed, a comparison of models is one of guesses.
+    engine : what fits every model. By default EmpiricalBayes(refinements=20), which lets each model's own evidence
+        choose its prior variances and its noise: with variances that are guessed, a comparison of models is one of
+        guesses, and with variances that training has left, one of trainings.
     method : what gives the evidence of every model, with the variances that the engine left. By default the engine's
         own, if it is EmpiricalBayes: the Laplace evidence at the mode, which is sought from where the training of the
         best member ended, integrated over the variances that have hyperpriors; else LaplaceEvidence().
@@ -131,7 +132,7 @@ def compare(
     >>> print(found)
     >>> found.dataset.probability.sel(model="RPP")
     """
-    engine = EmpiricalBayes() if engine is None else engine
+    engine = EmpiricalBayes(refinements=20) if engine is None else engine
     require_engine(engine)
     if method is not None and not callable(getattr(method, "estimate", None)):
         raise TypeError(f"method must be an evidence method, as LaplaceEvidence(), got {method!r}.")

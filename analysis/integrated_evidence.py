@@ -8,7 +8,6 @@ at the maximum in the logarithms of k variances (MacKay, Neural Computation 1999
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -16,11 +15,9 @@ from torch import Tensor
 from analysis.evidence import Evidence
 from bayes_rpp import BayesianModel
 from inference import EmpiricalBayes, Laplace, Posterior
-from inference.evidence_ascent import EvidenceAscent
-from inference.kronecker import Factored
+from inference.evidence_ascent import LEAST_CURVATURE, EvidenceAscent
 from inference.laplace_evidence import Expansion
 
-_LEAST_CURVATURE = 1 / 25  # in log v: that of a standard deviation of 5
 _UNFINISHED = 1.0  # nats
 _DECREMENT = 0.5  # posterior standard deviations
 
@@ -40,18 +37,14 @@ def integrated_evidence(
     posterior : what it gave.
     """
     fitted, chosen = posterior.bayesian_model, posterior.stats["variances"]
-    if engine.per_layer:
-        prior = given.prior.per_layer(given.network)
-        given = BayesianModel(given.network, prior, given.likelihood, given.num_outputs)
-    ascent = EvidenceAscent(given, engine.evidence_lr)
+    ascent = EvidenceAscent(engine.learned_model(given), engine.evidence_lr)
     names, warnings = list(ascent.hyperpriors), []
     if free := [name for name in chosen if name not in names]:
         warnings.append(
             f"{', '.join(free)} has no hyperprior: the evidence is its maximum over it, by a few nats too large, which "
             "favours models with more such variances. Give it one, as RPPPrior(dense_variance=LogNormal(-5.0, 2.0))."
         )
-    structure = "diagonal" if engine.curvature in get_args(Factored) else engine.curvature
-    mode = Laplace(structure, draws=1).fit(  # type: ignore[arg-type]
+    mode = Laplace(engine.mode_curvature, draws=1).fit(
         fitted, posterior.data, seed=0, device=device, progress=False, start=_best_member(posterior)
     )
     if (decrement := mode.stats["newton_decrement"]) > _DECREMENT:
@@ -64,8 +57,7 @@ def integrated_evidence(
     logs = {name: torch.tensor(math.log(value), dtype=torch.float64) for name, value in chosen.items()}
 
     def objective(values: Tensor) -> Tensor:
-        ascent.logs = logs | dict(zip(names, values, strict=True))
-        return ascent.objective(expansion)
+        return ascent.objective(expansion, logs | dict(zip(names, values, strict=True)))
 
     if not names:
         best = float(objective(torch.empty(0)).detach())
@@ -74,12 +66,12 @@ def integrated_evidence(
     value = objective(at)
     (gradient,) = torch.autograd.grad(value, at)
     curvatures, axes = torch.linalg.eigh(-torch.autograd.functional.hessian(objective, at.detach()))
-    curvatures = curvatures.clamp_min(_LEAST_CURVATURE)
+    curvatures = curvatures.clamp_min(LEAST_CURVATURE)
     missed = 0.5 * float(((axes.mT @ gradient).square() / curvatures).sum())
     if missed > _UNFINISHED:
         warnings.append(
-            f"the variances stopped about {missed:.2g} nats below the maximum of the evidence: take more epochs, or a "
-            "larger evidence_lr."
+            f"the variances stopped about {missed:.2g} nats below the maximum of the evidence: take more epochs or "
+            "refinements, or a larger evidence_lr."
         )
     volume = 0.5 * float((2 * math.pi / curvatures).log().sum())
     method = f"Laplace, {engine.curvature}, integrated over variances"

@@ -3,7 +3,7 @@
 Ten data sets of inertia tensors are made with each: exactly symmetric, broken along the z axis, and broken in a way that
 leaves no symmetry. As in symmetry_level.py the models see sum_i m_i r_i r_i^T; N = 300, noise of variance 0.2. They are
 one layer with hyperpriors, so that evidences are exact, or networks with a hidden layer, whose variances and noise
-EmpiricalBayes learns and whose evidences are Laplace's. The smaller the break c, the harder the question. Finished runs
+EmpiricalBayes learns, refined at the modes, and whose evidences are Laplace's. The smaller the break c, the harder the question. Finished runs
 are kept in results/which_group.json, so that the script resumes where it was stopped.
 
     python examples/which_group.py            # 40 minutes on one core, nearly all of it for the networks
@@ -31,7 +31,7 @@ KINDS = {"O(3)": "axis", "O2eR3": "axis", "Trivial(3)": "generic"}
 BREAKS = {"linear": ("0.01", "0.03", "0.1", "0.3", "1"), "network": ("0.3",)}
 SETS = 10
 CHANNELS = 4 * Scalar + 4 * T(2)
-ENGINE = EmpiricalBayes(members=2, epochs=400, batch_size=100, lr=1e-2, curvature="kronecker")
+ENGINE = EmpiricalBayes(members=2, epochs=400, batch_size=100, lr=1e-2, curvature="kronecker", refinements=20)
 
 
 def observations(truth: str, breaking: str, seed: int) -> Pair:

@@ -32,6 +32,8 @@ from inference.target import Target
 
 logger = logging.getLogger(__name__)
 
+_TOO_LARGE = 0.1  # a Newton decrement that would show in the evidence: half its square, in nats
+
 
 @dataclass(frozen=True)
 class Laplace:
@@ -125,6 +127,13 @@ class Laplace:
             return Precision(data_precision(target, z[None], structure, progress), prior)
 
         mode = find_mode(target, target.latest(start, 1)[0], structure, precision, progress)
+        if mode.decrement > _TOO_LARGE:
+            logger.warning(
+                "the search ended %.2g posterior standard deviations from the mode, after %d steps: the mean and the "
+                "evidence would be wrong. Train longer, mode=MAP(epochs=...), or on standardised data.",
+                mode.decrement,
+                mode.steps,
+            )
         approximation = _expand(mode, structure)
         generator = torch.Generator().manual_seed(chain_seeds(seed, 1)[0][1])
         free = approximation.sample(self.draws, generator)

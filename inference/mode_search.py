@@ -10,7 +10,6 @@ parameters: the mode is the one in free coordinates.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -26,14 +25,11 @@ from inference.gaussian_approximation import GaussianApproximation, NotPositiveD
 from inference.precision import QUIET_SECONDS, Blocks, Precision, off_unless
 from inference.target import Target
 
-logger = logging.getLogger(__name__)
-
 # How often H is formed, and the steps that are taken with each, at most. Large networks take the diagonal.
 _BUDGET = {"full": (15, 150), "last_layer": (15, 150), "layer": (15, 150), "diagonal": (4, 240)}
 _REMEMBERED = 20  # pairs of steps and changes of the gradient
 _CONVERGED = 1e-8  # Newton decrement
 _SHORTEST_STEP = 1e-8
-_TOO_LARGE = 0.1  # a Newton decrement that would show in the evidence: half its square, in nats
 
 
 @dataclass(frozen=True)
@@ -64,19 +60,21 @@ def find_mode(
     structure: Structure,
     precision: Callable[[Tensor], Precision],
     progress: bool,
+    close: float = _CONVERGED,
 ) -> Mode:
     """Search from z over the coordinates of the structure; the others stay.
 
     Parameters
     ----------
     precision : H at a point. It need not be positive definite on the way.
+    close : the decrement that is small enough.
 
     Raises
     ------
     RuntimeError
         If U or its slope is not finite at z.
     """
-    search = _Search(target, z, structure)
+    search = _Search(target, z, structure, close)
     with tqdm(desc="mode", unit="step", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:
         rounds, steps = _BUDGET[structure.curvature]
         for round_ in range(rounds + 1):
@@ -84,7 +82,7 @@ def find_mode(
             search.precondition(curvature.total)
             if round_ == rounds or not search.descend(steps, bar):
                 break
-    mode = Mode(
+    return Mode(
         search.z,
         curvature,
         search.value,
@@ -92,21 +90,13 @@ def find_mode(
         search.decrement(search.gradient),
         search.steps,
     )
-    if mode.decrement > _TOO_LARGE:
-        logger.warning(
-            "the search ended %.2g posterior standard deviations from the mode, after %d steps: the mean and the "
-            "evidence would be wrong. Train longer, mode=MAP(epochs=...), or on standardised data.",
-            mode.decrement,
-            mode.steps,
-        )
-    return mode
 
 
 class _Search:
     """A point, its gradient, and what is known of the curvature."""
 
-    def __init__(self, target: Target, z: Tensor, structure: Structure) -> None:
-        self.target, self.z, self.steps, self._places = target, z, 0, structure.places
+    def __init__(self, target: Target, z: Tensor, structure: Structure, close: float) -> None:
+        self.target, self.z, self.steps, self.close, self._places = target, z, 0, close, structure.places
         self._free = torch.zeros_like(z)
         for place in structure.places:
             self._free[place] = 1.0
@@ -147,7 +137,7 @@ class _Search:
         before = self.steps
         for _ in range(most):
             # One tenth, so that a new H does not find the point just outside.
-            if self.decrement(self.gradient) <= _CONVERGED / (10 if self.steps > before else 1):
+            if self.decrement(self.gradient) <= self.close / (10 if self.steps > before else 1):
                 break
             direction = -self._quasi_newton()
             if not float(self.gradient @ direction) < 0:

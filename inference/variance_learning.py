@@ -51,13 +51,12 @@ class VarianceLearning:
         device: torch.device,
         values: Mapping[str, float] | None = None,
     ) -> None:
-        prior = model.prior.per_layer(model.network) if settings.per_layer else model.prior
         self.settings, self.pair, self.seed, self.device = settings, pair, seed, device
-        self.given = BayesianModel(model.network, prior, model.likelihood, model.num_outputs)
+        self.given = settings.learned_model(model)
         self.ascent = EvidenceAscent(self.given, settings.evidence_lr)
         self.ascent.start_from({name: value for name, value in (values or {}).items() if name != NOISE})
         seeds, current = member_seeds(seed, settings.members), self._values()
-        starts = no_wider_than_prior(stacked_starts(model, seeds), prior.laws(model.network), current)
+        starts = no_wider_than_prior(stacked_starts(model, seeds), self.given.prior.laws(model.network), current)
         self.stack = VariedStack(model_at(self.given, self.ascent.values), starts, current, settings.lr, device)
         self.orders = [torch.Generator().manual_seed(start) for start in seeds]
         self.probes = torch.Generator(device).manual_seed(seed) if settings.estimate else None

@@ -1,0 +1,128 @@
+"""Variances chosen by the evidence, against the maximum of the exact evidence of linear models."""
+
+import math
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+
+from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPPrior, Scalar, Vector
+from inference import EmpiricalBayes
+from inference.evidence_ascent import EvidenceAscent
+from inference.laplace_evidence import Expansion
+from inference.target import Target
+from inference.varied_training import model_at
+
+IN, OUT = (4 * Vector + 2 * Scalar)(SO(3)), (3 * Vector + Scalar)(SO(3))
+QUICK = {"epochs": 600, "batch_size": None, "lr": 0.05, "burn_in": 20, "every": 5, "steps": 5, "estimate": False}
+
+
+def test_a_linear_model_finds_the_maximum_of_the_exact_evidence(broken, linear_model, exact_evidence, best_logs):
+    fitted = EmpiricalBayes(curvature="kronecker", **QUICK).fit(linear_model(), broken, seed=0, progress=False)
+    names = ("equivariant_variance", "dense_variance", "noise_variance")
+    found = [math.log(fitted.stats["variances"][name]) for name in names]
+    assert np.allclose(found, best_logs, atol=0.02)
+    assert fitted.stats["log_evidence"] == pytest.approx(exact_evidence(broken, *np.exp(found)), abs=0.05)
+    prior, likelihood = fitted.model.prior, fitted.model.likelihood
+    assert prior.dense_variance == pytest.approx(fitted.stats["variances"]["dense_variance"])
+    assert likelihood.noise_variance == pytest.approx(fitted.stats["variances"]["noise_variance"])
+    assert not likelihood.learned
+    assert set(fitted.samples) == {"beta", "dense"}
+
+
+def test_an_exact_symmetry_lets_the_dense_variance_vanish(linear_data, linear_model):
+    fitted = EmpiricalBayes(curvature="symmetric", **QUICK).fit(
+        linear_model(), linear_data(dense=0.0), seed=0, progress=False
+    )
+    assert fitted.stats["variances"]["dense_variance"] < 2e-4  # from 1e-2; the noise allows for little more
+    path = [update["variances"]["dense_variance"] for update in fitted.stats["path"]]
+    assert path[-1] < path[len(path) // 2] < path[0]
+
+
+def test_a_broken_symmetry_makes_it_grow(linear_data, linear_model):
+    fitted = EmpiricalBayes(curvature="symmetric", **QUICK).fit(
+        linear_model(RPPPrior(0.3, 1e-4, scaling="none")), linear_data(dense=0.3), seed=0, progress=False
+    )
+    assert 0.15 < fitted.stats["variances"]["dense_variance"] < 0.6  # of about 160 weights that came from 0.3
+
+
+def test_layers_may_have_variances_of_their_own(linear_data):
+    net = RPPEMLP(IN, OUT, SO(3), channels=12, layers=1).double()
+    model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.3, learned=True))
+    short = {**QUICK, "epochs": 60}
+    fitted = EmpiricalBayes(per_layer=True, **short).fit(model, linear_data(dense=0.02), seed=0, progress=False)
+    learned = fitted.stats["variances"]
+    assert {"dense_variance[network.0.linear]", "dense_variance[network.1]"} < set(learned)
+    assert learned["dense_variance[network.0.linear]"] != learned["dense_variance[network.1]"]
+    assert fitted.predict(torch.randn(3, IN.size).double()).mean.shape == (3, OUT.size)
+
+
+def test_a_hyperprior_counts_with_the_evidence(linear_data, linear_model):
+    data = linear_data(dense=0.02)
+    narrow = RPPPrior(0.3, dist.LogNormal(math.log(1e-3), 0.01), scaling="none")
+    fitted = EmpiricalBayes(curvature="kronecker", **QUICK).fit(linear_model(narrow), data, seed=0, progress=False)
+    assert fitted.stats["variances"]["dense_variance"] == pytest.approx(1e-3, rel=0.1)
+    assert fitted.model.prior.dense_variance == fitted.stats["variances"]["dense_variance"]
+
+
+def test_the_ascent_follows_the_slope_of_its_objective(linear_data, linear_model):
+    """The hyperprior's part by hand: a step of gradient ascent from where the evidence is flat."""
+    model = linear_model(RPPPrior(0.3, dist.LogNormal(-2.0, 1.0), scaling="none"), Gaussian(noise_variance=0.3))
+    ascent = EvidenceAscent(model, lr=0.1)
+    assert set(ascent.logs) == {"equivariant_variance", "dense_variance"}
+    assert float(ascent.logs["dense_variance"].detach()) == pytest.approx(-2.0)
+    fixed = model_at(model, ascent.values)
+    target = Target(fixed, linear_data(dense=0.02))
+    expansion = Expansion.at(target, target.initial([0])[0], "full")
+    difference = ascent.objective(expansion) - expansion.log_evidence()
+    assert float(difference.detach()) == pytest.approx(
+        float(dist.Normal(-2.0, 1.0).log_prob(torch.tensor(-2.0))), abs=1e-6
+    )
+
+
+def test_the_same_seed_gives_the_same_bits_and_snapshots_are_kept(linear_data):
+    net = RPPEMLP(IN, OUT, SO(3), channels=12, layers=1)
+    model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.3, learned=True))
+    data = tuple(part.float() for part in linear_data(dense=0.02))
+    engine = EmpiricalBayes(epochs=30, batch_size=20, every=5, steps=2, snapshots=2)
+    first, second = (engine.fit(model, data, seed=4, progress=False) for _ in range(2))
+    assert all(torch.equal(first.samples[name], second.samples[name]) for name in first.samples)
+    assert first.stats["variances"] == second.stats["variances"]
+    assert [snapshot.epoch for snapshot in first.history] == [10, 20]
+    assert first.samples["network.0.linear.beta"].dtype == torch.float32
+
+
+def test_labels_have_no_noise_to_learn(linear_data):
+    net = RPPEMLP(IN, 3 * Scalar(SO(3)), SO(3), channels=8, layers=1).double()
+    x, y = linear_data(dense=0.02)
+    short = {**QUICK, "epochs": 40}
+    fitted = EmpiricalBayes(**short).fit(
+        BayesianModel(net, RPPPrior(), Categorical()), (x, y[:, :3].argmax(1)), seed=0, progress=False
+    )
+    assert set(fitted.stats["variances"]) == {"equivariant_variance", "dense_variance"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"curvature": "kfac"}, "curvature must be one of"),
+        ({"steps": 0}, "steps must be an integer of at least 1"),
+        ({"passes": 0}, "passes must be an integer of at least 1"),
+        ({"refinements": -1}, "refinements must be an integer of at least 0"),
+        ({"every": 0}, "every must be an integer of at least 1"),
+        ({"evidence_lr": 0.0}, "evidence_lr must be positive"),
+        ({"epochs": 20, "burn_in": 50}, "leaves no update"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        EmpiricalBayes(**settings)
+
+
+def test_bad_models_are_refused(linear_data, linear_model):
+    engine = EmpiricalBayes(**QUICK)
+    with pytest.raises(TypeError, match="needs a BayesianModel"):
+        engine.fit(LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)}), None, seed=0)
+    with pytest.raises(ValueError, match="one noise variance for all outputs"):
+        engine.fit(linear_model(None, Gaussian(0.3, learned=True, per_output=True)), linear_data(0.1), seed=0)
