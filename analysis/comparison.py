@@ -104,7 +104,8 @@ def compare(
     data : (x, y) as tensors or arrays, or a Dataset of such pairs.
     engine : what fits every model. By default EmpiricalBayes(refinements=20), which lets each model's own evidence
         choose its prior variances and its noise: with variances that are guessed, a comparison of models is one of
-        guesses, and with variances that training has left, one of trainings.
+        guesses, and with variances that training has left, one of trainings. Refinements take long for large networks:
+        give them fewer, or none.
     method : what gives the evidence of every model, with the variances that the engine left. By default the engine's
         own, if it is EmpiricalBayes: the Laplace evidence at the mode, which is sought from where the training of the
         best member ended, integrated over the variances that have hyperpriors; else LaplaceEvidence().

@@ -15,7 +15,7 @@ from torch import Tensor
 from analysis.evidence import Evidence
 from bayes_rpp import BayesianModel
 from inference import EmpiricalBayes, Laplace, Posterior
-from inference.evidence_ascent import LEAST_CURVATURE, EvidenceAscent
+from inference.evidence_ascent import LEAST_CURVATURE, EvidenceAscent, newton_direction
 from inference.laplace_evidence import Expansion
 
 _UNFINISHED = 1.0  # nats
@@ -50,7 +50,7 @@ def integrated_evidence(
     if (decrement := mode.stats["newton_decrement"]) > _DECREMENT:
         warnings.append(
             f"the weights stopped {decrement:.2g} posterior standard deviations from the mode: the evidence is too "
-            f"small by about {decrement**2 / 2:.2g} nats. Take more epochs."
+            f"small by about {decrement**2 / 2:.2g} nats. Take more epochs or refinements."
         )
     with torch.no_grad():
         expansion = Expansion.at(mode.target, mode.approximation.mean, engine.curvature)
@@ -65,9 +65,11 @@ def integrated_evidence(
     at = torch.stack([logs[name] for name in names]).requires_grad_()
     value = objective(at)
     (gradient,) = torch.autograd.grad(value, at)
-    curvatures, axes = torch.linalg.eigh(-torch.autograd.functional.hessian(objective, at.detach()))
-    curvatures = curvatures.clamp_min(LEAST_CURVATURE)
-    missed = 0.5 * float(((axes.mT @ gradient).square() / curvatures).sum())
+    hessian = torch.autograd.functional.hessian(objective, at.detach())
+    curvatures = torch.linalg.eigvalsh(-hessian).clamp_min(LEAST_CURVATURE)
+    movable = [ascent.can_follow(name, *pair) for name, *pair in zip(names, at.detach(), gradient, strict=True)]
+    slope = gradient * torch.tensor(movable)
+    missed = 0.5 * float(slope @ newton_direction(slope, hessian))
     if missed > _UNFINISHED:
         warnings.append(
             f"the variances stopped about {missed:.2g} nats below the maximum of the evidence: take more epochs or "

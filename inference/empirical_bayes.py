@@ -58,11 +58,12 @@ class EmpiricalBayes(Settings):
     members : fits from independent starts, trained side by side under the same variances, which maximise the mean of
         their log evidences. Networks end in optima of very different quality: one fit's evidence speaks of its luck,
         too, and the members together are an ensemble.
-    refinements : how often, at most, the members are brought to their modes after the last pass, and the variances to
-        the maximum of the evidence there, until they settle; see ``refine``. Training leaves weights that the data do
-        not need about as large as they started, which holds the variances up; at the mode they are small. Comparisons
-        of models need this: the evidence can be off by hundreds of nats without. A round costs up to a thousand steps
-        on all the data for each member, so that large networks want none or few.
+    refinements : Newton steps in the variances after the last pass, at most, each between two searches for the
+        members' modes, until they promise and bring hardly anything; a step changes a variance by no more than a factor
+        of e, see ``refine``. Training leaves weights that the data do not need about as large as they started, which
+        holds the variances up; at the mode they are small. Comparisons of models need this: the evidence can be off by
+        hundreds of nats without. A search takes up to a thousand steps on all the data for each member, with dense
+        curvatures more: seconds for a thousand parameters, hours for very large networks, which want none or few.
     estimate : take the factors of "kronecker" and "symmetric" from one random combination of the outputs for each
         example, see ``kronecker_blocks``.
 
@@ -136,7 +137,7 @@ class EmpiricalBayes(Settings):
         "log_evidences" of each member, of which it is the mean, "path": of every update the pass, the epoch, the
         evidence before it and the variances after it, and "refinements": of every round the variances and the evidence
         under them. A member that diverges is left out, with a warning. Ctrl-C ends the training early and keeps what
-        there is: of the first pass its weights, later the pass before, then the best round.
+        there is, unrefined: of the first pass its weights, later the pass before; in the refinement, the best round.
 
         Raises
         ------
@@ -153,10 +154,12 @@ class EmpiricalBayes(Settings):
             raise TypeError("EmpiricalBayes needs a BayesianModel, whose prior has variances; a LogDensity has none.")
         began, values, posterior = time.perf_counter(), None, None
         path: list[dict[str, Any]] = []
+        interrupted = False
         for number in range(self.passes):
             try:
                 learning = VarianceLearning(self, model, pair, plain_seed(seed), resolve_device(device), values)
                 finished = learning.run(progress)
+                interrupted = not finished
                 if posterior is None or finished:
                     posterior, path = learning.posterior(), path + [{"pass": number, **u} for u in learning.path]
                     values = posterior.stats["variances"]
@@ -164,14 +167,15 @@ class EmpiricalBayes(Settings):
                 if posterior is None:
                     raise
                 logger.warning("pass %d of %d failed: %s", number + 1, self.passes, error)
-                finished = False
+                finished, interrupted = False, isinstance(error, KeyboardInterrupt)
             if not finished:
                 logger.warning("keeping what pass %d of %d has trained.", max(number, 1), self.passes)
                 break
         assert posterior is not None
-        if self.refinements:
+        if self.refinements and not interrupted:
             posterior = refine(posterior, self.learned_model(model), self, resolve_device(device), progress)
         seconds = time.perf_counter() - began
         logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", posterior.stats["log_evidence"], seconds)
+        posterior.stats.setdefault("refinements", [])
         posterior.stats.update(path=path, seconds=round(seconds, 3))
         return posterior

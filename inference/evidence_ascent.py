@@ -18,6 +18,7 @@ from inference.laplace_evidence import Expansion
 from inference.varied_training import has_learned_noise
 
 _LEAST, _LARGEST = math.log(1e-12), math.log(1e8)
+_AT_BOUND = 1e-6
 LEAST_CURVATURE = 1 / 25  # in log v: that of a standard deviation of 5
 
 
@@ -100,24 +101,33 @@ class EvidenceAscent:
 
     def newton_step(self, expansions: Sequence[Expansion]) -> float:
         """One step on the mean over members, all of which have an evidence; no variance changes by more than a factor
-        of e. Returns how far below the maximum the start is, in nats, if the objective is a parabola.
+        of e, and one at its bound does not count if it would go beyond. Returns how far below the maximum the start
+        is, in nats, if the objective is a parabola.
         """
         names = list(self.logs)
-        at = torch.stack([self.logs[name].detach() for name in names]).requires_grad_()
+        at = torch.stack([self.logs[name].detach() for name in names])
+        slope, hessian = torch.zeros_like(at), torch.zeros(len(at), len(at)).to(at)
+        for expansion in expansions:  # one graph at a time
 
-        def mean(values: Tensor) -> Tensor:
-            logs = dict(zip(names, values, strict=True))
-            return torch.stack([self.objective(expansion, logs) for expansion in expansions]).mean()
+            def objective(values: Tensor, expansion: Expansion = expansion) -> Tensor:
+                return self.objective(expansion, dict(zip(names, values, strict=True)))
 
-        (slope,) = torch.autograd.grad(mean(at), at)
-        curvatures, axes = torch.linalg.eigh(-torch.autograd.functional.hessian(mean, at.detach()))
-        step = axes @ ((axes.mT @ slope) / curvatures.clamp_min(LEAST_CURVATURE))
-        below = 0.5 * float(slope @ step)
+            leaf = at.clone().requires_grad_()
+            slope += torch.autograd.grad(objective(leaf), leaf)[0] / len(expansions)
+            hessian += torch.autograd.functional.hessian(objective, at) / len(expansions)
+        free = torch.tensor([self.can_follow(name, *pair) for name, *pair in zip(names, at, slope, strict=True)])
+        step = torch.zeros_like(at)
+        step[free] = newton_direction(slope[free], hessian[free][:, free])
         with torch.no_grad():
-            for log, change in zip(self.logs.values(), step / step.abs().max().clamp_min(1.0), strict=True):
+            for log, change in zip(self.logs.values(), step.clamp(-1, 1), strict=True):
                 log.add_(change)
         self._clamp()
-        return below
+        return 0.5 * float(slope @ step)
+
+    def can_follow(self, name: str, log: Tensor, slope: Tensor) -> bool:
+        """Whether a logarithm can go where its slope points: it is not at a bound."""
+        above, below = float(log) - self._least(name), _LARGEST - float(log)
+        return not ((slope < 0 and above < _AT_BOUND) or (slope > 0 and below < _AT_BOUND))
 
     @torch.no_grad()
     def _clamp(self) -> None:
@@ -142,3 +152,10 @@ class EvidenceAscent:
     def _least(self, name: str) -> float:
         """Below it a variance makes no difference any more; a noise variance stays above its floor."""
         return math.log(1.01 * float(self.hyperpriors[NOISE].support.lower_bound)) if name == NOISE else _LEAST
+
+
+def newton_direction(slope: Float[Tensor, " log"], hessian: Float[Tensor, "log log"]) -> Float[Tensor, " log"]:
+    """To the top of a parabola; along axes in which it is flat or bends upwards, as if it bent down a little."""
+    curvatures, axes = torch.linalg.eigh(-hessian)
+    direction: Tensor = axes @ ((axes.mT @ slope) / curvatures.clamp_min(LEAST_CURVATURE))
+    return direction

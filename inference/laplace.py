@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from bayes_rpp import BayesianModel
 from inference.chain_settings import chain_seeds, plain_seed, require_integers, require_positive
@@ -27,7 +26,6 @@ from inference.laplace_posterior import LaplacePosterior
 from inference.map import MAP
 from inference.mode_search import Mode, find_mode
 from inference.posterior import Posterior
-from inference.precision import Precision, data_precision, exact_precision, prior_precision
 from inference.target import Target
 
 logger = logging.getLogger(__name__)
@@ -120,13 +118,7 @@ class Laplace:
         if start is None:
             start = self._train(model, data, seed, device, progress)
 
-        def precision(z: Tensor) -> Precision:
-            if not isinstance(target.model, BayesianModel):
-                return Precision(exact_precision(target, z, structure, progress), None)
-            prior = prior_precision(target, z, structure, target.model.prior_distributions)
-            return Precision(data_precision(target, z[None], structure, progress), prior)
-
-        mode = find_mode(target, target.latest(start, 1)[0], structure, precision, progress)
+        mode = find_mode(target, target.latest(start, 1)[0], structure, progress)
         if mode.decrement > _TOO_LARGE:
             logger.warning(
                 "the search ended %.2g posterior standard deviations from the mode, after %d steps: the mean and the "

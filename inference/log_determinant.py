@@ -10,7 +10,8 @@ from torch import Tensor
 
 
 def log_determinant(matrix: Float[Tensor, "size size"]) -> Float[Tensor, ""]:
-    """log det of a symmetric positive definite matrix, twice differentiable; a diagonal one costs no factor.
+    """log det of a symmetric positive definite matrix, twice differentiable. A diagonal one costs no factor, and is
+    taken to stay diagonal: what its other entries would add to a second derivative is left out.
 
     Raises
     ------

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from inference.curvature_structure import Structure
 from inference.gaussian_approximation import GaussianApproximation, NotPositiveDefiniteError
-from inference.precision import QUIET_SECONDS, Blocks, Precision, off_unless
+from inference.precision import QUIET_SECONDS, Blocks, Precision, off_unless, precision_at
 from inference.target import Target
 
 # How often H is formed, and the steps that are taken with each, at most. Large networks take the diagonal.
@@ -58,7 +57,6 @@ def find_mode(
     target: Target,
     z: Float[Tensor, " size"],
     structure: Structure,
-    precision: Callable[[Tensor], Precision],
     progress: bool,
     close: float = _CONVERGED,
 ) -> Mode:
@@ -66,7 +64,6 @@ def find_mode(
 
     Parameters
     ----------
-    precision : H at a point. It need not be positive definite on the way.
     close : the decrement that is small enough.
 
     Raises
@@ -78,7 +75,7 @@ def find_mode(
     with tqdm(desc="mode", unit="step", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:
         rounds, steps = _BUDGET[structure.curvature]
         for round_ in range(rounds + 1):
-            curvature = precision(search.z)
+            curvature = precision_at(target, search.z, structure, progress)
             search.precondition(curvature.total)
             if round_ == rounds or not search.descend(steps, bar):
                 break

@@ -17,7 +17,7 @@ from torch.distributions import biject_to, constraints
 from torch.func import grad, hessian, vjp, vmap
 from tqdm import tqdm
 
-from bayes_rpp import PathwayNormal
+from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.joint_span import are_orthogonal
 from inference.curvature import beside_network, gauss_newton_rows, network_model, rest_block
 from inference.curvature_structure import Structure, spans_of
@@ -59,6 +59,14 @@ def data_precision(target: Target, z: Float[Tensor, "start size"], structure: St
         prior = parameter_precision(target, name, target.priors(middle)[name], middle, diagonal=False)
         _add(blocks, structure, spans_of(target)[name], rest_block(target, name, middle).double() - prior)
     return blocks
+
+
+def precision_at(target: Target, z: Float[Tensor, " size"], structure: Structure, progress: bool) -> Precision:
+    """H at a point, by its blocks."""
+    if not isinstance(target.model, BayesianModel):
+        return Precision(exact_precision(target, z, structure, progress), None)
+    prior = prior_precision(target, z, structure, target.model.prior_distributions)
+    return Precision(data_precision(target, z[None], structure, progress), prior)
 
 
 def gauss_newton_blocks(target: Target, z: Float[Tensor, "start size"], structure: Structure, progress: bool) -> Blocks:

@@ -10,12 +10,12 @@ that is as wide as their start, whatever the data say; at the mode they are smal
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
@@ -26,8 +26,6 @@ from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion
 from inference.mode_search import find_mode
 from inference.posterior import Posterior
-from inference.precision import Precision, data_precision, prior_precision
-from inference.target import Target
 from inference.varied_training import model_at
 
 if TYPE_CHECKING:
@@ -35,13 +33,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SETTLED = 0.05  # nats below the maximum
-_CLOSE = 0.01  # posterior standard deviations from the mode: 5e-5 nats
+_SETTLED = 0.05  # nats, of what a step promises and of what the last one brought
+_CLOSE = 0.01  # Newton decrement of a mode, in the metric of the curvature by which it is sought
+_FAR = 0.1  # one that would show in the evidence
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One member at its mode; the expansion holds the curvature."""
+
+    expansion: Expansion
+    log_evidence: float
+    decrement: float
 
 
 @dataclass(frozen=True)
 class _Round:
-    """The modes of the members under some variances, and the log evidence of each.
+    """What is kept of the members' modes under some variances.
 
     Attributes
     ----------
@@ -51,14 +59,18 @@ class _Round:
     values: dict[str, float]
     modes: dict[int, Params]
     evidences: dict[int, float]
+    decrements: dict[int, float]
     objective: float
 
 
 def refine(
     posterior: Posterior, given: BayesianModel, settings: EmpiricalBayes, device: torch.device, progress: bool
 ) -> Posterior:
-    """Alternate modes and variances until a step in these promises hardly anything, or for all the rounds that the
-    settings allow; the round with the largest evidence is kept. Ctrl-C ends it early.
+    """Alternate modes and variances until a step in these promises hardly anything and the last one brought hardly
+    anything, or for all the steps that the settings allow.
+
+    A promise is for fixed weights, which in truth go along. A variance that vanishes falls on and on for ever smaller
+    gains: where it ends is then an upper bound.
 
     Parameters
     ----------
@@ -67,82 +79,104 @@ def refine(
 
     Returns
     -------
-    The posterior with its members at their modes; ``stats["refinements"]`` has the log evidence and the variances of
-    every round. A member without a mode or an evidence is left out, with a warning; without any other, the posterior
-    comes back as it was.
+    The posterior of the round with most members, and among these with the largest mean evidence (times the density of
+    the hyperpriors), its members at their modes; ``stats["refinements"]`` has the log evidence and the variances of
+    every round. A member without a mode or an evidence is left out, with a warning. Ctrl-C and errors end it early;
+    without any round, the posterior comes back as it was.
     """
-    assert posterior.data is not None
-    ascent, rounds = EvidenceAscent(given, settings.evidence_lr), []
+    ascent, rounds = EvidenceAscent(given, settings.evidence_lr), list[_Round]()
     ascent.start_from(posterior.stats["variances"])
     weights = {m: {name: v[m, -1] for name, v in posterior.samples.items()} for m in range(posterior.chains)}
-    bar = tqdm(range(settings.refinements), desc="refining", unit="round", disable=None if progress else True)
+    bar = tqdm(range(settings.refinements + 1), desc="refining", unit="round", disable=None if progress else True)
     try:
-        for _ in bar:
-            target = exact_target(model_at(given, ascent.values), posterior.data, 1.0, device)
-            expansions = dict(_at_modes(target, weights, settings))
-            if not expansions:
+        for number in bar:
+            members = _at_modes(model_at(given, ascent.values), weights, posterior, settings, device)
+            if not members:
                 logger.warning("no member has a mode with an evidence: the variances are not refined any more.")
                 break
-            rounds.append(_evaluated(ascent, expansions))
-            weights = rounds[-1].modes
-            if ascent.newton_step(list(expansions.values())) < _SETTLED:
+            rounds.append(_kept_of(members, ascent))
+            weights |= rounds[-1].modes
+            bar.set_postfix(log_evidence=f"{rounds[-1].objective:.1f}")
+            if number == settings.refinements:
                 break
+            promise = ascent.newton_step([member.expansion for member in members.values()])
+            if promise < _SETTLED and number and rounds[-1].objective - rounds[-2].objective < _SETTLED:
+                break
+            del members  # their curvatures, before the next are formed
     except KeyboardInterrupt:
-        logger.warning("interrupted after %d refinements; keeping the best.", len(rounds))
+        logger.warning("interrupted in refinement %d; what was best before is kept.", len(rounds))
+    except (RuntimeError, ValueError) as error:
+        logger.warning("refinement %d failed, what was best before is kept: %s", len(rounds), error)
     return _best_of(rounds, posterior, given) if rounds else posterior
 
 
 def _at_modes(
-    target: Target, weights: Mapping[int, Params], settings: EmpiricalBayes
-) -> Iterator[tuple[int, Expansion]]:
-    """Of every member that has a mode with an evidence, sought from its weights."""
+    model: BayesianModel,
+    weights: Mapping[int, Params],
+    posterior: Posterior,
+    settings: EmpiricalBayes,
+    device: torch.device,
+) -> dict[int, _Member]:
+    """The members that have a mode with an evidence, sought from their weights."""
+    target = exact_target(model, posterior.data, 1.0, device)
     structure = Structure.of(target, settings.mode_curvature)
     structure.check_memory(target)
-    model = target.model
-    assert isinstance(model, BayesianModel)
-
-    def precision(z: Tensor) -> Precision:
-        prior = prior_precision(target, z, structure, model.prior_distributions)
-        return Precision(data_precision(target, z[None], structure, progress=False), prior)
-
+    found = {}
     for member, params in weights.items():
         try:
             z = target.free({name: value.double() for name, value in params.items()})
-            mode = find_mode(target, z, structure, precision, progress=False, close=_CLOSE)
+            mode = find_mode(target, z, structure, progress=False, close=_CLOSE)
             with torch.no_grad():
                 expansion = Expansion.at(target, mode.z, settings.curvature)
-                if expansion.log_evidence().isfinite():
-                    yield member, expansion
-                    continue
-            reason: object = "it is not finite"
-        except (RuntimeError, torch.linalg.LinAlgError) as error:
-            reason = error
-        logger.warning("member %d has no mode with an evidence and is left out: %s", member, reason)
+                log_evidence = float(expansion.log_evidence())
+        except RuntimeError as error:
+            logger.warning("member %d of those trained has no mode with an evidence: %s", member, error)
+            continue
+        if math.isfinite(log_evidence):
+            found[member] = _Member(expansion, log_evidence, mode.decrement)
+        else:
+            logger.warning("the evidence of member %d of those trained is %s.", member, log_evidence)
+    return found
 
 
 @torch.no_grad()
-def _evaluated(ascent: EvidenceAscent, expansions: Mapping[int, Expansion]) -> _Round:
-    evidences = {member: float(expansion.log_evidence()) for member, expansion in expansions.items()}
-    objective = sum(float(ascent.objective(expansion)) for expansion in expansions.values()) / len(expansions)
-    return _Round(ascent.values, {m: expansion.params for m, expansion in expansions.items()}, evidences, objective)
+def _kept_of(members: Mapping[int, _Member], ascent: EvidenceAscent) -> _Round:
+    objectives = [float(ascent.objective(member.expansion)) for member in members.values()]
+    return _Round(
+        ascent.values,
+        {number: member.expansion.params for number, member in members.items()},
+        {number: member.log_evidence for number, member in members.items()},
+        {number: member.decrement for number, member in members.items()},
+        sum(objectives) / len(objectives),
+    )
 
 
 def _best_of(rounds: list[_Round], posterior: Posterior, given: BayesianModel) -> Posterior:
-    """The posterior of the round with the largest objective."""
-    best = max(rounds, key=lambda round_: round_.objective)
+    """The posterior of the round with most members, and then with the largest objective."""
+    best = max(rounds, key=lambda round_: (len(round_.modes), round_.objective))
     kept = list(best.modes)
+    if len(kept) < posterior.chains:
+        logger.warning("%d of %d members have no mode: left out.", posterior.chains - len(kept), posterior.chains)
+    if (farthest := max(best.decrements.values())) > _FAR:
+        logger.warning(
+            "a member ended %.2g posterior standard deviations from its mode: its evidence is too small by about %.2g "
+            "nats. Take more epochs or refinements.",
+            farthest,
+            farthest**2 / 2,
+        )
     samples = {
         name: torch.stack([best.modes[member][name] for member in kept])[:, None].to(value.dtype).cpu()
         for name, value in posterior.samples.items()
     }
-    evidences = [best.evidences[member] for member in kept]
     stats = posterior.stats | {
         "variances": best.values,
-        "log_evidence": sum(evidences) / len(evidences),
-        "log_evidences": evidences,
-        "refinements": [
-            {"log_evidence": sum(r.evidences.values()) / len(r.evidences), "variances": r.values} for r in rounds
-        ],
+        "log_evidence": _mean(best),
+        "log_evidences": list(best.evidences.values()),
+        "refinements": [{"log_evidence": _mean(round_), "variances": round_.values} for round_ in rounds],
     }
     history = [replace(past, samples={n: v[kept] for n, v in past.samples.items()}) for past in posterior.history]
     return Posterior(model_at(given, best.values), samples, stats, history, posterior.data)
+
+
+def _mean(round_: _Round) -> float:
+    return sum(round_.evidences.values()) / len(round_.evidences)

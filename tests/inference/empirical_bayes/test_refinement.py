@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pyro.distributions import HalfCauchy
 
-from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, Vector
-from inference import EmpiricalBayes, Laplace, Posterior, variance_refinement
+from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, RPPLinear, RPPPrior, Scalar, Vector
+from inference import EmpiricalBayes, Laplace, Posterior, mode_search, variance_refinement
+from inference.variance_learning import VarianceLearning
 
 NAMES = ("equivariant_variance", "dense_variance", "noise_variance")
 HASTY = EmpiricalBayes(epochs=30, batch_size=None, burn_in=20, every=5, steps=2, curvature="kronecker", estimate=False)
@@ -68,42 +70,101 @@ def test_a_symmetry_of_the_data_is_found_in_weights_that_training_has_left(train
     assert refined.stats["log_evidence"] > trained.stats["log_evidence"] + 10
 
 
-def failing(monkeypatch, *fails):
-    """Searches for a mode that fail, by their numbers, as an error or an interrupt."""
+@pytest.mark.parametrize("curvature", ["symmetric", "diagonal"])
+@pytest.mark.parametrize("kind", ["residual", "collapsed", "layer by layer", "labels", "hyperprior"])
+def test_every_kind_of_model_gains(kind, curvature, linear_model, broken):
+    model, (x, y) = linear_model(), broken
+    if kind == "collapsed":
+        layer = RPPLinear(model.network.rep_in, model.network.rep_out, bias=False, parametrization="collapsed").double()
+        model = BayesianModel(layer, model.prior, model.likelihood)
+    elif kind == "labels":
+        model, y = linear_model(None, Categorical()), y.argmax(1)
+    elif kind == "hyperprior":
+        model = linear_model(RPPPrior(0.3, HalfCauchy(0.1), scaling="none"))
+    engine = replace(REFINED, curvature=curvature, per_layer=kind == "layer by layer")
+    found = engine.fit(model, (x, y), seed=0, progress=False)
+    rounds = [each["log_evidence"] for each in found.stats["refinements"]]
+    assert len(rounds) < 30  # it settled
+    assert found.stats["log_evidence"] > rounds[0] + 1
+    assert found.stats["log_evidence"] == pytest.approx(max(rounds), abs=0.1)  # a hyperprior has its say
+    assert set(found.samples) == set(dict(model.network.named_parameters()))
+
+
+def test_a_noise_at_its_floor_keeps_nothing_else_from_settling(linear_model, broken, exact_evidence):
+    """Below it the data would have it: they have a noise of 0.1."""
+    model = linear_model(None, Gaussian(0.5, learned=True, floor=0.3))
+    found = REFINED.fit(model, broken, seed=0, progress=False)
+    assert len(found.stats["refinements"]) < 12
+    equivariant, dense, noise = (found.stats["variances"][name] for name in NAMES)
+    assert noise == pytest.approx(1.01 * 0.3)
+    for factors in ((1.3, 1), (1 / 1.3, 1), (1, 1.3), (1, 1 / 1.3)):
+        other = exact_evidence(broken, equivariant * factors[0], dense * factors[1], noise)
+        assert other < exact_evidence(broken, equivariant, dense, noise)
+
+
+def failing(monkeypatch, error, *numbers):
+    """Some searches for a mode end in an error or an interrupt."""
     find_mode, calls = variance_refinement.find_mode, []
 
     def search(*arguments, **options):
         calls.append(1)
-        for number, error in fails:
-            if len(calls) == number:
-                raise error
+        if len(calls) in numbers:
+            raise error
         return find_mode(*arguments, **options)
 
     monkeypatch.setattr(variance_refinement, "find_mode", search)
 
 
 def test_a_member_without_a_mode_is_left_out(monkeypatch, caplog, linear_model, broken):
-    failing(monkeypatch, (4, RuntimeError("the log joint is nan")))  # the second of two members, in the second round
+    failing(monkeypatch, RuntimeError("the log joint is nan"), 2, 4, 6)  # the second of two, in all three rounds
     engine = replace(REFINED, members=2, refinements=2, snapshots=1)
     found = engine.fit(linear_model(), broken, seed=0, progress=False)
-    assert "member 1 has no mode with an evidence and is left out: the log joint is nan" in caplog.text
+    assert "member 1 of those trained has no mode with an evidence: the log joint is nan" in caplog.text
+    assert "1 of 2 members have no mode: left out" in caplog.text
     assert {len(value) for value in found.samples.values()} == {1}
     assert {len(value) for value in found.history[0].samples.values()} == {1}
     assert len(found.stats["log_evidences"]) == 1
 
 
-def test_without_any_mode_there_is_what_was_trained(monkeypatch, caplog, linear_model, broken):
-    failing(monkeypatch, (1, RuntimeError("no")))
+def test_a_member_that_fails_once_is_tried_again(monkeypatch, linear_model, broken):
+    failing(monkeypatch, RuntimeError("no"), 4)
+    found = replace(REFINED, members=2, refinements=4).fit(linear_model(), broken, seed=0, progress=False)
+    assert {len(value) for value in found.samples.values()} == {2}
+    assert len(found.stats["refinements"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(RuntimeError("no"), "not refined"), (KeyboardInterrupt(), "in refinem")]
+)
+def test_without_any_mode_there_is_what_was_trained(error, message, monkeypatch, caplog, linear_model, broken):
+    failing(monkeypatch, error, 1)
     found, trained = (engine.fit(linear_model(), broken, seed=0, progress=False) for engine in (REFINED, HASTY))
-    assert "the variances are not refined any more" in caplog.text
+    assert message in caplog.text
     assert found.stats["variances"] == trained.stats["variances"]
+    assert found.stats["refinements"] == trained.stats["refinements"] == []
     assert all(torch.equal(found.samples[name], value) for name, value in trained.samples.items())
 
 
-def test_of_an_interrupted_refinement_the_best_round_is_kept(monkeypatch, caplog, linear_model, broken):
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("would not fit into memory")])
+def test_of_a_refinement_that_ends_early_the_best_round_is_kept(error, monkeypatch, caplog, linear_model, broken):
     once = replace(REFINED, refinements=1).fit(linear_model(), broken, seed=0, progress=False)
-    failing(monkeypatch, (2, KeyboardInterrupt()))
+    failing(monkeypatch, error, 3)
     found = REFINED.fit(linear_model(), broken, seed=0, progress=False)
-    assert "interrupted after 1 refinements" in caplog.text
+    assert "what was best before is kept" in caplog.text
     assert found.stats["variances"] == once.stats["variances"]
     assert all(torch.equal(found.samples[name], value) for name, value in once.samples.items())
+
+
+def test_an_interrupted_training_is_not_refined(monkeypatch, linear_model, broken):
+    def interrupted(self, epoch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VarianceLearning, "_update", interrupted)
+    found = REFINED.fit(linear_model(), broken, seed=0, progress=False)
+    assert found.stats["refinements"] == []
+
+
+def test_members_far_from_their_modes_are_told_of(monkeypatch, caplog, linear_model, broken):
+    monkeypatch.setitem(mode_search._BUDGET, "diagonal", (1, 1))
+    replace(REFINED, refinements=1).fit(linear_model(), broken, seed=0, progress=False)
+    assert "posterior standard deviations from its mode: its evidence is too small" in caplog.text
