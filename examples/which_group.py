@@ -6,7 +6,7 @@ one layer with hyperpriors, so that evidences are exact, or networks with a hidd
 EmpiricalBayes learns, refined at the modes, and whose evidences are Laplace's. The smaller the break c, the harder the question. Finished runs
 are kept in results/which_group.json, so that the script resumes where it was stopped.
 
-    python examples/which_group.py            # 40 minutes on one core, nearly all of it for the networks
+    python examples/which_group.py            # two hours on one core, nearly all of it for the networks
 """
 
 from __future__ import annotations
