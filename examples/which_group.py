@@ -3,8 +3,8 @@
 Ten data sets of inertia tensors are made with each: exactly symmetric, broken along the z axis, and broken in a way that
 leaves no symmetry. As in symmetry_level.py the models see sum_i m_i r_i r_i^T; N = 300, noise of variance 0.2. They are
 one layer with hyperpriors, so that evidences are exact, or networks with a hidden layer, whose variances and noise
-EmpiricalBayes learns, refined at the modes, and whose evidences are Laplace's. The smaller the break c, the harder the question. Finished runs
-are kept in results/which_group.json, so that the script resumes where it was stopped.
+EmpiricalBayes learns, refined at the modes, and whose evidences are Laplace's. The smaller the break c, the harder the
+question. Finished runs are kept in results/which_group.json, so that the script resumes where it was stopped.
 
     python examples/which_group.py            # two hours on one core, nearly all of it for the networks
 """

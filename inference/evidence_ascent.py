@@ -63,7 +63,7 @@ class EvidenceAscent:
     def objective(self, expansion: Expansion, logs: Mapping[str, Tensor] | None = None) -> Float[Tensor, ""]:
         """The log evidence, and the log density of hyperpriors; at other logarithms, if they are given."""
         logs = self.logs if logs is None else logs
-        return self._log_evidence(expansion, logs) + self._log_hyperprior(logs)
+        return self._log_evidence(expansion, logs) + self.log_hyperprior(logs)
 
     def _log_evidence(self, expansion: Expansion, logs: Mapping[str, Tensor]) -> Tensor:
         variances = {name: log.exp() for name, log in logs.items()}
@@ -73,7 +73,8 @@ class EvidenceAscent:
         laws = model.prior.laws(model.network)
         return expansion.log_evidence({name: law.at(variances) for name, law in laws.items()}, noise)
 
-    def _log_hyperprior(self, logs: Mapping[str, Tensor]) -> Tensor:
+    def log_hyperprior(self, logs: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The log density of the hyperpriors over the logarithms."""
         result = torch.zeros((), dtype=torch.float64)
         with pyro.validation_enabled(False):
             for name, law in self.hyperpriors.items():
@@ -94,7 +95,7 @@ class EvidenceAscent:
             for log, slope in zip(self.logs.values(), slopes, strict=True):
                 log.grad = -slope
             if self.hyperpriors:
-                (-self._log_hyperprior(self.logs)).backward()
+                (-self.log_hyperprior(self.logs)).backward()
             self.optimizer.step()
             self._clamp()
         return before

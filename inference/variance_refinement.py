@@ -84,7 +84,8 @@ def refine(
     every round. A member without a mode or an evidence is left out, with a warning. Ctrl-C and errors end it early;
     without any round, the posterior comes back as it was.
     """
-    ascent, rounds = EvidenceAscent(given, settings.evidence_lr), list[_Round]()
+    ascent = EvidenceAscent(given, settings.evidence_lr)
+    rounds: list[_Round] = []
     ascent.start_from(posterior.stats["variances"])
     weights = {m: {name: v[m, -1] for name, v in posterior.samples.items()} for m in range(posterior.chains)}
     bar = tqdm(range(settings.refinements + 1), desc="refining", unit="round", disable=None if progress else True)
@@ -141,13 +142,13 @@ def _at_modes(
 
 @torch.no_grad()
 def _kept_of(members: Mapping[int, _Member], ascent: EvidenceAscent) -> _Round:
-    objectives = [float(ascent.objective(member.expansion)) for member in members.values()]
+    evidences = {number: member.log_evidence for number, member in members.items()}
     return _Round(
         ascent.values,
         {number: member.expansion.params for number, member in members.items()},
-        {number: member.log_evidence for number, member in members.items()},
+        evidences,
         {number: member.decrement for number, member in members.items()},
-        sum(objectives) / len(objectives),
+        sum(evidences.values()) / len(evidences) + float(ascent.log_hyperprior(ascent.logs)),
     )
 
 

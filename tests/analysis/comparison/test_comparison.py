@@ -13,20 +13,7 @@ from scipy.stats import multivariate_normal, norm
 from analysis import compare
 from analysis.evidence import PSISLOO, ConditionalEvidence, ExactEvidence, LaplaceEvidence, exact_loo
 from analysis.symmetry_candidates import symmetry_candidates
-from bayes_rpp import (
-    EMLP,
-    MLP,
-    RPPEMLP,
-    SO,
-    BayesianModel,
-    Gaussian,
-    LogDensity,
-    RPPPrior,
-    SO2eR3,
-    T,
-    Trivial,
-    Vector,
-)
+from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, SO2eR3, T, Trivial, Vector
 from inference import MAP, Laplace, Posterior
 
 GROUPS = [SO(3), SO2eR3(), Trivial(3)]

@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import plot_comparison
-from bayes_rpp import (
-    SO,
-    SO2eR3,
-    Trivial,
-)
+from bayes_rpp import SO, SO2eR3, Trivial
 
 GROUPS = [SO(3), SO2eR3(), Trivial(3)]
 NAMES = [str(group) for group in GROUPS]

@@ -9,16 +9,7 @@ import xarray as xr
 
 from analysis import chosen_cell, sweep_training
 from analysis.evidence import ExactEvidence, LaplaceEvidence, exact_loo, loo_of
-from bayes_rpp import (
-    MLP,
-    SO,
-    BayesianModel,
-    Categorical,
-    Gaussian,
-    RPPPrior,
-    Scalar,
-    Vector,
-)
+from bayes_rpp import MLP, SO, BayesianModel, Categorical, Gaussian, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
 from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion

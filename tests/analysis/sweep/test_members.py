@@ -8,11 +8,7 @@ import torch
 
 from analysis import sweep_training
 from analysis.evidence import LaplaceEvidence
-from bayes_rpp import (
-    BayesianModel,
-    Gaussian,
-    RPPPrior,
-)
+from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from inference import MAP, DeepEnsemble
 from inference.laplace import exact_target
 from inference.laplace_evidence import Expansion

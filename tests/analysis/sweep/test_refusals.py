@@ -8,17 +8,7 @@ from pyro.distributions import HalfCauchy
 
 from analysis import chosen_cell
 from analysis.evidence import LaplaceEvidence
-from bayes_rpp import (
-    SO,
-    BayesianModel,
-    Gaussian,
-    LogDensity,
-    RPPLinear,
-    RPPPrior,
-    Scalar,
-    Vector,
-    equivariant_maps,
-)
+from bayes_rpp import SO, BayesianModel, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector, equivariant_maps
 from inference import MAP, EmpiricalBayes
 
 REP_IN, REP_OUT = (Vector + Scalar)(SO(3)), Vector(SO(3))
