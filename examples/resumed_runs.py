@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from result_pages import date_record
+
 Row = dict[str, float]
 Results = dict[str, Row]
 
@@ -21,5 +23,6 @@ def run_all(path: Path, cases: Iterable[tuple[str, ...]], run: Callable[..., Row
             beside = path.with_suffix(".new")
             beside.write_text(json.dumps(results, indent=1))
             beside.replace(path)
+            date_record(path)
             print(key, json.dumps(results[key]), flush=True)
     return results

@@ -6,15 +6,17 @@ one layer with hyperpriors, so that evidences are exact, or networks with a hidd
 EmpiricalBayes learns, refined at the modes, and whose evidences are Laplace's. The smaller the break c, the harder the
 question. Finished runs are kept in results/which_group.json, so that the script resumes where it was stopped.
 
-    python examples/which_group.py            # two hours on one core, nearly all of it for the networks
+    python examples/which_group.py                # two hours on one core, nearly all of it for the networks
+    python examples/which_group.py --report-only  # only the page of what is there
 """
 
 from __future__ import annotations
 
-import argparse
+import statistics
 from pathlib import Path
 
 import torch
+from result_pages import captioned, options, page, publish
 from resumed_runs import Results, Row, run_all
 from symmetry_level import NOISE, REP, moments
 
@@ -79,6 +81,8 @@ def table(results: Results, kind: str) -> str:
     lines = ["| made with | picks " + " | picks ".join(KINDS) + " | least probability of a pick |", "|---" * 5 + "|"]
     for truth, breaking in dict.fromkeys(case[1:3] for case in cases(kind)):
         rows = [row for key, row in results.items() if key.startswith(f"{kind}/{truth}/{breaking}/")]
+        if not rows:
+            continue
         picks = [max(KINDS, key=lambda group, row=row: row[group]) for row in rows]
         counts = " | ".join(str(picks.count(group)) for group in KINDS)
         label = truth if truth == "O(3)" else f"{truth}, c = {breaking}"
@@ -86,12 +90,51 @@ def table(results: Results, kind: str) -> str:
     return "\n".join(lines)
 
 
+def gaps(results: Results, kind: str, truth: str, other: str) -> list[float]:
+    """How many nats the evidence of another group is behind that of the true one, at the largest break."""
+    breaking = "0" if truth == "O(3)" else BREAKS[kind][-1]
+    return [row[truth] - row[other] for key, row in results.items() if key.startswith(f"{kind}/{truth}/{breaking}/")]
+
+
+def report(results: Results) -> str:
+    linear_caption = (
+        "Which group has the largest exact evidence, in ten data sets a row: linear models of 300 inertia tensors with "
+        "noise of variance 0.2, variances integrated over hyperpriors. From a break of c = 0.1 on the true group is "
+        'always found. At c = 0.03 the evidence prefers the RPP of O(3) without a subgroup ("neither", Trivial(3)) to the '
+        "exact smaller group: nearly the larger symmetry explains such data better than exactly the smaller one."
+    )
+    network_caption = (
+        "The same question to networks with a hidden layer and learned noise, with variances by "
+        "`EmpiricalBayes(members=2, refinements=20)` and Laplace evidences. A broken symmetry is always recognised; "
+        "symmetric data are sometimes given to the model that may break the symmetry."
+    )
+    behind = gaps(results, "network", "O(3)", "Trivial(3)")
+    exact = statistics.median(gaps(results, "linear", "O(3)", "Trivial(3)"))
+    broken = min(gaps(results, "network", "Trivial(3)", "O(3)"))
+    far = gaps(results, "network", "O(3)", "O2eR3")
+    notes = (
+        f"On symmetric data the evidence of Trivial(3) is {statistics.median(behind):.0f} nats below that of O(3) in the "
+        f"median ({exact:.0f} in the linear models), with a range of {min(behind):.0f} to {max(behind):.0f}: the evidence "
+        "of a network varies by tens of nats with the optimum in which its training ends, and the probabilities take no "
+        "account of that. Where models are closer than the evidences of their members scatter "
+        '(`found.posteriors["O(3)"].stats["log_evidences"]`), use more members. O2eR3 is behind by '
+        f"{min(far):.0f} to {max(far):.0f} nats, and where the symmetry is broken O(3) is behind by at least {broken:.0f}."
+    )
+    return page(
+        __file__,
+        "Which group do the data have?",
+        "## Linear models, exact evidence",
+        captioned(linear_caption, table(results, "linear")),
+        "## Networks, Laplace evidence",
+        captioned(network_caption, table(results, "network")),
+        notes,
+    )
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    out = parser.parse_args().out
-    for kind in BREAKS:
-        print(kind, table(run_all(out, cases(kind), run), kind), sep="\n\n")
+    chosen = options(__doc__, RESULTS)
+    wanted = [] if chosen.report_only else [case for kind in BREAKS for case in cases(kind)]
+    publish(chosen.out, report(run_all(chosen.out, wanted, run)))
 
 
 if __name__ == "__main__":
