@@ -2,19 +2,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: .venv/installed
 	$(BIN)/bayes-rpp demo --out demo
 
 # Some tests ask for equal bits: matrix products must not depend on the alignment of memory.
-test: .venv/installed-test lint
+test: .venv/installed-test lint docs
 	MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Warnings are errors: a dead link, a page that is not in the navigation, a docstring that cannot be read.
+docs: .venv/installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/installed-test
 	$(BIN)/python tests/benchmarks/training_step.py
@@ -35,4 +39,4 @@ bench: .venv/installed-test
 	touch $@
 
 clean:
-	rm -rf .venv build demo *.egg-info
+	rm -rf .venv build demo site *.egg-info
