@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/bayes-rpp demo --out demo
 
 # Some tests ask for equal bits: matrix products must not depend on the alignment of memory.
-test: .venv/installed-test lint docs
+test: .venv/installed-test lint
 	MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/installed-test
@@ -16,7 +16,8 @@ lint: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Warnings are errors: a dead link, a page that is not in the navigation, a docstring that cannot be read.
+# Warnings are errors: a dead link, a page that is not in the navigation, a docstring that cannot be read. The tests
+# build the site in the same way.
 docs: .venv/installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
