@@ -103,7 +103,7 @@ def gaps(results: Results, kind: str, truth: str, *others: str) -> list[float]:
 
 def report(results: Results) -> str:
     linear_caption = (
-        "Which group has the largest exact evidence, in ten data sets for each row: linear models of 300 inertia tensors with "
+        "Which group has the largest exact evidence, counted over the data sets of each row: linear models of 300 inertia tensors with "
         "noise of variance 0.2, variances integrated over hyperpriors. From a break of c = 0.1 on the true group is "
         'always found. At c = 0.03 the evidence prefers the RPP of O(3) without a subgroup ("neither", Trivial(3)) to the '
         "exact smaller group: nearly the larger symmetry explains such data better than exactly the smaller one."
