@@ -12,7 +12,7 @@ from torch import Tensor
 
 from analysis.subject import Function, bind, check_output, check_points, piece_names, piece_norms, sample_elements
 from bayes_rpp import Group, Rep
-from bayes_rpp.representations import Element
+from bayes_rpp.representations.rep import Element
 from inference import Posterior
 
 Reduction = Literal["mean_of_ratios", "ratio_of_norms", "geometric_mean"]

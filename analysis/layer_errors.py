@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from analysis.equivariance import pair_norms, reduce_points
 from analysis.subject import bind, check_points, over_draws, rebind, sample_elements
 from bayes_rpp import MLP, Group, Rep
-from bayes_rpp.likelihoods import Params
 from bayes_rpp.networks import EquivariantBilinear, GatedNonlinearity, gated
-from bayes_rpp.representations import Element
+from bayes_rpp.representations.rep import Element
+from bayes_rpp.types import Params
 from inference import Posterior
 
 Kind = Literal["cumulative", "own"]

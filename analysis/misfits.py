@@ -11,8 +11,8 @@ from analysis.probe import Layout, Probe
 from analysis.repairs import Repair
 from analysis.symmetry_report import Side, Suspect
 from bayes_rpp import Rep
-from bayes_rpp.factors import VECTOR
-from bayes_rpp.pieces import Piece, piece_size
+from bayes_rpp.representations.factors import VECTOR
+from bayes_rpp.representations.tensor_products import Piece, piece_size
 
 _ARGUMENTS: dict[Side, str] = {"input": "rep_in", "output": "rep_out"}
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from analysis.probe import Layout
 from analysis.symmetry_report import Kind, Side
 from bayes_rpp import Group, Rep
-from bayes_rpp.factors import SIGN, VECTOR
-from bayes_rpp.pieces import Piece, dual_piece, piece_size
+from bayes_rpp.representations.factors import SIGN, VECTOR
+from bayes_rpp.representations.tensor_products import Piece, dual_piece, piece_size
 
 _ZERO = 1e-12  # entries of a group element's matrix, of order one and in float64, that are zero up to rounding
 

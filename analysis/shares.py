@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import RPPLinear
-from bayes_rpp.joint_span import JointSpan, are_orthogonal
+from bayes_rpp.bases.joint_span import JointSpan, are_orthogonal
 from inference import Posterior
 
 

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import Group, Rep, restrict
-from bayes_rpp.factors import SIGN, VECTOR
-from bayes_rpp.likelihoods import Params
-from bayes_rpp.pieces import terms_text
-from bayes_rpp.representations import Element
+from bayes_rpp.representations.factors import SIGN, VECTOR
+from bayes_rpp.representations.rep import Element
+from bayes_rpp.representations.tensor_products import terms_text
+from bayes_rpp.types import Params
 from inference import Posterior
 
 Function = Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from analysis.evidence import EvidenceMethod, LaplaceEvidence
 from analysis.sweep_training import Problem, cell_target
-from bayes_rpp.likelihoods import Categorical, Gaussian, Params
+from bayes_rpp.likelihoods import Categorical, Gaussian
+from bayes_rpp.types import Params
 from inference import Posterior
 from inference.data import Pair
 from inference.laplace_evidence import Expansion

@@ -20,8 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.hyperpriors import exact_law
-from bayes_rpp.likelihoods import NOISE, Gaussian, Params
+from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.priors.hyperpriors import exact_law
+from bayes_rpp.types import Params
 from inference import MAP, DeepEnsemble
 from inference.data import Pair
 from inference.laplace import exact_target

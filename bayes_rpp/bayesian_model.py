@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.func import functional_call
 
-from bayes_rpp.distributions import PathwayNormal
-from bayes_rpp.hyperpriors import exact_law, typical_value
-from bayes_rpp.likelihoods import Likelihood, Params
-from bayes_rpp.priors import RPPPrior
+from bayes_rpp.likelihoods import Likelihood
+from bayes_rpp.priors.hyperpriors import exact_law, typical_value
+from bayes_rpp.priors.pathway_normal import PathwayNormal
+from bayes_rpp.priors.rpp_prior import RPPPrior
+from bayes_rpp.types import Params
 
 
 class BayesianModel:

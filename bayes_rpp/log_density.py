@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 
 Constraints = Mapping[str, constraints.Constraint]
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bayes_rpp.serialization import model_identity
+from bayes_rpp.serialization.models import model_identity
 from inference.data import Pair
 from inference.target import Target
 

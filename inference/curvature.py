@@ -20,7 +20,7 @@ from torch.distributions import biject_to, constraints
 from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.target import Target
 from inference.transforms import to_constrained
 

@@ -12,8 +12,8 @@ from pyro.distributions import Distribution
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.hyperpriors import exact_law, typical_value
 from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.priors.hyperpriors import exact_law, typical_value
 from inference.laplace_evidence import Expansion
 from inference.varied_training import has_learned_noise
 

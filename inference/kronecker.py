@@ -25,9 +25,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp import EquivariantBasis, Rep, RPPLinear, equivariant_maps
-from bayes_rpp.joint_span import are_orthogonal
+from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.networks.linear import EquivariantLinear
-from bayes_rpp.networks.residual_linear import PathwaySum
+from bayes_rpp.networks.rpp_linear import PathwaySum
 from inference.curvature import network_model
 from inference.gaussian_approximation import LARGEST_MATRIX
 from inference.layer_statistics import diagonals, is_linear, layer_statistics

@@ -23,7 +23,8 @@ from pyro.distributions import Distribution
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
-from bayes_rpp.likelihoods import NOISE, Gaussian, Params
+from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.types import Params
 from inference.curvature import network_model, rest_block
 from inference.curvature_structure import Structure, spans_of
 from inference.kronecker import kronecker_blocks

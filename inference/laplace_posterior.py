@@ -12,7 +12,8 @@ from pyro.distributions import Distribution
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from bayes_rpp.likelihoods import Categorical, Gaussian, Params
+from bayes_rpp.likelihoods import Categorical, Gaussian
+from bayes_rpp.types import Params
 from inference.curvature import network_model
 from inference.curvature_structure import Structure
 from inference.gaussian_approximation import GaussianApproximation

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vjp, vmap
 
 from bayes_rpp import RPPLinear
-from bayes_rpp.likelihoods import Params
 from bayes_rpp.networks.linear import EquivariantLinear
+from bayes_rpp.types import Params
 from inference.curvature import curvature_roots, network_model
 from inference.target import Target
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.func import vmap
 
 from bayes_rpp import BayesianModel, RPPLinear
-from bayes_rpp.bases import EquivariantBasis
-from bayes_rpp.joint_span import are_orthogonal
+from bayes_rpp.bases.equivariant import EquivariantBasis
+from bayes_rpp.bases.joint_span import are_orthogonal
 from inference.curvature import beside_network, network_model, probe_rows, rest_block
 from inference.curvature_structure import Structure, spans_of
 from inference.metrics import CollapsedMetric, DenseMetric, DiagonalMetric, Metric, ResidualMetric, SplitMetric

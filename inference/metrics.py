@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.bases import EquivariantBasis
+from bayes_rpp.bases.equivariant import EquivariantBasis
 
 
 class Metric(Protocol):

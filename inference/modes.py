@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.chain_settings import plain_seed
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.hyperprior_refusal import refuse_hyperpriors

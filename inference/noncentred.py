@@ -18,7 +18,7 @@ from pyro.distributions import Distribution
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, PathwayNormal
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.data import Model, Pair
 from inference.target import Target
 

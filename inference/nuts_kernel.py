@@ -12,7 +12,7 @@ from pyro.infer.mcmc import NUTS as PyroNUTS
 from torch import Tensor
 from tqdm import tqdm
 
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.space import Space
 
 if TYPE_CHECKING:

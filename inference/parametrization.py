@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.bases import EquivariantBasis
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.bases.equivariant import EquivariantBasis
 from bayes_rpp.networks.reparametrize import reparametrized, residual_layers
-from bayes_rpp.networks.residual_linear import Parametrization, check_parametrization
+from bayes_rpp.networks.rpp_linear import Parametrization, check_parametrization
+from bayes_rpp.types import Params
 from inference.posterior import Posterior, Snapshot
 
 _NUMBERS_AT_ONCE = 4_194_304

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
-from bayes_rpp.likelihoods import Categorical, Gaussian, Params
-from bayes_rpp.networks.residual_linear import Parametrization
+from bayes_rpp.likelihoods import Categorical, Gaussian
+from bayes_rpp.networks.rpp_linear import Parametrization
+from bayes_rpp.types import Params
 from inference.data import Model, Pair
 from inference.predictive import Prediction, evaluate, predict_categorical, predict_gaussian
 

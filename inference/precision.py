@@ -18,7 +18,7 @@ from torch.func import grad, hessian, vjp, vmap
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel, PathwayNormal
-from bayes_rpp.joint_span import are_orthogonal
+from bayes_rpp.bases.joint_span import are_orthogonal
 from inference.curvature import beside_network, gauss_newton_rows, network_model, rest_block
 from inference.curvature_structure import Structure, spans_of
 from inference.target import Target

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 
 _ROWS_AT_ONCE = 16_384
 

@@ -27,7 +27,7 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import init_to_value
 from tqdm import tqdm
 
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.chain_random import seeded
 from inference.chain_settings import plain_seed, require_integers, require_positive
 from inference.data import Data, Model, resolve_data, resolve_device

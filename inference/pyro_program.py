@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from bayes_rpp import BayesianModel, LogDensity
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.data import Model, Pair
 
 Program = Callable[..., Any]

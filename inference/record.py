@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.curvature_structure import free_memory
 from inference.space import Space
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.data import Pair
 from inference.metric_choice import MetricName, build_metric
 from inference.metrics import DenseMetric, DiagonalMetric, Metric

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bayes_rpp.serialization import describe_model, rebuild_model
+from bayes_rpp.serialization.models import describe_model, rebuild_model
 from inference.data import Model
 from inference.posterior import Posterior, Snapshot
 

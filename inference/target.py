@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.data import Model, Pair
 from inference.posterior import Posterior
 from inference.transforms import to_constrained, to_free

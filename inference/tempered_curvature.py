@@ -13,7 +13,8 @@ from pyro.distributions import Distribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from bayes_rpp.likelihoods import Likelihood, Params
+from bayes_rpp.likelihoods import Likelihood
+from bayes_rpp.types import Params
 from inference.curvature import network_model, rest_block
 from inference.curvature_structure import Structure, spans_of
 from inference.metric_choice import build_metric

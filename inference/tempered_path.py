@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
-from bayes_rpp.hyperpriors import exact_law
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.priors.hyperpriors import exact_law
+from bayes_rpp.types import Params
 from inference.chain_random import seeded
 from inference.laplace_posterior import LaplacePosterior
 from inference.metrics import DenseMetric, DiagonalMetric, Metric, SplitMetric

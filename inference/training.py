@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.chain_settings import require_integers
 from inference.data import Model, Pair
 from inference.transforms import to_constrained, to_free

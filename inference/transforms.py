@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch.distributions import biject_to, constraints
 
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 
 
 def to_free(params: Params, constraint_of: Mapping[str, constraints.Constraint]) -> Params:

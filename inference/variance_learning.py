@@ -13,7 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import NOISE, Params
+from bayes_rpp.likelihoods import NOISE
+from bayes_rpp.types import Params
 from inference.data import Pair
 from inference.evidence_ascent import EvidenceAscent
 from inference.laplace import exact_target

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference.curvature_structure import Structure
 from inference.evidence_ascent import EvidenceAscent
 from inference.laplace import exact_target

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import NOISE, Gaussian, Params
-from bayes_rpp.variance_settings import ParameterLaw
+from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.priors.variance_settings import ParameterLaw
+from bayes_rpp.types import Params
 from inference.data import Pair
 
 _UNITS = 10.0

@@ -10,7 +10,7 @@ import torch
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.networks.reparametrize import residual_layers
-from bayes_rpp.networks.residual_linear import Parametrization
+from bayes_rpp.networks.rpp_linear import Parametrization
 from inference.conditioning import condition_number
 from inference.data import Model, Pair
 from inference.metric_choice import MetricName

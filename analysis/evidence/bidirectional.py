@@ -16,13 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.evidence.annealing import (
-    AnnealedImportanceSampling,
-    log_mean,
-    run_details,
-    run_warnings,
-    weight_warnings,
-)
+from analysis.evidence.annealing import AnnealedImportanceSampling, log_mean, run_details, run_warnings, weight_warnings
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import BayesianModel
 from inference.chain_random import seeded

@@ -16,7 +16,7 @@ from analysis.evidence.linear_network import linear_gaussian
 from analysis.evidence.protocol import Evidence
 from analysis.evidence.reduced_problem import has_learned_variances
 from bayes_rpp import BayesianModel, PathwayNormal
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 from inference import Posterior
 from inference.data import Data, Model, resolve_data
 from inference.linear_gaussian import GaussianLaw, Space

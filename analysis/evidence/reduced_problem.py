@@ -12,8 +12,8 @@ from torch import Tensor
 
 from analysis.evidence.linear_network import linear_gaussian
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
-from bayes_rpp.hyperpriors import exact_law, typical_value
 from bayes_rpp.likelihoods import NOISE
+from bayes_rpp.priors.hyperpriors import exact_law, typical_value
 from inference.data import Data
 from inference.linear_gaussian import LinearGaussian
 from inference.varied_training import has_learned_noise, model_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from bayes_rpp.bases import EquivariantBasis
+from bayes_rpp.bases.equivariant import EquivariantBasis
 
 Pathway = Literal["equivariant", "dense", "collapsed", "plain"]
 

@@ -7,25 +7,7 @@ import pytest
 import torch
 
 from analysis import equivariance_error, local_equivariance_error
-from bayes_rpp import (
-    EMLP,
-    MLP,
-    O13,
-    RPPEMLP,
-    SL,
-    SO,
-    D,
-    Group,
-    Irrep,
-    O,
-    O2eR3,
-    S,
-    Scalar,
-    SO2eR3,
-    T,
-    Trivial,
-    Vector,
-)
+from bayes_rpp import EMLP, MLP, O13, RPPEMLP, SL, SO, D, Group, Irrep, O, O2eR3, S, Scalar, SO2eR3, T, Trivial, Vector
 from bayes_rpp.datasets import inertia
 from inference import Posterior
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPLinear, RPPPrior, Scalar, Vector
-from bayes_rpp.bases import equivariant_maps
+from bayes_rpp.bases.equivariant import equivariant_maps
 from inference import Posterior, kronecker
 from inference.kronecker import kronecker_blocks
 from inference.layer_statistics import is_linear, layer_statistics

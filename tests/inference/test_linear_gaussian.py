@@ -6,7 +6,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from bayes_rpp import PathwayNormal
-from bayes_rpp.structured_bases import DenseBasis
+from bayes_rpp.bases.dense import DenseBasis
 from inference.linear_gaussian import LinearGaussian, PriorRoot
 
 SPACES = ("weights", "functions")

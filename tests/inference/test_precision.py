@@ -19,7 +19,7 @@ from bayes_rpp import (
     Scalar,
     Vector,
 )
-from bayes_rpp.structured_bases import DenseBasis
+from bayes_rpp.bases.dense import DenseBasis
 from inference import MAP, Laplace, mode_search, precision
 from inference.curvature import rest_block
 from inference.curvature_structure import Structure

@@ -14,18 +14,7 @@ from torch.distributions import MultivariateNormal, constraints
 
 import inference.tempering
 from analysis.evidence.annealing import AnnealedImportanceSampling, TemperedSMC, effective_share, log_mean, run_warnings
-from bayes_rpp import (
-    RPPEMLP,
-    SO,
-    BayesianModel,
-    Categorical,
-    Gaussian,
-    LogDensity,
-    RPPLinear,
-    RPPPrior,
-    Scalar,
-    Vector,
-)
+from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
 from inference.tempered_path import prior_draws
 from inference.tempering import Annealing, trajectory
