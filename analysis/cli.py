@@ -16,7 +16,7 @@ from analysis.runs import PICTURE, POSTERIOR, REPORT, Run, write_report
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, parse_group, parse_rep
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble
-from inference.storage import check_replaceable, check_writable
+from inference.posterior.files import check_replaceable, check_writable
 
 NETWORKS = {"rpp": RPPEMLP, "emlp": EMLP, "mlp": MLP}
 

@@ -16,7 +16,7 @@ from analysis.convergence_verdict import ERROR, verdict
 from analysis.equivariance import equivariance_error
 from bayes_rpp import LogDensity
 from inference import Posterior
-from inference.arviz_shim import chain_diagnostics, least_draws
+from inference.posterior.arviz import chain_diagnostics, least_draws
 
 _POINTS = 5
 

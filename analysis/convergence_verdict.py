@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from inference import Posterior
-from inference.arviz_shim import least_draws
+from inference.posterior.arviz import least_draws
 
 AGREEMENT, ENOUGH = 1.01, 400  # of R-hat and of effective draws: Vehtari et al., 2021
 ERROR = "equivariance error"

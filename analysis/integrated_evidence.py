@@ -15,8 +15,8 @@ from torch import Tensor
 from analysis.evidence import Evidence
 from bayes_rpp import BayesianModel
 from inference import EmpiricalBayes, Laplace, Posterior
-from inference.evidence_ascent import LEAST_CURVATURE, EvidenceAscent, newton_direction
-from inference.laplace_evidence import Expansion
+from inference.empirical_bayes.evidence_ascent import LEAST_CURVATURE, EvidenceAscent, newton_direction
+from inference.laplace.expansion import Expansion
 
 _UNFINISHED = 1.0  # nats
 _DECREMENT = 0.5  # posterior standard deviations

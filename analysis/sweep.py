@@ -17,11 +17,11 @@ from analysis.evidence import LaplaceEvidence
 from analysis.sweep_criteria import Criteria, Criterion, check_criteria, direction, measure, misfits, named_criteria
 from analysis.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
 from bayes_rpp import BayesianModel
+from bayes_rpp.bayesian_model import has_learned_noise
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from inference import MAP, DeepEnsemble
 from inference.data import Data, Pair, resolve_data, resolve_device
 from inference.hyperprior_refusal import refuse_hyperpriors
-from inference.varied_training import has_learned_noise
 
 logger = logging.getLogger(__name__)
 

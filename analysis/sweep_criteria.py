@@ -16,9 +16,9 @@ from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.data import Pair
-from inference.laplace_evidence import Expansion
-from inference.predictive import evaluate
-from inference.target import Target
+from inference.density.unconstrained import Target
+from inference.laplace.expansion import Expansion
+from inference.posterior.predictive import evaluate
 
 logger = logging.getLogger(__name__)
 

@@ -20,16 +20,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
+from bayes_rpp.bayesian_model import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from bayes_rpp.priors.hyperpriors import exact_law
 from bayes_rpp.types import Params
 from inference import MAP, DeepEnsemble
 from inference.data import Pair
-from inference.laplace import exact_target
-from inference.laplace_evidence import EvidenceCurvature, Expansion
-from inference.target import Target
-from inference.training import batches, batches_per_epoch, member_seeds
-from inference.varied_training import VariedStack, has_learned_noise, model_at, no_wider_than_prior, stacked_starts
+from inference.density.unconstrained import Target, exact_target
+from inference.laplace.expansion import EvidenceCurvature, Expansion
+from inference.training.batches import batches, batches_per_epoch, member_seeds
+from inference.training.varied_stack import VariedStack, no_wider_than_prior, stacked_starts
 
 logger = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from torch import Tensor
 from analysis.evidence.annealing import AnnealedImportanceSampling, log_mean, run_details, run_warnings, weight_warnings
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import BayesianModel
-from inference.chain_random import seeded
-from inference.chain_settings import chain_seeds
+from bayes_rpp.bayesian_model import prior_draws
+from bayes_rpp.seeding import seeded
 from inference.data import Data, Model, Pair
-from inference.posterior import Posterior
-from inference.tempered_path import prior_draws
-from inference.tempering import anneal_back
+from inference.posterior.posterior import Posterior
+from inference.settings import chain_seeds
+from inference.tempering.particles import anneal_back
 
 
 def reverse_annealing(

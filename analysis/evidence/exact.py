@@ -19,8 +19,8 @@ from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.data import Data, Model, resolve_data
-from inference.linear_gaussian import GaussianLaw, Space
-from inference.target import Target
+from inference.density.unconstrained import Target
+from inference.exact.linear_gaussian import GaussianLaw, Space
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from analysis.evidence.hierarchical import hierarchical_posterior
 from analysis.evidence.reduced_problem import has_learned_variances
 from bayes_rpp import BayesianModel
 from inference import Posterior
-from inference.chain_settings import plain_seed, require_integers
 from inference.data import Data, Model
+from inference.settings import plain_seed, require_integers
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from analysis.evidence.reduced_problem import ReducedProblem, variance_laws
 from bayes_rpp import BayesianModel
 from inference import Posterior
 from inference.data import Data, Pair, resolve_data
-from inference.target import Target
+from inference.density.unconstrained import Target
 
 _NUMBERS_AT_ONCE = 2**22
 

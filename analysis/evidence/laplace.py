@@ -12,9 +12,9 @@ import torch
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import BayesianModel
 from inference import MAP, Laplace, LaplacePosterior
+from inference.curvature.kronecker import Factored
 from inference.data import Data, Model
-from inference.kronecker import Factored
-from inference.laplace_evidence import EvidenceCurvature, Expansion
+from inference.laplace.expansion import EvidenceCurvature, Expansion
 
 _DECREMENT = 0.1  # of the distance to the mode, in posterior standard deviations: half its square is what it costs
 

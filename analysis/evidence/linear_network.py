@@ -12,10 +12,10 @@ from torch.distributions import constraints
 from torch.func import jacrev, vmap
 
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
+from inference.curvature.block_gaussian import LARGEST_MATRIX
 from inference.data import Data, Model, resolve_data, resolve_device
-from inference.gaussian_approximation import LARGEST_MATRIX
-from inference.linear_gaussian import LinearGaussian, PriorRoot
-from inference.target import Target
+from inference.density.unconstrained import Target
+from inference.exact.linear_gaussian import LinearGaussian, PriorRoot
 
 _LINEAR = 1e-8
 _NUMBERS_AT_ONCE = 2**24

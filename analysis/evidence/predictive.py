@@ -15,8 +15,8 @@ from jaxtyping import Float
 from analysis.convergence_verdict import APPROXIMATIONS
 from analysis.evidence.protocol import Evidence
 from inference import Posterior
-from inference.arviz_shim import quiet_arviz
 from inference.data import Data, Model
+from inference.posterior.arviz import quiet_arviz
 
 _LEAST_DRAWS = 100
 _NAMED = 5

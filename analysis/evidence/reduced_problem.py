@@ -12,11 +12,11 @@ from torch import Tensor
 
 from analysis.evidence.linear_network import linear_gaussian
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
+from bayes_rpp.bayesian_model import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_law, typical_value
 from inference.data import Data
-from inference.linear_gaussian import LinearGaussian
-from inference.varied_training import has_learned_noise, model_at
+from inference.exact.linear_gaussian import LinearGaussian
 
 _MOST = 3  # variances: the lattice has that many dimensions
 

@@ -9,12 +9,13 @@ from typing import Literal, get_args
 import torch
 
 from bayes_rpp import BayesianModel
-from inference.chain_settings import chain_seeds, require_integers, require_positive
 from inference.data import Data, Model, resolve_data, resolve_device
-from inference.laplace import Laplace, exact_target
-from inference.tempered_path import LaplacePath, PriorPath, ReferenceName, TemperedPath
-from inference.tempering import anneal
-from inference.tempering_schedule import Adaptive, Guide, Plan, Planned
+from inference.density.unconstrained import exact_target
+from inference.laplace.laplace import Laplace
+from inference.settings import chain_seeds, require_integers, require_positive
+from inference.tempering.particles import anneal
+from inference.tempering.path import LaplacePath, PriorPath, ReferenceName, TemperedPath
+from inference.tempering.schedule import Adaptive, Guide, Plan, Planned
 
 Temperatures = int | Literal["pilot", "adaptive"]
 

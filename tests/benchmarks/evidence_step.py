@@ -17,10 +17,10 @@ from side_by_side import median_seconds, ratio
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior, Scalar, T, Vector
 from bayes_rpp.datasets import inertia
-from inference.evidence_ascent import EvidenceAscent
-from inference.laplace import exact_target
-from inference.laplace_evidence import EvidenceCurvature, Expansion
-from inference.varied_training import VariedStack
+from inference.density.unconstrained import exact_target
+from inference.empirical_bayes.evidence_ascent import EvidenceAscent
+from inference.laplace.expansion import EvidenceCurvature, Expansion
+from inference.training.varied_stack import VariedStack
 
 STEPS_PER_EPOCH = 2
 CHANNELS = 8 * Scalar + 5 * Vector + 2 * T(2) + T(3)

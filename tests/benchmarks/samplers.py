@@ -21,10 +21,10 @@ from analysis import equivariance_error
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior
 from bayes_rpp.datasets import inertia
 from inference import HMC, NUTS, SGHMC, DeepEnsemble, Posterior
-from inference.chain_random import ChainRandom
-from inference.space import Space
-from inference.target import Target
-from inference.training import MemberStack
+from inference.density.unconstrained import Target
+from inference.metrics.preconditioned import Space
+from inference.sampling.random_streams import ChainRandom
+from inference.training.member_stack import MemberStack
 
 CHAINS, WARMUP, DRAWS = 16, 150, 150
 STEPS, ROUNDS = 20, 15

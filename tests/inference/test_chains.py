@@ -8,8 +8,9 @@ import torch
 from torch.distributions import LogNormal, constraints
 
 from bayes_rpp import Gaussian, LogDensity
-from inference import MAP, SGHMC, SGLD, Posterior, chains
-from inference.stochastic_gradient import StochasticGradientSampler
+from inference import MAP, SGHMC, SGLD, Posterior
+from inference.sampling import chain_sampler as chains
+from inference.sampling.stochastic_gradient.minibatch_gradient import StochasticGradientSampler
 
 ENGINES = [SGLD(1e-3, chains=3, draws=6, warmup=4), SGHMC(1e-3, friction=5.0, chains=3, draws=6, warmup=4)]
 

@@ -10,8 +10,8 @@ from torch.distributions import ExpTransform, constraints
 
 from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
 from inference import HMC, SGHMC, SGLD, Posterior
-from inference.checkpoint import Checkpoint
-from inference.target import Target
+from inference.density.unconstrained import Target
+from inference.sampling.checkpoint import Checkpoint
 
 ENGINE = SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1)
 
@@ -223,7 +223,7 @@ def test_a_failed_write_leaves_the_file_before_and_no_other(tmp_path, monkeypatc
             file.write(before[: len(before) // 2])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("inference.checkpoint.save_file", full)
+    monkeypatch.setattr("inference.sampling.checkpoint.save_file", full)
     with pytest.raises(OSError, match="no space left"):
         Checkpoint(path, {}).save({"z": torch.zeros(1)}, {})
     assert path.read_bytes() == before

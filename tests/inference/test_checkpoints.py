@@ -13,10 +13,10 @@ import torch
 
 from bayes_rpp import Gaussian, LogDensity
 from inference import HMC, SGHMC, SGLD, Posterior
-from inference.chain_run import Run
-from inference.chains import ChainsDiverged
-from inference.space import Space
-from inference.target import Target
+from inference.density.unconstrained import Target
+from inference.metrics.preconditioned import Space
+from inference.sampling.chain_sampler import ChainsDiverged
+from inference.sampling.run import Run
 
 SHORT = {"chains": 3, "draws": 6, "warmup": 5, "thin": 2}
 ENGINES = {

@@ -8,10 +8,11 @@ from scipy.stats import t as student
 from torch.distributions import Dirichlet, Gamma, LKJCholesky, constraints
 
 from bayes_rpp import LogDensity
-from inference import HMC, SGLD, Posterior, hmc
-from inference.hmc import leapfrog
-from inference.space import Space
-from inference.target import Target
+from inference import HMC, SGLD, Posterior
+from inference.density.unconstrained import Target
+from inference.metrics.preconditioned import Space
+from inference.sampling.hmc import hmc
+from inference.sampling.hmc.hmc import leapfrog
 
 METRICS = ["identity", "diagonal", "layer", "full", "pathway"]
 STATISTICS = {"lp", "acceptance_rate", "diverging", "energy", "n_steps", "step_size"}

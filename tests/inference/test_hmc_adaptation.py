@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bayes_rpp import LogDensity
-from inference import HMC, adaptation
+from inference import HMC
+from inference.sampling.hmc import adaptation
 
 
 def normal(*shape, seed=0):

@@ -9,9 +9,9 @@ from pyro.infer.autoguide import AutoNormal
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPLinear, RPPPrior, Scalar, Vector
 from inference import HMC, MAP, NUTS, SGHMC, SGLD, DeepEnsemble, Laplace, Posterior, PyroGuide
-from inference.curvature_structure import Structure
-from inference.parametrization import collapse, recover
-from inference.target import Target
+from inference.curvature.block_structure import Structure
+from inference.density.unconstrained import Target
+from inference.posterior.parametrization import collapse, recover
 
 
 def linear_model(parametrization="residual", learned=False, **settings):

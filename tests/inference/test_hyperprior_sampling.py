@@ -11,8 +11,8 @@ from torch import nn
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPLinear, RPPPrior, Scalar, Vector
 from inference import HMC, NUTS, SGHMC, SGLD
-from inference.noncentred import NonCentredTarget
-from inference.target import Target
+from inference.density.noncentred import NonCentredTarget
+from inference.density.unconstrained import Target
 
 NOISE = 0.3
 BROAD = dist.LogNormal(*torch.tensor([0.0, 0.8]).double())

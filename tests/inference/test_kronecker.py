@@ -5,10 +5,11 @@ import torch
 
 from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPLinear, RPPPrior, Scalar, Vector
 from bayes_rpp.bases.equivariant import equivariant_maps
-from inference import Posterior, kronecker
-from inference.kronecker import kronecker_blocks
-from inference.layer_statistics import is_linear, layer_statistics
-from inference.target import Target
+from inference import Posterior
+from inference.curvature import kronecker
+from inference.curvature.kronecker import kronecker_blocks
+from inference.curvature.layer_statistics import is_linear, layer_statistics
+from inference.density.unconstrained import Target
 
 IN, OUT = 2 * Vector + Scalar, Vector + Scalar
 

@@ -7,8 +7,8 @@ import torch
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
-from inference.curvature_structure import Structure, spans_of
-from inference.target import Target
+from inference.curvature.block_structure import Structure, spans_of
+from inference.density.unconstrained import Target
 
 SHORT = MAP(epochs=20)
 

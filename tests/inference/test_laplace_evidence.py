@@ -23,8 +23,8 @@ from bayes_rpp import (
     Vector,
 )
 from inference import MAP, Laplace
-from inference.laplace_evidence import Expansion
-from inference.target import Target
+from inference.density.unconstrained import Target
+from inference.laplace.expansion import Expansion
 
 CURVATURES = ("full", "layer", "kronecker", "symmetric", "diagonal")
 REPS = (2 * Vector + Scalar)(SO(3)), (Vector + Scalar)(SO(3))

@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal
 
 from bayes_rpp import PathwayNormal
 from bayes_rpp.bases.dense import DenseBasis
-from inference.linear_gaussian import LinearGaussian, PriorRoot
+from inference.exact.linear_gaussian import LinearGaussian, PriorRoot
 
 SPACES = ("weights", "functions")
 

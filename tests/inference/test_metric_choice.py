@@ -21,10 +21,11 @@ from bayes_rpp import (
     Scalar,
     Vector,
 )
-from inference import SGLD, metric_choice
-from inference.curvature import gauss_newton_rows, probe_rows
-from inference.metric_choice import build_metric
-from inference.target import Target
+from inference import SGLD
+from inference.curvature.gauss_newton import gauss_newton_rows, probe_rows
+from inference.density.unconstrained import Target
+from inference.metrics import build_metric as metric_choice
+from inference.metrics.build_metric import build_metric
 
 NAMES = ["diagonal", "layer", "full", "pathway"]
 both = pytest.mark.parametrize("parametrization", ["residual", "collapsed"])

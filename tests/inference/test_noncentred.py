@@ -23,11 +23,11 @@ from bayes_rpp import (
     equivariant_maps,
 )
 from inference import HMC, SGHMC
-from inference.conditioning import condition_number
-from inference.metric_choice import build_metric
-from inference.noncentred import NonCentredTarget, chain_target
-from inference.space import Space
-from inference.target import Target
+from inference.density.noncentred import NonCentredTarget, chain_target
+from inference.density.unconstrained import Target
+from inference.metrics.build_metric import build_metric
+from inference.metrics.condition_number import condition_number
+from inference.metrics.preconditioned import Space
 
 NOISE = 0.2
 BROAD = dist.InverseGamma(*torch.tensor([3.0, 2.0]).double())
@@ -253,7 +253,7 @@ def test_every_metric_is_there_or_refused(centred, metric):
 
 
 def test_large_models_take_the_diagonal_where_the_coordinates_are_not_centred(monkeypatch):
-    monkeypatch.setattr("inference.metric_choice._FULL_BY_DEFAULT", 3)
+    monkeypatch.setattr("inference.metrics.build_metric._FULL_BY_DEFAULT", 3)
     model = linear_model("residual")
     target = NonCentredTarget(model, data(model))
     z = target.initial([0])

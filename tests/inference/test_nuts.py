@@ -11,8 +11,9 @@ import torch
 from torch.distributions import Gamma, MultivariateNormal, constraints
 
 from bayes_rpp import Gaussian, LogDensity
-from inference import MAP, NUTS, Posterior, nuts
-from inference.target import Target
+from inference import MAP, NUTS, Posterior
+from inference.density.unconstrained import Target
+from inference.sampling.nuts import nuts
 
 QUICK = NUTS(chains=2, draws=6, warmup=8, max_tree_depth=4, metric="identity")
 

@@ -8,9 +8,9 @@ import torch
 
 from bayes_rpp import LogDensity
 from inference import NUTS
-from inference.chains import ChainsDiverged
-from inference.nuts_kernel import Kernel
-from inference.target import Target
+from inference.density.unconstrained import Target
+from inference.sampling.chain_sampler import ChainsDiverged
+from inference.sampling.nuts.kernel import Kernel
 
 QUICK = NUTS(chains=2, draws=6, warmup=8, max_tree_depth=4, metric="identity")
 BELL = LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3, dtype=torch.float64)})

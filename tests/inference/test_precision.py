@@ -20,11 +20,13 @@ from bayes_rpp import (
     Vector,
 )
 from bayes_rpp.bases.dense import DenseBasis
-from inference import MAP, Laplace, mode_search, precision
-from inference.curvature import rest_block
-from inference.curvature_structure import Structure
-from inference.precision import exact_precision, parameter_precision
-from inference.target import Target
+from inference import MAP, Laplace
+from inference.curvature import hessian_blocks as precision
+from inference.curvature.block_structure import Structure
+from inference.curvature.gauss_newton import rest_block
+from inference.curvature.hessian_blocks import exact_precision, parameter_precision
+from inference.density.unconstrained import Target
+from inference.laplace import find_mode as mode_search
 
 
 def random_basis(rank, seed):

@@ -24,7 +24,7 @@ from torch.distributions import Gamma, constraints
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
 from inference import MAP, Posterior, PyroGuide
-from inference.target import Target
+from inference.density.unconstrained import Target
 
 QUICK = PyroGuide(AutoNormal, steps=4, draws=5)
 AUTOMATIC = [

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bayes_rpp import LogDensity
-from inference import SGLD, record
+from inference import SGLD
+from inference.sampling import trace as record
 
 STEPS = SGLD(1e-3, chains=2, draws=1000, warmup=0)
 

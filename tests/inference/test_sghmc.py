@@ -8,7 +8,8 @@ import torch
 from torch.distributions import Gamma, constraints
 
 from bayes_rpp import Gaussian, LogDensity
-from inference import SGHMC, chain_random
+from inference import SGHMC
+from inference.sampling import random_streams as chain_random
 
 CHAINS = 2048
 # precision l, step h, friction f; h l = f in the second, third, fourth and fifth

@@ -8,8 +8,8 @@ import torch
 
 from bayes_rpp import BayesianModel, Gaussian, LogDensity
 from inference import SGLD
-from inference.chain_random import ChainRandom
-from inference.target import Target
+from inference.density.unconstrained import Target
+from inference.sampling.random_streams import ChainRandom
 
 FAMILY_WISE_ERROR = 1e-3
 

@@ -8,7 +8,7 @@ from torch.distributions import Dirichlet, Gamma, constraints
 
 from bayes_rpp import MLP, BayesianModel, Gaussian, LogDensity, RPPPrior, Trivial, Vector
 from inference import Posterior
-from inference.target import Target
+from inference.density.unconstrained import Target
 
 CONCENTRATION = torch.tensor([2.0, 3.0, 4.0], dtype=torch.float64)
 

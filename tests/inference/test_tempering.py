@@ -7,17 +7,17 @@ import torch
 from scipy.stats import norm
 from torch.distributions import MultivariateNormal, constraints
 
-import inference.tempered_curvature
-import inference.tempered_path
-import inference.tempering
+import inference.tempering.curvature
+import inference.tempering.particles
+import inference.tempering.path
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
-from inference.space import Space
-from inference.target import Target
-from inference.tempered_curvature import SameEverywhere, tempered_curvature
-from inference.tempered_path import LaplacePath, PriorPath
-from inference.tempering import anneal, anneal_back, move, systematic, trajectory
-from inference.tempering_schedule import Adaptive, Kernel, Plan, Planned, conditional_share
+from inference.density.unconstrained import Target
+from inference.metrics.preconditioned import Space
+from inference.tempering.curvature import SameEverywhere, tempered_curvature
+from inference.tempering.particles import anneal, anneal_back, move, systematic, trajectory
+from inference.tempering.path import LaplacePath, PriorPath
+from inference.tempering.schedule import Adaptive, Kernel, Plan, Planned, conditional_share
 
 NOISE = 0.2
 
@@ -103,7 +103,7 @@ def test_paths_evaluate_some_particles_at_a_time_with_the_same_result(monkeypatc
     path = PriorPath(Target(*linear_model()))
     z = path.sample(10, seed=0)
     whole = path.at(z)
-    monkeypatch.setattr(inference.tempered_path, "_NUMBERS_AT_ONCE", 3 * (path.target.size + 12 * 3))
+    monkeypatch.setattr(inference.tempering.path, "_NUMBERS_AT_ONCE", 3 * (path.target.size + 12 * 3))
     sizes = []
     parts = path._parts
     monkeypatch.setattr(path, "_parts", lambda some: (sizes.append(len(some)), parts(some))[1])
@@ -153,7 +153,7 @@ def test_curvature_of_a_linear_model_is_that_of_its_posterior_at_every_temperatu
 
 def test_curvature_of_many_coordinates_goes_by_the_pathways_and_serves_nearby(monkeypatch):
     target = Target(*linear_model(1e4, 1e-4, "collapsed", num_data=200))
-    monkeypatch.setattr(inference.tempered_curvature, "_LARGEST_DENSE", 1)
+    monkeypatch.setattr(inference.tempering.curvature, "_LARGEST_DENSE", 1)
     curvature = tempered_curvature(target, 0.5, normal(2, target.size))
     assert curvature.serves(0.55)
     assert not curvature.serves(0.61)
@@ -298,7 +298,7 @@ def test_spaced_plan_has_steps_of_equal_length():
 
 
 def test_path_that_takes_too_many_steps_is_refused(monkeypatch):
-    monkeypatch.setattr("inference.tempering_schedule._MOST_LEVELS", 2)
+    monkeypatch.setattr("inference.tempering.schedule._MOST_LEVELS", 2)
     path = PriorPath(Target(*linear_model()))
     with pytest.raises(RuntimeError, match=r"after 2 steps: the gains of the particles spread over .* nats"):
         anneal(path, Adaptive(path, 0.9, 1), (1, 16), (0, 1), progress=False)
@@ -317,7 +317,7 @@ def test_interrupt_is_raised(monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(inference.tempering, "move", stop)
+    monkeypatch.setattr(inference.tempering.particles, "move", stop)
     with pytest.raises(KeyboardInterrupt):
         anneal(path, Adaptive(path, 0.9, 1), (1, 16), (0, 1), progress=False)
 
@@ -354,7 +354,7 @@ def test_islands_and_single_particles_have_the_evidence_as_their_mean(planned):
 @pytest.mark.parametrize("mistake", ["no acceptance", "another temperature", "another reference"])
 def test_mistakes_in_the_run_move_the_mean(planned, monkeypatch, mistake):
     path, plan, truth, _ = planned
-    honest = inference.tempering.move
+    honest = inference.tempering.particles.move
 
     def unaccepted(path, cloud, t, kernel, noise):
         velocity = torch.randn(cloud.position.shape, generator=noise, dtype=torch.float64)
@@ -362,9 +362,9 @@ def test_mistakes_in_the_run_move_the_mean(planned, monkeypatch, mistake):
         return trajectory(path, cloud, t, wide, velocity)[0], 1.0
 
     if mistake == "no acceptance":
-        monkeypatch.setattr(inference.tempering, "move", unaccepted)
+        monkeypatch.setattr(inference.tempering.particles, "move", unaccepted)
     elif mistake == "another temperature":
-        monkeypatch.setattr(inference.tempering, "move", lambda p, c, t, k, g: honest(p, c, 0.8 * t, k, g))
+        monkeypatch.setattr(inference.tempering.particles, "move", lambda p, c, t, k, g: honest(p, c, 0.8 * t, k, g))
     else:
         sample = path.sample
         monkeypatch.setattr(path, "sample", lambda count, seed: 1.5 * sample(count, seed))
@@ -376,7 +376,7 @@ def test_only_islands_of_few_effective_particles_are_resampled():
     path = PriorPath(Target(*linear_model()))
     cloud = path.at(path.sample(8, seed=0))
     within = torch.tensor([[0.25] * 4, [0.97, 0.01, 0.01, 0.01]], dtype=torch.float64).log()
-    chosen, weights = inference.tempering._resample(cloud, within, generator())
+    chosen, weights = inference.tempering.particles._resample(cloud, within, generator())
     assert torch.equal(chosen.position[:4], cloud.position[:4])
     assert (chosen.position[4:] == cloud.position[4]).all(1).sum() >= 3
     torch.testing.assert_close(weights.exp(), torch.full_like(within, 0.25))

@@ -7,7 +7,9 @@ import torch
 
 from bayes_rpp import LogDensity
 from inference import MAP, DeepEnsemble
-from inference.training import MemberStack, Settings, batches
+from inference.training.batches import batches
+from inference.training.member_stack import MemberStack
+from inference.training.settings import Settings
 
 LR = 0.01
 

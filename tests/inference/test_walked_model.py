@@ -21,13 +21,14 @@ from bayes_rpp import (
     Vector,
     equivariant_maps,
 )
-from inference import HMC, MAP, NUTS, SGHMC, SGLD, Posterior, conditioning
-from inference.conditioning import condition_number
-from inference.noncentred import chain_target
-from inference.parametrization import hyperpriors_differ
-from inference.space import Space
-from inference.target import Target
-from inference.walked_model import walked_model
+from inference import HMC, MAP, NUTS, SGHMC, SGLD, Posterior
+from inference.density.noncentred import chain_target
+from inference.density.unconstrained import Target
+from inference.metrics import condition_number as conditioning
+from inference.metrics.condition_number import condition_number
+from inference.metrics.preconditioned import Space
+from inference.posterior.parametrization import hyperpriors_differ
+from inference.sampling.choose_parametrization import walked_model
 
 NOISE = 0.2
 USELESS = 1e5, 1.0  # sigma_a^2, sigma_b^2 of a prior that data of unit scale overrule
@@ -176,8 +177,8 @@ def test_auto_chooses_on_the_device_of_the_run(engine, monkeypatch):
         devices.append(device)
         return chain_target(model, pair, temperature, "cpu", centred=centred)
 
-    monkeypatch.setattr("inference.walked_model.chain_target", noted)
-    monkeypatch.setattr("inference.walked_model.condition_number", lambda space, z: 1.0)
+    monkeypatch.setattr("inference.sampling.choose_parametrization.chain_target", noted)
+    monkeypatch.setattr("inference.sampling.choose_parametrization.condition_number", lambda space, z: 1.0)
     model, data = linear_problem("residual", STRONG)
     engine(chains=1, draws=1, warmup=0, parametrization="auto").fit(model, data, seed=0, device="cpu:0")
     assert devices == 2 * [torch.device("cpu:0")]

@@ -11,8 +11,8 @@ from analysis import chosen_cell, sweep_training
 from analysis.evidence import ExactEvidence, LaplaceEvidence, exact_loo, loo_of
 from bayes_rpp import MLP, SO, BayesianModel, Categorical, Gaussian, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
-from inference.laplace import exact_target
-from inference.laplace_evidence import Expansion
+from inference.density.unconstrained import exact_target
+from inference.laplace.expansion import Expansion
 
 REP_IN, REP_OUT = (Vector + Scalar)(SO(3)), Vector(SO(3))
 GRID = {"equivariant_variance": [0.1, 1.0, 10.0], "dense_variance": [1e-4, 1e-2, 0.3]}

@@ -10,8 +10,8 @@ from analysis import sweep_training
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from inference import MAP, DeepEnsemble
-from inference.laplace import exact_target
-from inference.laplace_evidence import Expansion
+from inference.density.unconstrained import exact_target
+from inference.laplace.expansion import Expansion
 
 
 def expansion(posterior, data):

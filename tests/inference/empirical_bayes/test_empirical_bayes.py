@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPPrior, Scalar, Vector
+from bayes_rpp.bayesian_model import model_at
 from inference import EmpiricalBayes
-from inference.evidence_ascent import EvidenceAscent
-from inference.laplace_evidence import Expansion
-from inference.target import Target
-from inference.varied_training import model_at
+from inference.density.unconstrained import Target
+from inference.empirical_bayes.evidence_ascent import EvidenceAscent
+from inference.laplace.expansion import Expansion
 
 IN, OUT = (4 * Vector + 2 * Scalar)(SO(3)), (3 * Vector + Scalar)(SO(3))
 QUICK = {"epochs": 600, "batch_size": None, "lr": 0.05, "burn_in": 20, "every": 5, "steps": 5, "estimate": False}

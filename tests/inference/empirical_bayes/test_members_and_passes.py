@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, Vector
+from bayes_rpp.bayesian_model import model_at
 from inference import EmpiricalBayes
-from inference.evidence_ascent import EvidenceAscent
-from inference.laplace import exact_target
-from inference.laplace_evidence import Expansion
-from inference.target import Target
-from inference.variance_learning import VarianceLearning
-from inference.varied_training import model_at
+from inference.density.unconstrained import Target, exact_target
+from inference.empirical_bayes.evidence_ascent import EvidenceAscent
+from inference.empirical_bayes.learning import VarianceLearning
+from inference.laplace.expansion import Expansion
 
 IN, OUT = (4 * Vector + 2 * Scalar)(SO(3)), (3 * Vector + Scalar)(SO(3))
 QUICK = {"epochs": 600, "batch_size": None, "lr": 0.05, "burn_in": 20, "every": 5, "steps": 5, "estimate": False}

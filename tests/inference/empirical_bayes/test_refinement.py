@@ -8,8 +8,10 @@ import torch
 from pyro.distributions import HalfCauchy
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, RPPLinear, RPPPrior, Scalar, Vector
-from inference import EmpiricalBayes, Laplace, Posterior, mode_search, variance_refinement
-from inference.variance_learning import VarianceLearning
+from inference import EmpiricalBayes, Laplace, Posterior
+from inference.empirical_bayes import refinement as variance_refinement
+from inference.empirical_bayes.learning import VarianceLearning
+from inference.laplace import find_mode as mode_search
 
 NAMES = ("equivariant_variance", "dense_variance", "noise_variance")
 HASTY = EmpiricalBayes(epochs=30, batch_size=None, burn_in=20, every=5, steps=2, curvature="kronecker", estimate=False)
