@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analysis.evidence.predictive import Engine, notes_on, require_draws
+from analysis.evidence.cross_validation import Engine, notes_on, require_draws
 from analysis.evidence.protocol import Evidence, EvidenceMethod
 from inference import Posterior
 from inference.data import Data, Model, Pair, resolve_data

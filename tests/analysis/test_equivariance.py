@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from analysis import equivariance_error, pathway_shares
-from analysis.equivariance import summarize
+from analysis.symmetry.equivariance import summarize
 from bayes_rpp import (
     EMLP,
     MLP,

@@ -7,7 +7,8 @@ import pytest
 import torch
 import xarray as xr
 
-from analysis import chosen_cell, sweep_training
+from analysis import chosen_cell
+from analysis.comparison import sweep_training
 from analysis.evidence import ExactEvidence, LaplaceEvidence, exact_loo, loo_of
 from bayes_rpp import MLP, SO, BayesianModel, Categorical, Gaussian, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
@@ -80,8 +81,10 @@ def test_cells_do_not_depend_on_the_chunks(monkeypatch, observations, wide, swee
     whole = sweep(model, data, **options)
     sizes = []
     train = sweep_training.train_cells
-    monkeypatch.setattr("analysis.sweep.cells_at_once", lambda *_: 3)
-    monkeypatch.setattr("analysis.sweep.train_cells", lambda p, v, q: sizes.append(len(v)) or train(p, v, q))
+    monkeypatch.setattr("analysis.comparison.prior_sweep.cells_at_once", lambda *_: 3)
+    monkeypatch.setattr(
+        "analysis.comparison.prior_sweep.train_cells", lambda p, v, q: sizes.append(len(v)) or train(p, v, q)
+    )
     xr.testing.assert_allclose(sweep(model, data, **options), whole, rtol=1e-8)
     assert sizes == [2, 2]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import sweep_training
+from analysis.comparison import sweep_training
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from inference import MAP, DeepEnsemble
@@ -51,7 +51,7 @@ def test_a_member_that_diverges_is_left_out_of_its_cell(monkeypatch, caplog, obs
         trained.params["network.1.beta"][[1, 2, 3]] = math.nan  # the second of the first cell, both of the second
         return trained
 
-    monkeypatch.setattr("analysis.sweep.train_cells", spoiled)
+    monkeypatch.setattr("analysis.comparison.prior_sweep.train_cells", spoiled)
     model, kept = BayesianModel(wide(), RPPPrior(), Gaussian(0.25)), []
     criteria = {"kept": lambda posterior: kept.append(posterior) or 1.0}
     mode = DeepEnsemble(members=2, epochs=2)

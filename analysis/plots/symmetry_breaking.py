@@ -13,13 +13,13 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from analysis.equivariance import equivariance_error
-from analysis.generator_names import generator_names
-from analysis.intervals import interval
-from analysis.layer_errors import layer_equivariance_error, symmetric_layers
-from analysis.plots import COLORS
-from analysis.probe import elements_to_try
-from analysis.subject import bind
+from analysis.convergence.intervals import interval
+from analysis.plots.density_and_predictive import COLORS
+from analysis.symmetry.binding import bind
+from analysis.symmetry.equivariance import equivariance_error
+from analysis.symmetry.generator_names import generator_names
+from analysis.symmetry.layer_errors import layer_equivariance_error, symmetric_layers
+from analysis.verification.generator_errors import elements_to_try
 from bayes_rpp import Group
 from inference import Posterior
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.equivariance import Function
+from analysis.symmetry.equivariance import Function
 from bayes_rpp import Group, Rep
 
 # How far to go along a Lie-algebra element of spectral norm 1: far for rotations, where three angles that are no simple

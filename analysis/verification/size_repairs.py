@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, product
 
-from analysis.probe import Layout, Probe
-from analysis.repairs import Repair
-from analysis.symmetry_report import Side, Suspect
+from analysis.verification.generator_errors import Layout, Probe
+from analysis.verification.repairs import Repair
+from analysis.verification.report import Side, Suspect
 from bayes_rpp import Rep
 from bayes_rpp.representations.factors import VECTOR
 from bayes_rpp.representations.tensor_products import Piece, piece_size

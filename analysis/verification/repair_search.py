@@ -9,9 +9,9 @@ from typing import get_args
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.probe import ROWS_AT_ONCE, Layout, Probe
-from analysis.repairs import Repair, single_repairs
-from analysis.symmetry_report import Kind
+from analysis.verification.generator_errors import ROWS_AT_ONCE, Layout, Probe
+from analysis.verification.repairs import Repair, single_repairs
+from analysis.verification.report import Kind
 from bayes_rpp import Rep
 
 EXPLAINED = 1 / 2  # of a squared violation: no two independent causes can each account for more than half of it

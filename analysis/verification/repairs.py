@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from analysis.probe import Layout
-from analysis.symmetry_report import Kind, Side
+from analysis.verification.generator_errors import Layout
+from analysis.verification.report import Kind, Side
 from bayes_rpp import Group, Rep
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.tensor_products import Piece, dual_piece, piece_size

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from analysis.convergence_verdict import APPROXIMATIONS
+from analysis.convergence.verdict import APPROXIMATIONS
 from analysis.evidence.protocol import Evidence
 from inference import Posterior
 from inference.data import Data, Model

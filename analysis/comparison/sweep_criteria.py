@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from analysis.comparison.sweep_training import Problem, cell_target
 from analysis.evidence import EvidenceMethod, LaplaceEvidence
-from analysis.sweep_training import Problem, cell_target
 from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.types import Params
 from inference import Posterior

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.equivariance import Function
-from analysis.probe import relative_distance
+from analysis.symmetry.equivariance import Function
+from analysis.verification.generator_errors import relative_distance
 from bayes_rpp import MLP, BayesianModel, Gaussian, RPPPrior, Scalar, Trivial
 from inference import MAP
 

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.evidence.lattice import Lattice, integrate
-from analysis.evidence.reduced_problem import ReducedProblem, variance_laws
 from bayes_rpp import BayesianModel
 from inference import Posterior
 from inference.data import Data, Pair, resolve_data
 from inference.density.unconstrained import Target
+from inference.exact.marginal_likelihood import ReducedProblem, variance_laws
+from inference.exact.quadrature import Lattice, integrate
 
 _NUMBERS_AT_ONCE = 2**22
 

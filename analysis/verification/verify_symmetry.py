@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.equivariance import Function
-from analysis.generator_names import generator_names
-from analysis.misfits import fit_sizes
-from analysis.probe import Layout, Probe, elements_to_try
-from analysis.repair_search import EXPLAINED, Errors, Trial, find_repairs
-from analysis.surrogate import fit_surrogate
-from analysis.symmetry_report import UNRELATED, GeneratorError, Suspect, SymmetryReport, Verdict
+from analysis.symmetry.equivariance import Function
+from analysis.symmetry.generator_names import generator_names
+from analysis.verification.generator_errors import Layout, Probe, elements_to_try
+from analysis.verification.repair_search import EXPLAINED, Errors, Trial, find_repairs
+from analysis.verification.report import UNRELATED, GeneratorError, Suspect, SymmetryReport, Verdict
+from analysis.verification.size_repairs import fit_sizes
+from analysis.verification.surrogate import fit_surrogate
 from bayes_rpp import Group, Rep
 
 _LEAST_EXAMPLES = 20  # of data: four to measure the surrogate at

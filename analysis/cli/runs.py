@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from analysis.equivariance import equivariance_error, summarize
-from analysis.plots import plot_equivariance_density
-from analysis.shares import pathway_shares
+from analysis.plots.density_and_predictive import plot_equivariance_density
+from analysis.symmetry.equivariance import equivariance_error, summarize
+from analysis.symmetry.pathway_shares import pathway_shares
 from bayes_rpp import RPPLinear
 from inference import Posterior
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyro.distributions as dist
 
-from analysis.subject import rebind
+from analysis.symmetry.binding import rebind
 from bayes_rpp import EMLP, RPPEMLP, BayesianModel, Group, Rep, RPPPrior, Trivial
 from bayes_rpp.likelihoods import Likelihood
 from bayes_rpp.networks.emlp import Channels

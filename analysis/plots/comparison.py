@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from analysis.comparison import Comparison
-from analysis.plots import COLORS
+from analysis.comparison.compare import Comparison
+from analysis.plots.density_and_predictive import COLORS
 
 # The panels, as far as a comparison has them: variable, its title, its axis, and whether it is drawn against the best.
 _PANELS = (

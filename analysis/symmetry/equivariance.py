@@ -10,7 +10,15 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.subject import Function, bind, check_output, check_points, piece_names, piece_norms, sample_elements
+from analysis.symmetry.binding import (
+    Function,
+    bind,
+    check_output,
+    check_points,
+    piece_names,
+    piece_norms,
+    sample_elements,
+)
 from bayes_rpp import Group, Rep
 from bayes_rpp.representations.rep import Element
 from inference import Posterior

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 
-from analysis.plots import COLORS
-from analysis.sweep import chosen_cell, criterion_of
+from analysis.comparison.prior_sweep import chosen_cell, criterion_of
+from analysis.plots.density_and_predictive import COLORS
 
 _MAP = "viridis"  # even in lightness, and the same for the colour-blind
 _LABELS = {

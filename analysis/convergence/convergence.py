@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from analysis.convergence_verdict import ERROR, verdict
-from analysis.equivariance import equivariance_error
+from analysis.convergence.verdict import ERROR, verdict
+from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import LogDensity
 from inference import Posterior
 from inference.posterior.arviz import chain_diagnostics, least_draws

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullFormatter
 from torch import Tensor
 
-from analysis.density import log_density, log_grid
-from analysis.equivariance import equivariance_error
+from analysis.plots.kernel_density import log_density, log_grid
+from analysis.symmetry.equivariance import equivariance_error
 from inference import Posterior, Snapshot
 
 COLORS = ("#2a6f97", "#c8553d", "#588157", "#7b5ea7", "#b08900", "#555555")

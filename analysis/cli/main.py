@@ -10,9 +10,9 @@ from pathlib import Path
 import matplotlib
 import torch
 
-from analysis.data_files import read_data
-from analysis.equivariance import equivariance_error
-from analysis.runs import PICTURE, POSTERIOR, REPORT, Run, write_report
+from analysis.cli.data_files import read_data
+from analysis.cli.runs import PICTURE, POSTERIOR, REPORT, Run, write_report
+from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, parse_group, parse_rep
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble

@@ -13,9 +13,17 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
+from analysis.comparison.sweep_criteria import (
+    Criteria,
+    Criterion,
+    check_criteria,
+    direction,
+    measure,
+    misfits,
+    named_criteria,
+)
+from analysis.comparison.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
 from analysis.evidence import LaplaceEvidence
-from analysis.sweep_criteria import Criteria, Criterion, check_criteria, direction, measure, misfits, named_criteria
-from analysis.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise
 from bayes_rpp.likelihoods import NOISE, Gaussian

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from analysis.evidence.exact import exact_posterior
-from analysis.evidence.hierarchical import hierarchical_posterior
-from analysis.evidence.reduced_problem import has_learned_variances
 from bayes_rpp import BayesianModel
 from inference import Posterior
 from inference.data import Data, Model
+from inference.exact.exact_posterior import exact_posterior
+from inference.exact.hierarchical import hierarchical_posterior
+from inference.exact.marginal_likelihood import has_learned_variances
 from inference.settings import plain_seed, require_integers
 
 

@@ -9,8 +9,8 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.generator_names import generator_names
-from analysis.subject import Function, bind, check_output, check_points, over_draws, piece_names, piece_norms
+from analysis.symmetry.binding import Function, bind, check_output, check_points, over_draws, piece_names, piece_norms
+from analysis.symmetry.generator_names import generator_names
 from bayes_rpp import Group, Rep
 from inference import Posterior
 

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analysis.equivariance import equivariance_error
 from analysis.evidence import PSISLOO, WAIC, ConditionalEvidence, Evidence, EvidenceMethod, LaplaceEvidence, loo_of
-from analysis.evidence.predictive import Engine, require_draws, require_engine
-from analysis.integrated_evidence import integrated_evidence
+from analysis.evidence.cross_validation import Engine, require_draws, require_engine
+from analysis.evidence.integrated import integrated_evidence
+from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import BayesianModel, Gaussian, Group
 from inference import EmpiricalBayes, Posterior
 from inference.data import Data, Pair, resolve_data

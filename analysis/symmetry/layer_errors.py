@@ -13,8 +13,8 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.equivariance import pair_norms, reduce_points
-from analysis.subject import bind, check_points, over_draws, rebind, sample_elements
+from analysis.symmetry.binding import bind, check_points, over_draws, rebind, sample_elements
+from analysis.symmetry.equivariance import pair_norms, reduce_points
 from bayes_rpp import MLP, Group, Rep
 from bayes_rpp.networks import EquivariantBilinear, GatedNonlinearity, gated
 from bayes_rpp.representations.rep import Element

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.evidence.linear_network import linear_gaussian
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
 from bayes_rpp.bayesian_model import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_law, typical_value
 from inference.data import Data
 from inference.exact.linear_gaussian import LinearGaussian
+from inference.exact.linear_network import linear_gaussian
 
 _MOST = 3  # variances: the lattice has that many dimensions
 
