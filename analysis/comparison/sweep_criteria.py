@@ -10,13 +10,13 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from analysis.comparison.sweep_training import Problem, cell_target
+from analysis.comparison.sweep_training import Problem, cell_density
 from analysis.evidence import EvidenceMethod, LaplaceEvidence
 from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.data import Pair
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.expansion import Expansion
 from inference.posterior.predictive import evaluate
 
@@ -69,9 +69,9 @@ def check_criteria(problem: Problem, values: Mapping[str, float], criteria: Mapp
     )
     for criterion in criteria.values():
         if isinstance(criterion, LaplaceEvidence):
-            target = cell_target(small, values)
+            density = cell_density(small, values)
             with torch.no_grad():
-                Expansion.at(target, target.initial([problem.seed])[0], criterion.curvature)
+                Expansion.at(density, density.initial([problem.seed])[0], criterion.curvature)
 
 
 def measure(
@@ -85,15 +85,15 @@ def measure(
     """The criteria of one fit, its log joint and the length of its slope. What fails numerically is NaN, with a
     warning. Methods that draw random numbers take others for each member."""
     model = problem.cell_model(values)
-    target = cell_target(problem, values)
-    z = target.free({name: value.double() for name, value in weights.items()})
-    gradient, potential = target.gradients(z[None])
+    density = cell_density(problem, values)
+    z = density.free({name: value.double() for name, value in weights.items()})
+    gradient, potential = density.gradients(z[None])
     stats = {"engine": "MAP", "seed": problem.seed, "epochs": epochs}
     posterior = Posterior(model, {name: v[None, None] for name, v in weights.items()}, stats, data=problem.pair)
-    result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(target, gradient[0])}
+    result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(density, gradient[0])}
     for name, criterion in criteria.items():
         try:
-            result[name] = _value(problem, criterion, target, z, posterior, problem.seed + member)
+            result[name] = _value(problem, criterion, density, z, posterior, problem.seed + member)
         except RuntimeError as error:
             logger.warning("%s failed at %s: %s", name, dict(values), error)
             result[name] = float("nan")
@@ -137,10 +137,12 @@ def _name(criterion: Any) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", own or type(criterion).__name__).lower()
 
 
-def _value(problem: Problem, criterion: Any, target: Target, z: Tensor, posterior: Posterior, seed: int) -> float:
+def _value(
+    problem: Problem, criterion: Any, density: UnconstrainedDensity, z: Tensor, posterior: Posterior, seed: int
+) -> float:
     if isinstance(criterion, LaplaceEvidence):
         with torch.no_grad():
-            return float(Expansion.at(target, z, criterion.curvature).log_evidence())
+            return float(Expansion.at(density, z, criterion.curvature).log_evidence())
     if _is_method(criterion):
         found = criterion.estimate(posterior.model, problem.pair, seed=seed, device=problem.device, progress=False)
         for warning in found.warnings:
@@ -149,10 +151,10 @@ def _value(problem: Problem, criterion: Any, target: Target, z: Tensor, posterio
     return float(criterion(posterior))
 
 
-def _gradient_norm(target: Target, gradient: Tensor) -> float:
+def _gradient_norm(density: UnconstrainedDensity, gradient: Tensor) -> float:
     """(g^T Sigma g)^(1/2), with Sigma the covariance of the prior: the length of S^T g, S S^T = Sigma."""
-    priors, total = target.model.prior_distributions, 0.0  # type: ignore[union-attr]
-    for name, slope in target.unpack(gradient.cpu()).items():
+    priors, total = density.model.prior_distributions, 0.0  # type: ignore[union-attr]
+    for name, slope in density.unpack(gradient.cpu()).items():
         whitened = torch.func.vjp(priors[name].color, slope)[1](slope)[0]
         total += float(whitened.square().sum())
     return total**0.5

@@ -26,7 +26,7 @@ from bayes_rpp.priors.hyperpriors import exact_law
 from bayes_rpp.types import Params
 from inference import MAP, DeepEnsemble
 from inference.data import Pair
-from inference.density.unconstrained import Target, exact_target
+from inference.density.unconstrained import UnconstrainedDensity, float64_density
 from inference.laplace.expansion import EvidenceCurvature, Expansion
 from inference.training.batches import batches, batches_per_epoch, member_seeds
 from inference.training.varied_stack import VariedStack, no_wider_than_prior, stacked_starts
@@ -162,9 +162,9 @@ def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
     return max(1, _BYTES_AT_ONCE // (_COPIES * weights + sum(kept)))
 
 
-def cell_target(problem: Problem, values: Mapping[str, float]) -> Target:
+def cell_density(problem: Problem, values: Mapping[str, float]) -> UnconstrainedDensity:
     """The log joint of one cell, in float64."""
-    return exact_target(problem.cell_model(values), problem.pair, 1.0, problem.device)
+    return float64_density(problem.cell_model(values), problem.pair, 1.0, problem.device)
 
 
 def _repeated(batch: Pair, cells: int) -> Pair:
@@ -198,10 +198,10 @@ def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, fl
     for index, fit in enumerate(values):
         weights = {name: value[index].double() for name, value in params.items()}
         if all(value.isfinite().all() for value in weights.values()):
-            target = cell_target(problem, fit)
+            density = cell_density(problem, fit)
             probes = torch.Generator(problem.device).manual_seed(problem.seed)
             with torch.no_grad():
-                expansion = Expansion.at(target, target.free(weights), problem.curvature, generator=probes)
+                expansion = Expansion.at(density, density.free(weights), problem.curvature, generator=probes)
                 fit = {**fit, NOISE: _best_noise(expansion, problem.model, fit[NOISE])}
         result.append(fit)
     return result

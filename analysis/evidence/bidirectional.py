@@ -68,7 +68,7 @@ def reverse_annealing(
     began = time.perf_counter()
     path = method.path(model, data, seed, device, progress)
     plan = method.plan(path, seed, progress)
-    z = path.target.latest(exact_draws, method.particles)
+    z = path.density.latest(exact_draws, method.particles)
     run = anneal_back(path, plan, z, chain_seeds(seed, 3)[2][1], progress=progress)
     warnings = run_warnings(run, adaptive=False) + weight_warnings(run)
     value, error = log_mean(run.log_weights)

@@ -53,7 +53,7 @@ def integrated_evidence(
             f"small by about {decrement**2 / 2:.2g} nats. Take more epochs or refinements."
         )
     with torch.no_grad():
-        expansion = Expansion.at(mode.target, mode.approximation.mean, engine.curvature)
+        expansion = Expansion.at(mode.density, mode.approximation.mean, engine.curvature)
     logs = {name: torch.tensor(math.log(value), dtype=torch.float64) for name, value in chosen.items()}
 
     def objective(values: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class LaplaceEvidence:
 
 def _factored(fitted: LaplacePosterior, curvature: Factored) -> float:
     with torch.no_grad():
-        return float(Expansion.at(fitted.target, fitted.approximation.mean, curvature).log_evidence())
+        return float(Expansion.at(fitted.density, fitted.approximation.mean, curvature).log_evidence())
 
 
 def _described(value: float, fitted: LaplacePosterior, curvature: EvidenceCurvature, seconds: float) -> Evidence:

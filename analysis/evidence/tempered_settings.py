@@ -10,7 +10,7 @@ import torch
 
 from bayes_rpp import BayesianModel
 from inference.data import Data, Model, resolve_data, resolve_device
-from inference.density.unconstrained import exact_target
+from inference.density.unconstrained import float64_density
 from inference.laplace.laplace import Laplace
 from inference.settings import chain_seeds, require_integers, require_positive
 from inference.tempering.particles import anneal
@@ -89,7 +89,7 @@ class TemperedSettings:
                 "reference='prior' needs a BayesianModel; of a LogDensity the prior cannot be told from the rest. Use "
                 "reference='laplace'."
             )
-        return PriorPath(exact_target(model, resolve_data(model, data), 1.0, resolve_device(device)))
+        return PriorPath(float64_density(model, resolve_data(model, data), 1.0, resolve_device(device)))
 
     def pilot(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
         """The plan of a run of its own; the same seed gives the same plan."""

@@ -22,20 +22,20 @@ from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
 from bayes_rpp import BayesianModel
 from bayes_rpp.types import Params
 from inference.density.transforms import to_constrained
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 _NUMBERS_AT_ONCE = 2**24
 _PROBES_AT_ONCE = 16  # each holds the activations of all examples
 
 
-def network_model(target: Target, purpose: str) -> BayesianModel:
+def network_model(density: UnconstrainedDensity, purpose: str) -> BayesianModel:
     """The target's model; raises TypeError if it is a LogDensity, which has no outputs."""
-    if not isinstance(target.model, BayesianModel):
+    if not isinstance(density.model, BayesianModel):
         raise TypeError(
             f"{purpose} needs the outputs of a BayesianModel; a LogDensity has none. Samplers take metric=None or "
             "'identity' for it."
         )
-    return target.model
+    return density.model
 
 
 def beside_network(model: BayesianModel) -> list[str]:
@@ -44,7 +44,7 @@ def beside_network(model: BayesianModel) -> list[str]:
 
 
 def gauss_newton_rows(
-    target: Target, z: Float[Tensor, "start size"], wanted: slice = slice(None)
+    density: UnconstrainedDensity, z: Float[Tensor, "start size"], wanted: slice = slice(None)
 ) -> Iterator[Float[Tensor, "rows size"]]:
     """R, some rows at a time.
 
@@ -59,32 +59,32 @@ def gauss_newton_rows(
     TypeError
         If the target is a LogDensity.
     """
-    model = network_model(target, "the Gauss-Newton matrix")
-    assert target.pair is not None
-    outputs = model.output(target.params(z[0]), target.pair[0][:1]).numel()
-    at_once = max(1, _NUMBERS_AT_ONCE // (target.size * outputs))
+    model = network_model(density, "the Gauss-Newton matrix")
+    assert density.pair is not None
+    outputs = model.output(density.params(z[0]), density.pair[0][:1]).numel()
+    at_once = max(1, _NUMBERS_AT_ONCE // (density.size * outputs))
     with pyro.validation_enabled(False):
         for place, start in enumerate(z):
             own = slice(place, None, len(z))
-            x, y = (part[own] for part in target.pair)
+            x, y = (part[own] for part in density.pair)
             if not len(x):
                 break
             for some_x, some_y in zip(x.split(at_once), y.split(at_once), strict=True):
-                rows = vmap(_example_rows, in_dims=(None, None, 0, 0))(target, start, some_x, some_y)
-                yield (rows.flatten(0, 1)[:, wanted] / target.temperature**0.5).detach()
+                rows = vmap(_example_rows, in_dims=(None, None, 0, 0))(density, start, some_x, some_y)
+                yield (rows.flatten(0, 1)[:, wanted] / density.temperature**0.5).detach()
 
 
-def _example_rows(target: Target, z: Tensor, x: Tensor, y: Tensor) -> Float[Tensor, "output size"]:
+def _example_rows(density: UnconstrainedDensity, z: Tensor, x: Tensor, y: Tensor) -> Float[Tensor, "output size"]:
     """F^(1/2) J of one example."""
-    model = network_model(target, "the Gauss-Newton matrix")
-    outputs, params = _outputs(target, z, x[None]), target.params(z)
-    jacobian = jacrev(lambda v: _outputs(target, v, x[None]).flatten())(z)
+    model = network_model(density, "the Gauss-Newton matrix")
+    outputs, params = _outputs(density, z, x[None]), density.params(z)
+    jacobian = jacrev(lambda v: _outputs(density, v, x[None]).flatten())(z)
     root: Tensor = _root(model, outputs[0], y, params)
     return root @ jacobian
 
 
-def _outputs(target: Target, z: Tensor, x: Tensor) -> Tensor:
-    return network_model(target, "the Gauss-Newton matrix").output(target.params(z), x)
+def _outputs(density: UnconstrainedDensity, z: Tensor, x: Tensor) -> Tensor:
+    return network_model(density, "the Gauss-Newton matrix").output(density.params(z), x)
 
 
 def _root(model: BayesianModel, output: Tensor, y: Tensor, params: Params) -> Float[Tensor, "output output"]:
@@ -105,42 +105,42 @@ def curvature_roots(
 
 
 def gauss_newton_product(
-    target: Target, z: Float[Tensor, " size"], vectors: Float[Tensor, "vector size"]
+    density: UnconstrainedDensity, z: Float[Tensor, " size"], vectors: Float[Tensor, "vector size"]
 ) -> Float[Tensor, "vector size"]:
     """(R^T R) v for several vectors, without forming anything of size x size."""
-    model = network_model(target, "the Gauss-Newton matrix")
-    assert target.pair is not None
-    x, y = target.pair
+    model = network_model(density, "the Gauss-Newton matrix")
+    assert density.pair is not None
+    x, y = density.pair
     with pyro.validation_enabled(False):
-        params = target.params(z)
-        outputs, pull = vjp(lambda v: _outputs(target, v, x), z)[:2]
+        params = density.params(z)
+        outputs, pull = vjp(lambda v: _outputs(density, v, x), z)[:2]
 
         def negative_slope(f: Tensor) -> Tensor:
             return grad(lambda g: -model.likelihood.log_prob(g, y, params).sum())(f)
 
         def product(vector: Tensor) -> Tensor:
-            moved = jvp(lambda v: _outputs(target, v, x), (z,), (vector,))[1]
+            moved = jvp(lambda v: _outputs(density, v, x), (z,), (vector,))[1]
             bent = jvp(negative_slope, (outputs,), (moved,))[1]
             return pull(bent)[0]
 
-        return torch.stack([product(vector) for vector in vectors]).detach() / target.temperature
+        return torch.stack([product(vector) for vector in vectors]).detach() / density.temperature
 
 
 def probe_rows(
-    target: Target, z: Float[Tensor, "start size"], probes: int, generator: torch.Generator
+    density: UnconstrainedDensity, z: Float[Tensor, "start size"], probes: int, generator: torch.Generator
 ) -> Iterator[Float[Tensor, "rows size"]]:
     """Random rows r, ``probes`` for each start, whose r^T r add up in expectation to the mean of R^T R over the starts.
 
     r = sum_i J_i^T F_i^(1/2) e_i / sqrt(probes) with standard normal e_i: each costs one gradient.
     """
-    model = network_model(target, "the Gauss-Newton matrix")
-    assert target.pair is not None
-    x, y = target.pair
-    scale = (probes * len(z) * target.temperature) ** -0.5
+    model = network_model(density, "the Gauss-Newton matrix")
+    assert density.pair is not None
+    x, y = density.pair
+    scale = (probes * len(z) * density.temperature) ** -0.5
     for start in z:
         with pyro.validation_enabled(False):
-            outputs, pull = vjp(lambda v: _outputs(target, v, x), start)[:2]
-            params = target.params(start)
+            outputs, pull = vjp(lambda v: _outputs(density, v, x), start)[:2]
+            params = density.params(start)
             roots = curvature_roots(model, outputs, y, params)
             size = (probes, *roots.shape[:2], 1)
             noise = torch.randn(size, generator=generator, dtype=roots.dtype, device=roots.device)
@@ -149,40 +149,44 @@ def probe_rows(
                 yield vmap(pull)(some)[0].detach() * scale
 
 
-def rest(target: Target, name: str, value: Tensor, z: Float[Tensor, " size"], outputs: Tensor | None) -> Tensor:
+def rest(
+    density: UnconstrainedDensity, name: str, value: Tensor, z: Float[Tensor, " size"], outputs: Tensor | None
+) -> Tensor:
     """The part of U that one parameter has without the network: its prior, its Jacobian and, for a parameter of the
     likelihood, the likelihood at fixed outputs. ``value`` is free, of the parameter's shape.
 
     Of a variance with a hyperprior it is all of U but the likelihood, at fixed weights (in the target's coordinates).
     """
-    model = network_model(target, "the curvature of the prior")
+    model = network_model(density, "the curvature of the prior")
     if name in model.hyperpriors:
-        return target.prior_potential(target.pack(target.unpack(z) | {name: value}))
+        return density.prior_potential(density.pack(density.unpack(z) | {name: value}))
     constraint = model.constraints[name]
     constrained = value if constraint is constraints.real else biject_to(constraint)(value)
-    density = target.priors(z)[name].log_prob(constrained).sum()
+    log_density = density.priors(z)[name].log_prob(constrained).sum()
     if name in model.likelihood.constraints():
         assert outputs is not None
-        assert target.pair is not None
-        params = to_constrained(target.unpack(z), model.constraints) | {name: constrained}
-        density = density + model.likelihood.log_prob(outputs, target.pair[1], params).sum()
-    density = density / target.temperature
+        assert density.pair is not None
+        params = to_constrained(density.unpack(z), model.constraints) | {name: constrained}
+        log_density = log_density + model.likelihood.log_prob(outputs, density.pair[1], params).sum()
+    log_density = log_density / density.temperature
     if constraint is not constraints.real:
-        density = density + biject_to(constraint).log_abs_det_jacobian(value, constrained).sum()
-    return -density
+        log_density = log_density + biject_to(constraint).log_abs_det_jacobian(value, constrained).sum()
+    return -log_density
 
 
-def rest_block(target: Target, name: str, z: Float[Tensor, " size"]) -> Float[Tensor, "coordinate coordinate"]:
+def rest_block(
+    density: UnconstrainedDensity, name: str, z: Float[Tensor, " size"]
+) -> Float[Tensor, "coordinate coordinate"]:
     """The block of P that belongs to one parameter."""
-    model = network_model(target, "the curvature of the prior")
+    model = network_model(density, "the curvature of the prior")
     outputs = None
     if name in model.likelihood.constraints():
-        assert target.pair is not None
+        assert density.pair is not None
         with torch.no_grad():
-            outputs = _outputs(target, z, target.pair[0])
-    value = target.unpack(z)[name]
+            outputs = _outputs(density, z, density.pair[0])
+    value = density.unpack(z)[name]
     with pyro.validation_enabled(False):
-        slope = grad(lambda flat: rest(target, name, flat.reshape(value.shape), z, outputs))
+        slope = grad(lambda flat: rest(density, name, flat.reshape(value.shape), z, outputs))
         eye = torch.eye(value.numel(), dtype=z.dtype, device=z.device)
         block = vmap(lambda direction: jvp(slope, (value.flatten(),), (direction,))[1])(eye)
     return block.detach().to(z.dtype)  # a prior of the likelihood may be of another type

@@ -21,7 +21,7 @@ from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.bases.joint_span import are_orthogonal
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import beside_network, gauss_newton_rows, network_model, rest_block
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 Blocks = list[Tensor]  # one a block of the structure: a matrix, or a vector for "diagonal"; float64
 
@@ -42,7 +42,9 @@ class Precision:
         return self.data if self.prior is None else [a + b for a, b in zip(self.data, self.prior, strict=True)]
 
 
-def data_precision(target: Target, z: Float[Tensor, "start size"], structure: Structure, progress: bool) -> Blocks:
+def data_precision(
+    density: UnconstrainedDensity, z: Float[Tensor, "start size"], structure: Structure, progress: bool
+) -> Blocks:
     """What the data add to H: the Gauss-Newton matrix, and the Hessian in the likelihood's own parameters at fixed
     outputs (Schraudolph, Neural Computation 2002). Of several positions, about the mean over them.
 
@@ -53,56 +55,63 @@ def data_precision(target: Target, z: Float[Tensor, "start size"], structure: St
     TypeError
         If the target is a LogDensity.
     """
-    model, middle = network_model(target, "the Gauss-Newton matrix"), z.mean(0)
-    blocks = gauss_newton_blocks(target, z, structure, progress)
+    model, middle = network_model(density, "the Gauss-Newton matrix"), z.mean(0)
+    blocks = gauss_newton_blocks(density, z, structure, progress)
     for name in beside_network(model):
-        prior = parameter_precision(target, name, target.priors(middle)[name], middle, diagonal=False)
-        _add(blocks, structure, spans_of(target)[name], rest_block(target, name, middle).double() - prior)
+        prior = parameter_precision(density, name, density.priors(middle)[name], middle, diagonal=False)
+        _add(blocks, structure, spans_of(density)[name], rest_block(density, name, middle).double() - prior)
     return blocks
 
 
-def precision_at(target: Target, z: Float[Tensor, " size"], structure: Structure, progress: bool) -> Precision:
+def precision_at(
+    density: UnconstrainedDensity, z: Float[Tensor, " size"], structure: Structure, progress: bool
+) -> Precision:
     """H at a point, by its blocks."""
-    if not isinstance(target.model, BayesianModel):
-        return Precision(exact_precision(target, z, structure, progress), None)
-    prior = prior_precision(target, z, structure, target.model.prior_distributions)
-    return Precision(data_precision(target, z[None], structure, progress), prior)
+    if not isinstance(density.model, BayesianModel):
+        return Precision(exact_precision(density, z, structure, progress), None)
+    prior = prior_precision(density, z, structure, density.model.prior_distributions)
+    return Precision(data_precision(density, z[None], structure, progress), prior)
 
 
-def gauss_newton_blocks(target: Target, z: Float[Tensor, "start size"], structure: Structure, progress: bool) -> Blocks:
+def gauss_newton_blocks(
+    density: UnconstrainedDensity, z: Float[Tensor, "start size"], structure: Structure, progress: bool
+) -> Blocks:
     """The Gauss-Newton matrix; of several positions, about the mean over them. Raises TypeError for a LogDensity."""
-    wanted = structure.places[0] if structure.curvature == "last_layer" else slice(0, target.size)
-    blocks = _zeros(target, structure)
+    wanted = structure.places[0] if structure.curvature == "last_layer" else slice(0, density.size)
+    blocks = _zeros(density, structure)
     with tqdm(
-        total=_rows(target), desc="Gauss-Newton matrix", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS
+        total=_rows(density), desc="Gauss-Newton matrix", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS
     ) as bar:
-        for rows in gauss_newton_rows(target, z, wanted):
+        for rows in gauss_newton_rows(density, z, wanted):
             _accumulate(blocks, rows.double(), structure, wanted.start)
             bar.update(len(rows))
     return blocks
 
 
 def prior_precision(
-    target: Target, z: Float[Tensor, " size"], structure: Structure, distributions: Mapping[str, Distribution]
+    density: UnconstrainedDensity,
+    z: Float[Tensor, " size"],
+    structure: Structure,
+    distributions: Mapping[str, Distribution],
 ) -> Blocks:
     """What the priors add to H, differentiable in their tensors: 1/v for a residual pathway, Sigma^-1 for a collapsed
     weight, and for any other distribution minus the Hessian of its log density in the free coordinates.
     """
     diagonal, blocks = structure.curvature == "diagonal", []
     for names in structure.names:
-        parts = [parameter_precision(target, name, distributions[name], z, diagonal) for name in names]
+        parts = [parameter_precision(density, name, distributions[name], z, diagonal) for name in names]
         blocks.append(torch.cat(parts) if diagonal else torch.block_diag(*parts))
     return blocks
 
 
 def parameter_precision(
-    target: Target, name: str, distribution: Distribution, z: Float[Tensor, " size"], diagonal: bool
+    density: UnconstrainedDensity, name: str, distribution: Distribution, z: Float[Tensor, " size"], diagonal: bool
 ) -> Float[Tensor, "size size"] | Float[Tensor, " size"]:
     """The prior's part of H for one parameter, over the temperature."""
-    value = target.unpack(z)[name].double()
+    value = density.unpack(z)[name].double()
     if not isinstance(distribution, PathwayNormal):
         # Tempered already: the Jacobian is not.
-        matrix = _hessian_of_prior(distribution, value, target.model.constraints[name], target.temperature)
+        matrix = _hessian_of_prior(distribution, value, density.model.constraints[name], density.temperature)
         return matrix.diagonal() if diagonal else matrix
     if diagonal:
         result = _pathway_diagonal(distribution, value)
@@ -110,7 +119,7 @@ def parameter_precision(
         eye = torch.eye(value.numel(), dtype=torch.float64, device=z.device).reshape(-1, *value.shape)
         matrix = distribution.precision_times(eye).reshape(value.numel(), -1)
         result = (matrix + matrix.mT) / 2
-    return result / target.temperature
+    return result / density.temperature
 
 
 def _hessian_of_prior(
@@ -154,17 +163,19 @@ def _unit_rows(place: slice, like: Tensor, size: int | None = None) -> Iterator[
         yield torch.eye(stop - start, width, dtype=like.dtype, device=like.device).roll(start, dims=1)
 
 
-def exact_precision(target: Target, z: Float[Tensor, " size"], structure: Structure, progress: bool) -> Blocks:
+def exact_precision(
+    density: UnconstrainedDensity, z: Float[Tensor, " size"], structure: Structure, progress: bool
+) -> Blocks:
     """The blocks of the Hessian of U itself: what a LogDensity has in place of the two parts."""
     blocks = []
     with (
         pyro.validation_enabled(False),
-        tqdm(total=target.size, desc="Hessian", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS) as bar,
+        tqdm(total=density.size, desc="Hessian", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS) as bar,
     ):
-        pull = vjp(grad(target.potential), z)[1]
+        pull = vjp(grad(density.potential), z)[1]
         for place in structure.places:
             parts = []
-            for units in _unit_rows(place, z, target.size):
+            for units in _unit_rows(place, z, density.size):
                 rows = vmap(pull)(units)[0].detach().double()
                 parts.append(rows[units.bool()] if structure.curvature == "diagonal" else rows[:, place])
                 bar.update(len(rows))
@@ -173,10 +184,10 @@ def exact_precision(target: Target, z: Float[Tensor, " size"], structure: Struct
     return blocks
 
 
-def _zeros(target: Target, structure: Structure) -> Blocks:
+def _zeros(density: UnconstrainedDensity, structure: Structure) -> Blocks:
     sizes = [place.stop - place.start for place in structure.places]
     shapes = [(size,) if structure.curvature == "diagonal" else (size, size) for size in sizes]
-    return [torch.zeros(shape, dtype=torch.float64, device=target.device) for shape in shapes]
+    return [torch.zeros(shape, dtype=torch.float64, device=density.device) for shape in shapes]
 
 
 def _accumulate(blocks: Blocks, rows: Tensor, structure: Structure, start: int) -> None:
@@ -200,11 +211,11 @@ def _add(blocks: Blocks, structure: Structure, span: slice, matrix: Tensor) -> N
                 block[own, own] += matrix
 
 
-def _rows(target: Target) -> int:
+def _rows(density: UnconstrainedDensity) -> int:
     """N D, the rows of the Gauss-Newton matrix's root."""
-    assert target.pair is not None
-    y = target.pair[1]
-    return y.numel() if y.is_floating_point() else len(y) * network_model(target, "its rows").num_outputs
+    assert density.pair is not None
+    y = density.pair[1]
+    return y.numel() if y.is_floating_point() else len(y) * network_model(density, "its rows").num_outputs
 
 
 def off_unless(progress: bool) -> bool | None:

@@ -32,7 +32,7 @@ from inference.curvature.block_gaussian import LARGEST_MATRIX
 from inference.curvature.gauss_newton import network_model
 from inference.curvature.kronecker_blocks import CommutingBlock, CurvatureBlock, SpectralBlock
 from inference.curvature.layer_statistics import diagonals, is_linear, layer_statistics
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 Factored = Literal["kronecker", "symmetric"]
 _Eigen = tuple[Tensor, Tensor]
@@ -43,7 +43,10 @@ _PROBES = 256  # random maps of a larger basis, from which they are estimated
 
 
 def kronecker_blocks(
-    target: Target, z: Float[Tensor, " size"], kind: Factored = "kronecker", generator: torch.Generator | None = None
+    density: UnconstrainedDensity,
+    z: Float[Tensor, " size"],
+    kind: Factored = "kronecker",
+    generator: torch.Generator | None = None,
 ) -> list[CurvatureBlock]:
     """The curvature of the data at z, block by block.
 
@@ -64,16 +67,16 @@ def kronecker_blocks(
         If a linear layer is applied more than once, or not to vectors; a block would not fit into memory; or a layer
         has no group to average over.
     """
-    model = network_model(target, "the Kronecker-factored curvature")
+    model = network_model(density, "the Kronecker-factored curvature")
     layers = {name: layer for name, layer in model.network.named_modules() if is_linear(layer)}
     blocks: list[CurvatureBlock] = []
     with pyro.validation_enabled(False):
-        inputs, gradients = layer_statistics(target, z, layers, generator)
+        inputs, gradients = layer_statistics(density, z, layers, generator)
         for name, layer in layers.items():
             inner = inputs[name].mT @ inputs[name] / len(inputs[name])
             blocks += _layer_blocks(name, layer, kind, gradients[name].mT @ gradients[name], inner)
         seen = {name for block in blocks for name in block.names} | set(model.likelihood.constraints())
-        rest = diagonals(target, z, [name for name in target.shapes if name not in seen], generator)
+        rest = diagonals(density, z, [name for name in density.shapes if name not in seen], generator)
     return blocks + [SpectralBlock(value.flatten(), {}, name) for name, value in rest.items()]
 
 

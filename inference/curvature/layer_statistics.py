@@ -16,7 +16,7 @@ from bayes_rpp import RPPLinear
 from bayes_rpp.networks.linear import EquivariantLinear
 from bayes_rpp.types import Params
 from inference.curvature.gauss_newton import curvature_roots, network_model
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 _NUMBERS_AT_ONCE = 2**24
 
@@ -27,7 +27,10 @@ def is_linear(layer: nn.Module) -> bool:
 
 
 def layer_statistics(
-    target: Target, z: Float[Tensor, " size"], layers: Mapping[str, nn.Module], generator: torch.Generator | None
+    density: UnconstrainedDensity,
+    z: Float[Tensor, " size"],
+    layers: Mapping[str, nn.Module],
+    generator: torch.Generator | None,
 ) -> tuple[dict[str, Float[Tensor, "batch n"]], dict[str, Float[Tensor, "row m"]]]:
     """The inputs of every layer, and the gradients in its outputs of every row of F_i^(1/2) f_i, (batch x output) of
     them; with a generator, of one random combination of these rows for each example.
@@ -37,10 +40,10 @@ def layer_statistics(
     ValueError
         If a layer is applied more than once, or not to vectors.
     """
-    model = network_model(target, "the Kronecker-factored curvature")
-    assert target.pair is not None
-    x, y = target.pair
-    params = target.params(z)
+    model = network_model(density, "the Kronecker-factored curvature")
+    assert density.pair is not None
+    x, y = density.pair
+    params = density.params(z)
     weights = {name: value for name, value in params.items() if name not in model.likelihood.constraints()}
     probes = _probes(model.network, layers, weights, x)
 
@@ -51,24 +54,26 @@ def layer_statistics(
 
     traced: Any = vjp(probed, probes, has_aux=True)
     outputs, pull, inputs = traced
-    rows = _rows(curvature_roots(model, outputs, y, params), generator) / target.temperature**0.5
+    rows = _rows(curvature_roots(model, outputs, y, params), generator) / density.temperature**0.5
     (gradients,) = vmap(pull)(rows.transpose(0, 1).reshape(-1, *outputs.shape))
     detached = {name: value.detach() for name, value in inputs.items()}
     return detached, {name: value.detach().flatten(0, 1) for name, value in gradients.items()}
 
 
-def diagonals(target: Target, z: Float[Tensor, " size"], names: list[str], generator: torch.Generator | None) -> Params:
+def diagonals(
+    density: UnconstrainedDensity, z: Float[Tensor, " size"], names: list[str], generator: torch.Generator | None
+) -> Params:
     """The diagonal of the Gauss-Newton matrix in some parameters; estimated with a generator, as above."""
-    model = network_model(target, "the Kronecker-factored curvature")
-    assert target.pair is not None
-    x, y = target.pair
-    params = target.params(z)
+    model = network_model(density, "the Kronecker-factored curvature")
+    assert density.pair is not None
+    x, y = density.pair
+    params = density.params(z)
     some = {name: params[name] for name in names}
     result = {name: torch.zeros_like(value) for name, value in some.items()}
     if not names:
         return result
     roots = curvature_roots(model, model.output(params, x), y, params)
-    rows = _rows(roots, generator) / target.temperature**0.5
+    rows = _rows(roots, generator) / density.temperature**0.5
 
     def squares(example: Tensor, root: Tensor) -> Params:
         slopes = jacrev(lambda part: root @ model.output({**params, **part}, example[None]).flatten())(some)

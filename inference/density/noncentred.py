@@ -20,15 +20,15 @@ from torch import Tensor
 from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 
-class NonCentredTarget(Target):
+class NonCentredDensity(UnconstrainedDensity):
     """U over z = (e, log v), see above; weights whose prior depends on no hyperprior stay as they are.
 
     Parameters
     ----------
-    model, pair, temperature, device : see Target.
+    model, pair, temperature, device : see UnconstrainedDensity.
 
     Raises
     ------
@@ -38,7 +38,7 @@ class NonCentredTarget(Target):
     Examples
     --------
     >>> model = BayesianModel(net, RPPPrior(dense_variance=HalfCauchy(0.01)), Gaussian(noise_variance=0.1))
-    >>> NonCentredTarget(model, data.train).size
+    >>> NonCentredDensity(model, data.train).size
     812
     """
 
@@ -56,24 +56,24 @@ class NonCentredTarget(Target):
         super().__init__(model, pair, temperature, device)
 
     def free(self, params: Params) -> Float[Tensor, "*batch size"]:
-        """See Target."""
+        """See UnconstrainedDensity."""
         laws = self._laws(params)
         return super().free({**params, **{name: law.whiten(params[name]) for name, law in laws.items()}})
 
     def params(self, z: Float[Tensor, "*batch size"]) -> Params:
-        """See Target."""
+        """See UnconstrainedDensity."""
         params = super().params(z)
         return {**params, **{name: law.color(params[name]) for name, law in self._laws(params).items()}}
 
     def log_jacobian(self, z: Float[Tensor, " size"], params: Params) -> Float[Tensor, ""] | float:
-        """See Target; with log det S(v) for each weight."""
+        """See UnconstrainedDensity; with log det S(v) for each weight."""
         result = super().log_jacobian(z, params)
         for law in self._laws(params).values():
             result = result + law.entropy() - 0.5 * law.numel * (1 + math.log(2 * math.pi))
         return result
 
     def priors(self, z: Float[Tensor, " size"]) -> dict[str, Distribution]:
-        """See Target; standard normal for what is standardised."""
+        """See UnconstrainedDensity; standard normal for what is standardised."""
         unit = torch.ones((), dtype=self.dtype, device=self.device)
         standard = {name: PathwayNormal(self.shapes[name], unit) for name in self.standardised}
         return {**super().priors(z), **standard}
@@ -84,8 +84,8 @@ class NonCentredTarget(Target):
         return self.model.hierarchical_laws(params)
 
 
-def chain_target(
+def sampling_density(
     model: Model, pair: Pair | None, temperature: float, device: torch.device | str = "cpu", *, centred: bool
-) -> Target:
+) -> UnconstrainedDensity:
     """What chains walk on."""
-    return (Target if centred else NonCentredTarget)(model, pair, temperature, device)
+    return (UnconstrainedDensity if centred else NonCentredDensity)(model, pair, temperature, device)

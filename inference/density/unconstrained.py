@@ -25,7 +25,7 @@ from inference.density.transforms import to_constrained, to_free
 from inference.posterior.posterior import Posterior
 
 
-class Target:
+class UnconstrainedDensity:
     """U(z) and its gradient, for many free vectors z at once.
 
     Parameters
@@ -40,11 +40,11 @@ class Target:
     size : the number of free coordinates.
     num_data : N; 0 without data.
     dtype, device : of the vectors.
-    centred : whether weights are free coordinates themselves, see NonCentredTarget.
+    centred : whether weights are free coordinates themselves, see NonCentredDensity.
 
     Examples
     --------
-    >>> target = Target(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
+    >>> target = UnconstrainedDensity(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
     >>> target.gradients(torch.ones(2, 3))[1]
     tensor([1.5000, 1.5000])
     """
@@ -183,10 +183,10 @@ class Target:
         return gradients, values.detach()
 
 
-def exact_target(model: Model, pair: Pair | None, temperature: float, device: torch.device) -> Target:
+def float64_density(model: Model, pair: Pair | None, temperature: float, device: torch.device) -> UnconstrainedDensity:
     """The target in float64; a LogDensity stays in the type of its example."""
     if isinstance(model, BayesianModel) and pair is not None:
         model = copy.copy(model)
         model.network = copy.deepcopy(model.network).double()
         pair = tuple(part.double() if part.is_floating_point() else part for part in pair)  # type: ignore[assignment]
-    return Target(model, pair, temperature, device)
+    return UnconstrainedDensity(model, pair, temperature, device)

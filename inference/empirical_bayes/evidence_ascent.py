@@ -68,7 +68,7 @@ class EvidenceAscent:
     def _log_evidence(self, expansion: Expansion, logs: Mapping[str, Tensor]) -> Tensor:
         variances = {name: log.exp() for name, log in logs.items()}
         noise = variances.pop(NOISE, None)
-        model = expansion.target.model
+        model = expansion.density.model
         assert isinstance(model, BayesianModel)
         laws = model.prior.laws(model.network)
         return expansion.log_evidence({name: law.at(variances) for name, law in laws.items()}, noise)

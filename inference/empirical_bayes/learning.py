@@ -17,7 +17,7 @@ from bayes_rpp.bayesian_model import model_at
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.types import Params
 from inference.data import Pair
-from inference.density.unconstrained import exact_target
+from inference.density.unconstrained import float64_density
 from inference.empirical_bayes.evidence_ascent import EvidenceAscent
 from inference.empirical_bayes.settings import EvidenceSettings
 from inference.laplace.expansion import Expansion
@@ -109,11 +109,11 @@ class VarianceLearning:
 
     def _expansions(self, params: Params, generator: torch.Generator | None) -> Iterator[tuple[int, Expansion]]:
         """Of every member that has not diverged, under the variances of the moment."""
-        target = exact_target(model_at(self.given, self.ascent.values), self.pair, 1.0, self.device)
+        density = float64_density(model_at(self.given, self.ascent.values), self.pair, 1.0, self.device)
         for member in _finite(params):
-            z = target.free({name: value[member].double() for name, value in params.items()})
+            z = density.free({name: value[member].double() for name, value in params.items()})
             try:
-                yield member, Expansion.at(target, z, self.settings.curvature, generator=generator)
+                yield member, Expansion.at(density, z, self.settings.curvature, generator=generator)
             except torch.linalg.LinAlgError as error:  # weights far off, of which the training may come back
                 logger.warning("member %d has no curvature: %s", member, error)
 

@@ -21,7 +21,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import model_at
 from bayes_rpp.types import Params
 from inference.curvature.block_structure import Structure
-from inference.density.unconstrained import exact_target
+from inference.density.unconstrained import float64_density
 from inference.empirical_bayes.evidence_ascent import EvidenceAscent
 from inference.empirical_bayes.settings import EvidenceSettings
 from inference.laplace.expansion import Expansion
@@ -116,16 +116,16 @@ def _at_modes(
     device: torch.device,
 ) -> dict[int, _Member]:
     """The members that have a mode with an evidence, sought from their weights."""
-    target = exact_target(model, posterior.data, 1.0, device)
-    structure = Structure.of(target, settings.mode_curvature)
-    structure.check_memory(target)
+    density = float64_density(model, posterior.data, 1.0, device)
+    structure = Structure.of(density, settings.mode_curvature)
+    structure.check_memory(density)
     found = {}
     for member, params in weights.items():
         try:
-            z = target.free({name: value.double() for name, value in params.items()})
-            mode = find_mode(target, z, structure, progress=False, close=_CLOSE)
+            z = density.free({name: value.double() for name, value in params.items()})
+            mode = find_mode(density, z, structure, progress=False, close=_CLOSE)
             with torch.no_grad():
-                expansion = Expansion.at(target, mode.z, settings.curvature)
+                expansion = Expansion.at(density, mode.z, settings.curvature)
                 log_evidence = float(expansion.log_evidence())
         except RuntimeError as error:
             logger.warning("member %d of those trained has no mode with an evidence: %s", member, error)

@@ -11,7 +11,7 @@ from torch import Tensor
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.data import Data, Model, resolve_data
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.exact.linear_gaussian import GaussianLaw
 from inference.exact.linear_network import linear_gaussian
 
@@ -27,12 +27,12 @@ class ExactPosterior:
     """
 
     law: GaussianLaw
-    target: Target
+    density: UnconstrainedDensity
 
     @property
     def mean(self) -> Params:
         """The mean of every parameter, by name."""
-        return self.target.unpack(self.law.mean)
+        return self.density.unpack(self.law.mean)
 
     @property
     def covariance(self) -> Float[Tensor, "size size"]:
@@ -42,8 +42,8 @@ class ExactPosterior:
     def draw(self, draws: int, seed: int) -> Posterior:
         """Independent draws, as one chain, in the type of the network."""
         vectors = self.law.sample(draws, torch.Generator().manual_seed(seed))[None]
-        samples = self.target.unpack(vectors.to(self.target.dtype))
-        return Posterior(self.target.model, samples, {"engine": "exact", "seed": seed}, data=self.target.pair)
+        samples = self.density.unpack(vectors.to(self.density.dtype))
+        return Posterior(self.density.model, samples, {"engine": "exact", "seed": seed}, data=self.density.pair)
 
 
 @torch.no_grad()
@@ -61,7 +61,9 @@ def exact_posterior(model: Model, data: Data, device: str | torch.device = "auto
     """
     problem, prior = linear_gaussian(model, data, device=device)
     law = problem.posterior(prior)
-    return ExactPosterior(GaussianLaw(law.mean.cpu(), law.factor.cpu()), Target(model, resolve_data(model, data)))
+    return ExactPosterior(
+        GaussianLaw(law.mean.cpu(), law.factor.cpu()), UnconstrainedDensity(model, resolve_data(model, data))
+    )
 
 
 @torch.no_grad()

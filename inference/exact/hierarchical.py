@@ -16,7 +16,7 @@ from torch import Tensor
 from bayes_rpp import BayesianModel
 from inference import Posterior
 from inference.data import Data, Pair, resolve_data
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.exact.marginal_likelihood import ReducedProblem, variance_laws
 from inference.exact.quadrature import Lattice, integrate
 
@@ -60,12 +60,12 @@ class HierarchicalPosterior:
         """Independent draws of variances and weights, as one chain, in the type of the network."""
         generator = torch.Generator().manual_seed(seed)
         values = dict(zip(self.names, self.lattice.sample(draws, generator).exp().unbind(1), strict=True))
-        target, vectors = Target(self.problem.known, self.pair), []
+        density, vectors = UnconstrainedDensity(self.problem.known, self.pair), []
         for at in zip(*values.values(), strict=True):
             line, prior = self.problem.at(dict(zip(self.names, at, strict=True)))
             vectors.append(line.posterior(prior).sample(1, generator))
-        samples = target.unpack(torch.cat(vectors)[None].to(target.dtype))
-        samples |= {name: value[None].to(target.dtype) for name, value in values.items()}
+        samples = density.unpack(torch.cat(vectors)[None].to(density.dtype))
+        samples |= {name: value[None].to(density.dtype) for name, value in values.items()}
         return Posterior(self.model, samples, {"engine": "exact, hierarchical", "seed": seed}, data=self.pair)
 
 

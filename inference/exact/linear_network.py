@@ -14,7 +14,7 @@ from torch.func import jacrev, vmap
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
 from inference.curvature.block_gaussian import LARGEST_MATRIX
 from inference.data import Data, Model, resolve_data, resolve_device
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.exact.linear_gaussian import LinearGaussian, PriorRoot
 
 _LINEAR = 1e-8
@@ -55,12 +55,12 @@ def linear_gaussian(
     exact = copy.copy(given)
     exact.network = copy.deepcopy(given.network).double()
     x, y = (part.double() if part.is_floating_point() else part for part in pair)
-    target = Target(exact, (x, y), device=resolve_device(device))
-    _check_memory(target, PriorRoot([prior[name] for name in target.shapes]).width, y.numel())
-    features, offset = _features(target, seed), _outputs(target, torch.zeros(target.size, dtype=torch.float64))
+    density = UnconstrainedDensity(exact, (x, y), device=resolve_device(device))
+    _check_memory(density, PriorRoot([prior[name] for name in density.shapes]).width, y.numel())
+    features, offset = _features(density, seed), _outputs(density, torch.zeros(density.size, dtype=torch.float64))
     noise = torch.as_tensor(likelihood.noise({}), dtype=torch.float64).expand(offset.shape[1:]).flatten()
     residual = (y.to(offset) - offset).flatten(1)
-    return LinearGaussian(features, residual, noise.to(features), target.shapes), prior
+    return LinearGaussian(features, residual, noise.to(features), density.shapes), prior
 
 
 def _gaussian_model(model: Model) -> tuple[BayesianModel, Gaussian, dict[str, PathwayNormal]]:
@@ -86,38 +86,38 @@ def _gaussian_model(model: Model) -> tuple[BayesianModel, Gaussian, dict[str, Pa
     return model, model.likelihood, prior
 
 
-def _check_memory(target: Target, width: int, observations: int) -> None:
+def _check_memory(density: UnconstrainedDensity, width: int, observations: int) -> None:
     """Refuse what would take more than the limit for the features, or for the matrix that is decomposed."""
-    needed = 8 * max(observations * target.size, (observations + width) * min(observations, width))
+    needed = 8 * max(observations * density.size, (observations + width) * min(observations, width))
     if needed > LARGEST_MATRIX:
         raise ValueError(
-            f"the exact evidence of {observations:,} observed numbers and {target.size:,} parameters needs a matrix of "
-            f"{needed:,} bytes, more than the limit of {LARGEST_MATRIX:,}. {_OTHERS}."
+            f"the exact evidence of {observations:,} observed numbers and {density.size:,} parameters needs a matrix "
+            f"of {needed:,} bytes, more than the limit of {LARGEST_MATRIX:,}. {_OTHERS}."
         )
 
 
-def _outputs(target: Target, z: Float[Tensor, " size"]) -> Float[Tensor, "example *output"]:
-    assert isinstance(target.model, BayesianModel)
-    assert target.pair is not None
-    return target.model.output(target.params(z.to(target.device)), target.pair[0])
+def _outputs(density: UnconstrainedDensity, z: Float[Tensor, " size"]) -> Float[Tensor, "example *output"]:
+    assert isinstance(density.model, BayesianModel)
+    assert density.pair is not None
+    return density.model.output(density.params(z.to(density.device)), density.pair[0])
 
 
-def _features(target: Target, seed: int) -> Float[Tensor, "example output size"]:
+def _features(density: UnconstrainedDensity, seed: int) -> Float[Tensor, "example output size"]:
     """The derivative of all outputs, if it is the same at two random points."""
-    assert isinstance(target.model, BayesianModel)
-    assert target.pair is not None
-    model, x = target.model, target.pair[0]
-    points = torch.randn(2, target.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    first, second = points.to(target.device)
+    assert isinstance(density.model, BayesianModel)
+    assert density.pair is not None
+    model, x = density.model, density.pair[0]
+    points = torch.randn(2, density.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    first, second = points.to(density.device)
 
     def jacobian(z: Tensor, example: Tensor) -> Tensor:
-        matrix: Tensor = jacrev(lambda v: model.output(target.params(v), example[None]).flatten())(z)
+        matrix: Tensor = jacrev(lambda v: model.output(density.params(v), example[None]).flatten())(z)
         return matrix
 
     parts = []
     with pyro.validation_enabled(False):
-        outputs = model.output(target.params(first), x[:1]).numel()
-        for some in x.split(max(1, _NUMBERS_AT_ONCE // (outputs * target.size))):
+        outputs = model.output(density.params(first), x[:1]).numel()
+        for some in x.split(max(1, _NUMBERS_AT_ONCE // (outputs * density.size))):
             here, there = (vmap(jacobian, in_dims=(None, 0))(z, some) for z in (first, second))
             change = (here - there).abs().max() / here.abs().max().clamp_min(torch.finfo(here.dtype).tiny)
             if not change <= _LINEAR:

@@ -31,7 +31,7 @@ from inference.curvature.hessian_blocks import Blocks, data_precision, prior_pre
 from inference.curvature.kronecker import kronecker_blocks
 from inference.curvature.kronecker_blocks import CurvatureBlock
 from inference.curvature.log_determinant import log_determinant
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 EvidenceCurvature = Literal["full", "layer", "kronecker", "symmetric", "diagonal"]
 
@@ -50,7 +50,7 @@ class Expansion:
     blocks : factored curvatures.
     """
 
-    target: Target
+    density: UnconstrainedDensity
     z: Float[Tensor, " size"]
     outputs: Tensor
     matrices: Blocks
@@ -60,7 +60,7 @@ class Expansion:
     @classmethod
     def at(
         cls,
-        target: Target,
+        density: UnconstrainedDensity,
         z: Float[Tensor, " size"],
         curvature: EvidenceCurvature,
         progress: bool = False,
@@ -78,20 +78,20 @@ class Expansion:
         if curvature not in get_args(EvidenceCurvature):
             known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
             raise ValueError(f"curvature must be one of {known}, got {curvature!r}.")
-        model = network_model(target, "the Laplace evidence in terms of the prior")
-        assert target.pair is not None
+        model = network_model(density, "the Laplace evidence in terms of the prior")
+        assert density.pair is not None
         with torch.no_grad():
-            outputs = model.output(target.params(z), target.pair[0])
+            outputs = model.output(density.params(z), density.pair[0])
         if curvature == "kronecker" or curvature == "symmetric":
-            return cls(target, z, outputs, [], None, kronecker_blocks(target, z, curvature, generator))
-        structure = Structure.of(target, curvature)
-        structure.check_memory(target)
-        return cls(target, z, outputs, data_precision(target, z[None], structure, progress), structure, [])
+            return cls(density, z, outputs, [], None, kronecker_blocks(density, z, curvature, generator))
+        structure = Structure.of(density, curvature)
+        structure.check_memory(density)
+        return cls(density, z, outputs, data_precision(density, z[None], structure, progress), structure, [])
 
     @property
     def params(self) -> Params:
         """The constrained parameters at the position."""
-        return self.target.params(self.z)
+        return self.density.params(self.z)
 
     def log_evidence(
         self, priors: Mapping[str, Distribution] | None = None, noise_variance: Float[Tensor, ""] | None = None
@@ -103,8 +103,8 @@ class Expansion:
         priors : the priors of parameters, by name, that replace the model's.
         noise_variance : of a Gaussian likelihood that knows its noise, in place of the one that it knows.
         """
-        model = network_model(self.target, "the Laplace evidence")
-        assert self.target.pair is not None
+        model = network_model(self.density, "the Laplace evidence")
+        assert self.density.pair is not None
         priors = {**model.prior_distributions, **(priors or {})}
         likelihood, params, shrunk = model.likelihood, self.params, self.z.new_ones(())
         if noise_variance is not None:
@@ -120,7 +120,7 @@ class Expansion:
             likelihood = dataclasses.replace(likelihood, learned=True, floor=0.5 * likelihood.noise_variance)
             params = {**params, NOISE: noise_variance}
         with pyro.validation_enabled(False):
-            result = likelihood.log_prob(self.outputs, self.target.pair[1], params).sum()
+            result = likelihood.log_prob(self.outputs, self.density.pair[1], params).sum()
             for name, value in self.params.items():
                 own = name in model.likelihood.constraints()
                 result = result + (self._own(name) if own else _relative_density(priors[name], value))
@@ -128,11 +128,11 @@ class Expansion:
 
     def _own(self, name: str) -> Tensor:
         """What a parameter of the likelihood adds: its own one-dimensional Laplace approximation."""
-        model, value = network_model(self.target, "the Laplace evidence"), self.params[name]
-        block, constraint = rest_block(self.target, name, self.z), model.constraints[name]
+        model, value = network_model(self.density, "the Laplace evidence"), self.params[name]
+        block, constraint = rest_block(self.density, name, self.z), model.constraints[name]
         result = model.prior_distributions[name].log_prob(value).sum() + 0.5 * len(block) * math.log(2 * math.pi)
         if constraint is not constraints.real:
-            free = self.target.unpack(self.z)[name]
+            free = self.density.unpack(self.z)[name]
             result = result + biject_to(constraint).log_abs_det_jacobian(free, value).sum()
         return result - 0.5 * torch.logdet(block)
 
@@ -140,9 +140,9 @@ class Expansion:
         """log det(I + Sigma K) over the weights."""
         if self.structure is None:
             return torch.stack([block.scaled(shrunk).log_determinant(priors) for block in self.blocks]).sum()
-        model = network_model(self.target, "the Laplace evidence")
-        own = [spans_of(self.target)[name] for name in model.likelihood.constraints()]
-        prior = prior_precision(self.target, self.z, self.structure, priors)
+        model = network_model(self.density, "the Laplace evidence")
+        own = [spans_of(self.density)[name] for name in model.likelihood.constraints()]
+        prior = prior_precision(self.density, self.z, self.structure, priors)
         total = self.z.new_zeros(())
         for place, data, precision in zip(self.structure.places, self.matrices, prior, strict=True):
             kept = torch.ones(place.stop - place.start, dtype=torch.bool)

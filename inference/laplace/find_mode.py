@@ -22,7 +22,7 @@ from tqdm import tqdm
 from inference.curvature.block_gaussian import GaussianApproximation, NotPositiveDefiniteError
 from inference.curvature.block_structure import Structure
 from inference.curvature.hessian_blocks import QUIET_SECONDS, Blocks, Precision, off_unless, precision_at
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 # How often H is formed, and the steps that are taken with each, at most. Large networks take the diagonal.
 _BUDGET = {"full": (15, 150), "last_layer": (15, 150), "layer": (15, 150), "diagonal": (4, 240)}
@@ -54,7 +54,7 @@ class Mode:
 
 
 def find_mode(
-    target: Target,
+    density: UnconstrainedDensity,
     z: Float[Tensor, " size"],
     structure: Structure,
     progress: bool,
@@ -71,11 +71,11 @@ def find_mode(
     RuntimeError
         If U or its slope is not finite at z.
     """
-    search = _Search(target, z, structure, close)
+    search = _Search(density, z, structure, close)
     with tqdm(desc="mode", unit="step", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:
         rounds, steps = _BUDGET[structure.curvature]
         for round_ in range(rounds + 1):
-            curvature = precision_at(target, search.z, structure, progress)
+            curvature = precision_at(density, search.z, structure, progress)
             search.precondition(curvature.total)
             if round_ == rounds or not search.descend(steps, bar):
                 break
@@ -92,8 +92,8 @@ def find_mode(
 class _Search:
     """A point, its gradient, and what is known of the curvature."""
 
-    def __init__(self, target: Target, z: Tensor, structure: Structure, close: float) -> None:
-        self.target, self.z, self.steps, self.close, self._places = target, z, 0, close, structure.places
+    def __init__(self, density: UnconstrainedDensity, z: Tensor, structure: Structure, close: float) -> None:
+        self.density, self.z, self.steps, self.close, self._places = density, z, 0, close, structure.places
         self._free = torch.zeros_like(z)
         for place in structure.places:
             self._free[place] = 1.0
@@ -105,7 +105,7 @@ class _Search:
             )
 
     def _evaluate(self, z: Tensor) -> tuple[float, Tensor]:
-        gradients, values = self.target.gradients(z[None])
+        gradients, values = self.density.gradients(z[None])
         return float(values[0]), gradients[0] * self._free
 
     def precondition(self, blocks: Blocks) -> None:

@@ -18,7 +18,7 @@ import torch
 from inference.curvature.block_gaussian import GaussianApproximation, NotPositiveDefiniteError
 from inference.curvature.block_structure import Curvature, Structure
 from inference.data import Data, Model, resolve_data, resolve_device
-from inference.density.unconstrained import exact_target
+from inference.density.unconstrained import float64_density
 from inference.hyperprior_refusal import refuse_hyperpriors
 from inference.laplace.find_mode import Mode, find_mode
 from inference.laplace.posterior import LaplacePosterior
@@ -110,13 +110,13 @@ class Laplace:
         """
         refuse_hyperpriors("Laplace", model)
         seed, pair, began = plain_seed(seed), resolve_data(model, data), time.perf_counter()
-        target = exact_target(model, pair, self.temperature, resolve_device(device))
-        structure = Structure.of(target, self.curvature)
-        structure.check_memory(target)
+        density = float64_density(model, pair, self.temperature, resolve_device(device))
+        structure = Structure.of(density, self.curvature)
+        structure.check_memory(density)
         if start is None:
             start = self._train(model, data, seed, device, progress)
 
-        mode = find_mode(target, target.latest(start, 1)[0], structure, progress)
+        mode = find_mode(density, density.latest(start, 1)[0], structure, progress)
         if mode.decrement > _TOO_LARGE:
             logger.warning(
                 "the search ended %.2g posterior standard deviations from the mode, after %d steps: the mean and the "
@@ -128,7 +128,7 @@ class Laplace:
         generator = torch.Generator().manual_seed(chain_seeds(seed, 1)[0][1])
         free = approximation.sample(self.draws, generator)
         example = model.initial_params(0)
-        samples = {name: value[None].to(example[name].dtype).cpu() for name, value in target.params(free).items()}
+        samples = {name: value[None].to(example[name].dtype).cpu() for name, value in density.params(free).items()}
         stats = {
             "engine": type(self).__name__,
             "seed": seed,
@@ -149,7 +149,7 @@ class Laplace:
             mode_log_joint=-mode.potential,
             structure=structure,
             precision=mode.precision,
-            target=target,
+            density=density,
         )
 
     def _train(self, model: Model, data: Data, seed: int, device: str | torch.device, progress: bool) -> Posterior:

@@ -18,7 +18,7 @@ from inference.curvature.block_gaussian import GaussianApproximation
 from inference.curvature.block_structure import Structure
 from inference.curvature.gauss_newton import network_model
 from inference.curvature.hessian_blocks import Precision, prior_precision
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.posterior.posterior import Posterior
 from inference.posterior.predictive import Prediction, predict_categorical, predict_gaussian
 
@@ -45,12 +45,12 @@ class LaplacePosterior(Posterior):
     mode_log_joint: float = field(kw_only=True)
     structure: Structure = field(kw_only=True)
     precision: Precision = field(kw_only=True)
-    target: Target = field(kw_only=True)
+    density: UnconstrainedDensity = field(kw_only=True)
 
     @property
     def mode(self) -> Params:
         """The constrained parameters at the mode, in float64, on the device of the fit."""
-        return self.target.params(self.approximation.mean)
+        return self.density.params(self.approximation.mean)
 
     def with_prior(self, distributions: Mapping[str, Distribution]) -> GaussianApproximation:
         """The Gaussian that other priors would give around the same mode, with the same curvature of the data.
@@ -69,11 +69,11 @@ class LaplacePosterior(Posterior):
         TypeError
             If the model is a LogDensity, whose prior cannot be told from its data.
         """
-        given = network_model(self.target, "a change of the prior").prior_distributions
+        given = network_model(self.density, "a change of the prior").prior_distributions
         if unknown := sorted(set(distributions) - set(given)):
             raise ValueError(f"distributions names {unknown[0]!r}; the model's parameters are {list(given)}.")
         mean = self.approximation.mean
-        prior = prior_precision(self.target, mean, self.structure, {**given, **distributions})
+        prior = prior_precision(self.density, mean, self.structure, {**given, **distributions})
         total = replace(self.precision, prior=prior).total
         return GaussianApproximation(mean, list(zip(self.structure.places, total, strict=True)))
 
@@ -103,7 +103,7 @@ class LaplacePosterior(Posterior):
             raise TypeError(
                 f"no predictive variance is known for {type(likelihood).__name__}; use `functional_variance`."
             )
-        moves = self.target.free(self.samples)[0].to(self.approximation.mean) - self.approximation.mean
+        moves = self.density.free(self.samples)[0].to(self.approximation.mean) - self.approximation.mean
         means, variances, draws = [], [], []
         for mean, jacobian in self._jacobians(x):
             means.append(mean)
@@ -148,7 +148,7 @@ class LaplacePosterior(Posterior):
         like = {name: value.dtype for name, value in self.samples.items()}
 
         def of_free(z: Tensor) -> Tensor:
-            return function({name: value.cpu().to(like[name]) for name, value in self.target.params(z).items()})
+            return function({name: value.cpu().to(like[name]) for name, value in self.density.params(z).items()})
 
         with pyro.validation_enabled(False):
             jacobian = jacrev(of_free)(self.approximation.mean)
@@ -160,14 +160,14 @@ class LaplacePosterior(Posterior):
     def _jacobians(self, x: Tensor) -> Iterator[tuple[Float[Tensor, "rows *output"], Float[Tensor, "rows flat size"]]]:
         """The outputs at the mode and their Jacobians in z, some rows at a time."""
         self.bayesian_model.check_inputs(x := torch.as_tensor(x).cpu())
-        model, z = network_model(self.target, "a linearised network"), self.approximation.mean
+        model, z = network_model(self.density, "a linearised network"), self.approximation.mean
         inputs = model.as_input(x).to(z.device)
 
         def output(v: Tensor, row: Tensor) -> Tensor:
-            return model.output(self.target.params(v), row[None])[0]
+            return model.output(self.density.params(v), row[None])[0]
 
         outputs = output(z, inputs[0]).numel() if len(inputs) else 1
-        for rows in inputs.split(max(1, _NUMBERS_AT_ONCE // (self.target.size * outputs))):
+        for rows in inputs.split(max(1, _NUMBERS_AT_ONCE // (self.density.size * outputs))):
             with torch.enable_grad():
                 jacobian = vmap(jacrev(output), in_dims=(None, 0))(z, rows)
-            yield model.output(self.target.params(z), rows), jacobian.reshape(len(rows), outputs, -1).detach()
+            yield model.output(self.density.params(z), rows), jacobian.reshape(len(rows), outputs, -1).detach()

@@ -17,7 +17,7 @@ from bayes_rpp.bases.joint_span import are_orthogonal
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import beside_network, network_model, probe_rows, rest_block
 from inference.curvature.hessian_blocks import gauss_newton_blocks, parameter_precision, prior_precision
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.metric import CollapsedMetric, DenseMetric, DiagonalMetric, Metric, ResidualMetric, SplitMetric
 
 MetricName = Literal["identity", "diagonal", "layer", "full", "pathway"]
@@ -29,7 +29,7 @@ _LARGEST_BLOCK = 8_000
 
 
 def build_metric(
-    name: MetricName | None, target: Target, z: Float[Tensor, "start size"], seed: int = 0
+    name: MetricName | None, density: UnconstrainedDensity, z: Float[Tensor, "start size"], seed: int = 0
 ) -> Metric | None:
     """A metric from the Gauss-Newton matrix and the prior's precision, on average over some positions.
 
@@ -55,70 +55,74 @@ def build_metric(
         If a dense block would be too large (the message says how large), or "pathway" is to be that of a non-centred
         target.
     """
-    if name is None and isinstance(target.model, BayesianModel):
-        large: MetricName = "pathway" if target.centred else "diagonal"
-        name = "full" if target.size <= _FULL_BY_DEFAULT else large
+    if name is None and isinstance(density.model, BayesianModel):
+        large: MetricName = "pathway" if density.centred else "diagonal"
+        name = "full" if density.size <= _FULL_BY_DEFAULT else large
     if name is None or name == "identity":
         return None
-    model = network_model(target, f'metric="{name}"')
-    if name == "pathway" and not target.centred:
+    model = network_model(density, f'metric="{name}"')
+    if name == "pathway" and not density.centred:
         raise ValueError("metric='pathway' is for centred coordinates; with centred=False take 'full' or 'diagonal'.")
     if name in ("layer", "full"):
-        return _dense(name, target, z)
+        return _dense(name, density, z)
     generator = torch.Generator(z.device).manual_seed(seed)
-    rows = torch.cat(list(probe_rows(target, z, -(-_PROBES // len(z)), generator)))
-    spans = spans_of(target)
-    groups, laws = _pathway_groups(model) if name == "pathway" else {}, target.priors(z.mean(0))
+    rows = torch.cat(list(probe_rows(density, z, -(-_PROBES // len(z)), generator)))
+    spans = spans_of(density)
+    groups, laws = _pathway_groups(model) if name == "pathway" else {}, density.priors(z.mean(0))
     sizes, parts = [], []
-    for names in _grouped(list(target.shapes), groups):
+    for names in _grouped(list(density.shapes), groups):
         where = slice(spans[names[0]].start, spans[names[-1]].stop)
         part = rows[:, where]
         layer = groups.get(names[0])
-        metric = _diagonal(target, names, part, z) if layer is None else layer.metric(laws, part, target.temperature)
+        metric = _diagonal(density, names, part, z) if layer is None else layer.metric(laws, part, density.temperature)
         sizes.append(where.stop - where.start)
         parts.append(metric)
     return SplitMetric(sizes, parts)
 
 
-def _dense(name: Literal["layer", "full"], target: Target, z: Float[Tensor, "start size"]) -> SplitMetric:
+def _dense(
+    name: Literal["layer", "full"], density: UnconstrainedDensity, z: Float[Tensor, "start size"]
+) -> SplitMetric:
     """A dense block for each layer, or one for all."""
-    model, structure, middle = network_model(target, "a metric"), Structure.of(target, name), z.mean(0)
+    model, structure, middle = network_model(density, "a metric"), Structure.of(density, name), z.mean(0)
     sizes = [place.stop - place.start for place in structure.places]
     if max(sizes) > _LARGEST_BLOCK:
         raise ValueError(
             f"a dense metric of {max(sizes):,} coordinates takes {8 * max(sizes) ** 2:,} bytes for each of its two "
             f"factors (the limit is {_LARGEST_BLOCK:,} coordinates); use metric='diagonal' or 'pathway'."
         )
-    data = gauss_newton_blocks(target, z, structure, progress=False)
-    prior = prior_precision(target, middle, structure, target.priors(middle))
-    spans, parts = spans_of(target), []
+    data = gauss_newton_blocks(density, z, structure, progress=False)
+    prior = prior_precision(density, middle, structure, density.priors(middle))
+    spans, parts = spans_of(density), []
     for place, names, matrix, added in zip(structure.places, structure.names, data, prior, strict=True):
         for own in set(beside_network(model)) & set(names):
             there = slice(spans[own].start - place.start, spans[own].stop - place.start)
-            added[there, there] = _beside_network(target, own, z).double()
-        parts.append(DenseMetric(matrix + added, target.dtype))
+            added[there, there] = _beside_network(density, own, z).double()
+        parts.append(DenseMetric(matrix + added, density.dtype))
     return SplitMetric(sizes, parts)
 
 
-def _beside_network(target: Target, name: str, z: Float[Tensor, "start size"]) -> Float[Tensor, "size size"]:
+def _beside_network(
+    density: UnconstrainedDensity, name: str, z: Float[Tensor, "start size"]
+) -> Float[Tensor, "size size"]:
     """The curvature in a parameter of the likelihood or a variance, which may be bent the other way far from the mode;
     the mean over the positions, since at their mean the network fits nothing.
     """
-    blocks = vmap(lambda place: rest_block(target, name, place), chunk_size=_BLOCKS_AT_ONCE)(z)
+    blocks = vmap(lambda place: rest_block(density, name, place), chunk_size=_BLOCKS_AT_ONCE)(z)
     values, vectors = torch.linalg.eigh(blocks)
     return ((vectors * values.abs().clamp_min(1e-6)[:, None]) @ vectors.mT).mean(0)
 
 
 def _diagonal(
-    target: Target, names: Sequence[str], rows: Float[Tensor, "row size"], z: Float[Tensor, "start size"]
+    density: UnconstrainedDensity, names: Sequence[str], rows: Float[Tensor, "row size"], z: Float[Tensor, "start size"]
 ) -> DiagonalMetric:
-    model = network_model(target, "a metric")
-    own, laws, parts = beside_network(model), target.priors(z.mean(0)), []
+    model = network_model(density, "a metric")
+    own, laws, parts = beside_network(model), density.priors(z.mean(0)), []
     for name in names:
         if name in own:
-            parts.append(_beside_network(target, name, z).diagonal())
+            parts.append(_beside_network(density, name, z).diagonal())
         else:
-            parts.append(parameter_precision(target, name, laws[name], z.mean(0), diagonal=True))
+            parts.append(parameter_precision(density, name, laws[name], z.mean(0), diagonal=True))
     return DiagonalMetric(rows.square().sum(0) + torch.cat(parts).to(rows))
 
 

@@ -13,13 +13,13 @@ from torch.func import grad, jvp
 from inference.curvature.block_structure import Structure
 from inference.curvature.gauss_newton import gauss_newton_product, network_model, rest
 from inference.curvature.hessian_blocks import Precision, data_precision, prior_precision
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 
 _DENSE = 1_500
 _LANCZOS_STEPS = 80
 
 
-def condition_number(space: Space, z: Float[Tensor, " size"]) -> float:
+def condition_number(preconditioned: PreconditionedDensity, z: Float[Tensor, " size"]) -> float:
     """The ratio of the largest to the smallest eigenvalue of S^T H S, with H the Gauss-Newton matrix plus the curvature
     of the prior. A trajectory of HMC takes about as many steps as its square root.
 
@@ -37,55 +37,61 @@ def condition_number(space: Space, z: Float[Tensor, " size"]) -> float:
 
     Examples
     --------
-    >>> target = Target(model, data.train)
+    >>> target = UnconstrainedDensity(model, data.train)
     >>> start = target.initial([0])
     >>> condition_number(Space(target, "full", start), start[0])
     1.0000000001
     """
-    if space.size <= _DENSE:
-        eye = torch.eye(space.size, dtype=space.dtype, device=space.device)
-        values = torch.linalg.eigvalsh(_in_coordinates(space, _dense(space, z).double(), eye.double()))
+    if preconditioned.size <= _DENSE:
+        eye = torch.eye(preconditioned.size, dtype=preconditioned.dtype, device=preconditioned.device)
+        values = torch.linalg.eigvalsh(
+            _in_coordinates(preconditioned, _dense(preconditioned, z).double(), eye.double())
+        )
         smallest, largest = float(values[0]), float(values[-1])
     else:
-        smallest, largest = _extremes(space, z)
+        smallest, largest = _extremes(preconditioned, z)
     return largest / smallest if smallest > 0 else float("inf")
 
 
-def _dense(space: Space, z: Tensor) -> Float[Tensor, "size size"]:
+def _dense(preconditioned: PreconditionedDensity, z: Tensor) -> Float[Tensor, "size size"]:
     """H."""
-    network_model(space.target, "the condition number")
-    structure = Structure.of(space.target, "full")
-    data = data_precision(space.target, z[None], structure, progress=False)
-    return Precision(data, prior_precision(space.target, z, structure, space.target.priors(z))).total[0]
+    network_model(preconditioned.density, "the condition number")
+    structure = Structure.of(preconditioned.density, "full")
+    data = data_precision(preconditioned.density, z[None], structure, progress=False)
+    return Precision(
+        data, prior_precision(preconditioned.density, z, structure, preconditioned.density.priors(z))
+    ).total[0]
 
 
-def _in_coordinates(space: Space, matrix: Tensor, eye: Tensor) -> Tensor:
+def _in_coordinates(preconditioned: PreconditionedDensity, matrix: Tensor, eye: Tensor) -> Tensor:
     """S^T H S."""
-    if space.metric is None:
+    if preconditioned.metric is None:
         return matrix
-    factor = space.free(eye.to(space.dtype)).double()  # the rows are S e_i
+    factor = preconditioned.free(eye.to(preconditioned.dtype)).double()  # the rows are S e_i
     return factor @ matrix @ factor.mT
 
 
-def _extremes(space: Space, z: Tensor) -> tuple[float, float]:
+def _extremes(preconditioned: PreconditionedDensity, z: Tensor) -> tuple[float, float]:
     """The smallest and the largest eigenvalue that Lanczos' method finds."""
-    target = space.target
-    model = network_model(target, "the condition number")
+    density = preconditioned.density
+    model = network_model(density, "the condition number")
 
     def others(v: Tensor) -> Tensor:
         with torch.no_grad():
-            outputs = model.output(target.params(z), target.pair[0]) if target.pair is not None else None
-        return torch.stack([rest(target, name, value, z, outputs) for name, value in target.unpack(v).items()]).sum()
+            outputs = model.output(density.params(z), density.pair[0]) if density.pair is not None else None
+        return torch.stack([rest(density, name, value, z, outputs) for name, value in density.unpack(v).items()]).sum()
 
     def product(u: Tensor) -> Tensor:
-        vector = space.free(u)
+        vector = preconditioned.free(u)
         with pyro.validation_enabled(False):
             bent = jvp(grad(others), (z,), (vector,))[1]
-        bent = bent + gauss_newton_product(target, z, vector[None])[0]
-        return bent if space.metric is None else space.metric.pull(bent)
+        bent = bent + gauss_newton_product(density, z, vector[None])[0]
+        return bent if preconditioned.metric is None else preconditioned.metric.pull(bent)
 
-    start = torch.randn(space.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    values = torch.linalg.eigvalsh(_tridiagonal(product, start.to(dtype=space.dtype, device=space.device)))
+    start = torch.randn(preconditioned.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values = torch.linalg.eigvalsh(
+        _tridiagonal(product, start.to(dtype=preconditioned.dtype, device=preconditioned.device))
+    )
     return float(values[0]), float(values[-1])
 
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from bayes_rpp.types import Params
 from inference.data import Pair
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.build_metric import MetricName, build_metric
 from inference.metrics.metric import DenseMetric, DiagonalMetric, Metric
 
 
-class Space:
+class PreconditionedDensity:
     """U and its gradient over u, with z = S u.
 
     Parameters
@@ -25,16 +25,16 @@ class Space:
     """
 
     def __init__(
-        self, target: Target, metric: MetricName | None, z: Float[Tensor, "start size"], seed: int = 0
+        self, density: UnconstrainedDensity, metric: MetricName | None, z: Float[Tensor, "start size"], seed: int = 0
     ) -> None:
-        self.target, self.name, self.seed = target, metric, seed
-        self.size, self.dtype, self.device = target.size, target.dtype, target.device
+        self.density, self.name, self.seed = density, metric, seed
+        self.size, self.dtype, self.device = density.size, density.dtype, density.device
         self.metric: Metric | None = None
         self.refresh(z)
 
     def refresh(self, z: Float[Tensor, "start size"]) -> None:
         """Take the metric from the curvature at other positions."""
-        self.metric = build_metric(self.name, self.target, z, self.seed)
+        self.metric = build_metric(self.name, self.density, z, self.seed)
         self.from_curvature = self.metric is not None
 
     def fit_to(self, covariance: Float[Tensor, "size size"] | Float[Tensor, " size"]) -> None:
@@ -54,15 +54,15 @@ class Space:
 
     def params(self, u: Float[Tensor, "*batch size"]) -> Params:
         """The (constrained) parameters."""
-        return self.target.params(self.free(u))
+        return self.density.params(self.free(u))
 
     def potential(self, u: Float[Tensor, " size"]) -> Float[Tensor, ""]:
         """U of one vector, on all data."""
-        return self.target.potential(self.free(u))
+        return self.density.potential(self.free(u))
 
     def gradients(
         self, u: Float[Tensor, "chain size"], batch: Pair | None = None
     ) -> tuple[Float[Tensor, "chain size"], Float[Tensor, " chain"]]:
-        """Gradients in u and values of U, for every chain at once; see Target.gradients."""
-        gradient, value = self.target.gradients(self.free(u), batch)
+        """Gradients in u and values of U, for every chain at once; see UnconstrainedDensity.gradients."""
+        gradient, value = self.density.gradients(self.free(u), batch)
         return (gradient if self.metric is None else self.metric.pull(gradient)), value

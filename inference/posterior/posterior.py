@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ _NUMBERS_AT_ONCE = 1_048_576
 _ROWS_OF_A_DENSITY = 4_096  # a guess at the size of what a LogDensity computes
 
 
-@dataclass
 class Posterior(Draws):
     """Draws of a model's parameters, and what can be made of them.
 

@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
-from inference.density.noncentred import chain_target
-from inference.metrics.preconditioned import Space
+from inference.density.noncentred import sampling_density
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
 from inference.sampling.checkpoint import Checkpoint, run_identity
-from inference.sampling.choose_parametrization import as_given, walked_model
+from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
 from inference.sampling.kernel import State
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.run import Run
@@ -40,11 +40,13 @@ class ChainSampler(ChainSettings, ABC):
     """A sampler that moves all of its chains with one call."""
 
     @abstractmethod
-    def begin(self, space: Space, u: Float[Tensor, "chain size"], random: ChainRandom) -> State:
+    def begin(
+        self, preconditioned: PreconditionedDensity, u: Float[Tensor, "chain size"], random: ChainRandom
+    ) -> State:
         """The state at the start."""
 
     @abstractmethod
-    def advance(self, space: Space, state: State, random: ChainRandom, step: int) -> State:
+    def advance(self, preconditioned: PreconditionedDensity, state: State, random: ChainRandom, step: int) -> State:
         """The state after a step, counted from 0."""
 
     @abstractmethod
@@ -108,51 +110,51 @@ class ChainSampler(ChainSettings, ABC):
         """
         seed, pair = plain_seed(seed), resolve_data(model, data)
         _check_batch_size(self.minibatch, pair)
-        walked, start = walked_model(self, model, pair, start, seed, resolve_device(device))
-        target = chain_target(walked, pair, self.temperature, resolve_device(device), centred=self.centred)
+        walked, start = choose_parametrization(self, model, pair, start, seed, resolve_device(device))
+        density = sampling_density(walked, pair, self.temperature, resolve_device(device), centred=self.centred)
         start_seeds, noise_seeds = zip(*chain_seeds(seed, self.chains), strict=True)
-        z = target.initial(list(start_seeds)) if start is None else target.latest(start, self.chains)
-        space = Space(target, self.metric, z, seed)
-        run = Run(self, space, z, ChainRandom(target, list(noise_seeds), self.minibatch))
+        z = density.initial(list(start_seeds)) if start is None else density.latest(start, self.chains)
+        preconditioned = PreconditionedDensity(density, self.metric, z, seed)
+        run = Run(self, preconditioned, z, ChainRandom(density, list(noise_seeds), self.minibatch))
         if checkpoint is not None:
-            run.attach(Checkpoint(checkpoint, run_identity(self, target, z, pair, seed)))
+            run.attach(Checkpoint(checkpoint, run_identity(self, density, z, pair, seed)))
         try:
-            run.walk(progress)
+            run.sample(progress)
         except KeyboardInterrupt:
-            if not run.record.drawn:
+            if not run.trace.drawn:
                 raise
-            logger.warning("interrupted in step %d of %d; keeping %d draw(s).", run.step, self.steps, run.record.drawn)
+            logger.warning("interrupted in step %d of %d; keeping %d draw(s).", run.step, self.steps, run.trace.drawn)
         return self._as_posterior(walked, model, pair, seed, run)
 
     def _as_posterior(self, model: Model, given: Model, pair: Pair | None, seed: int, run: Run) -> Posterior:
-        record = run.record
+        trace = run.trace
         stats: dict[str, Any] = {
             "engine": type(self).__name__,
             "seed": seed,
             "temperature": self.temperature,
             "steps": run.step,
             "seconds": round(run.seconds, 3),
-            "diverged": {str(chain): step for chain, (step, _) in record.diverged.items()},
+            "diverged": {str(chain): step for chain, (step, _) in trace.diverged.items()},
             **self.summary(run.state),
         }
         partial = [
             Posterior(
                 model,
                 samples,
-                stats | {"chain": chain, "diverged": record.diverged[chain][0]},
+                stats | {"chain": chain, "diverged": trace.diverged[chain][0]},
                 data=pair,
                 sample_stats=statistics,
             )
-            for chain, (samples, statistics) in record.partial().items()
+            for chain, (samples, statistics) in trace.partial().items()
         ]
-        if not record.kept:
-            steps = sorted({step for step, _ in record.diverged.values()})
+        if not trace.kept:
+            steps = sorted({step for step, _ in trace.diverged.values()})
             message = f"all {self.chains} chain(s) diverged, in step(s) {steps}; {self.advice()}"
-            raise ChainsDiverged(message, [as_given(part, given, seed) for part in partial])
+            raise ChainsDiverged(message, [in_given_parametrization(part, given, seed) for part in partial])
         logger.info("%(engine)s: %(steps)d steps in %(seconds).1f s", stats)
-        samples, statistics = record.samples(), record.statistics()
+        samples, statistics = trace.samples(), trace.statistics()
         posterior = Posterior(model, samples, stats, data=pair, sample_stats=statistics, partial=partial)
-        return as_given(posterior, given, seed)
+        return in_given_parametrization(posterior, given, seed)
 
 
 def _check_batch_size(batch_size: int | None, pair: Pair | None) -> None:

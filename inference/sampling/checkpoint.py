@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bayes_rpp.serialization.models import model_identity
 from inference.data import Pair
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -95,7 +95,11 @@ class Checkpoint:
 
 
 def run_identity(
-    settings: DataclassInstance, target: Target, z: Float[Tensor, "chain size"], pair: Pair | None, seed: int
+    settings: DataclassInstance,
+    density: UnconstrainedDensity,
+    z: Float[Tensor, "chain size"],
+    pair: Pair | None,
+    seed: int,
 ) -> dict[str, Any]:
     """What two runs must have in common for one to go on where the other stopped.
 
@@ -103,16 +107,16 @@ def run_identity(
     which is all that tells a LogDensity from another. The densities, and the projection of each chain that a start is
     known by, are compared up to rounding, which differs from machine to machine, and with the number of threads.
     """
-    place = target.initial([0])
-    aside = 0.1 * torch.arange(target.size, dtype=z.dtype, device=z.device).cos()
-    densities = [-float(target.gradients(z)[1]) for z in (place, place + aside)]
-    parameters = {name: (list(shape), str(target.model.constraints[name])) for name, shape in target.shapes.items()}
+    place = density.initial([0])
+    aside = 0.1 * torch.arange(density.size, dtype=z.dtype, device=z.device).cos()
+    densities = [-float(density.gradients(z)[1]) for z in (place, place + aside)]
+    parameters = {name: (list(shape), str(density.model.constraints[name])) for name, shape in density.shapes.items()}
     within = torch.finfo(z.dtype).eps ** 0.5
     run = {"engine": type(settings).__name__, **asdict(settings), "seed": seed}
     return run | {
         "data": None if pair is None else _digest(*pair),
         "model": {
-            **model_identity(target.model),
+            **model_identity(density.model),
             "parameters": parameters,
             "log_densities": {"at_two_places": densities, "within": within},
         },

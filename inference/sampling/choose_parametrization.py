@@ -12,23 +12,23 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.networks.reparametrize import residual_layers
 from bayes_rpp.networks.rpp_linear import Parametrization
 from inference.data import Model, Pair
-from inference.density.noncentred import chain_target
+from inference.density.noncentred import sampling_density
 from inference.metrics.build_metric import MetricName
 from inference.metrics.condition_number import condition_number
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.parametrization import hyperpriors_differ, in_other_parametrization, refuse_other_law
 from inference.posterior.posterior import Posterior
 
 logger = logging.getLogger(__name__)
 
-Walk = Literal["given", "residual", "collapsed", "auto"]
+ParametrizationChoice = Literal["given", "residual", "collapsed", "auto"]
 
 
-class WalkSettings(Protocol):
+class ParametrizationSettings(Protocol):
     """What the choice depends on."""
 
     @property
-    def parametrization(self) -> Walk: ...  # noqa: D102
+    def parametrization(self) -> ParametrizationChoice: ...  # noqa: D102
     @property
     def metric(self) -> MetricName | None: ...  # noqa: D102
     @property
@@ -37,8 +37,8 @@ class WalkSettings(Protocol):
     def centred(self) -> bool: ...  # noqa: D102
 
 
-def walked_model(
-    settings: WalkSettings,
+def choose_parametrization(
+    settings: ParametrizationSettings,
     model: Model,
     pair: Pair | None,
     start: Posterior | None,
@@ -84,7 +84,7 @@ def walked_model(
     return twins[best], starts[best]
 
 
-def as_given(posterior: Posterior, model: Model, seed: int) -> Posterior:
+def in_given_parametrization(posterior: Posterior, model: Model, seed: int) -> Posterior:
     """The posterior in the parametrization of the model that was given."""
     if posterior.model is model or not isinstance(model, BayesianModel):
         return posterior
@@ -112,13 +112,13 @@ def _start(candidate: BayesianModel, name: Parametrization, start: Posterior | N
 
 
 def _condition(
-    settings: WalkSettings,
+    settings: ParametrizationSettings,
     model: BayesianModel,
     pair: Pair | None,
     start: Posterior | None,
     seed: int,
     device: torch.device | str,
 ) -> float:
-    target = chain_target(model, pair, settings.temperature, device, centred=settings.centred)
-    z = target.initial([seed]) if start is None else target.latest(start, 1)
-    return condition_number(Space(target, settings.metric, z, seed), z[0])
+    density = sampling_density(model, pair, settings.temperature, device, centred=settings.centred)
+    z = density.initial([seed]) if start is None else density.latest(start, 1)
+    return condition_number(PreconditionedDensity(density, settings.metric, z, seed), z[0])

@@ -10,37 +10,39 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.func import hessian
 
-from inference.density.unconstrained import Target
-from inference.metrics.preconditioned import Space
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics.preconditioned import PreconditionedDensity
 
 _MOST_FOR_HESSIAN = 200  # coordinates
 _FAR_OUT = 10.0  # nats a coordinate: typical draws are half a nat a coordinate above the mode
 _HESSIANS = 4  # chains whose Hessians are averaged
 
 
-def settle_in(space: Space, z: Float[Tensor, "chain size"]) -> tuple[Tensor, Tensor | None]:
+def initialize_chains(
+    preconditioned: PreconditionedDensity, z: Float[Tensor, "chain size"]
+) -> tuple[Tensor, Tensor | None]:
     """Where chains begin on a density that has no Gauss-Newton matrix, and the covariance that the space's metric is
     then taken from, if it is.
     """
-    z = settle(space.target, z)
-    if (covariance := hessian_covariance(space.target, z)) is not None:
-        space.fit_to(covariance)
+    z = descend_to_bulk(preconditioned.density, z)
+    if (covariance := hessian_covariance(preconditioned.density, z)) is not None:
+        preconditioned.fit_to(covariance)
     return z, covariance
 
 
-def settle(target: Target, z: Float[Tensor, "chain size"]) -> Float[Tensor, "chain size"]:
+def descend_to_bulk(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> Float[Tensor, "chain size"]:
     """Bring chains that start far out down to the bulk of the density; the others stay where they are.
 
     Descends by L-BFGS (Nocedal & Wright, Numerical Optimization, chapter 7) until a step gains less than a nat a
     coordinate, so that a density without a mode, such as a funnel, is not followed to its end.
     """
-    return torch.stack([_descend(target, start) for start in z])
+    return torch.stack([_descend(density, start) for start in z])
 
 
-def _descend(target: Target, start: Float[Tensor, " size"]) -> Float[Tensor, " size"]:
+def _descend(density: UnconstrainedDensity, start: Float[Tensor, " size"]) -> Float[Tensor, " size"]:
     def evaluate(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-        z = torch.as_tensor(numbers, dtype=target.dtype, device=target.device)
-        gradients, values = target.gradients(z[None])
+        z = torch.as_tensor(numbers, dtype=density.dtype, device=density.device)
+        gradients, values = density.gradients(z[None])
         value, slope = float(values[0]), gradients[0].double().cpu().numpy()
         return (value, slope) if np.isfinite(value) and np.isfinite(slope).all() else (np.inf, np.zeros_like(slope))
 
@@ -50,26 +52,28 @@ def _descend(target: Target, start: Float[Tensor, " size"]) -> Float[Tensor, " s
     def enough(intermediate_result: object) -> None:
         value = float(intermediate_result.fun)  # type: ignore[attr-defined]
         gained, last[0] = last[0] - value, value
-        if gained < target.size:
+        if gained < density.size:
             raise StopIteration
 
     found = minimize(evaluate, start.double().cpu().numpy(), jac=True, method="L-BFGS-B", callback=enough)
-    if not first - found.fun > _FAR_OUT * target.size:
+    if not first - found.fun > _FAR_OUT * density.size:
         return start
-    return torch.as_tensor(found.x, dtype=target.dtype, device=target.device)
+    return torch.as_tensor(found.x, dtype=density.dtype, device=density.device)
 
 
-def hessian_covariance(target: Target, z: Float[Tensor, "chain size"]) -> Float[Tensor, "size size"] | None:
+def hessian_covariance(
+    density: UnconstrainedDensity, z: Float[Tensor, "chain size"]
+) -> Float[Tensor, "size size"] | None:
     """The inverse of |Hess U|, its eigenvalues taken as positive, on average over some chains; None beyond 200
     coordinates, or where it is not finite.
     """
-    if target.size > _MOST_FOR_HESSIAN:
+    if density.size > _MOST_FOR_HESSIAN:
         return None
-    total = torch.zeros(target.size, target.size, dtype=torch.float64, device=target.device)
+    total = torch.zeros(density.size, density.size, dtype=torch.float64, device=density.device)
     chosen = z[:_HESSIANS]
     with pyro.validation_enabled(False):
         for place in chosen:
-            matrix = hessian(target.potential)(place).detach().double()
+            matrix = hessian(density.potential)(place).detach().double()
             if not matrix.isfinite().all():
                 return None
             values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)

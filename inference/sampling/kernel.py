@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.random_streams import ChainRandom
 
 
@@ -55,10 +55,12 @@ class Kernel(Protocol):
     def keeps(self, step: int) -> bool:
         """Whether the position after a step, counted from 0, is a draw."""
 
-    def begin(self, space: Space, u: Float[Tensor, "chain size"], random: ChainRandom) -> State:
+    def begin(
+        self, preconditioned: PreconditionedDensity, u: Float[Tensor, "chain size"], random: ChainRandom
+    ) -> State:
         """The state at the start."""
 
-    def advance(self, space: Space, state: State, random: ChainRandom, step: int) -> State:
+    def advance(self, preconditioned: PreconditionedDensity, state: State, random: ChainRandom, step: int) -> State:
         """The state after a step, counted from 0."""
 
     def statistics(self, state: State, step: int) -> dict[str, Float[Tensor, " chain"]]:

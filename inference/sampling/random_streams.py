@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.data import Pair
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 NOISE_BLOCK = 2**16  # numbers of one chain's noise that are drawn in one call
 
@@ -15,13 +15,13 @@ NOISE_BLOCK = 2**16  # numbers of one chain's noise that are drawn in one call
 class ChainRandom:
     """Each chain's noise, and its choices (minibatches, acceptances), from two generators of its own."""
 
-    def __init__(self, target: Target, seeds: list[int], batch_size: int | None) -> None:
-        self.pair, self.batch_size, device = target.pair, batch_size, target.device
+    def __init__(self, density: UnconstrainedDensity, seeds: list[int], batch_size: int | None) -> None:
+        self.pair, self.batch_size, device = density.pair, batch_size, density.device
         self._noisy = [torch.Generator(device).manual_seed(seed) for seed in seeds]
         self._choosing = [torch.Generator(device).manual_seed(seed + 1) for seed in seeds]
-        block = max(1, min(64, NOISE_BLOCK // max(target.size, 1)))
-        self._noise = torch.empty(len(seeds), block, target.size, dtype=target.dtype, device=device)
-        self._used, self._position = 0, target.num_data
+        block = max(1, min(64, NOISE_BLOCK // max(density.size, 1)))
+        self._noise = torch.empty(len(seeds), block, density.size, dtype=density.dtype, device=device)
+        self._used, self._position = 0, density.num_data
         self._orders = torch.empty(0, dtype=torch.long, device=device)
         self._choices = _states(self._choosing)
         self._fill()

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.checkpoint import Checkpoint
 from inference.sampling.kernel import Kernel, State
 from inference.sampling.random_streams import ChainRandom
-from inference.sampling.trace import Record, finite_rows
+from inference.sampling.trace import Trace, finite_rows
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ METRIC_FROM, METRIC_COVARIANCE = "metric_from", "metric_covariance"
 class Run:
     """A run of a sampler: its state, its record, and its checkpoint."""
 
-    def __init__(self, sampler: Kernel, space: Space, z: Tensor, random: ChainRandom) -> None:
-        self.sampler, self.space, self.random = sampler, space, random
-        u = space.whiten(z)
-        self.record = Record(space, u, sampler.draws)
+    def __init__(self, sampler: Kernel, preconditioned: PreconditionedDensity, z: Tensor, random: ChainRandom) -> None:
+        self.sampler, self.preconditioned, self.random = sampler, preconditioned, random
+        u = preconditioned.whiten(z)
+        self.trace = Trace(preconditioned, u, sampler.draws)
         self.step, self.seconds = 0, 0.0
         with torch.no_grad():
-            self.state = sampler.begin(space, u, random)
+            self.state = sampler.begin(preconditioned, u, random)
         self.checkpoint: Checkpoint | None = None
 
     def attach(self, checkpoint: Checkpoint) -> None:
@@ -40,22 +40,22 @@ class Run:
         if (saved := checkpoint.load()) is None:
             return
         tensors, plain = saved
-        device = self.space.device
+        device = self.preconditioned.device
         self.step, self.seconds = plain["step"], plain["seconds"]
         self.state = State(_under(tensors, "chains/", device), _under(tensors, "shared/", device))
         if METRIC_FROM in self.state.shared:
-            self.space.refresh(self.state.shared[METRIC_FROM])
+            self.preconditioned.refresh(self.state.shared[METRIC_FROM])
         if METRIC_COVARIANCE in self.state.shared:
-            self.space.fit_to(self.state.shared[METRIC_COVARIANCE])
+            self.preconditioned.fit_to(self.state.shared[METRIC_COVARIANCE])
         self.random.restore(_under(tensors, "random/"))
-        self.record.restore(_under(tensors, "record/"), plain)
+        self.trace.restore(_under(tensors, "record/"), plain)
         logger.info("going on from %s, step %d of %d", checkpoint.path, self.step, self.sampler.steps)
 
     def save(self) -> None:
         """Write a checkpoint, if there is to be one."""
         if self.checkpoint is None:
             return
-        drawn, plain = self.record.state()
+        drawn, plain = self.trace.state()
         tensors = {f"chains/{name}": value for name, value in self.state.chains.items()}
         tensors |= {f"shared/{name}": value for name, value in self.state.shared.items()}
         tensors |= {f"random/{name}": value for name, value in self.random.state().items()}
@@ -66,16 +66,16 @@ class Run:
             logger.error("the checkpoint %s could not be written: %s. The run goes on.", self.checkpoint.path, error)
 
     @torch.no_grad()
-    def walk(self, progress: bool) -> None:
+    def sample(self, progress: bool) -> None:
         """All steps that are left."""
-        sampler, record = self.sampler, self.record
+        sampler, trace = self.sampler, self.trace
         bar = tqdm(
             total=sampler.steps, initial=self.step, desc=f"{sampler.chains} chain(s)", unit="step",
             disable=None if progress else True,
         )  # fmt: skip
         began, earlier, saved = time.perf_counter(), self.seconds, time.perf_counter()
         try:
-            while self.step < sampler.steps and record.alive.any():
+            while self.step < sampler.steps and trace.alive.any():
                 before = self.random.state()
                 try:
                     self._advance()
@@ -92,16 +92,16 @@ class Run:
             self.save()
 
     def _advance(self) -> None:
-        step, record = self.step, self.record
-        after = self.sampler.advance(self.space, self.state, self.random, step)
-        record.note(finite_rows(after.position), step + 1)
-        if record.diverged:  # a chain that diverged stays where it was
-            after = after.only_where(record.alive, self.state)
+        step, trace = self.step, self.trace
+        after = self.sampler.advance(self.preconditioned, self.state, self.random, step)
+        trace.note(finite_rows(after.position), step + 1)
+        if trace.diverged:  # a chain that diverged stays where it was
+            after = after.only_where(trace.alive, self.state)
         keep = self.sampler.keeps(step)
         if keep:
-            record.write(after.position, self.sampler.statistics(after, step), step + 1)
+            trace.write(after.position, self.sampler.statistics(after, step), step + 1)
         # No call between these: an interrupt comes before all of them or after.
-        self.state, self.step, record.drawn = after, step + 1, record.drawn + keep
+        self.state, self.step, trace.drawn = after, step + 1, trace.drawn + keep
 
 
 def _under(tensors: dict[str, Tensor], prefix: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:

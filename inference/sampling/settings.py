@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from inference.metrics.build_metric import MetricName
-from inference.sampling.choose_parametrization import Walk
+from inference.sampling.choose_parametrization import ParametrizationChoice
 from inference.settings import require_integers, require_positive
 
 
@@ -27,7 +27,7 @@ class ChainSettings:
         temperature other than 1 the two are different laws if variances of residual layers have hyperpriors: then only
         the given one is walked in.
     centred : of a model with hyperpriors, whether the chains walk in the weights, or in the weights over the standard
-        deviations that they have given the variances, see NonCentredTarget: better where the data say little about
+        deviations that they have given the variances, see NonCentredDensity: better where the data say little about
         the weights. The draws are of the weights themselves, either way.
     """
 
@@ -37,7 +37,7 @@ class ChainSettings:
     thin: int = 1
     temperature: float = 1.0
     metric: MetricName | None = "identity"
-    parametrization: Walk = "given"
+    parametrization: ParametrizationChoice = "given"
     centred: bool = True
 
     def __post_init__(self) -> None:
@@ -47,10 +47,9 @@ class ChainSettings:
             raise TypeError(f"centred must be True or False, got {self.centred!r}.")
         if self.metric is not None and self.metric not in get_args(MetricName):
             raise ValueError(f"metric must be one of {', '.join(get_args(MetricName))}, got {self.metric!r}.")
-        if self.parametrization not in get_args(Walk):
-            raise ValueError(
-                f"parametrization must be one of {', '.join(get_args(Walk))}, got {self.parametrization!r}."
-            )
+        if self.parametrization not in get_args(ParametrizationChoice):
+            known = ", ".join(get_args(ParametrizationChoice))
+            raise ValueError(f"parametrization must be one of {known}, got {self.parametrization!r}.")
 
     @property
     def steps(self) -> int:

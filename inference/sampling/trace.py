@@ -11,12 +11,12 @@ from torch import Tensor
 
 from bayes_rpp.types import Params
 from inference.memory import free_memory
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 
 logger = logging.getLogger(__name__)
 
 
-class Record:
+class Trace:
     """Draws and their statistics, in memory that is taken once.
 
     Parameters
@@ -37,8 +37,8 @@ class Record:
         If the draws would not fit into memory.
     """
 
-    def __init__(self, space: Space, start: Float[Tensor, "chain size"], draws: int) -> None:
-        self.space, self.draws, self.drawn = space, draws, 0
+    def __init__(self, preconditioned: PreconditionedDensity, start: Float[Tensor, "chain size"], draws: int) -> None:
+        self.preconditioned, self.draws, self.drawn = preconditioned, draws, 0
         self.diverged: dict[int, tuple[int, int]] = {}
         self.alive: Bool[Tensor, " chain"] = torch.ones(len(start), dtype=torch.bool, device=start.device)
         needed, free = start.numel() * draws * start.element_size(), free_memory(torch.device("cpu"))
@@ -49,7 +49,7 @@ class Record:
             )
         self._samples = {
             name: value.new_empty((len(value), draws, *value.shape[1:]), device="cpu")
-            for name, value in space.params(start).items()
+            for name, value in preconditioned.params(start).items()
         }
         self._statistics: dict[str, Tensor] = {}
 
@@ -57,7 +57,7 @@ class Record:
         """Write the positions of all chains as their next draw, which counts once ``drawn`` does; a chain whose
         parameters are not finite is noted with the step.
         """
-        params = self.space.params(position)
+        params = self.preconditioned.params(position)
         self.note(finite_rows(*params.values()), step)
         for name, value in params.items():
             self._samples[name][:, self.drawn] = value

@@ -18,7 +18,7 @@ from bayes_rpp.types import Params
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import network_model, rest_block
 from inference.curvature.hessian_blocks import data_precision, parameter_precision, prior_precision
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.build_metric import build_metric
 
 _LARGEST_DENSE = 1_500  # coordinates
@@ -105,7 +105,7 @@ class _Nearby:
         return self._coordinates
 
 
-def tempered_curvature(target: Target, t: float, z: Float[Tensor, "position size"]) -> TemperedCurvature:
+def tempered_curvature(density: UnconstrainedDensity, t: float, z: Float[Tensor, "position size"]) -> TemperedCurvature:
     """The prior's precision plus t times the Gauss-Newton matrix of the likelihood, on average over some positions. The
     weights' prior is at the positions' mean log variances, where these have hyperpriors.
 
@@ -118,32 +118,34 @@ def tempered_curvature(target: Target, t: float, z: Float[Tensor, "position size
     t : the temperature that the positions belong to.
     z : the positions.
     """
-    model = network_model(target, "a tempered likelihood")
-    if target.size > _LARGEST_DENSE:
-        twin = copy.copy(target)
+    model = network_model(density, "a tempered likelihood")
+    if density.size > _LARGEST_DENSE:
+        twin = copy.copy(density)
         twin.model = copy.copy(model)
         twin.model.likelihood = _Tempered(model.likelihood, t)
         metric = build_metric("pathway", twin, z)
         assert metric is not None
         return _Nearby(metric, 1.2 * t)
-    structure = Structure.of(target, "full")
-    (data,) = data_precision(target, z, structure, progress=False)
-    (prior,) = prior_precision(target, z.mean(0), structure, target.priors(z.mean(0)))
+    structure = Structure.of(density, "full")
+    (data,) = data_precision(density, z, structure, progress=False)
+    (prior,) = prior_precision(density, z.mean(0), structure, density.priors(z.mean(0)))
     for name in model.hyperpriors:  # all of it is the prior's
-        span = spans_of(target)[name]
-        prior[span, span] = _upright([rest_block(target, name, one).double() for one in z])
+        span = spans_of(density)[name]
+        prior[span, span] = _upright([rest_block(density, name, one).double() for one in z])
         data[span, span] = 0.0
     for name in model.likelihood.constraints():
-        span = spans_of(target)[name]
-        data[span, span] = _likelihoods_own(target, name, z)
-    return _Dense(prior.to(target.dtype), data.to(target.dtype), 4 * t)
+        span = spans_of(density)[name]
+        data[span, span] = _likelihoods_own(density, name, z)
+    return _Dense(prior.to(density.dtype), data.to(density.dtype), 4 * t)
 
 
-def _likelihoods_own(target: Target, name: str, z: Float[Tensor, "position size"]) -> Float[Tensor, "size size"]:
+def _likelihoods_own(
+    density: UnconstrainedDensity, name: str, z: Float[Tensor, "position size"]
+) -> Float[Tensor, "size size"]:
     """The likelihood's curvature in a parameter of its own, which may be bent the other way far from the mode."""
-    law = target.priors(z[0])[name]
+    law = density.priors(z[0])[name]
     return _upright(
-        rest_block(target, name, one).double() - parameter_precision(target, name, law, one, diagonal=False)
+        rest_block(density, name, one).double() - parameter_precision(density, name, law, one, diagonal=False)
         for one in z
     )
 

@@ -74,7 +74,7 @@ def anneal(
     ValueError
         If no draw of the reference has a finite gain.
     """
-    generator = torch.Generator(path.target.device).manual_seed(seeds[1])
+    generator = torch.Generator(path.density.device).manual_seed(seeds[1])
     cloud = path.at(path.sample(shape[0] * shape[1], seeds[0]))
     if not cloud.gain.isfinite().any():
         raise ValueError(
@@ -123,7 +123,7 @@ def anneal_back(
     seed : of the moves.
     progress : whether to show a bar, in a terminal.
     """
-    generator = torch.Generator(path.target.device).manual_seed(seed)
+    generator = torch.Generator(path.density.device).manual_seed(seed)
     cloud = path.at(z)
     total, acceptance = torch.zeros_like(cloud.gain), []
     levels = range(len(plan.temperatures), 0, -1)

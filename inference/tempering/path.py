@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.bayesian_model import prior_draws
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.posterior import LaplacePosterior
 from inference.metrics.metric import DenseMetric, DiagonalMetric, Metric, SplitMetric
 from inference.tempering.curvature import SameEverywhere, TemperedCurvature, tempered_curvature
@@ -79,8 +79,8 @@ class TemperedPath(ABC):
     gradients : how many gradients on all data were taken so far.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.target, self.gradients = target, 0
+    def __init__(self, density: UnconstrainedDensity) -> None:
+        self.density, self.gradients = density, 0
 
     @abstractmethod
     def sample(self, count: int, seed: int) -> Float[Tensor, "particle size"]:
@@ -103,9 +103,9 @@ class TemperedPath(ABC):
         return Cloud(z, reference, gain, reference_slope, gain_slope)
 
     def _at_once(self) -> int:
-        shapes = self.target.shapes.values()
+        shapes = self.density.shapes.values()
         widths = sum(shape[0] for shape in shapes if len(shape) > 1)
-        return max(1, _NUMBERS_AT_ONCE // (self.target.size + self.target.num_data * max(widths, 1)))
+        return max(1, _NUMBERS_AT_ONCE // (self.density.size + self.density.num_data * max(widths, 1)))
 
 
 class PriorPath(TemperedPath):
@@ -116,27 +116,27 @@ class PriorPath(TemperedPath):
     target : of a BayesianModel.
     """
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
-        assert isinstance(target.model, BayesianModel)
-        self.model = target.model
-        example = target.params(target.initial([0])[0])
+    def __init__(self, density: UnconstrainedDensity) -> None:
+        super().__init__(density)
+        assert isinstance(density.model, BayesianModel)
+        self.model = density.model
+        example = density.params(density.initial([0])[0])
         with pyro.validation_enabled(False):
             prior = LogDensity(self.model.log_prior, example, self.model.constraints)
-            self._prior = Target(prior, None, device=target.device)
+            self._prior = UnconstrainedDensity(prior, None, device=density.device)
 
     def sample(self, count: int, seed: int) -> Float[Tensor, "particle size"]:
         """See TemperedPath; by the priors' own Pyro distributions."""
-        return self.target.free(prior_draws(self.model, count, seed)).to(self.target.dtype)
+        return self.density.free(prior_draws(self.model, count, seed)).to(self.density.dtype)
 
     def curvature(self, t: float, cloud: Cloud) -> TemperedCurvature:
         """See TemperedPath."""
         self.gradients += self.model.num_outputs
-        return tempered_curvature(self.target, t, cloud.position[cloud.gain.isfinite()][:_POSITIONS])
+        return tempered_curvature(self.density, t, cloud.position[cloud.gain.isfinite()][:_POSITIONS])
 
     def _log_likelihood(self, z: Float[Tensor, " size"]) -> Float[Tensor, ""]:
-        assert self.target.pair is not None
-        return self.model.log_likelihood(self.target.params(z), *self.target.pair)
+        assert self.density.pair is not None
+        return self.model.log_likelihood(self.density.params(z), *self.density.pair)
 
     def _parts(self, z: Float[Tensor, "particle size"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         reference_slope, reference = self._prior.gradients(z)
@@ -161,8 +161,8 @@ class LaplacePath(TemperedPath):
     """
 
     def __init__(self, posterior: LaplacePosterior) -> None:
-        super().__init__(posterior.target)
-        approximation, dtype = posterior.approximation, self.target.dtype
+        super().__init__(posterior.density)
+        approximation, dtype = posterior.approximation, self.density.dtype
         if approximation.dimension < approximation.size:
             raise ValueError(
                 f"a reference needs a density over all {approximation.size} coordinates, but curvature="
@@ -188,7 +188,7 @@ class LaplacePath(TemperedPath):
         return SameEverywhere(self._metric)
 
     def _parts(self, z: Float[Tensor, "particle size"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        slope, value = self.target.gradients(z)
+        slope, value = self.density.gradients(z)
         away = z - self._mean
         parts = [
             away[:, place] * block if block.ndim == 1 else away[:, place] @ block

@@ -134,7 +134,7 @@ class Adaptive:
 
     def __init__(self, path: TemperedPath, share: float, trajectory_length: float) -> None:
         self.path, self.share, self.trajectory_length = path, share, trajectory_length
-        self._step_size = min(trajectory_length, path.target.size**-0.25)
+        self._step_size = min(trajectory_length, path.density.size**-0.25)
         self._temperatures: list[float] = []
         self._distances: list[float] = [0.0]
         self._step_sizes: list[float] = []

@@ -12,7 +12,7 @@ from torch.distributions import Gamma, MultivariateNormal, constraints
 
 from bayes_rpp import Gaussian, LogDensity
 from inference import MAP, NUTS, Posterior
-from inference.density.unconstrained import Target
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.sampling.nuts import nuts
 
 QUICK = NUTS(chains=2, draws=6, warmup=8, max_tree_depth=4, metric="identity")
@@ -97,8 +97,8 @@ def test_temperature_multiplies_the_covariance_and_is_caught():
 
 def test_gamma_has_the_right_moments_through_its_jacobian():
     example = {"rate": torch.tensor(1.0, dtype=torch.float64)}
-    target = LogDensity(lambda p: Gamma(3.0, 2.0).log_prob(p["rate"]), example, {"rate": constraints.positive})
-    posterior = NUTS(chains=2, draws=1000, warmup=80).fit(target, None, seed=0)
+    density = LogDensity(lambda p: Gamma(3.0, 2.0).log_prob(p["rate"]), example, {"rate": constraints.positive})
+    posterior = NUTS(chains=2, draws=1000, warmup=80).fit(density, None, seed=0)
     rate = posterior.samples["rate"]
     statistics = torch.stack([rate, rate.square(), rate.log()], dim=2)
     logarithm = float(torch.digamma(torch.tensor(3.0, dtype=torch.float64))) - math.log(2)
@@ -107,8 +107,8 @@ def test_gamma_has_the_right_moments_through_its_jacobian():
         estimates(statistics[..., :2]), torch.tensor([1.0, 1.5], dtype=torch.float64)
     )  # without a Jacobian
     # lp is the density of the free coordinate, log rate
-    density = Gamma(3.0, 2.0).log_prob(rate) + rate.log()
-    torch.testing.assert_close(posterior.sample_stats["lp"], density)
+    log_density = Gamma(3.0, 2.0).log_prob(rate) + rate.log()
+    torch.testing.assert_close(posterior.sample_stats["lp"], log_density)
 
 
 def test_dense_mass_is_exact_and_takes_fewer_steps_where_coordinates_are_correlated():
@@ -146,9 +146,9 @@ def test_statistics_are_those_of_hamiltonian_dynamics():
 
 def test_every_evaluation_of_the_potential_counts(monkeypatch):
     calls = []
-    potential = Target.potential
-    monkeypatch.setattr(Target, "potential", lambda self, z: calls.append(1) or potential(self, z))
-    monkeypatch.setattr(nuts, "_check_starts", lambda target, z: None)
+    potential = UnconstrainedDensity.potential
+    monkeypatch.setattr(UnconstrainedDensity, "potential", lambda self, z: calls.append(1) or potential(self, z))
+    monkeypatch.setattr(nuts, "_check_starts", lambda density, z: None)
     posterior = QUICK.fit(gaussian(CORRELATED), None, seed=0)
     assert posterior.stats["gradient_evaluations"] == len(calls)
     assert posterior.stats["steps"] == 14
@@ -159,9 +159,9 @@ def test_trajectories_that_break_off_are_counted_and_reported(caplog):
         z = params["z"]
         return torch.where(z < 1, -0.5 * z.square(), -1e5 * z)
 
-    target = LogDensity(cliff, {"z": torch.tensor(0.0, dtype=torch.float64)})
+    density = LogDensity(cliff, {"z": torch.tensor(0.0, dtype=torch.float64)})
     with caplog.at_level(logging.WARNING):
-        posterior = NUTS(chains=3, draws=50, warmup=50).fit(target, None, seed=0)
+        posterior = NUTS(chains=3, draws=50, warmup=50).fit(density, None, seed=0)
     diverging = posterior.sample_stats["diverging"]
     assert diverging.any()
     assert posterior.stats["divergences"] == diverging.sum(1).tolist()
@@ -170,9 +170,9 @@ def test_trajectories_that_break_off_are_counted_and_reported(caplog):
 
 
 def test_where_the_density_is_nan_no_chain_goes():
-    target = LogDensity(lambda p: p["z"].log() - p["z"], {"z": torch.tensor(1.0, dtype=torch.float64)})  # Gamma(2, 1)
-    start = Posterior(target, {"z": torch.ones(1, 1, dtype=torch.float64)})
-    posterior = NUTS(chains=2, draws=1200, warmup=100).fit(target, None, seed=0, start=start)
+    density = LogDensity(lambda p: p["z"].log() - p["z"], {"z": torch.tensor(1.0, dtype=torch.float64)})  # Gamma(2, 1)
+    start = Posterior(density, {"z": torch.ones(1, 1, dtype=torch.float64)})
+    posterior = NUTS(chains=2, draws=1200, warmup=100).fit(density, None, seed=0, start=start)
     assert (posterior.samples["z"] > 0).all()
     assert agree(estimates(posterior.samples["z"][..., None], least=200), 2.0)
 

@@ -179,8 +179,8 @@ def test_the_log_joint_of_a_log_density_is_that_of_constrained_values():
         return -params["rate"].sum() + 2 * params["rate"].log().sum() - params["z"].square()
 
     example = {"rate": torch.ones(2, dtype=torch.float64), "z": torch.zeros((), dtype=torch.float64)}
-    target = LogDensity(log_density, example, {"rate": constraints.positive})
-    posterior = Posterior(target, {"rate": normal(2, 3, 2).exp(), "z": normal(2, 3)})
+    density = LogDensity(log_density, example, {"rate": constraints.positive})
+    posterior = Posterior(density, {"rate": normal(2, 3, 2).exp(), "z": normal(2, 3)})
     assert torch.allclose(posterior.log_joint(), one_by_one(posterior), rtol=1e-12)
 
 

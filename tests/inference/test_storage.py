@@ -131,11 +131,11 @@ def test_replacing_a_run_is_all_or_nothing(saved, make_small_model, bodies, monk
     older, folder = saved
     newer, renames = ENGINE.fit(make_small_model(bodies), bodies.train, seed=9), []
 
-    def second_fails(source, target, rename=os.replace):
-        renames.append(target)
+    def second_fails(source, density, rename=os.replace):
+        renames.append(density)
         if len(renames) == 2:
             raise OSError("power cut")
-        rename(source, target)
+        rename(source, density)
 
     monkeypatch.setattr(os, "replace", second_fails)
     with contextlib.suppress(OSError):

@@ -12,8 +12,8 @@ import inference.tempering.particles
 import inference.tempering.path
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
-from inference.density.unconstrained import Target
-from inference.metrics.preconditioned import Space
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.tempering.curvature import SameEverywhere, tempered_curvature
 from inference.tempering.particles import anneal, anneal_back, move, systematic, trajectory
 from inference.tempering.path import LaplacePath, PriorPath
@@ -45,11 +45,11 @@ def learned_model():
     return linear_model(likelihood=Gaussian(NOISE, learned=True))
 
 
-def conjugate(target, t):
+def conjugate(density, t):
     """Mean and precision of prior times likelihood^t, by the dense Jacobian of the outputs and Hessian of the prior."""
-    model, (x, y), origin = target.model, target.pair, torch.zeros(target.size, dtype=torch.float64)
-    jacobian = torch.func.jacrev(lambda z: model.output(target.params(z), x).flatten())(origin)
-    prior = torch.func.hessian(lambda z: -model.log_prior(target.params(z)))(origin)
+    model, (x, y), origin = density.model, density.pair, torch.zeros(density.size, dtype=torch.float64)
+    jacobian = torch.func.jacrev(lambda z: model.output(density.params(z), x).flatten())(origin)
+    prior = torch.func.hessian(lambda z: -model.log_prior(density.params(z)))(origin)
     precision = prior + t / NOISE * jacobian.mT @ jacobian
     return torch.linalg.solve(precision, t / NOISE * jacobian.mT @ y.flatten()), precision
 
@@ -65,21 +65,25 @@ def fitted(problem):
 
 def positive_density():
     example = {"rate": torch.tensor([1.0, 2.0], dtype=torch.float64)}
-    density = LogDensity(lambda p: (3 * p["rate"].log() - 2 * p["rate"]).sum(), example, {"rate": constraints.positive})
-    return density, None
+    log_density = LogDensity(
+        lambda p: (3 * p["rate"].log() - 2 * p["rate"]).sum(), example, {"rate": constraints.positive}
+    )
+    return log_density, None
 
 
 @pytest.mark.parametrize("problem", [linear_model(), linear_model(parametrization="collapsed"), learned_model()])
 def test_prior_path_splits_the_joint_into_prior_and_likelihood(problem):
-    path = PriorPath(Target(*problem))
+    path = PriorPath(UnconstrainedDensity(*problem))
     cloud = path.at(path.sample(5, seed=3))
     model, (x, y) = problem
     for place, z in enumerate(cloud.position):
-        params = path.target.params(z)
+        params = path.density.params(z)
         likelihood = model.log_likelihood(params, x, y)
         torch.testing.assert_close(cloud.gain[place], likelihood, rtol=1e-12, atol=1e-10)
-        torch.testing.assert_close(cloud.reference[place], path.target.potential(z) + likelihood, rtol=1e-12, atol=1e-9)
-    slope, value = path.target.gradients(cloud.position)
+        torch.testing.assert_close(
+            cloud.reference[place], path.density.potential(z) + likelihood, rtol=1e-12, atol=1e-9
+        )
+    slope, value = path.density.gradients(cloud.position)
     torch.testing.assert_close(cloud.energy(1.0), value, rtol=1e-12, atol=1e-10)
     torch.testing.assert_close(cloud.slope(1.0), slope, rtol=1e-9, atol=1e-9)
     assert path.gradients == 5
@@ -92,7 +96,7 @@ def test_laplace_path_begins_at_the_gaussian_and_ends_at_the_joint(problem):
     cloud = path.at(path.sample(6, seed=1))
     law = MultivariateNormal(gaussian.mean, covariance_matrix=gaussian.covariance())
     torch.testing.assert_close(-cloud.energy(0.0), law.log_prob(cloud.position), rtol=1e-9, atol=1e-9)
-    slope, value = path.target.gradients(cloud.position)
+    slope, value = path.density.gradients(cloud.position)
     torch.testing.assert_close(cloud.energy(1.0), value, rtol=1e-12, atol=1e-9)
     leaf = cloud.position.clone().requires_grad_()
     (expected,) = torch.autograd.grad(-law.log_prob(leaf).sum(), leaf)
@@ -100,10 +104,10 @@ def test_laplace_path_begins_at_the_gaussian_and_ends_at_the_joint(problem):
 
 
 def test_paths_evaluate_some_particles_at_a_time_with_the_same_result(monkeypatch):
-    path = PriorPath(Target(*linear_model()))
+    path = PriorPath(UnconstrainedDensity(*linear_model()))
     z = path.sample(10, seed=0)
     whole = path.at(z)
-    monkeypatch.setattr(inference.tempering.path, "_NUMBERS_AT_ONCE", 3 * (path.target.size + 12 * 3))
+    monkeypatch.setattr(inference.tempering.path, "_NUMBERS_AT_ONCE", 3 * (path.density.size + 12 * 3))
     sizes = []
     parts = path._parts
     monkeypatch.setattr(path, "_parts", lambda some: (sizes.append(len(some)), parts(some))[1])
@@ -118,9 +122,9 @@ def test_paths_evaluate_some_particles_at_a_time_with_the_same_result(monkeypatc
 @pytest.mark.parametrize("ratio", [1.0, 1e7])
 def test_draws_of_the_prior_have_its_energy_whatever_the_variances(parametrization, ratio):
     """-2 log r + constant is chi-squared with one degree of freedom for each coordinate."""
-    path = PriorPath(Target(*linear_model(ratio, 1e-4, parametrization)))
-    cloud, size = path.at(path.sample(4000, seed=0)), path.target.size
-    _, precision = conjugate(path.target, 0.0)
+    path = PriorPath(UnconstrainedDensity(*linear_model(ratio, 1e-4, parametrization)))
+    cloud, size = path.at(path.sample(4000, seed=0)), path.density.size
+    _, precision = conjugate(path.density, 0.0)
     squares = 2 * cloud.reference - size * math.log(2 * math.pi) + torch.linalg.slogdet(precision).logabsdet
     scores = [(squares.mean() - size) / math.sqrt(2 * size / 4000)]
     centred = (squares - size).square()
@@ -129,7 +133,7 @@ def test_draws_of_the_prior_have_its_energy_whatever_the_variances(parametrizati
 
 
 def test_draws_of_the_prior_of_the_noise_are_of_its_law_in_free_coordinates():
-    path = PriorPath(Target(*learned_model()))
+    path = PriorPath(UnconstrainedDensity(*learned_model()))
     free = path.sample(4000, seed=0)[:, -1]
     scores = [(free.mean() - math.log(NOISE - 1e-6)) / (2 / math.sqrt(4000)), (free.var() / 4 - 1) * math.sqrt(2000)]
     assert max(abs(float(score)) for score in scores) < z_limit(2)
@@ -138,37 +142,37 @@ def test_draws_of_the_prior_of_the_noise_are_of_its_law_in_free_coordinates():
 @pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
 @pytest.mark.parametrize("ratio", [1.0, 1e4, 1e7])
 def test_curvature_of_a_linear_model_is_that_of_its_posterior_at_every_temperature(parametrization, ratio):
-    target = Target(*linear_model(ratio, 1e-4, parametrization))
-    curvature = tempered_curvature(target, 0.1, normal(3, target.size))
+    density = UnconstrainedDensity(*linear_model(ratio, 1e-4, parametrization))
+    curvature = tempered_curvature(density, 0.1, normal(3, density.size))
     assert curvature.serves(0.39)
     assert not curvature.serves(0.41)
     for t in (0.1, 0.3, 1.0):
-        coordinates, (_, precision) = curvature.coordinates(t), conjugate(target, t)
-        root = coordinates.color(torch.eye(target.size, dtype=torch.float64))  # its rows are S e_i
+        coordinates, (_, precision) = curvature.coordinates(t), conjugate(density, t)
+        root = coordinates.color(torch.eye(density.size, dtype=torch.float64))  # its rows are S e_i
         white = root @ precision @ root.mT
-        torch.testing.assert_close(white, torch.eye(target.size, dtype=torch.float64), rtol=0, atol=1e-6)
+        torch.testing.assert_close(white, torch.eye(density.size, dtype=torch.float64), rtol=0, atol=1e-6)
         torch.testing.assert_close(coordinates.pull(root), root @ root.mT, rtol=1e-9, atol=1e-12)
     assert (white - curvature.coordinates(0.5).color(root) @ precision @ root.mT).abs().max() > 0.1
 
 
 def test_curvature_of_many_coordinates_goes_by_the_pathways_and_serves_nearby(monkeypatch):
-    target = Target(*linear_model(1e4, 1e-4, "collapsed", num_data=200))
+    density = UnconstrainedDensity(*linear_model(1e4, 1e-4, "collapsed", num_data=200))
     monkeypatch.setattr(inference.tempering.curvature, "_LARGEST_DENSE", 1)
-    curvature = tempered_curvature(target, 0.5, normal(2, target.size))
+    curvature = tempered_curvature(density, 0.5, normal(2, density.size))
     assert curvature.serves(0.55)
     assert not curvature.serves(0.61)
-    root = curvature.coordinates(0.5).color(torch.eye(target.size, dtype=torch.float64))
-    values = torch.linalg.eigvalsh(root @ conjugate(target, 0.5)[1] @ root.mT)
+    root = curvature.coordinates(0.5).color(torch.eye(density.size, dtype=torch.float64))
+    values = torch.linalg.eigvalsh(root @ conjugate(density, 0.5)[1] @ root.mT)
     assert 0.2 < float(values[0]) <= float(values[-1]) < 5
-    wrong = torch.linalg.eigvalsh(root @ conjugate(target, 0.01)[1] @ root.mT)
+    wrong = torch.linalg.eigvalsh(root @ conjugate(density, 0.01)[1] @ root.mT)
     assert float(wrong[0]) < 0.1
 
 
 def test_curvature_in_a_learned_noise_is_positive_where_the_likelihood_is_not_concave():
-    target = Target(*learned_model())
-    z = target.initial([0]).repeat(2, 1)
+    density = UnconstrainedDensity(*learned_model())
+    z = density.initial([0]).repeat(2, 1)
     z[:, -1] = torch.tensor([-6.0, 6.0], dtype=torch.float64)  # far below and above the residuals
-    root = tempered_curvature(target, 0.5, z).coordinates(0.5).color(torch.eye(target.size, dtype=torch.float64))
+    root = tempered_curvature(density, 0.5, z).coordinates(0.5).color(torch.eye(density.size, dtype=torch.float64))
     assert root.isfinite().all()
     assert float(root[:, -1].square().sum()) < 4  # less than the prior's variance
 
@@ -176,8 +180,8 @@ def test_curvature_in_a_learned_noise_is_positive_where_the_likelihood_is_not_co
 @pytest.fixture
 def halfway():
     """Exact draws of prior times likelihood^(1/2), in float64, and the statistics whose expectations are known."""
-    path = PriorPath(Target(*linear_model()))
-    mean, precision = conjugate(path.target, 0.5)
+    path = PriorPath(UnconstrainedDensity(*linear_model()))
+    mean, precision = conjugate(path.density, 0.5)
     root = torch.linalg.cholesky(precision)
 
     def scores(z):
@@ -189,7 +193,7 @@ def halfway():
 
 
 def large_step(path):
-    return Kernel(tempered_curvature(path.target, 0.5, normal(1, path.target.size)).coordinates(0.5), 1.3, 2)
+    return Kernel(tempered_curvature(path.density, 0.5, normal(1, path.density.size)).coordinates(0.5), 1.3, 2)
 
 
 def test_kernel_leaves_its_temperature_invariant_at_a_step_that_is_often_refused(halfway):
@@ -198,7 +202,7 @@ def test_kernel_leaves_its_temperature_invariant_at_a_step_that_is_often_refused
     for _ in range(4):
         cloud, acceptance = move(path, cloud, 0.5, large_step(path), noise)
     assert 0.1 < acceptance < 0.9
-    assert scores(cloud.position).abs().max() < z_limit(2 * path.target.size)
+    assert scores(cloud.position).abs().max() < z_limit(2 * path.density.size)
     assert ((cloud.position - z).norm(dim=1) > 0).double().mean() > 0.5
 
 
@@ -207,7 +211,7 @@ def test_kernel_without_acceptance_is_noticed(halfway):
     cloud = path.at(z)
     for seed in range(4):
         cloud, _ = trajectory(path, cloud, 0.5, large_step(path), normal(*z.shape, seed=10 + seed))
-    assert scores(cloud.position).abs().max() > 1.5 * z_limit(2 * path.target.size)
+    assert scores(cloud.position).abs().max() > 1.5 * z_limit(2 * path.density.size)
 
 
 def test_kernel_of_another_temperature_is_noticed(halfway):
@@ -215,7 +219,7 @@ def test_kernel_of_another_temperature_is_noticed(halfway):
     cloud, noise = path.at(z), generator(1)
     for _ in range(4):
         cloud, _ = move(path, cloud, 0.6, large_step(path), noise)
-    assert scores(cloud.position).abs().max() > 1.5 * z_limit(2 * path.target.size)
+    assert scores(cloud.position).abs().max() > 1.5 * z_limit(2 * path.density.size)
 
 
 def test_particle_of_density_zero_moves_to_any_other_and_none_moves_to_it():
@@ -254,7 +258,7 @@ def test_conditional_share_is_that_of_its_definition_and_adaptive_steps_keep_to_
     v = (0.3 * gain).exp().numpy()
     share = (weights @ v) ** 2 / (weights @ v**2)
     assert conditional_share(0.3, gain, logs) == pytest.approx(share, rel=1e-12)
-    path = PriorPath(Target(*linear_model()))
+    path = PriorPath(UnconstrainedDensity(*linear_model()))
     guide = Adaptive(path, 0.9, 3)
     t = guide.next_temperature(0.2, gain, logs)
     assert conditional_share(t - 0.2, gain, logs) == pytest.approx(0.9, abs=1e-5)
@@ -265,7 +269,7 @@ def test_conditional_share_is_that_of_its_definition_and_adaptive_steps_keep_to_
 
 
 def test_step_size_follows_the_acceptance_and_the_number_of_steps_follows_it():
-    path = PriorPath(Target(*linear_model()))
+    path = PriorPath(UnconstrainedDensity(*linear_model()))
     guide = Adaptive(path, 0.9, 1.5)
     guide.next_temperature(0.0, normal(5), torch.zeros(5, dtype=torch.float64))
     first, cloud = guide.plan.step_sizes[-1], path.at(path.sample(8, seed=0))
@@ -299,20 +303,20 @@ def test_spaced_plan_has_steps_of_equal_length():
 
 def test_path_that_takes_too_many_steps_is_refused(monkeypatch):
     monkeypatch.setattr("inference.tempering.schedule._MOST_LEVELS", 2)
-    path = PriorPath(Target(*linear_model()))
+    path = PriorPath(UnconstrainedDensity(*linear_model()))
     with pytest.raises(RuntimeError, match=r"after 2 steps: the gains of the particles spread over .* nats"):
         anneal(path, Adaptive(path, 0.9, 1), (1, 16), (0, 1), progress=False)
 
 
 def test_prior_under_which_nothing_is_possible_is_refused():
-    path = PriorPath(Target(*linear_model()))
+    path = PriorPath(UnconstrainedDensity(*linear_model()))
     path._log_likelihood = lambda z: z.sum() * torch.inf - torch.inf
     with pytest.raises(ValueError, match="none of 8 draws of the reference has a finite log density"):
         anneal(path, Adaptive(path, 0.9, 1), (2, 4), (0, 1), progress=False)
 
 
 def test_interrupt_is_raised(monkeypatch):
-    path = PriorPath(Target(*linear_model()))
+    path = PriorPath(UnconstrainedDensity(*linear_model()))
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -325,12 +329,12 @@ def test_interrupt_is_raised(monkeypatch):
 @pytest.fixture(scope="module")
 def planned():
     """A path between two Gaussians and its plan: the evidence is known, and so are draws at both ends."""
-    path = PriorPath(Target(*linear_model()))
+    path = PriorPath(UnconstrainedDensity(*linear_model()))
     guide = Adaptive(path, 0.8, math.pi / 2)
     anneal(path, guide, (1, 200), (0, 1), moves=2, progress=False)
-    mean, precision = conjugate(path.target, 1.0)
+    mean, precision = conjugate(path.density, 1.0)
     posterior = MultivariateNormal(mean, precision_matrix=precision)
-    truth = float(-path.target.potential(mean) - posterior.log_prob(mean))
+    truth = float(-path.density.potential(mean) - posterior.log_prob(mean))
     return path, guide.plan, truth, draws(mean, precision, 800, seed=5)
 
 
@@ -373,7 +377,7 @@ def test_mistakes_in_the_run_move_the_mean(planned, monkeypatch, mistake):
 
 
 def test_only_islands_of_few_effective_particles_are_resampled():
-    path = PriorPath(Target(*linear_model()))
+    path = PriorPath(UnconstrainedDensity(*linear_model()))
     cloud = path.at(path.sample(8, seed=0))
     within = torch.tensor([[0.25] * 4, [0.97, 0.01, 0.01, 0.01]], dtype=torch.float64).log()
     chosen, weights = inference.tempering.particles._resample(cloud, within, generator())
@@ -383,9 +387,9 @@ def test_only_islands_of_few_effective_particles_are_resampled():
 
 
 def test_coordinates_of_a_space_serve_as_those_of_a_kernel():
-    target = Target(*linear_model())
-    metric = Space(target, "full", target.initial([0])).metric
-    path = PriorPath(target)
+    density = UnconstrainedDensity(*linear_model())
+    metric = PreconditionedDensity(density, "full", density.initial([0])).metric
+    path = PriorPath(density)
     _, acceptance = move(path, path.at(path.sample(20, seed=0)), 1.0, Kernel(metric, 0.1, 2), generator())
     assert 0 < acceptance <= 1
 

@@ -24,10 +24,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.metrics.build_metric import MetricName
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.chain_sampler import ChainSampler
 from inference.sampling.hmc import adaptation
-from inference.sampling.initialization import settle_in
+from inference.sampling.initialization import initialize_chains
 from inference.sampling.kernel import State
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.run import METRIC_COVARIANCE, METRIC_FROM
@@ -73,14 +73,16 @@ class HMC(ChainSampler):
         if self.trajectory_length is not None:
             require_positive("trajectory_length", self.trajectory_length)
 
-    def begin(self, space: Space, u: Float[Tensor, "chain size"], random: ChainRandom) -> State:
+    def begin(
+        self, preconditioned: PreconditionedDensity, u: Float[Tensor, "chain size"], random: ChainRandom
+    ) -> State:
         """See ChainSampler."""
         shared: dict[str, Tensor] = {}
-        if self.warmup and self.metric is None and not space.from_curvature:
-            z, covariance = settle_in(space, u)
-            u = space.whiten(z)
+        if self.warmup and self.metric is None and not preconditioned.from_curvature:
+            z, covariance = initialize_chains(preconditioned, u)
+            u = preconditioned.whiten(z)
             shared |= {} if covariance is None else {METRIC_COVARIANCE: covariance}
-        gradient, potential = space.gradients(u)
+        gradient, potential = preconditioned.gradients(u)
         finite = potential.isfinite() & gradient.isfinite().all(1)
         if not finite.all():
             chain = int((~finite).nonzero()[0])
@@ -93,11 +95,11 @@ class HMC(ChainSampler):
         usual = torch.full_like(potential, 0.5)
         chains = {"position": u, "gradient": gradient, "potential": potential, "usual_acceptance": usual}
         chains["divergences"] = torch.zeros_like(potential, dtype=torch.int64)
-        shared |= adaptation.start_step_size(self._first_step_size(space, chains, random, accepting=1.0))
+        shared |= adaptation.start_step_size(self._first_step_size(preconditioned, chains, random, accepting=1.0))
         shared |= adaptation.start_trajectory(self.trajectory_length or math.pi, u)
-        return State(chains, shared if space.from_curvature else shared | adaptation.start_moments(u))
+        return State(chains, shared if preconditioned.from_curvature else shared | adaptation.start_moments(u))
 
-    def advance(self, space: Space, state: State, random: ChainRandom, step: int) -> State:
+    def advance(self, preconditioned: PreconditionedDensity, state: State, random: ChainRandom, step: int) -> State:
         """One trajectory of every chain."""
         warming = step < self.warmup
         size = float(state.shared["log_step" if warming else "log_step_mean"].exp())
@@ -113,7 +115,7 @@ class HMC(ChainSampler):
             )  # fmt: skip
         count = min(count, _MOST_STEPS)
         momentum = random.noise().clone()
-        proposal, after = leapfrog(space, state.chains, momentum, size, count)
+        proposal, after = leapfrog(preconditioned, state.chains, momentum, size, count)
         energy = state.chains["potential"] + _kinetic(momentum)
         change = proposal["potential"] + _kinetic(after) - energy
         change = torch.where(change.isfinite(), change, torch.inf)
@@ -125,7 +127,7 @@ class HMC(ChainSampler):
         if warming:
             # Only while chains settle: later it would freeze the others.
             stuck = step < adaptation.settling(self.warmup) and bool((usual < _STUCK).any())
-            shared = self._learn(space, state, proposal, after, acceptance, size * count, stuck)
+            shared = self._learn(preconditioned, state, proposal, after, acceptance, size * count, stuck)
         diverging = change > _DIVERGENCE
         chains |= {
             "usual_acceptance": usual,
@@ -137,15 +139,15 @@ class HMC(ChainSampler):
             "step_size": torch.full_like(energy, size),
         }
         if step + 1 == adaptation.settling(self.warmup) and "moment_count" in shared:
-            shared = shared | adaptation.start_moments(space.free(chains["position"]))
+            shared = shared | adaptation.start_moments(preconditioned.free(chains["position"]))
         result = State(chains, shared)
         if step + 1 in adaptation.windows(self.warmup):
-            return self._renew(space, result, random)
+            return self._renew(preconditioned, result, random)
         return result
 
     def _learn(
         self,
-        space: Space,
+        preconditioned: PreconditionedDensity,
         state: State,
         proposal: dict[str, Tensor],
         momentum: Tensor,
@@ -161,32 +163,34 @@ class HMC(ChainSampler):
             slope = adaptation.trajectory_slope(before, proposal["position"], momentum, acceptance, centre, length)
             size = float(shared["log_step"].exp())
             shared = adaptation.learn_trajectory(shared, slope, size, size * _MOST_STEPS)
-        if not space.from_curvature:
-            shared = adaptation.learn_moments(shared, space.free(before))
+        if not preconditioned.from_curvature:
+            shared = adaptation.learn_moments(shared, preconditioned.free(before))
         return shared | {"centre": centre}
 
-    def _renew(self, space: Space, state: State, random: ChainRandom) -> State:
+    def _renew(self, preconditioned: PreconditionedDensity, state: State, random: ChainRandom) -> State:
         """A metric from the curvature where the chains are, or from their draws, and a new step size."""
-        z, shared = space.free(state.position), state.shared
-        if space.from_curvature:
-            space.refresh(z)
+        z, shared = preconditioned.free(state.position), state.shared
+        if preconditioned.from_curvature:
+            preconditioned.refresh(z)
             shared = shared | {METRIC_FROM: z}
         else:
             covariance = adaptation.learned_covariance(shared)
-            space.fit_to(covariance)
+            preconditioned.fit_to(covariance)
             shared = shared | {METRIC_COVARIANCE: covariance} | adaptation.start_moments(z)
-        position = space.whiten(z)
-        gradient, potential = space.gradients(position)
+        position = preconditioned.whiten(z)
+        gradient, potential = preconditioned.gradients(position)
         chains = state.chains | {"position": position, "gradient": gradient, "potential": potential}
-        shared |= adaptation.start_step_size(self._first_step_size(space, chains, random, accepting=0.5))
+        shared |= adaptation.start_step_size(self._first_step_size(preconditioned, chains, random, accepting=0.5))
         shared |= adaptation.start_trajectory(self.trajectory_length or math.pi, position)
         return State(chains, shared)
 
-    def _first_step_size(self, space: Space, chains: dict[str, Tensor], random: ChainRandom, accepting: float) -> float:
+    def _first_step_size(
+        self, preconditioned: PreconditionedDensity, chains: dict[str, Tensor], random: ChainRandom, accepting: float
+    ) -> float:
         """A step size with which a share of the chains would accept a single step, to begin with."""
-        size, momentum = space.size**-0.25, random.noise().clone()
+        size, momentum = preconditioned.size**-0.25, random.noise().clone()
         for _ in range(100):
-            proposal, after = leapfrog(space, chains, momentum, size, 1)
+            proposal, after = leapfrog(preconditioned, chains, momentum, size, 1)
             change = proposal["potential"] - chains["potential"]
             change = change + (after.square() - momentum.square()).sum(1) / 2
             if float((change < math.log(2)).double().mean()) >= accepting:
@@ -221,7 +225,7 @@ def _kinetic(momentum: Float[Tensor, "chain size"]) -> Float[Tensor, " chain"]:
 
 
 def leapfrog(
-    space: Space,
+    preconditioned: PreconditionedDensity,
     start: dict[str, Tensor],
     momentum: Float[Tensor, "chain size"],
     step_size: float,
@@ -244,6 +248,6 @@ def leapfrog(
     momentum = momentum - step_size / 2 * gradient
     for made in range(1, count + 1):
         position = position + step_size * momentum
-        gradient, potential = space.gradients(position)
+        gradient, potential = preconditioned.gradients(position)
         momentum = momentum - (step_size if made < count else step_size / 2) * gradient
     return {"position": position, "gradient": gradient, "potential": potential}, momentum

@@ -10,28 +10,28 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp.seeding import seeded
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.checkpoint import Checkpoint
-from inference.sampling.nuts.kernel import Chain, Walked
+from inference.sampling.nuts.kernel import Chain, ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
 
 logger = logging.getLogger(__name__)
 
 
-def walk_one_by_one(
+def sample_sequentially(
     settings: NUTSSettings,
-    space: Space,
+    preconditioned: PreconditionedDensity,
     u: Float[Tensor, "chain size"],
     seeds: tuple[int, ...],
     checkpoint: Checkpoint | None,
     progress: bool,
-) -> tuple[list[Walked], dict[int, Walked]]:
+) -> tuple[list[ChainResult], dict[int, ChainResult]]:
     """The chains to keep, made one after another, and those that failed, by their places; finished chains of the
     checkpoint are not made again. After an interrupt with nothing to keep but draws of chains that failed, only these.
     """
     finished = {} if checkpoint is None else _saved(checkpoint)
-    failed: dict[int, Walked] = {}
-    chain = Chain(space, settings)
+    failed: dict[int, ChainResult] = {}
+    chain = Chain(preconditioned, settings)
     try:
         with tqdm(
             total=settings.chains * settings.steps, initial=len(finished) * settings.steps,
@@ -40,10 +40,10 @@ def walk_one_by_one(
             for place, (own, seed) in enumerate(zip(u, seeds, strict=True)):
                 if place in finished:
                     continue
-                chain = Chain(space, settings)
+                chain = Chain(preconditioned, settings)
                 try:
-                    with seeded(seed, space.device):
-                        chain.walk(own, bar)
+                    with seeded(seed, preconditioned.device):
+                        chain.sample(own, bar)
                 except Exception as error:  # the other chains are worth keeping, whatever it is
                     logger.warning("chain %d failed in step %d: %r.", place, chain.steps + 1, error)
                     failed[place] = dataclasses.replace(chain.walked(), error=error)
@@ -63,7 +63,7 @@ def walk_one_by_one(
     return [finished[place] for place in sorted(finished)], failed
 
 
-def _save(checkpoint: Checkpoint, finished: dict[int, Walked]) -> None:
+def _save(checkpoint: Checkpoint, finished: dict[int, ChainResult]) -> None:
     tensors, plain = {}, {}
     for place, chain in finished.items():
         tensors[f"{place}/u"] = chain.u
@@ -74,7 +74,7 @@ def _save(checkpoint: Checkpoint, finished: dict[int, Walked]) -> None:
     checkpoint.save(tensors, {"chains": plain})
 
 
-def _saved(checkpoint: Checkpoint) -> dict[int, Walked]:
+def _saved(checkpoint: Checkpoint) -> dict[int, ChainResult]:
     if (found := checkpoint.load()) is None:
         return {}
     tensors, plain = found
@@ -82,6 +82,6 @@ def _saved(checkpoint: Checkpoint) -> dict[int, Walked]:
     for place, numbers in plain["chains"].items():
         prefix = f"{place}/statistics/"
         statistics = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        finished[int(place)] = Walked(tensors[f"{place}/u"], statistics, **numbers)
+        finished[int(place)] = ChainResult(tensors[f"{place}/u"], statistics, **numbers)
     logger.info("going on from %s, with %d finished chain(s)", checkpoint.path, len(finished))
     return finished

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp.types import Params
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.nuts.settings import NUTSSettings
 
 
@@ -29,8 +29,8 @@ class Point(NamedTuple):
 class Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
     """Pyro's kernel on a Space, which counts evaluations of U and remembers the points of the last trajectory."""
 
-    def __init__(self, space: Space, settings: NUTSSettings) -> None:
-        self.space, self.evaluations, self.start_energy = space, 0, math.nan
+    def __init__(self, preconditioned: PreconditionedDensity, settings: NUTSSettings) -> None:
+        self.preconditioned, self.evaluations, self.start_energy = preconditioned, 0, math.nan
         self.points: list[Point] = []
         super().__init__(
             potential_fn=self._potential,
@@ -41,7 +41,9 @@ class Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
 
     def _potential(self, params: Params) -> Float[Tensor, ""]:
         self.evaluations += 1
-        value = self.space.potential(params["u"]).to(self.space.dtype)  # Pyro's mass matrix takes its type from it
+        value = self.preconditioned.potential(params["u"]).to(
+            self.preconditioned.dtype
+        )  # Pyro's mass matrix takes its type from it
         return value.where(value > -math.inf, math.inf)  # NaN, too, is an impossible place
 
     def sample(self, params: Params) -> Params:
@@ -71,7 +73,7 @@ class Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
 
 
 @dataclass
-class Walked:
+class ChainResult:
     """What a chain has made so far.
 
     Attributes
@@ -95,10 +97,10 @@ class Walked:
 class Chain:
     """A kernel, and what is kept of it."""
 
-    def __init__(self, space: Space, settings: NUTSSettings) -> None:
-        self.kernel, self.settings = Kernel(space, settings), settings
+    def __init__(self, preconditioned: PreconditionedDensity, settings: NUTSSettings) -> None:
+        self.kernel, self.settings = Kernel(preconditioned, settings), settings
         self.steps = self.divergences = 0
-        self._draws = torch.empty(settings.draws, space.size, dtype=space.dtype)
+        self._draws = torch.empty(settings.draws, preconditioned.size, dtype=preconditioned.dtype)
         self._rows: list[dict[str, Any]] = []
 
     @property
@@ -106,7 +108,7 @@ class Chain:
         """How many draws there are."""
         return len(self._rows)
 
-    def walk(self, u: Float[Tensor, " size"], bar: tqdm) -> None:
+    def sample(self, u: Float[Tensor, " size"], bar: tqdm) -> None:
         """Warm up and draw."""
         settings = self.settings
         params = self.kernel.initial_params = {"u": u.clone()}
@@ -122,11 +124,11 @@ class Chain:
             bar.update()
         self.kernel.cleanup()
 
-    def walked(self) -> Walked:
+    def walked(self) -> ChainResult:
         """What there is."""
         types = {float: torch.float64, int: torch.int64, bool: torch.bool}
         statistics = {
             name: torch.tensor([row[name] for row in self._rows], dtype=types[type(first)])
             for name, first in (self._rows[0].items() if self._rows else ())
         }
-        return Walked(self._draws[: self.drawn], statistics, self.steps, self.divergences, self.kernel.evaluations)
+        return ChainResult(self._draws[: self.drawn], statistics, self.steps, self.divergences, self.kernel.evaluations)

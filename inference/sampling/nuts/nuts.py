@@ -20,16 +20,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
-from inference.density.noncentred import chain_target
-from inference.density.unconstrained import Target
-from inference.metrics.preconditioned import Space
+from inference.density.noncentred import sampling_density
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
 from inference.sampling.chain_sampler import ChainsDiverged
 from inference.sampling.checkpoint import Checkpoint, run_identity
-from inference.sampling.choose_parametrization import as_given, walked_model
-from inference.sampling.initialization import settle_in
-from inference.sampling.nuts.chains import walk_one_by_one
-from inference.sampling.nuts.kernel import Walked
+from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
+from inference.sampling.initialization import initialize_chains
+from inference.sampling.nuts.chains import sample_sequentially
+from inference.sampling.nuts.kernel import ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
 from inference.settings import chain_seeds, plain_seed
 
@@ -117,21 +117,25 @@ class NUTS(NUTSSettings):
                 self.warmup, _SHORTEST_WARMUP,
             )  # fmt: skip
         seed, pair = plain_seed(seed), resolve_data(model, data)
-        walked, start = walked_model(self, model, pair, start, seed, resolve_device(device))
-        target = chain_target(walked, pair, self.temperature, resolve_device(device), centred=self.centred)
+        walked, start = choose_parametrization(self, model, pair, start, seed, resolve_device(device))
+        density = sampling_density(walked, pair, self.temperature, resolve_device(device), centred=self.centred)
         if self.dense_mass:
-            _check_dense_mass(target)
+            _check_dense_mass(density)
         starts, noise = zip(*chain_seeds(seed, self.chains), strict=True)
         # One by one: a chain is to have the same bits however many there are.
-        z = torch.cat([target.initial([own]) for own in starts]) if start is None else target.latest(start, self.chains)
-        _check_starts(target, z)
+        z = (
+            torch.cat([density.initial([own]) for own in starts])
+            if start is None
+            else density.latest(start, self.chains)
+        )
+        _check_starts(density, z)
         began = time.perf_counter()
-        saved = None if checkpoint is None else Checkpoint(checkpoint, run_identity(self, target, z, pair, seed))
-        space = Space(target, self.metric, z, seed)
-        if self.warmup and self.metric is None and not space.from_curvature:
-            z, _ = settle_in(space, z)
+        saved = None if checkpoint is None else Checkpoint(checkpoint, run_identity(self, density, z, pair, seed))
+        preconditioned = PreconditionedDensity(density, self.metric, z, seed)
+        if self.warmup and self.metric is None and not preconditioned.from_curvature:
+            z, _ = initialize_chains(preconditioned, z)
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
-            chains, failed = walk_one_by_one(self, space, space.whiten(z), noise, saved, progress)
+            chains, failed = sample_sequentially(self, preconditioned, preconditioned.whiten(z), noise, saved, progress)
         stats = {
             "engine": type(self).__name__,
             "seed": seed,
@@ -149,28 +153,36 @@ class NUTS(NUTSSettings):
         for place, chain in failed.items():
             if len(chain.u):
                 own = stats | {"chain": place, "diverged": chain.steps + 1}
-                partial.append(_posterior(walked, space, [chain], own, pair))
+                partial.append(_posterior(walked, preconditioned, [chain], own, pair))
         if not chains:
             what = "all" if len(failed) == self.chains else "interrupted; before that, all"
             message = f"{what} {len(failed)} chain(s) failed; the first error is the cause of this one."
-            raise ChainsDiverged(message, [as_given(part, model, seed) for part in partial]) from failed[0].error
-        posterior = _posterior(walked, space, chains, stats, pair)
+            raise ChainsDiverged(
+                message, [in_given_parametrization(part, model, seed) for part in partial]
+            ) from failed[0].error
+        posterior = _posterior(walked, preconditioned, chains, stats, pair)
         posterior.partial = partial
-        return as_given(posterior, model, seed)
+        return in_given_parametrization(posterior, model, seed)
 
 
-def _posterior(model: Model, space: Space, chains: list[Walked], stats: dict[str, Any], pair: Pair | None) -> Posterior:
+def _posterior(
+    model: Model,
+    preconditioned: PreconditionedDensity,
+    chains: list[ChainResult],
+    stats: dict[str, Any],
+    pair: Pair | None,
+) -> Posterior:
     with torch.no_grad():
-        u = torch.stack([chain.u for chain in chains]).to(space.device)
-        samples = {name: value.cpu() for name, value in space.params(u).items()}
+        u = torch.stack([chain.u for chain in chains]).to(preconditioned.device)
+        samples = {name: value.cpu() for name, value in preconditioned.params(u).items()}
     names = chains[0].statistics
     statistics = {name: torch.stack([chain.statistics[name] for chain in chains]) for name in names}
     return Posterior(model, samples, stats, data=pair, sample_stats=statistics)
 
 
-def _check_starts(target: Target, z: Float[Tensor, "chain size"]) -> None:
+def _check_starts(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> None:
     for chain, own in enumerate(z):
-        gradient, value = target.gradients(own[None])
+        gradient, value = density.gradients(own[None])
         if not (value.isfinite().all() and gradient.isfinite().all()):
             what = "its gradient is not finite" if value.isfinite() else f"the log density is {-float(value)}"
             raise ValueError(
@@ -178,10 +190,10 @@ def _check_starts(target: Target, z: Float[Tensor, "chain size"]) -> None:
             )
 
 
-def _check_dense_mass(target: Target) -> None:
-    needed = 5 * target.size**2 * target.dtype.itemsize  # the matrix, two square roots, and the running covariance
+def _check_dense_mass(density: UnconstrainedDensity) -> None:
+    needed = 5 * density.size**2 * density.dtype.itemsize  # the matrix, two square roots, and the running covariance
     if needed > _LARGEST_DENSE_MASS:
         raise ValueError(
-            f"a dense mass matrix of {target.size:,} parameters would take {needed:,} bytes (the limit is "
+            f"a dense mass matrix of {density.size:,} parameters would take {needed:,} bytes (the limit is "
             f"{_LARGEST_DENSE_MASS:,}); use dense_mass=False."
         )

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.chain_sampler import ChainSampler
 from inference.sampling.kernel import State
 from inference.sampling.random_streams import ChainRandom
@@ -59,9 +59,9 @@ class StochasticGradientSampler(ChainSampler, ABC):
         """See ChainSampler."""
         return self.batch_size
 
-    def advance(self, space: Space, state: State, random: ChainRandom, step: int) -> State:
+    def advance(self, preconditioned: PreconditionedDensity, state: State, random: ChainRandom, step: int) -> State:
         """See ChainSampler."""
-        gradient, potential = space.gradients(state.position, random.batch())
+        gradient, potential = preconditioned.gradients(state.position, random.batch())
         # Where U itself is not finite the gradient may still be; the chain must not go on.
         gradient = torch.where(potential.isfinite()[:, None], gradient, torch.nan)
         return State(self.update(state.chains, gradient, random.noise(), step), state.shared)

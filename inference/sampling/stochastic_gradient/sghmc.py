@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.kernel import State
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.stochastic_gradient.minibatch_gradient import StochasticGradientSampler
@@ -48,7 +48,9 @@ class SGHMC(StochasticGradientSampler):
         super().__post_init__()
         require_positive("friction", self.friction)
 
-    def begin(self, space: Space, u: Float[Tensor, "chain size"], random: ChainRandom) -> State:
+    def begin(
+        self, preconditioned: PreconditionedDensity, u: Float[Tensor, "chain size"], random: ChainRandom
+    ) -> State:
         """Positions and velocities, these from their stationary distribution."""
         return State({"position": u, "velocity": random.noise().clone()}, {})
 

@@ -19,7 +19,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.metrics.preconditioned import Space
+from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.kernel import State
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.stochastic_gradient.minibatch_gradient import StochasticGradientSampler
@@ -86,7 +86,9 @@ class SGLD(StochasticGradientSampler):
         """Whether a step is without noise."""
         return self.schedule == "cyclical" and step % (self.steps // self.cycles) < self.warmup // self.cycles
 
-    def begin(self, space: Space, u: Float[Tensor, "chain size"], random: ChainRandom) -> State:
+    def begin(
+        self, preconditioned: PreconditionedDensity, u: Float[Tensor, "chain size"], random: ChainRandom
+    ) -> State:
         """The positions alone."""
         return State({"position": u}, {})
 

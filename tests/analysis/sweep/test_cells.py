@@ -12,7 +12,7 @@ from analysis.comparison import sweep_training
 from analysis.evidence import ExactEvidence, LaplaceEvidence, exact_loo, loo_of
 from bayes_rpp import MLP, SO, BayesianModel, Categorical, Gaussian, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
-from inference.density.unconstrained import exact_target
+from inference.density.unconstrained import float64_density
 from inference.laplace.expansion import Expansion
 
 REP_IN, REP_OUT = (Vector + Scalar)(SO(3)), Vector(SO(3))
@@ -58,8 +58,8 @@ def test_the_gradient_norm_is_in_units_of_the_prior(observations, linear, sweep)
     data, model, kept = observations(), linear("collapsed", prior=RPPPrior(2.0, 0.1)), []
     criteria = {"kept": lambda posterior: kept.append(posterior) or 1.0}
     found = sweep(model, data, dense_variance=[0.1], mode=MAP(epochs=1), criteria=criteria)
-    target = exact_target(model, data, 1.0, torch.device("cpu"))
-    gradient = target.gradients(target.latest(kept[0], 1))[0][0]
+    density = float64_density(model, data, 1.0, torch.device("cpu"))
+    gradient = density.gradients(density.latest(kept[0], 1))[0][0]
     eye = torch.eye(12, dtype=torch.float64).reshape(12, 3, 4)
     covariance = torch.linalg.inv(model.prior_distributions["weight"].precision_times(eye).reshape(12, 12))
     assert found.gradient_norm.item() == pytest.approx(math.sqrt(gradient @ covariance @ gradient), rel=1e-6)
@@ -122,13 +122,15 @@ def test_a_learned_noise_is_at_the_maximum_of_the_evidence(observations, linear,
     for cell in (0, 1):
         variance, noise = float(found.dense_variance[cell]), float(found.noise_variance[cell])
 
-        def density(v, variance=variance):
+        def log_density(v, variance=variance):
             known = linear(likelihood=Gaussian(v), prior=RPPPrior(dense_variance=variance))
             exact = ExactEvidence().estimate(known, data, seed=0, device="cpu").value
             return exact + float(law.log_prob(torch.tensor(v, dtype=torch.float64))) + math.log(v)
 
-        slope = (density(noise * 1.01) - density(noise / 1.01)) / (2 * math.log(1.01))
-        curvature = (density(noise * 1.01) - 2 * density(noise) + density(noise / 1.01)) / math.log(1.01) ** 2
+        slope = (log_density(noise * 1.01) - log_density(noise / 1.01)) / (2 * math.log(1.01))
+        curvature = (log_density(noise * 1.01) - 2 * log_density(noise) + log_density(noise / 1.01)) / math.log(
+            1.01
+        ) ** 2
         assert abs(slope / curvature) < 0.02  # of a Newton step in log v; a mode of the joint is 0.1 away
     assert found.noise_variance.values[1] > 1.1 * found.train_mse.values[1]
 
@@ -142,9 +144,9 @@ def test_expansions_are_at_the_trained_weights_of_the_cell(observations, wide, s
     assert posterior.model.prior.dense_variance == 1e-2
     assert found.log_joint.item() == pytest.approx(float(posterior.log_joint()), rel=1e-6)
     assert found.train_mse.item() == pytest.approx(float((posterior.predict(data[0]).mean - data[1]).square().mean()))
-    target = exact_target(posterior.model, data, 1.0, torch.device("cpu"))
+    density = float64_density(posterior.model, data, 1.0, torch.device("cpu"))
     with torch.no_grad():
-        expected = Expansion.at(target, target.latest(posterior, 1)[0], "layer").log_evidence()
+        expected = Expansion.at(density, density.latest(posterior, 1)[0], "layer").log_evidence()
     assert found.laplace.item() == pytest.approx(float(expected), rel=1e-9)
 
 

@@ -10,14 +10,14 @@ from analysis.comparison import sweep_training
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from inference import MAP, DeepEnsemble
-from inference.density.unconstrained import exact_target
+from inference.density.unconstrained import float64_density
 from inference.laplace.expansion import Expansion
 
 
 def expansion(posterior, data):
-    target = exact_target(posterior.model, data, 1.0, torch.device("cpu"))
+    density = float64_density(posterior.model, data, 1.0, torch.device("cpu"))
     with torch.no_grad():
-        return Expansion.at(target, target.latest(posterior, 1)[0], "layer")
+        return Expansion.at(density, density.latest(posterior, 1)[0], "layer")
 
 
 def test_members_are_fits_of_their_own_and_what_is_said_of_them_are_means(observations, wide, sweep):

@@ -59,7 +59,7 @@ def test_the_members_are_at_their_modes_and_the_best_round_is_kept(trained_and_r
         samples = {name: value[[member]] for name, value in found.samples.items()}
         start = Posterior(found.model, samples, data=found.data)
         there = Laplace("full", draws=1).fit(found.model, found.data, seed=0, progress=False, start=start)
-        apart = there.approximation.mean - there.target.latest(start, 1)[0]
+        apart = there.approximation.mean - there.density.latest(start, 1)[0]
         assert float(apart @ there.precision.total[0] @ apart) < 0.1**2  # in posterior standard deviations
 
 
