@@ -88,6 +88,12 @@ class BayesianModel:
             **likelihood.priors(self.num_outputs),
         }
 
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BayesianModel:
+        """The same model with a copy of its network on a device, in a type; the model itself stays as it is."""
+        result = copy.copy(self)
+        result.network = copy.deepcopy(self.network).to(device=device, dtype=dtype)
+        return result
+
     @property
     def prior_distributions(self) -> dict[str, dist.Distribution]:
         """The prior of every parameter.

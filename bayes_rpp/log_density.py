@@ -66,6 +66,10 @@ class LogDensity:
             params[name] = transform(start.to(free))
         return params
 
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LogDensity:
+        """Itself: a log density computes on the device and in the type of the parameters that it is given."""
+        return self
+
     def log_joint(
         self, params: Params, x: None = None, y: None = None, num_data: int | None = None
     ) -> Float[Tensor, ""]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from analysis.symmetry.equivariance import equivariance_error, summarize
 from analysis.symmetry.pathway_shares import pathway_shares
 from bayes_rpp import RPPLinear
 from inference import Posterior
+from inference.atomic_write import atomic_write
 
 POSTERIOR, TEST, REPORT, PICTURE = "posterior", "test.safetensors", "report.json", "equivariance.png"
 
@@ -36,9 +36,8 @@ class Run:
         """Write posterior and data into a folder, which is created."""
         folder.mkdir(parents=True, exist_ok=True)
         self.posterior.save(folder / POSTERIOR)
-        beside = folder / f".{TEST}"
-        save_file({"x": self.x.clone(), "y": self.y.clone()}, beside)
-        os.replace(beside, folder / TEST)
+        with atomic_write(folder / TEST) as beside:
+            save_file({"x": self.x.clone(), "y": self.y.clone()}, beside)
 
     @staticmethod
     def load(folder: Path) -> Run:
@@ -89,7 +88,8 @@ class Run:
 def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float] | None = None) -> str:
     """Write ``report.json`` and ``equivariance.png`` for labelled runs, and return the table as text."""
     reports = {label: run.report() for label, run in runs.items()}
-    _write_text(folder / REPORT, json.dumps(reports, indent=1))
+    with atomic_write(folder / REPORT) as beside:
+        beside.write_text(json.dumps(reports, indent=1))
     exact = [label for label, report in reports.items() if report["equivariance_error"]["minimum"] <= 1e-7]
     pictured = {label: run.posterior for label, run in runs.items() if label not in exact}
     (folder / PICTURE).unlink(missing_ok=True)
@@ -98,12 +98,11 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
             torch.cat([run.x for run in runs.values()]) if len({run.x.shape[1] for run in runs.values()}) == 1 else None
         )
         axes = plot_equivariance_density(pictured, points, reference)
-        beside = folder / f".{PICTURE}"
         figure = axes.get_figure(root=True)
         assert figure is not None
-        figure.savefig(beside, dpi=150, format="png")
+        with atomic_write(folder / PICTURE) as beside:
+            figure.savefig(beside, dpi=150, format="png")
         plt.close(figure)
-        os.replace(beside, folder / PICTURE)
     return _table(reports)
 
 
@@ -130,9 +129,3 @@ def _relative_error(mean: Tensor, y: Tensor) -> float | None:
     variance, error = y.var(0, correction=0), (mean - y).square().mean(0)
     varies = variance > 0
     return float((error[varies] / variance[varies]).mean()) if varies.any() else None
-
-
-def _write_text(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(text)
-    os.replace(beside, path)

@@ -30,6 +30,7 @@ from bayes_rpp.likelihoods import NOISE, Gaussian
 from inference import MAP, DeepEnsemble
 from inference.data import Data, Pair, resolve_data, resolve_device
 from inference.hyperprior_refusal import refuse_hyperpriors
+from inference.progress import off_unless
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ def _sweep(
     pieces = np.array_split(np.arange(len(cells)), math.ceil(len(cells) / at_once))
     for piece in pieces:
         trained = train_cells(problem, [cells[index] for index in piece], progress)
-        bar = tqdm(piece, desc="measuring", unit="cell", disable=None if progress else True)
+        bar = tqdm(piece, desc="measuring", unit="cell", disable=off_unless(progress))
         for place, index in enumerate(bar):
             yield int(index), _cell(problem, cells[index], trained, place, criteria, test)
         if trained.epochs < problem.mode.epochs:

@@ -28,6 +28,7 @@ from inference import MAP, DeepEnsemble
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
 from inference.laplace.expansion import EvidenceCurvature, Expansion
+from inference.progress import off_unless
 from inference.training.batches import batches, batches_per_epoch, member_seeds
 from inference.training.varied_stack import VariedStack, no_wider_than_prior, stacked_starts
 
@@ -127,7 +128,7 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
     orders, num_data, epoch = problem.orders(), len(pair[0]), 0
     steps, step = mode.epochs * batches_per_epoch(pair, mode), 0
     updates = _noise_updates(mode.epochs) if has_learned_noise(problem.model) else set()
-    bar = tqdm(range(mode.epochs), desc=f"sweep, {cells} cell(s)", unit="epoch", disable=None if progress else True)
+    bar = tqdm(range(mode.epochs), desc=f"sweep, {cells} cell(s)", unit="epoch", disable=off_unless(progress))
     try:
         for epoch in bar:
             if epoch in updates:

@@ -22,11 +22,11 @@ from bayes_rpp.bases.joint_span import are_orthogonal
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import beside_network, gauss_newton_rows, network_model, rest_block
 from inference.density.unconstrained import UnconstrainedDensity
+from inference.progress import QUIET_SECONDS, off_unless
 
 Blocks = list[Tensor]  # one a block of the structure: a matrix, or a vector for "diagonal"; float64
 
 _ROWS_AT_ONCE = 256
-QUIET_SECONDS = 2.0  # before a bar shows
 
 
 @dataclass(frozen=True)
@@ -216,8 +216,3 @@ def _rows(density: UnconstrainedDensity) -> int:
     assert density.pair is not None
     y = density.pair[1]
     return y.numel() if y.is_floating_point() else len(y) * network_model(density, "its rows").num_outputs
-
-
-def off_unless(progress: bool) -> bool | None:
-    """What tqdm takes: None for "only in a terminal"."""
-    return None if progress else True

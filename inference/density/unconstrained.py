@@ -8,7 +8,6 @@ density p(y, theta | x)^(1/T) over theta, the posterior at T = 1, whatever the c
 
 from __future__ import annotations
 
-import copy
 import math
 
 import pyro
@@ -56,10 +55,8 @@ class UnconstrainedDensity:
     ) -> None:
         self._initial_params = model.initial_params  # of the model as it was, so that a seed means the same everywhere
         example = to_free(model.initial_params(0), model.constraints)
-        if isinstance(model, BayesianModel):
-            model = copy.copy(model)
-            model.network = copy.deepcopy(model.network).to(device)
-        self.model, self.temperature, self.device = model, temperature, torch.device(device)
+        self.model: Model = model.to(device)
+        self.temperature, self.device = temperature, torch.device(device)
         self.shapes = {name: value.shape for name, value in example.items()}
         self.size = sum(math.prod(shape) for shape in self.shapes.values())
         self.dtype = self.pack(example).dtype
@@ -186,7 +183,6 @@ class UnconstrainedDensity:
 def float64_density(model: Model, pair: Pair | None, temperature: float, device: torch.device) -> UnconstrainedDensity:
     """The target in float64; a LogDensity stays in the type of its example."""
     if isinstance(model, BayesianModel) and pair is not None:
-        model = copy.copy(model)
-        model.network = copy.deepcopy(model.network).double()
+        model = model.to(dtype=torch.float64)
         pair = tuple(part.double() if part.is_floating_point() else part for part in pair)  # type: ignore[assignment]
     return UnconstrainedDensity(model, pair, temperature, device)

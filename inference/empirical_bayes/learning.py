@@ -23,6 +23,7 @@ from inference.empirical_bayes.settings import EvidenceSettings
 from inference.laplace.expansion import Expansion
 from inference.posterior.draws import Snapshot
 from inference.posterior.posterior import Posterior
+from inference.progress import off_unless
 from inference.training.batches import batches, batches_per_epoch, member_seeds
 from inference.training.settings import cosine, snapshot_epochs
 from inference.training.varied_stack import VariedStack, no_wider_than_prior, stacked_starts
@@ -75,7 +76,7 @@ class VarianceLearning:
         """
         settings, epoch = self.settings, 0
         losses, when = torch.full((1,), math.inf), snapshot_epochs(settings)
-        bar = tqdm(range(settings.epochs), desc="empirical Bayes", unit="epoch", disable=None if progress else True)
+        bar = tqdm(range(settings.epochs), desc="empirical Bayes", unit="epoch", disable=off_unless(progress))
         try:
             for epoch in bar:
                 if epoch in when:

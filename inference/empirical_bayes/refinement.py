@@ -27,6 +27,7 @@ from inference.empirical_bayes.settings import EvidenceSettings
 from inference.laplace.expansion import Expansion
 from inference.laplace.find_mode import find_mode
 from inference.posterior.posterior import Posterior
+from inference.progress import off_unless
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def refine(
     rounds: list[_Round] = []
     ascent.start_from(posterior.stats["variances"])
     weights = {m: {name: v[m, -1] for name, v in posterior.samples.items()} for m in range(posterior.chains)}
-    bar = tqdm(range(settings.refinements + 1), desc="refining", unit="round", disable=None if progress else True)
+    bar = tqdm(range(settings.refinements + 1), desc="refining", unit="round", disable=off_unless(progress))
     try:
         for number in bar:
             members = _at_modes(model_at(given, ascent.values), weights, posterior, settings, device)

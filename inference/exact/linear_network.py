@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pyro
 import torch
 from jaxtyping import Float
@@ -52,8 +50,7 @@ def linear_gaussian(
     given, likelihood, prior = _gaussian_model(model)
     pair = resolve_data(model, data)
     assert pair is not None
-    exact = copy.copy(given)
-    exact.network = copy.deepcopy(given.network).double()
+    exact = given.to(dtype=torch.float64)
     x, y = (part.double() if part.is_floating_point() else part for part in pair)
     density = UnconstrainedDensity(exact, (x, y), device=resolve_device(device))
     _check_memory(density, PriorRoot([prior[name] for name in density.shapes]).width, y.numel())

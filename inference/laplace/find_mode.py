@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from inference.curvature.block_gaussian import GaussianApproximation, NotPositiveDefiniteError
 from inference.curvature.block_structure import Structure
-from inference.curvature.hessian_blocks import QUIET_SECONDS, Blocks, Precision, off_unless, precision_at
+from inference.curvature.hessian_blocks import Blocks, Precision, precision_at
 from inference.density.unconstrained import UnconstrainedDensity
+from inference.progress import QUIET_SECONDS, off_unless
 
 # How often H is formed, and the steps that are taken with each, at most. Large networks take the diagonal.
 _BUDGET = {"full": (15, 150), "last_layer": (15, 150), "layer": (15, 150), "diagonal": (4, 240)}

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bayes_rpp.serialization.models import describe_model, rebuild_model
+from inference.atomic_write import default_permissions
 from inference.data import Model
 from inference.posterior.draws import Draws, Snapshot
 
@@ -159,9 +160,7 @@ def _read_tensors(path: Path, expected: dict[str, list[int]]) -> dict[str, Tenso
 
 def _replace(beside: Path, path: Path) -> None:
     """Put a finished folder in its place; an older one stays whole until then."""
-    umask = os.umask(0)
-    os.umask(umask)
-    beside.chmod(0o777 & ~umask)
+    beside.chmod(default_permissions(0o777))
     if not path.exists():
         beside.rename(path)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _NUMBERS_AT_ONCE = 1_048_576
 _ROWS_OF_A_DENSITY = 4_096  # a guess at the size of what a LogDensity computes
 
 
+@dataclass(repr=False)
 class Posterior(Draws):
     """Draws of a model's parameters, and what can be made of them.
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bayes_rpp.serialization.models import model_identity
+from inference.atomic_write import atomic_write
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity
 
@@ -48,22 +47,13 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def save(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Write beside the file, then rename."""
+        """Replace the file as a whole."""
         header = {"format": _FORMAT, "identity": json.dumps(self.identity), "plain": json.dumps(plain)}
-        handle, beside = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)
-        os.close(handle)
-        try:
-            contiguous = {
-                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for name, value in tensors.items()
-            }
+        contiguous = {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
+        }
+        with atomic_write(self.path) as beside:
             save_file(contiguous, beside, metadata=header)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(beside).chmod(0o666 & ~umask)
-            os.replace(beside, self.path)
-        finally:
-            Path(beside).unlink(missing_ok=True)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What was saved; None if there is no file yet.

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inference.metrics.preconditioned import PreconditionedDensity
+from inference.progress import off_unless
 from inference.sampling.checkpoint import Checkpoint
 from inference.sampling.kernel import Kernel, State
 from inference.sampling.random_streams import ChainRandom
@@ -71,7 +72,7 @@ class Run:
         sampler, trace = self.sampler, self.trace
         bar = tqdm(
             total=sampler.steps, initial=self.step, desc=f"{sampler.chains} chain(s)", unit="step",
-            disable=None if progress else True,
+            disable=off_unless(progress),
         )  # fmt: skip
         began, earlier, saved = time.perf_counter(), self.seconds, time.perf_counter()
         try:

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from inference.curvature.hessian_blocks import QUIET_SECONDS, off_unless
+from inference.progress import QUIET_SECONDS, off_unless
 from inference.tempering.path import Cloud, TemperedPath
 from inference.tempering.schedule import Guide, Kernel, Plan
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
+from inference.progress import off_unless
 from inference.training.batches import batches, batches_per_epoch
 from inference.training.member_stack import MemberStack
 from inference.training.settings import Settings, snapshot_epochs
@@ -43,9 +44,10 @@ def train(
     when = snapshot_epochs(settings)
     steps, step = settings.epochs * batches_per_epoch(pair, settings), 0
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    off = None if progress else True
     try:
-        for epoch in tqdm(range(settings.epochs), desc=f"training {len(seeds)} member(s)", unit="epoch", disable=off):
+        for epoch in tqdm(
+            range(settings.epochs), desc=f"training {len(seeds)} member(s)", unit="epoch", disable=off_unless(progress)
+        ):
             if epoch in when:
                 result.snapshots.append((epoch, stack.params()))
             for batch in batches(pair, settings, generators, device):

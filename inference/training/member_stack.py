@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
@@ -19,10 +17,7 @@ class MemberStack:
     def __init__(self, model: Model, seeds: list[int], lr: float, device: torch.device | str = "cpu") -> None:
         # Drawn before the move, so that a seed means the same on every device.
         starts = [to_free(model.initial_params(seed), model.constraints) for seed in seeds]
-        if isinstance(model, BayesianModel):
-            model = copy.copy(model)
-            model.network = copy.deepcopy(model.network).to(device)
-        self.model, self.members = model, len(seeds)
+        self.model, self.members = model.to(device), len(seeds)
         self.free = {name: torch.stack([s[name] for s in starts]).to(device).requires_grad_() for name in starts[0]}
         self.optimizer = torch.optim.Adam(self.free.values(), lr=lr, fused=True)
 

@@ -6,7 +6,6 @@ have about the size of its learning rate, whatever the gradient, and would carry
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -37,8 +36,7 @@ class VariedStack:
     """
 
     def __init__(self, model: BayesianModel, starts: Params, values: Params, lr: float, device: torch.device) -> None:
-        self.model = copy.copy(model)
-        self.model.network = copy.deepcopy(model.network).to(device)
+        self.model = model.to(device)
         self.device, self.members = device, len(next(iter(starts.values())))
         self.laws = model.prior.laws(model.network)
         self.likelihood = model.likelihood

@@ -31,6 +31,7 @@ from bayes_rpp.seeding import seeded
 from bayes_rpp.types import Params
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.posterior.posterior import Posterior
+from inference.progress import off_unless
 from inference.settings import plain_seed, require_integers, require_positive
 from inference.variational.pyro_program import Program, PyroProgram
 
@@ -152,9 +153,7 @@ class PyroGuide:
         svi = SVI(program, guide, optimizer, Trace_ELBO(num_particles=self.particles))
         history: list[float] = []
         try:
-            with tqdm(
-                range(self.steps), desc="fitting a guide", unit="step", disable=None if progress else True
-            ) as bar:
+            with tqdm(range(self.steps), desc="fitting a guide", unit="step", disable=off_unless(progress)) as bar:
                 for _ in bar:
                     history.append(-float(svi.step(*program.arguments)))
                     if not math.isfinite(history[-1]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -25,10 +24,7 @@ class PyroProgram:
     """A model as a Pyro program of ``arguments``, with one sample site for each parameter."""
 
     def __init__(self, model: Model, pair: Pair | None, device: torch.device) -> None:
-        if isinstance(model, BayesianModel):
-            model = copy.copy(model)
-            model.network = copy.deepcopy(model.network).to(device)
-        self.model = model
+        self.model = model.to(device)
         self.arguments: tuple[Tensor, ...] = () if pair is None else (pair[0].to(device), pair[1].to(device))
         example = model.initial_params(0)
         self.shapes = {name: value.shape for name, value in example.items()}

@@ -82,7 +82,7 @@ class Break:
                 self.inside = False
 
         monkeypatch.setattr(UnconstrainedDensity, "potential", counted)
-        monkeypatch.setattr(Run, "walk", walked)
+        monkeypatch.setattr(Run, "sample", walked)
 
     def until_done(self, at, fit):
         """Every run goes on until its own evaluation of these, and the last to the end."""

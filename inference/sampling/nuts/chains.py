@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from bayes_rpp.seeding import seeded
 from inference.metrics.preconditioned import PreconditionedDensity
+from inference.progress import off_unless
 from inference.sampling.checkpoint import Checkpoint
 from inference.sampling.nuts.kernel import Chain, ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
@@ -35,7 +36,7 @@ def sample_sequentially(
     try:
         with tqdm(
             total=settings.chains * settings.steps, initial=len(finished) * settings.steps,
-            desc=f"{settings.chains} chain(s)", unit="step", disable=None if progress else True,
+            desc=f"{settings.chains} chain(s)", unit="step", disable=off_unless(progress),
         ) as bar:  # fmt: skip
             for place, (own, seed) in enumerate(zip(u, seeds, strict=True)):
                 if place in finished:
