@@ -76,16 +76,20 @@ def test_imports_run_downwards_without_circles():
     assert circle(folders) is None
 
 
-@pytest.mark.parametrize(
-    ("planted", "found"),
-    [
-        ({"bayes_rpp/a.py": "from inference.b import c", "inference/b.py": ""}, "upward"),
-        ({"inference/a.py": "def f():\n    from inference.b import c", "inference/b.py": "import inference.a"}, "files"),
-        ({"inference/x/a.py": "import inference.y.b", "inference/y/b.py": "", "inference/y/c.py": "import inference.x.d",
-          "inference/x/d.py": ""}, "folders"),
-    ],
-)  # fmt: skip
-def test_planted_circles_and_upward_imports_are_found(tmp_path, planted, found):
+PLANTED = {
+    "upward": {"bayes_rpp/a.py": "from inference.b import c", "inference/b.py": ""},
+    "files": {"inference/a.py": "def f():\n    import inference.b", "inference/b.py": "import inference.a"},
+    "folders": {
+        "inference/x/a.py": "import inference.y.b",
+        "inference/y/b.py": "",
+        "inference/y/c.py": "import inference.x.d",
+        "inference/x/d.py": "",
+    },
+}
+
+
+@pytest.mark.parametrize(("found", "planted"), PLANTED.items())
+def test_planted_circles_and_upward_imports_are_found(tmp_path, found, planted):
     for name, text in planted.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -7,6 +7,7 @@ generators. Invariance under both is all that the constraint solver needs; ``sam
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -72,17 +73,12 @@ class Group:
 
     @classmethod
     def from_permutations(cls, permutations: Sequence[Sequence[int]], name: str | None = None) -> Group:
-        """The group that permutations of n coordinates generate.
+        """The group that permutations of n coordinates generate; raises ValueError if a list is no permutation.
 
         Parameters
         ----------
         permutations : for each generator, the place 0, ..., n - 1 to which it moves every coordinate.
         name : what the group is called in messages.
-
-        Raises
-        ------
-        ValueError
-            If a list is no permutation, or there is none.
 
         Examples
         --------
@@ -124,10 +120,8 @@ class Group:
     @cached_property
     def key(self) -> str:
         """A digest of the generators: equal for equal content, whatever the name."""
-        digest = hashlib.sha256(f"{self.d}:{len(self.lie_algebra)}:".encode())
-        for matrices in (self.lie_algebra, self.generators):
-            digest.update((matrices + 0.0).numpy().tobytes())
-        return digest.hexdigest()
+        numbers = [(matrices + 0.0).numpy().tobytes() for matrices in (self.lie_algebra, self.generators)]
+        return hashlib.sha256(b"".join([f"{self.d}:{len(self.lie_algebra)}:".encode(), *numbers])).hexdigest()
 
     @cached_property
     def orthonormal_algebra(self) -> Float[Tensor, "r d d"]:
@@ -183,17 +177,15 @@ class Group:
         infinite = any(part.lie_algebra.abs().sum() > 0 for part in self.factors)
         return False if infinite or not self._has_unit_determinants else None
 
-    @property
+    @cached_property
     def _has_unit_determinants(self) -> bool:
-        determinants = torch.linalg.det(self.generators).abs()
-        return torch.allclose(determinants, torch.ones_like(determinants))
+        return torch.allclose(torch.linalg.det(self.generators).abs(), torch.ones(1, dtype=torch.float64))
 
     @cached_property
     def element_table(self) -> ElementTable | None:
         """The elements with their index, for a group known to be finite with at most 20,000 elements."""
-        if self.lie_algebra.abs().sum() > 0 or not self._has_unit_determinants:
-            return None
-        if self.is_permutation and (self.order or 0) > LARGEST_ENUMERATED_ORDER:
+        too_large = self.is_permutation and (self.order or 0) > LARGEST_ENUMERATED_ORDER
+        if too_large or self.lie_algebra.abs().sum() > 0 or not self._has_unit_determinants:
             return None
         return exact_element_table(self.generators)
 
@@ -260,12 +252,9 @@ class ProductGroup(Group):
         self._factors = flat
         offsets = [sum(part.d for part in flat[:k]) for k in range(len(flat) + 1)]
         self._slices = [slice(a, b) for a, b in pairwise(offsets)]
-        algebra = torch.cat(
-            [embed_block(p.lie_algebra, at, offsets[-1], 0.0) for p, at in zip(flat, self._slices, strict=True)]
-        )
-        generators = torch.cat(
-            [embed_block(p.generators, at, offsets[-1], 1.0) for p, at in zip(flat, self._slices, strict=True)]
-        )
+        places = list(zip(flat, self._slices, strict=True))
+        algebra = torch.cat([embed_block(p.lie_algebra, at, offsets[-1], 0.0) for p, at in places])
+        generators = torch.cat([embed_block(p.generators, at, offsets[-1], 1.0) for p, at in places])
         super().__init__(algebra, generators, name=" * ".join(part.name for part in flat))
 
     @cached_property
@@ -281,12 +270,8 @@ class ProductGroup(Group):
     @property
     def order(self) -> int | None:
         """The product of the factors' orders."""
-        result = 1
-        for part in self._factors:
-            if part.order is None:
-                return None
-            result *= part.order
-        return result
+        orders = [part.order for part in self._factors]
+        return None if None in orders else math.prod(orders)  # type: ignore[arg-type]
 
     def block(self, g: Float[Tensor, "*batch d d"], slot: int) -> Float[Tensor, "*batch d_slot d_slot"]:
         """The part of a block-diagonal matrix that belongs to one factor."""
@@ -298,9 +283,7 @@ class ProductGroup(Group):
         if isinstance(g, Tensor):
             return super().join(g)
         shapes = [tuple(part.shape) for part in g]
-        if len(g) != len(self._factors) or any(
-            s[-2:] != (p.d, p.d) for s, p in zip(shapes, self._factors, strict=True)
-        ):
+        if [shape[-2:] for shape in shapes] != [(part.d, part.d) for part in self._factors]:
             raise ValueError(f"an element of {self} is one matrix for each factor, got shapes {shapes}.")
         return join_blocks(g)
 

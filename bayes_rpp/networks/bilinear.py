@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.networks.pathways import ParameterRole
+from bayes_rpp.networks.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep, Run
 from bayes_rpp.representations.tensor_products import Piece, dual_piece, simplify_piece
 

@@ -13,7 +13,7 @@ from bayes_rpp.groups.group import Group
 from bayes_rpp.networks.bilinear import EquivariantBilinear
 from bayes_rpp.networks.gated import GatedNonlinearity, gated, gates_itself
 from bayes_rpp.networks.linear import EquivariantLinear
-from bayes_rpp.networks.pathways import ParameterRole
+from bayes_rpp.networks.roles import ParameterRole
 from bayes_rpp.networks.rpp_linear import Parametrization, RPPLinear, as_chain
 from bayes_rpp.networks.uniform_rep import uniform_rep
 from bayes_rpp.representations.rep import Rep

@@ -20,7 +20,7 @@ from bayes_rpp.networks.linear import (
     initial_beta,
     initial_coordinates,
 )
-from bayes_rpp.networks.pathways import ParameterRole, StructuredPathway
+from bayes_rpp.networks.roles import ParameterRole, StructuredPathway
 from bayes_rpp.representations.rep import Rep
 
 Parametrization = Literal["residual", "collapsed"]

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor, nn
 
-from bayes_rpp.networks.pathways import ParameterRole
-from bayes_rpp.networks.roles import parameter_roles
+from bayes_rpp.networks.roles import ParameterRole, parameter_roles
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.variance_settings import Entry, ParameterLaw, Share, Variance, checked_setting, entries, entry_of
 from bayes_rpp.priors.weight_decay import Convention, decay_unit
