@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: .venv/installed
 	$(BIN)/bayes-rpp demo --out demo
@@ -15,6 +15,11 @@ lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Warnings are errors: a dead link, a page that is not in the navigation, a docstring that cannot be read. The tests
+# build the site in the same way.
+docs: .venv/installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/installed-test
 	$(BIN)/python tests/benchmarks/training_step.py
@@ -35,4 +40,4 @@ bench: .venv/installed-test
 	touch $@
 
 clean:
-	rm -rf .venv build demo *.egg-info
+	rm -rf .venv build demo site *.egg-info

@@ -73,3 +73,5 @@ __all__ = [
     "restrict",
     "uniform_rep",
 ]
+
+__version__ = "0.1.0"

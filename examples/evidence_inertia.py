@@ -7,16 +7,16 @@ and of an RPP as the symmetry is broken more and more. The noise starts at a hun
 The two RPPs have a second pass, from fresh weights under the variances of the first. Every finished run is kept in
 results/evidence_inertia.json, so that the script resumes where it was stopped.
 
-    python examples/evidence_inertia.py           # two hours on one core
-    python examples/evidence_inertia.py --tables  # only the tables of what is there
+    python examples/evidence_inertia.py                # two hours on one core
+    python examples/evidence_inertia.py --report-only  # only the page of what is there
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 
+from result_pages import captioned, options, page, publish, rows_of
 from resumed_runs import Results, Row, run_all
 from scipy.stats import spearmanr
 from torch import nn
@@ -76,18 +76,6 @@ def run(data_name: str, name: str, seed: str) -> Row:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--tables", action="store_true", help="make the tables of what is there")
-    chosen = parser.parse_args()
-    cases = [(data, name, str(seed)) for seed in SEEDS for data in reversed(DATA) for name in NETWORKS]
-    cases += [(data, THIRD, "0") for data in DATA]
-    cases += [(data, "RPP", str(seed)) for seed in SEEDS for data in LEVELS if data not in DATA]
-    results = run_all(chosen.out, [] if chosen.tables else cases, run)
-    print(network_table(results), level_table(results), sep="\n\n")
-
-
 def recorded(results: Results, data: str, name: str) -> list[Row]:
     """The rows of all seeds that are there."""
     keys = [f"{data}/{name}/{seed}" for seed in SEEDS]
@@ -96,46 +84,109 @@ def recorded(results: Results, data: str, name: str) -> list[Row]:
 
 def network_table(results: Results) -> str:
     """Every network on both data sets."""
-    lines = [
-        "| data | network | test MSE, mean (each seed) | log evidence | dense variance | seconds |\n|---|---|---|---|---|---|"
-    ]
+    rows = []
     for data in DATA:
         for name in (*NETWORKS, THIRD):
-            rows = recorded(results, data, name)
-            if not rows:
+            runs = recorded(results, data, name)
+            if not runs:
                 continue
-            errors = [row["test_mse"] for row in rows]
-            mean = {
-                key: statistics.mean(row.get(key, float("nan")) for row in rows)
-                for key in ("log_evidence", "dense_variance", "seconds")
-            }
-            each = ", ".join(f"{error:.3f}" for error in errors)
-            lines.append(
-                f"| {data} | {name} | {statistics.mean(errors):.3f} ({each}) | {mean['log_evidence']:.0f} | "
-                f"{mean['dense_variance']:.2g} | {mean['seconds']:.0f} |"
+            errors = [run["test_mse"] for run in runs]
+            variances = [run["dense_variance"] for run in runs if "dense_variance" in run]
+            rows.append(
+                (
+                    data,
+                    name,
+                    f"{statistics.mean(errors):.3f} ({', '.join(f'{error:.3f}' for error in errors)})",
+                    f"{statistics.mean(run['log_evidence'] for run in runs):.0f}",
+                    ", ".join(f"{variance:.2g}" for variance in variances),
+                    f"{statistics.median(run['equivariance_error'] for run in runs):.2g}",
+                    f"{statistics.mean(run['seconds'] for run in runs):.0f}",
+                )
             )
-    return "\n".join(lines)
+    header = (
+        "data",
+        "network",
+        "test MSE, mean (each seed)",
+        "log evidence",
+        "learned dense variance",
+        "equivariance error",
+        "seconds",
+    )
+    return rows_of(header, rows)
 
 
 def level_table(results: Results) -> str:
     """What the RPP finds as the symmetry is broken more and more."""
-    lines = ["| c | true error | equivariance error (each seed) | dense variance (each seed) |\n|---|---|---|---|"]
-    found = []
+    rows = []
     for data, c in LEVELS.items():
+        runs = recorded(results, data, "RPP")
+        if not runs:
+            continue
         problem = inertia(train=1, test=1000, symmetry_breaking=c, seed=0)
         reps = {"rep_in": problem.rep_in, "rep_out": problem.rep_out}
-        truth = float(equivariance_error(problem.function, problem.test.x, **reps))
-        rows = recorded(results, data, "RPP")
-        if not rows:
-            continue
-        found += [(c, row["equivariance_error"], row["dense_variance"]) for row in rows]
-        each = [", ".join(f"{row[name]:.2g}" for row in rows) for name in ("equivariance_error", "dense_variance")]
-        lines.append(f"| {c:g} | {truth:.2g} | {' | '.join(each)} |")
-    levels, errors, variances = zip(*found, strict=True)
-    if len(set(levels)) > 2:
-        ranks = [spearmanr(levels, values).statistic for values in (errors, variances)]
-        lines.append(f"Spearman correlation with c: {ranks[0]:.2f} of the error, {ranks[1]:.2f} of the variance")
-    return "\n".join(lines)
+        truth = float(equivariance_error(problem.function, problem.test.x, **reps)) if c else 0.0
+        each = [", ".join(f"{run[name]:.2g}" for run in runs) for name in ("equivariance_error", "dense_variance")]
+        rows.append((f"{c:g}", f"{truth:.2g}", *each))
+    return rows_of(("c", "true error", "equivariance error (each seed)", "learned dense variance (each seed)"), rows)
+
+
+def rank_correlations(results: Results) -> dict[str, float]:
+    """Spearman's correlation with c."""
+    runs = [(c, run) for data, c in LEVELS.items() for run in recorded(results, data, "RPP")]
+    levels = [c for c, _ in runs]
+    return {
+        name: float(spearmanr(levels, [run[name] for _, run in runs]).statistic)
+        for name in ("equivariance_error", "dense_variance")
+    }
+
+
+def report(results: Results) -> str:
+    def error(data: str, name: str) -> float:
+        return statistics.mean(run["test_mse"] for run in recorded(results, data, name))
+
+    kept, broken = (error(data, "RPP") / error(data, "EMLP") for data in DATA)
+    third, broken_third = (recorded(results, data, THIRD)[0] for data in DATA)
+    ranks = rank_correlations(results)
+    networks = (
+        "Prior variances and noise learned by `EmpiricalBayes` on 1000 examples, from the same starting values on both "
+        "data sets and without test data; three members, whose mean prediction is tested; RPPs in two passes, the others "
+        f"in one. The RPP has {kept:.2f} times the test error of EMLP where the symmetry holds and {broken:.2f} times "
+        "where it is broken; with the wrong group SL(3) it has half the error of the MLP, so that a wrong group costs "
+        "nothing."
+    )
+    passes = (
+        "The first pass begins at a dense variance of 0.03; its weights, trained under a loose prior, are large and keep "
+        "the variance up. The second begins anew under what the first has learned, and ends lower. A third pass, on seed "
+        f"0, gives {third['dense_variance']:.1g} and an equivariance error of {third['equivariance_error']:.1g} on exact "
+        f"data (test MSE {third['test_mse']:.3f}), and {broken_third['dense_variance']:.2g} and "
+        f"{broken_third['equivariance_error']:.2g} on modified data ({broken_third['test_mse']:.3f}): where the symmetry "
+        "holds the variance goes on falling by a factor of ten a pass, where it is broken it slows down. These evidences "
+        "are taken at the weights as trained, not at the mode."
+    )
+    levels = (
+        "The RPP as the symmetry is broken by c, without noise in the data; the median error of three members. The "
+        "equivariance error follows c (Spearman "
+        f"{ranks['equivariance_error']:.2f}; {ranks['dense_variance']:.2f} for the dense variance) and is right from c = "
+        "0.1 on; c = 0.03 is the smallest level whose three errors all lie above those of c = 0, and these exceed the "
+        "truth by about 0.009, since what a network has not yet fitted looks like a broken symmetry."
+    )
+    return page(
+        __file__,
+        "Prior variances chosen by the evidence",
+        "## Networks",
+        captioned(networks, network_table(results)),
+        passes,
+        "## Levels of symmetry breaking",
+        captioned(levels, level_table(results)),
+    )
+
+
+def main() -> None:
+    chosen = options(__doc__, RESULTS)
+    cases = [(data, name, str(seed)) for seed in SEEDS for data in reversed(DATA) for name in NETWORKS]
+    cases += [(data, THIRD, "0") for data in DATA]
+    cases += [(data, "RPP", str(seed)) for seed in SEEDS for data in LEVELS if data not in DATA]
+    publish(chosen.out, report(run_all(chosen.out, [] if chosen.report_only else cases, run)))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 Data: 100 examples of Inertia (exactly O(3)-equivariant) and of Modified Inertia, standardised. Network: one hidden layer
 of 48 channels, about 3,000 parameters, learned noise. HMC is the reference; the others are measured against it. The
 runs are kept under the folder that is given (default runs/inertia_posteriors), where an interrupted one goes on;
-results/inertia_posteriors.json keeps what the picture needs.
+results/inertia_posteriors.json keeps what picture and page need.
 
-    python examples/inertia_posteriors.py
+    python examples/inertia_posteriors.py                # two to three hours on one core
+    python examples/inertia_posteriors.py --report-only  # only the page and the picture, of what is there
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import xarray as xr
+from result_pages import captioned, date_record, page, publish, rows_of
+from result_pages import figure as picture_of
 
 from analysis import convergence, equivariance_error, plot_equivariance_density
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior
@@ -129,8 +132,71 @@ def picture(results: dict[str, dict[str, Any]]) -> None:
     plt.savefig(FIGURE, dpi=150)
 
 
-def main(folder: Path) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """One row for each engine on each data set."""
+    rows = []
+    for label, found in results.items():
+        for name, row in found.items():
+            if name == "true":
+                continue
+            errors = np.array(row["errors"])
+            chains = f"{row['r_hat']:.4g}, {row['ess']:.0f}" if "r_hat" in row else ""
+            rows.append(
+                (
+                    label,
+                    name,
+                    f"{errors.mean():.3f}, {errors.std(ddof=1):.3f}",
+                    f"{row['noise']:.1f}",
+                    f"{row['test_mse']:.1f}",
+                    f"{row['test_log_score']:.1f}",
+                    chains,
+                    f"{row['divergences']:,}" if "divergences" in row else "",
+                )
+            )
+    header = (
+        "data",
+        "engine",
+        "equivariance error, mean and sd",
+        "noise variance",
+        "test MSE",
+        "test log score",
+        "R-hat, effective draws of the error",
+        "divergences",
+    )
+    return rows_of(header, rows)
+
+
+def report(results: dict[str, dict[str, Any]]) -> str:
+    spread = {
+        label: float(np.std(found["ensemble"]["errors"], ddof=1) / np.std(found["HMC"]["errors"], ddof=1))
+        for label, found in results.items()
+    }
+    caption = (
+        "100 examples, 2,974 parameters, learned noise; HMC is the reference. The members of the ensemble have about the "
+        f"right error, but their spread is {spread['inertia']:.1f} (exact data) and {spread['modified inertia']:.1f} "
+        "(modified) times that of the posterior, and each has learned a noise variance four to five times too small: a "
+        "mode fits 100 examples with 2,974 parameters too closely, which costs 5 to 7 nats an example on test data."
+    )
+    notes = (
+        "SGHMC gives nearly the answer of HMC from chains that have not converged. The draws of the Laplace approximation "
+        "scatter far beyond the posterior. On modified data all functions of the HMC draws have an R-hat below 1.01; on "
+        "exact data one prediction has 1.017. With 100 examples no engine can distinguish exact data from an error of "
+        "0.09: the posterior of the error does not reach 0, since the prior's dense variance of 0.01 is not near 0 either."
+    )
+    starts = (
+        "The chains of HMC continue after 400 draws that are thrown away. On modified data the scale of the last layer "
+        "moves slowly; with the trajectories that HMC chose by itself (length 12) 800 draws had an R-hat of 1.05, so that "
+        "`trajectory_length=25` and 1,500 draws are used there."
+    )
+    shows = "Posterior densities of the equivariance error by an ensemble, HMC, SGHMC and Laplace, on exact and modified data"
+    title = "How far is an ensemble from the posterior?"
+    return page(
+        __file__, title, picture_of("inertia_posteriors", shows), captioned(caption, table(results)), notes, starts
+    )
+
+
+def measured(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every engine on both data sets."""
     results: dict[str, dict[str, Any]] = {}
     for label, breaking in DATA.items():
         data, _, _ = problem(breaking)
@@ -139,9 +205,24 @@ def main(folder: Path) -> None:
         for name, posterior in posteriors(label, folder / label.replace(" ", "_")).items():
             results[label][name] = row = measure(posterior, data)
             print(label, name, {key: value for key, value in row.items() if key != "errors"}, flush=True)
-    RESULTS.write_text(json.dumps(results))
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/inertia_posteriors"))
+    parser.add_argument(
+        "--report-only", action="store_true", help="measure nothing; write the page of what is recorded"
+    )
+    chosen = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if not chosen.report_only:
+        RESULTS.write_text(json.dumps(measured(chosen.folder)))
+        date_record(RESULTS)
+    results = json.loads(RESULTS.read_text())
+    publish(RESULTS, report(results))
     picture(results)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("runs/inertia_posteriors"))
+    main()

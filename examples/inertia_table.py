@@ -1,10 +1,11 @@
-"""The paper's setting on Inertia and Modified Inertia: RPP, EMLP and MLP, three seeds, as the README's table.
+"""The paper's setting on Inertia and Modified Inertia: RPP, EMLP and MLP, three seeds.
 
 1000 examples to train and 1000 to test, channels 384, three hidden layers, Adam at 3e-3 (cosine), batch 500, 500 epochs.
 One setting of the prior for both data sets. Every finished run is kept in results/inertia_table.json, so that the script
 resumes where it was stopped; delete the file to start again.
 
-    python examples/inertia_table.py
+    python examples/inertia_table.py                # about an hour on one core
+    python examples/inertia_table.py --report-only  # only the page of what is there
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from resumed_runs import Row, run_all
+from result_pages import captioned, options, page, publish
+from resumed_runs import Results, Row, run_all
 
 from analysis import equivariance_error
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, RPPPrior
@@ -40,7 +42,7 @@ def run(data_name: str, network: str, seed: str) -> Row:
     }
 
 
-def table(results: dict[str, Row]) -> str:
+def table(results: Results) -> str:
     lines = [
         "| data | network | test MSE, mean (each seed) | equivariance error | of the true function |",
         "|---|---|---|---|---|",
@@ -61,9 +63,26 @@ def table(results: dict[str, Row]) -> str:
     return "\n".join(lines)
 
 
+def report(results: Results) -> str:
+    caption = (
+        "Test error and equivariance error of one network a seed: 1000 examples, 384 channels, three hidden layers, 500 "
+        "epochs, the default prior on both data sets. EMLP is exactly equivariant and cannot fit the modified data; the "
+        "MLP does not use the symmetry; the RPP network is as good as EMLP where the symmetry holds, and recovers the "
+        "equivariance error of the true function where it is broken."
+    )
+    notes = (
+        "For comparison, the test errors of other implementations in this setting: on the exact data EMLP 0.16, RPP 0.28, "
+        "MLP 3.7; on the modified data EMLP 1.19, RPP 0.28 with well-chosen variances, MLP 4.8. The default variances, "
+        "the initial state and the three middle pieces of the bilinear layers were chosen on seeds 100 and 101; one EMLP "
+        "run of seed 0, with two middle pieces, was seen on the way."
+    )
+    return page(__file__, "Test error on Inertia and Modified Inertia", captioned(caption, table(results)), notes)
+
+
 def main() -> None:
+    chosen = options(__doc__, RESULTS)
     cases = [(data, network, str(seed)) for seed in SEEDS for data in DATA for network in NETWORKS]
-    print(table(run_all(RESULTS, cases, run)))
+    publish(chosen.out, report(run_all(chosen.out, [] if chosen.report_only else cases, run)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from result_pages import date_record
+
 from inference.atomic_write import atomic_write
 
 Row = dict[str, float]
@@ -22,5 +24,6 @@ def run_all(path: Path, cases: Iterable[tuple[str, ...]], run: Callable[..., Row
             results[key] = run(*case)
             with atomic_write(path) as beside:
                 beside.write_text(json.dumps(results, indent=1))
+            date_record(path)
             print(key, json.dumps(results[key]), flush=True)
     return results

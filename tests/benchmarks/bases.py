@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from record import keep
 from tqdm import tqdm
 
 from bayes_rpp import SL, SO, EquivariantBasis, O, S, T, Vector, equivariant_maps, parse_group, parse_rep, uniform_rep
@@ -75,6 +76,7 @@ def print_comparison(rows: list[tuple[float, float, dict[str, Any]]]) -> None:
     ratios = sorted(theirs / ours for ours, theirs, _ in rows)
     slow = sorted(theirs / ours for ours, theirs, _ in rows if theirs > 3)
     mean = math.exp(statistics.fmean(map(math.log, ratios)))
+    keep("bases", {"cases": len(rows), "geometric mean": mean, "least": ratios[0], "least of the slow": slow[0]})
     print(f"{len(rows)} bases, every rank right: {mean:.0f}x faster in the geometric mean, {ratios[0]:.0f}x at least")
     middle = statistics.median(slow)
     print(f"  the {len(slow)} that take emlp over 3 s: {slow[0]:.0f}x at least, {middle:.0f}x in the middle")
@@ -85,10 +87,11 @@ def print_comparison(rows: list[tuple[float, float, dict[str, Any]]]) -> None:
 
 def print_curves() -> None:
     print("seconds from cold caches as things grow")
-    for n in (5, 10, 20, 30):
-        print(f"  S({n}), T(2) -> T(2): {cold_seconds(lambda n=n: equivariant_maps(T(2)(S(n)), T(2)(S(n))))[0]:.3f}")
-    for p in (1, 2, 3, 4):
-        print(f"  O(3), T({p}) -> T({p}): {cold_seconds(lambda p=p: equivariant_maps(T(p)(O(3)), T(p)(O(3))))[0]:.3f}")
+    cases = {f"S({n}), T(2) -> T(2)": T(2)(S(n)) for n in (5, 10, 20, 30)}
+    cases |= {f"O(3), T({p}) -> T({p})": T(p)(O(3)) for p in (1, 2, 3, 4)}
+    numbers = {label: cold_seconds(lambda rep=rep: equivariant_maps(rep, rep))[0] for label, rep in cases.items()}
+    for label, seconds in numbers.items():
+        print(f"  {label}: {seconds:.3f}")
     print("seconds with the pieces solved, by channels: building the basis, and one expand of its coordinates")
     for group in (O(3), SO(4), SL(3), S(5)):
         timings = []
@@ -99,9 +102,11 @@ def print_curves() -> None:
             start = time.perf_counter()
             basis = equivariant_maps(rep, rep)
             middle = time.perf_counter()
+            numbers[f"{group}, {channels} channels"] = middle - start
             basis.expand(torch.randn(basis.rank))
             timings.append(f"{channels}: {middle - start:.4f}, {time.perf_counter() - middle:.4f}")
         print(f"  {group}  " + "   ".join(timings))
+    keep("bases", numbers)
 
 
 def main() -> None:

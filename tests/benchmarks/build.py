@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+from record import keep
+
 GROUPS = ("O(3)", "SO(4)", "S(5)", "Lorentz", "SL(3)")
 
 
@@ -18,14 +20,21 @@ def build(name: str) -> None:
     RPPEMLP(5 * Scalar + 5 * Vector, T(2), parse_group(name), channels=384, layers=3)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"  {name:8} {seconds:.2f} s; peak {peak / 1024:.0f} MB, of which {before / 1024:.0f} MB before the build")
+    print(seconds, peak / 1024, before / 1024)
 
 
 def main() -> None:
     print("building RPPEMLP, channels 384, from cold caches")
+    rows = []
     for name in GROUPS:
-        subprocess.run([sys.executable, __file__, name], check=True)
+        done = subprocess.run([sys.executable, __file__, name], check=True, capture_output=True, text=True)
+        seconds, peak, before = map(float, done.stdout.split())
+        print(f"  {name:8} {seconds:.2f} s; peak {peak:.0f} MB, of which {before:.0f} MB before the build")
+        rows.append((seconds, peak - before, before))
+    times, memory, before = zip(*rows, strict=True)
+    numbers = {"least seconds": min(times), "most seconds": max(times), "MB before": max(before)}
+    keep("build", numbers | {"least MB": min(memory), "most MB": max(memory)})
 
 
 if __name__ == "__main__":
-    build(sys.argv[1]) if sys.argv[1:] else main()
+    build(sys.argv[1]) if sys.argv[1:] and sys.argv[1] in GROUPS else main()

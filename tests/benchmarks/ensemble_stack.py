@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from record import keep
 from side_by_side import median_seconds, ratio
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior
@@ -26,7 +27,7 @@ def one_after_another(single_steps: list[Callable[[], object]]) -> Callable[[], 
 
 
 def main() -> None:
-    data = inertia(train=BATCH, test=1)
+    data, numbers = inertia(train=BATCH, test=1), {}
     print(f"{MEMBERS} members, batch {BATCH}, {torch.get_num_threads()} thread(s): a step of all, apart / stacked")
     for channels in CHANNELS:
         network = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=channels)
@@ -37,10 +38,12 @@ def main() -> None:
         ]
         stacked = partial(MemberStack(model, list(range(MEMBERS)), lr=1e-3).step, (x, y), BATCH)
         seconds = median_seconds({"apart": one_after_another(singles), "stacked": stacked}, ROUNDS)
+        numbers[f"channels {channels}"] = ratio(seconds, "apart", "stacked")
         print(
-            f"  channels {channels:3}: {ratio(seconds, 'apart', 'stacked'):.2f}x faster stacked "
+            f"  channels {channels:3}: {numbers[f'channels {channels}']:.2f}x faster stacked "
             f"({1e3 * statistics.median(seconds['stacked']):.1f} ms a step)"
         )
+    keep("ensemble_stack", numbers)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import math
 import statistics
 
 import torch
+from record import keep
 from side_by_side import median_seconds, ratio
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior, Scalar, T, Vector
@@ -62,9 +63,11 @@ def main() -> None:
         curvature, gradient = ratio(seconds, "curvature", "step"), ratio(seconds, "gradient", "step")
         update = curvature + 10 * gradient
         spent = statistics.median(seconds["curvature"]) + 10 * statistics.median(seconds["gradient"])
+        apart = math.ceil(update / 4 / STEPS_PER_EPOCH)
+        numbers = {"curvature": curvature, "gradient": gradient, "seconds of an update": spent, "epochs apart": apart}
+        keep("evidence_step", {f"{number}, {name}": value for number, value in numbers.items()})
         print(
-            f"| {name} | {curvature:.1f}x | {gradient:.1f}x | {update:.0f} steps, {spent:.1f} s | "
-            f"{math.ceil(update / 4 / STEPS_PER_EPOCH)} |",
+            f"| {name} | {curvature:.1f}x | {gradient:.1f}x | {update:.0f} steps, {spent:.1f} s | {apart} |",
             flush=True,
         )
 

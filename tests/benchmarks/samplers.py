@@ -15,6 +15,7 @@ import time
 
 import arviz
 import torch
+from record import keep
 from side_by_side import median_seconds, ratio
 
 from analysis import equivariance_error
@@ -64,6 +65,7 @@ def chains_against_nuts() -> None:
         print(f"  {name}: {costs['NUTS'][name] / cost:.1f}x cheaper by HMC")
     worst = {engine: max(cost.values()) for engine, cost in costs.items()}
     print(f"HMC is {worst['NUTS'] / worst['HMC']:.1f}x faster for each effective draw of the worst of these")
+    keep("samplers", {"NUTS to HMC": worst["NUTS"] / worst["HMC"]})
 
 
 def step_against_adam() -> None:
@@ -92,16 +94,19 @@ def step_against_adam() -> None:
                 members.step((x, y), 1000)
 
         seconds = median_seconds({"SGHMC": sample, "Adam": train}, ROUNDS)
+        found = ratio(seconds, "SGHMC", "Adam")
+        keep("samplers", {f"SGHMC, {chains} {'chain' if chains == 1 else 'chains'}": found})
         each = {name: 1e3 * statistics.median(values) / STEPS for name, values in seconds.items()}
         print(
-            f"{chains} chain(s): a step of SGHMC takes {ratio(seconds, 'SGHMC', 'Adam'):.2f} times one of Adam "
+            f"{chains} chain(s): a step of SGHMC takes {found:.2f} times one of Adam "
             f"({each['SGHMC']:.1f} and {each['Adam']:.1f} ms)",
             flush=True,
         )
 
 
 def main() -> None:
-    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    counts = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    torch.set_num_threads(counts[0] if counts else 1)
     step_against_adam()
     chains_against_nuts()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from record import keep
 from side_by_side import median_seconds, ratio
 
 from bayes_rpp import MLP, RPPEMLP, BayesianModel, Gaussian, Group, O, Rep, RPPPrior, Scalar, T, Vector, Z
@@ -39,13 +40,19 @@ def steps(group: Group, rep_in: Rep, rep_out: Rep) -> dict[str, Callable[[], obj
 
 
 def main() -> None:
+    numbers = {}
     for threads in sorted({1, torch.get_num_threads()}):
         torch.set_num_threads(threads)
         print(f"training step, channels 384, batch {BATCH}, {threads} thread(s); ratios to the MLP's")
         for label, group, rep_in, rep_out in CASES:
             seconds = median_seconds(steps(group, rep_in, rep_out), ROUNDS)
             ratios = "  ".join(f"{name} {ratio(seconds, name, 'MLP'):.2f}x" for name in seconds if name != "MLP")
+            for name in seconds:
+                if name != "MLP":
+                    plural = "thread" if threads == 1 else "threads"
+                    numbers[f"{label}, {name}, {threads} {plural}"] = ratio(seconds, name, "MLP")
             print(f"  {label:14} MLP {1e3 * statistics.median(seconds['MLP']):5.1f} ms  {ratios}")
+    keep("training_step", numbers)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""Pages of the documentation that show what a script measured, written from the numbers that it recorded.
+
+The page of results/NAME.json is docs/results/NAME.md. results/records.json holds the date of each record, and the
+processor on which it was measured where that is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PAGES = HERE.parent / "docs" / "results"
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def options(description: str | None, record: Path) -> argparse.Namespace:
+    """The options that every script has: where its numbers are kept, and to write the page without measuring."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=record, help="the record (default: %(default)s)")
+    parser.add_argument(
+        "--report-only", action="store_true", help="measure nothing; write the page of what is recorded"
+    )
+    return parser.parse_args()
+
+
+def processor() -> str:
+    """The name of the processor, as the operating system gives it."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def date_record(record: Path) -> None:
+    """Note today's date and this processor for a record that has just been written."""
+    dates = record.parent / "records.json"
+    noted = json.loads(dates.read_text()) if dates.exists() else {}
+    noted[record.stem] = {"date": datetime.date.today().isoformat(), "processor": processor()}
+    dates.write_text(json.dumps(dict(sorted(noted.items())), indent=1) + "\n")
+
+
+def page(script: str, title: str, *parts: str) -> str:
+    """A whole page: the title, where its numbers come from, and its parts.
+
+    Parameters
+    ----------
+    script : the script that measures, ``examples/NAME.py``; its record is ``examples/results/NAME.json``.
+    """
+    name = Path(script).stem
+    noted = json.loads((RESULTS / "records.json").read_text())[name]
+    where = f" on {noted['processor']}" if noted.get("processor") else ""
+    source = (
+        f"Measured by `python examples/{name}.py`; recorded in `examples/results/{name}.json` on {noted['date']}{where}. "
+        f"This page is written by `python examples/{name}.py --report-only`."
+    )
+    return "\n\n".join([f"# {title}", source, *parts]) + "\n"
+
+
+def captioned(caption: str, table: str) -> str:
+    """A table below the sentences that say what to see in it."""
+    return f"{caption}\n\n{table}"
+
+
+def rows_of(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def figure(name: str, shows: str) -> str:
+    """A picture of examples/figures, which the site holds beside the pages."""
+    return f"![{shows}](../figures/{name}.png)"
+
+
+def publish(record: Path, text: str) -> None:
+    """Write the page of a record: into the documentation, or beside a record that is kept elsewhere."""
+    target = PAGES / f"{record.stem}.md" if record.parent == RESULTS else record.with_suffix(".md")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+    print(text)
