@@ -1,21 +1,21 @@
 """From a posterior to numbers and pictures."""
 
-from analysis.breaking_plot import plot_symmetry_breaking
-from analysis.comparison import Comparison, compare
-from analysis.comparison_plot import plot_comparison
-from analysis.convergence import Convergence, convergence
-from analysis.density import log_density, log_grid
-from analysis.equivariance import equivariance_error
+from analysis.comparison.compare import Comparison, compare
+from analysis.comparison.prior_sweep import chosen_cell, prior_sweep
+from analysis.comparison.symmetry_candidates import symmetry_candidates
+from analysis.convergence.convergence import Convergence, convergence
+from analysis.convergence.intervals import interval
 from analysis.evidence import log_evidence
-from analysis.intervals import interval
-from analysis.layer_errors import layer_equivariance_error
-from analysis.local_error import local_equivariance_error
-from analysis.plots import plot_equivariance_density, plot_predictive
-from analysis.shares import pathway_shares
-from analysis.sweep import chosen_cell, prior_sweep
-from analysis.sweep_plot import plot_prior_sweep
-from analysis.symmetry_candidates import symmetry_candidates
-from analysis.verification import verify_symmetry
+from analysis.plots.comparison import plot_comparison
+from analysis.plots.density_and_predictive import plot_equivariance_density, plot_predictive
+from analysis.plots.kernel_density import log_density, log_grid
+from analysis.plots.prior_sweep import plot_prior_sweep
+from analysis.plots.symmetry_breaking import plot_symmetry_breaking
+from analysis.symmetry.equivariance import equivariance_error
+from analysis.symmetry.layer_errors import layer_equivariance_error
+from analysis.symmetry.local_error import local_equivariance_error
+from analysis.symmetry.pathway_shares import pathway_shares
+from analysis.verification.verify_symmetry import verify_symmetry
 
 __all__ = [
     "Comparison",

@@ -1,28 +1,22 @@
 """Bayesian inference with Residual Pathway Priors: what a model is."""
 
-from bayes_rpp.bases import EquivariantBasis, equivariant_basis, equivariant_maps
+from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
+from bayes_rpp.bases.structured_maps import banded_maps, block_diagonal_maps, entry_maps, low_frequency_maps
+from bayes_rpp.bases.subgroup_chain import chain_basis, chain_maps
 from bayes_rpp.bayesian_model import BayesianModel
-from bayes_rpp.cubes import Cube, RubiksCube
-from bayes_rpp.distributions import PathwayNormal
-from bayes_rpp.groups import O13, SL, SO, SO13, D, DkeR3, Lorentz, O, O2eR3, S, SO2eR3, SO13p, Sp, Trivial, Z
+from bayes_rpp.groups.cubes import Cube, RubiksCube
+from bayes_rpp.groups.group import Group
+from bayes_rpp.groups.named import O13, SL, SO, SO13, D, DkeR3, Lorentz, O, O2eR3, S, SO2eR3, SO13p, Sp, Trivial, Z
 from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.log_density import LogDensity
-from bayes_rpp.matrix_group import Group
 from bayes_rpp.networks import EMLP, MLP, RPPEMLP, ResidualSum, RPPLinear, uniform_rep
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
 from bayes_rpp.notation import parse_group, parse_rep
-from bayes_rpp.pathway_bases import (
-    banded_maps,
-    block_diagonal_maps,
-    chain_basis,
-    chain_maps,
-    entry_maps,
-    low_frequency_maps,
-)
-from bayes_rpp.priors import RPPPrior
-from bayes_rpp.representations import PseudoScalar, Rep, Scalar, T, Vector
-from bayes_rpp.restriction import restrict
-from bayes_rpp.special_reps import Irrep, Regular, irreps, matrix_rep
+from bayes_rpp.priors.pathway_normal import PathwayNormal
+from bayes_rpp.priors.rpp_prior import RPPPrior
+from bayes_rpp.representations.constructors import Irrep, Regular, irreps, matrix_rep
+from bayes_rpp.representations.rep import PseudoScalar, Rep, Scalar, T, Vector
+from bayes_rpp.representations.restriction import restrict
 
 __all__ = [
     "EMLP",

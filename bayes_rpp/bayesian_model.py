@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import pyro
@@ -14,10 +16,12 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.func import functional_call
 
-from bayes_rpp.distributions import PathwayNormal
-from bayes_rpp.hyperpriors import exact_law, typical_value
-from bayes_rpp.likelihoods import Likelihood, Params
-from bayes_rpp.priors import RPPPrior
+from bayes_rpp.likelihoods import NOISE, Gaussian, Likelihood
+from bayes_rpp.priors.hyperpriors import exact_law, typical_value
+from bayes_rpp.priors.pathway_normal import PathwayNormal
+from bayes_rpp.priors.rpp_prior import RPPPrior
+from bayes_rpp.seeding import seeded
+from bayes_rpp.types import Params
 
 
 class BayesianModel:
@@ -83,6 +87,12 @@ class BayesianModel:
             **self.hyperpriors,
             **likelihood.priors(self.num_outputs),
         }
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BayesianModel:
+        """The same model with a copy of its network on a device, in a type; the model itself stays as it is."""
+        result = copy.copy(self)
+        result.network = copy.deepcopy(self.network).to(device=device, dtype=dtype)
+        return result
 
     @property
     def prior_distributions(self) -> dict[str, dist.Distribution]:
@@ -253,3 +263,36 @@ def _check_finite(name: str, value: Tensor) -> None:
     if bad.any():
         where = tuple(int(i) for i in bad.nonzero()[0])
         raise ValueError(f"{name} holds {int(bad.sum())} NaN or infinite number(s), the first at index {where}.")
+
+
+def prior_draws(model: BayesianModel, count: int, seed: int) -> Params:
+    """Independent draws of every parameter from its prior, name -> (draw, *shape), in the prior's type, on the CPU:
+    variances with hyperpriors first, then weights, each draw's given its own variances.
+    """
+    each = torch.Size([count])
+    with seeded(seed, torch.device("cpu")), pyro.validation_enabled(False), torch.no_grad():
+        hyper = {name: exact_law(law, "cpu").sample(each) for name, law in model.hyperpriors.items()}
+        shapes = dict.fromkeys(model.hierarchical, torch.Size())
+        laws = model.distributions(hyper).items()
+        return {name: hyper[name] if name in hyper else law.sample(shapes.get(name, each)) for name, law in laws}
+
+
+def model_at(model: BayesianModel, values: Mapping[str, float]) -> BayesianModel:
+    """A model with these variances; a noise variance among them is then known."""
+    likelihood = model.likelihood
+    if isinstance(likelihood, Gaussian) and NOISE in values:
+        likelihood = replace(likelihood, noise_variance=values[NOISE], learned=False)
+    prior = model.prior.with_variances({name: value for name, value in values.items() if name != NOISE})
+    return BayesianModel(model.network, prior, likelihood, model.num_outputs)
+
+
+def has_learned_noise(model: BayesianModel) -> bool:
+    """Whether a noise variance is to be learned beside the prior's; raises ValueError for one of each output."""
+    likelihood = model.likelihood
+    if not isinstance(likelihood, Gaussian) or not likelihood.learned:
+        return False
+    if likelihood.per_output or isinstance(likelihood.noise_variance, tuple):
+        raise ValueError(
+            "the evidence learns one noise variance for all outputs: take Gaussian(..., per_output=False)."
+        )
+    return True

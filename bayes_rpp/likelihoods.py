@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import constraints
 
+from bayes_rpp.types import Params
+
 NOISE = "noise_variance"
-Params = dict[str, Tensor]
 
 
 class Likelihood(Protocol):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
-from bayes_rpp.likelihoods import Params
+from bayes_rpp.types import Params
 
 Constraints = Mapping[str, constraints.Constraint]
 
@@ -65,6 +65,10 @@ class LogDensity:
             start = 4 * torch.rand(free.shape, generator=generator, dtype=torch.float64) - 2
             params[name] = transform(start.to(free))
         return params
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LogDensity:
+        """Itself: a log density computes on the device and in the type of the parameters that it is given."""
+        return self
 
     def log_joint(
         self, params: Params, x: None = None, y: None = None, num_data: int | None = None

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.bases import equivariant_basis
-from bayes_rpp.matrix_group import Group
-from bayes_rpp.representations import Rep
+from bayes_rpp.bases.equivariant import equivariant_basis
+from bayes_rpp.groups.group import Group
+from bayes_rpp.representations.rep import Rep
 
 
 class Standardizer(nn.Module):

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable
 from typing import NoReturn
 
-from bayes_rpp import cubes, groups
-from bayes_rpp.matrix_group import Group
-from bayes_rpp.representations import PseudoScalar, Rep, Scalar, T, Vector
-from bayes_rpp.special_reps import Irrep, Regular
+from bayes_rpp.groups import cubes
+from bayes_rpp.groups import named as groups
+from bayes_rpp.groups.group import Group
+from bayes_rpp.representations.constructors import Irrep, Regular
+from bayes_rpp.representations.rep import PseudoScalar, Rep, Scalar, T, Vector
 
 _GROUPS: dict[str, tuple[Callable[..., Group], int]] = {
     "Trivial": (groups.Trivial, 1),

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from analysis import equivariance_error
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, Vector
 from inference import HMC, MAP, NUTS, SGHMC, Posterior
-from inference.arviz_shim import chain_diagnostics
+from inference.posterior.arviz import chain_diagnostics
 
 RESULTS = Path(__file__).parent / "results" / "calibration.json"
 RANKED = 63  # draws that the truth is ranked among

@@ -24,7 +24,7 @@ from torch import nn
 from analysis import equivariance_error
 from bayes_rpp import EMLP, MLP, RPPEMLP, SL, BayesianModel, Gaussian, RPPPrior, Scalar, T, Vector
 from bayes_rpp.datasets import inertia
-from bayes_rpp.datasets.inertia import RegressionData
+from bayes_rpp.datasets.regression_data import RegressionData
 from inference import EmpiricalBayes
 
 RESULTS = Path(__file__).parent / "results" / "evidence_inertia.json"

@@ -28,7 +28,7 @@ from result_pages import figure as picture_of
 from analysis import convergence, equivariance_error, plot_equivariance_density
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior
 from bayes_rpp.datasets import inertia
-from bayes_rpp.datasets.inertia import RegressionData
+from bayes_rpp.datasets.regression_data import RegressionData
 from inference import HMC, MAP, SGHMC, DeepEnsemble, Laplace, Posterior
 
 HERE = Path(__file__).parent

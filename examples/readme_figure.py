@@ -9,8 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from analysis.cli import main
-from analysis.runs import PICTURE
+from analysis.cli.main import main
+from analysis.cli.runs import PICTURE
 
 FIGURE = Path(__file__).parent / "figures" / PICTURE
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from result_pages import date_record
 
+from inference.atomic_write import atomic_write
+
 Row = dict[str, float]
 Results = dict[str, Row]
 
@@ -20,9 +22,8 @@ def run_all(path: Path, cases: Iterable[tuple[str, ...]], run: Callable[..., Row
         key = "/".join(case)
         if key not in results:
             results[key] = run(*case)
-            beside = path.with_suffix(".new")
-            beside.write_text(json.dumps(results, indent=1))
-            beside.replace(path)
+            with atomic_write(path) as beside:
+                beside.write_text(json.dumps(results, indent=1))
             date_record(path)
             print(key, json.dumps(results[key]), flush=True)
     return results

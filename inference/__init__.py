@@ -1,17 +1,18 @@
 """Engines from data to a posterior."""
 
-from inference.empirical_bayes import EmpiricalBayes
-from inference.ensemble import DeepEnsemble
-from inference.hmc import HMC
-from inference.laplace import Laplace
-from inference.laplace_posterior import LaplacePosterior
-from inference.map import MAP
-from inference.nuts import NUTS
-from inference.posterior import Posterior, Snapshot
-from inference.predictive import Prediction
-from inference.pyro_guide import PyroGuide
-from inference.sghmc import SGHMC
-from inference.sgld import SGLD
+from inference.empirical_bayes.empirical_bayes import EmpiricalBayes
+from inference.laplace.laplace import Laplace
+from inference.laplace.posterior import LaplacePosterior
+from inference.posterior.draws import Snapshot
+from inference.posterior.posterior import Posterior
+from inference.posterior.predictive import Prediction
+from inference.sampling.hmc.hmc import HMC
+from inference.sampling.nuts.nuts import NUTS
+from inference.sampling.stochastic_gradient.sghmc import SGHMC
+from inference.sampling.stochastic_gradient.sgld import SGLD
+from inference.training.ensemble import DeepEnsemble
+from inference.training.map import MAP
+from inference.variational.pyro_guide import PyroGuide
 
 __all__ = [
     "HMC",

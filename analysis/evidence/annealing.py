@@ -20,11 +20,11 @@ from torch import Tensor
 
 from analysis.evidence.protocol import Evidence
 from analysis.evidence.tempered_settings import PILOT_SHARE, IslandSettings, TemperedSettings
-from inference.chain_settings import chain_seeds
 from inference.data import Data, Model
-from inference.tempered_path import TemperedPath
-from inference.tempering import Annealing, anneal
-from inference.tempering_schedule import Adaptive, Guide, Plan, Planned
+from inference.settings import chain_seeds
+from inference.tempering.particles import Annealing, anneal
+from inference.tempering.path import TemperedPath
+from inference.tempering.schedule import Adaptive, Guide, Plan, Planned
 
 _FEW, _FEW_ISLANDS = 0.1, 0.5  # of the weights, by their effective number
 _LOW_ACCEPTANCE = 0.3

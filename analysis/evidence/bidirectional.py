@@ -16,21 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.evidence.annealing import (
-    AnnealedImportanceSampling,
-    log_mean,
-    run_details,
-    run_warnings,
-    weight_warnings,
-)
+from analysis.evidence.annealing import AnnealedImportanceSampling, log_mean, run_details, run_warnings, weight_warnings
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import BayesianModel
-from inference.chain_random import seeded
-from inference.chain_settings import chain_seeds
+from bayes_rpp.bayesian_model import prior_draws
+from bayes_rpp.seeding import seeded
 from inference.data import Data, Model, Pair
-from inference.posterior import Posterior
-from inference.tempered_path import prior_draws
-from inference.tempering import anneal_back
+from inference.posterior.posterior import Posterior
+from inference.settings import chain_seeds
+from inference.tempering.particles import anneal_back
 
 
 def reverse_annealing(
@@ -74,7 +68,7 @@ def reverse_annealing(
     began = time.perf_counter()
     path = method.path(model, data, seed, device, progress)
     plan = method.plan(path, seed, progress)
-    z = path.target.latest(exact_draws, method.particles)
+    z = path.density.latest(exact_draws, method.particles)
     run = anneal_back(path, plan, z, chain_seeds(seed, 3)[2][1], progress=progress)
     warnings = run_warnings(run, adaptive=False) + weight_warnings(run)
     value, error = log_mean(run.log_weights)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analysis.evidence.predictive import Engine, notes_on, require_draws
+from analysis.evidence.cross_validation import Engine, notes_on, require_draws
 from analysis.evidence.protocol import Evidence, EvidenceMethod
 from inference import Posterior
-from inference.arviz_shim import chain_diagnostics, least_draws
 from inference.data import Data, Model, Pair, resolve_data
+from inference.posterior.arviz import chain_diagnostics, least_draws
 
 _FEW = 100
 

@@ -11,16 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.evidence.hierarchical import hierarchical_posterior
-from analysis.evidence.linear_network import linear_gaussian
 from analysis.evidence.protocol import Evidence
-from analysis.evidence.reduced_problem import has_learned_variances
 from bayes_rpp import BayesianModel, PathwayNormal
-from bayes_rpp.likelihoods import Params
-from inference import Posterior
-from inference.data import Data, Model, resolve_data
-from inference.linear_gaussian import GaussianLaw, Space
-from inference.target import Target
+from inference.data import Data, Model
+from inference.exact.hierarchical import hierarchical_posterior
+from inference.exact.linear_gaussian import Space
+from inference.exact.linear_network import linear_gaussian
+from inference.exact.marginal_likelihood import has_learned_variances
 
 
 @dataclass(frozen=True)
@@ -122,70 +119,3 @@ def exact_log_evidence(
     if unknown := sorted(set(distributions) - set(prior)):
         raise ValueError(f"distributions names {unknown[0]!r}; the model's parameters are {list(prior)}.")
     return problem.log_evidence({**prior, **distributions}, space)
-
-
-@dataclass(frozen=True)
-class ExactPosterior:
-    """The posterior of a linear model, a Gaussian.
-
-    Attributes
-    ----------
-    law : N(mean, covariance) over the parameters as one vector, in the order of the network, in float64.
-    target : the model and its data, which knows the order.
-    """
-
-    law: GaussianLaw
-    target: Target
-
-    @property
-    def mean(self) -> Params:
-        """The mean of every parameter, by name."""
-        return self.target.unpack(self.law.mean)
-
-    @property
-    def covariance(self) -> Float[Tensor, "size size"]:
-        """Of all parameters as one vector."""
-        return self.law.covariance()
-
-    def draw(self, draws: int, seed: int) -> Posterior:
-        """Independent draws, as one chain, in the type of the network."""
-        vectors = self.law.sample(draws, torch.Generator().manual_seed(seed))[None]
-        samples = self.target.unpack(vectors.to(self.target.dtype))
-        return Posterior(self.target.model, samples, {"engine": "exact", "seed": seed}, data=self.target.pair)
-
-
-@torch.no_grad()
-def exact_posterior(model: Model, data: Data, device: str | torch.device = "auto") -> ExactPosterior:
-    """The exact posterior of a linear model; the result is on the CPU.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As ``ExactEvidence.estimate``.
-
-    Examples
-    --------
-    >>> exact_posterior(model, data.train).draw(1000, seed=0).predict(data.test.x).variance
-    """
-    problem, prior = linear_gaussian(model, data, device=device)
-    law = problem.posterior(prior)
-    return ExactPosterior(GaussianLaw(law.mean.cpu(), law.factor.cpu()), Target(model, resolve_data(model, data)))
-
-
-@torch.no_grad()
-def exact_loo(model: Model, data: Data, device: str | torch.device = "auto") -> Float[Tensor, " example"]:
-    """log p(y_i | y_-i) of every example, all of its outputs together, without refitting: LinearGaussian.leave_one_out.
-
-    The sum is the expected log predictive density that PSISLOO estimates from draws.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As ``ExactEvidence.estimate``.
-
-    Examples
-    --------
-    >>> exact_loo(model, data.train).sum()
-    """
-    problem, prior = linear_gaussian(model, data, device=device)
-    return problem.leave_one_out(prior).cpu()

@@ -12,9 +12,9 @@ import torch
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import BayesianModel
 from inference import MAP, Laplace, LaplacePosterior
+from inference.curvature.kronecker import Factored
 from inference.data import Data, Model
-from inference.kronecker import Factored
-from inference.laplace_evidence import EvidenceCurvature, Expansion
+from inference.laplace.expansion import EvidenceCurvature, Expansion
 
 _DECREMENT = 0.1  # of the distance to the mode, in posterior standard deviations: half its square is what it costs
 
@@ -85,7 +85,7 @@ class LaplaceEvidence:
 
 def _factored(fitted: LaplacePosterior, curvature: Factored) -> float:
     with torch.no_grad():
-        return float(Expansion.at(fitted.target, fitted.approximation.mean, curvature).log_evidence())
+        return float(Expansion.at(fitted.density, fitted.approximation.mean, curvature).log_evidence())
 
 
 def _described(value: float, fitted: LaplacePosterior, curvature: EvidenceCurvature, seconds: float) -> Evidence:

@@ -9,12 +9,13 @@ from typing import Literal, get_args
 import torch
 
 from bayes_rpp import BayesianModel
-from inference.chain_settings import chain_seeds, require_integers, require_positive
 from inference.data import Data, Model, resolve_data, resolve_device
-from inference.laplace import Laplace, exact_target
-from inference.tempered_path import LaplacePath, PriorPath, ReferenceName, TemperedPath
-from inference.tempering import anneal
-from inference.tempering_schedule import Adaptive, Guide, Plan, Planned
+from inference.density.unconstrained import float64_density
+from inference.laplace.laplace import Laplace
+from inference.settings import chain_seeds, require_integers, require_positive
+from inference.tempering.particles import anneal
+from inference.tempering.path import LaplacePath, PriorPath, ReferenceName, TemperedPath
+from inference.tempering.schedule import Adaptive, Guide, Plan, Planned
 
 Temperatures = int | Literal["pilot", "adaptive"]
 
@@ -88,7 +89,7 @@ class TemperedSettings:
                 "reference='prior' needs a BayesianModel; of a LogDensity the prior cannot be told from the rest. Use "
                 "reference='laplace'."
             )
-        return PriorPath(exact_target(model, resolve_data(model, data), 1.0, resolve_device(device)))
+        return PriorPath(float64_density(model, resolve_data(model, data), 1.0, resolve_device(device)))
 
     def pilot(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
         """The plan of a run of its own; the same seed gives the same plan."""

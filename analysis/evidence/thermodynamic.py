@@ -19,9 +19,9 @@ from torch import Tensor
 from analysis.evidence.annealing import run_details, run_warnings
 from analysis.evidence.protocol import Evidence
 from analysis.evidence.tempered_settings import IslandSettings
-from inference.chain_settings import chain_seeds, require_integers
 from inference.data import Data, Model
-from inference.tempering import Annealing, anneal
+from inference.settings import chain_seeds, require_integers
+from inference.tempering.particles import Annealing, anneal
 
 _LARGE_CORRECTION = 1.0  # nats
 

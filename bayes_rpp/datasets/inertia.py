@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.groups import Group, O
-from bayes_rpp.representations import Rep, Scalar, T, Vector
+from bayes_rpp.datasets.regression_data import RegressionData, Split
+from bayes_rpp.groups.named import O
+from bayes_rpp.representations.rep import Scalar, T, Vector
 
 BODIES = 5
 Kind = Literal["axis", "generic"]
 
 # A fixed matrix of Frobenius norm 1 that commutes with no rotation or reflection but 1 and -1.
 _GENERIC = torch.tensor([[0.52, -0.31, 0.17], [0.08, -0.43, 0.36], [-0.27, 0.11, 0.21]], dtype=torch.float64)
-
-
-class Split(NamedTuple):
-    """Inputs and outputs."""
-
-    x: Float[Tensor, "batch size_in"]
-    y: Float[Tensor, "batch size_out"]
-
-
-@dataclass(frozen=True)
-class RegressionData:
-    """A regression problem with a symmetry that may hold only roughly.
-
-    Attributes
-    ----------
-    train, test : (x, y).
-    rep_in, rep_out, group : the representations, bound to the group.
-    function : what generated y from x.
-    """
-
-    train: Split
-    test: Split
-    rep_in: Rep
-    rep_out: Rep
-    group: Group
-    function: Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]
 
 
 def inertia(

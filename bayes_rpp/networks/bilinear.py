@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.networks.pathways import ParameterRole
-from bayes_rpp.pieces import Piece, dual_piece, simplify_piece
-from bayes_rpp.representations import Rep, Run
+from bayes_rpp.networks.roles import ParameterRole
+from bayes_rpp.representations.rep import Rep, Run
+from bayes_rpp.representations.tensor_products import Piece, dual_piece, simplify_piece
 
 _INIT_STD = 0.1
 # With one piece the test error on Inertia is ten times larger, with two EMLP's doubles; more than three only cost time.

@@ -9,14 +9,14 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.matrix_group import Group
+from bayes_rpp.groups.group import Group
 from bayes_rpp.networks.bilinear import EquivariantBilinear
 from bayes_rpp.networks.gated import GatedNonlinearity, gated, gates_itself
-from bayes_rpp.networks.hidden import uniform_rep
 from bayes_rpp.networks.linear import EquivariantLinear
-from bayes_rpp.networks.pathways import ParameterRole
-from bayes_rpp.networks.residual_linear import Parametrization, RPPLinear, as_chain
-from bayes_rpp.representations import Rep
+from bayes_rpp.networks.roles import ParameterRole
+from bayes_rpp.networks.rpp_linear import Parametrization, RPPLinear, as_chain
+from bayes_rpp.networks.uniform_rep import uniform_rep
+from bayes_rpp.representations.rep import Rep
 
 Channels = int | Rep | Sequence[int | Rep]
 

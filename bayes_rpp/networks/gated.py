@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.networks.pathways import ParameterRole
-from bayes_rpp.representations import Rep, Run, Scalar
+from bayes_rpp.networks.roles import ParameterRole
+from bayes_rpp.representations.rep import Rep, Run, Scalar
 
 _SWISH_INIT = 1e-3
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.bases import EquivariantBasis, equivariant_basis, equivariant_maps
-from bayes_rpp.networks.pathways import ParameterRole
-from bayes_rpp.representations import Rep
+from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
+from bayes_rpp.networks.roles import ParameterRole
+from bayes_rpp.representations.rep import Rep
 
 _INIT_GAIN = math.sqrt(0.5)
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from bayes_rpp.networks.residual_linear import Parametrization, RPPLinear, check_parametrization
+from bayes_rpp.networks.rpp_linear import Parametrization, RPPLinear, check_parametrization
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

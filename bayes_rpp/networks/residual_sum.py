@@ -7,7 +7,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.networks.pathways import Pathway
+from bayes_rpp.networks.roles import Pathway
 
 
 class ResidualSum(nn.Module):

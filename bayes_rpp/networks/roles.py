@@ -1,14 +1,67 @@
-"""The roles of all parameters of a network in its prior."""
+"""The role of each parameter in the prior: what layers declare, and how a network's declarations are gathered."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
-from bayes_rpp.networks.pathways import ParameterRole, Pathway, PathwayLayer
-from bayes_rpp.networks.residual_sum import ResidualSum
+from bayes_rpp.bases.equivariant import EquivariantBasis
+
+Pathway = Literal["equivariant", "dense", "collapsed", "plain"]
+
+
+@dataclass(frozen=True)
+class StructuredPathway:
+    """One of the structured pathways of a collapsed parameter.
+
+    Attributes
+    ----------
+    basis : its orthonormal basis.
+    fan_in : of its coordinates, see ParameterRole.
+    """
+
+    basis: EquivariantBasis
+    fan_in: float
+
+
+@dataclass(frozen=True)
+class ParameterRole:
+    """The place of one parameter in the prior.
+
+    Attributes
+    ----------
+    pathway : "equivariant" (coordinates in an orthonormal basis), "dense" (the residual), "collapsed" (their sum,
+        under the covariance of all), or "plain" (a parameter of a layer that has no structured pathway).
+    fan_in : how many coordinates of this parameter there are for each output coordinate of its layer; the "fan_in"
+        scaling divides its variance by this number.
+    level : which of its layer's structured pathways this is, the outermost group first.
+    levels : how many structured pathways the layer has.
+    structured : all of them, for a collapsed parameter.
+    """
+
+    pathway: Pathway
+    fan_in: float
+    level: int = 0
+    levels: int = 1
+    structured: tuple[StructuredPathway, ...] = ()
+
+
+@runtime_checkable
+class PathwayLayer(Protocol):
+    """A layer that names the roles of its own parameters."""
+
+    def roles(self) -> dict[str, ParameterRole]:
+        """One role for each parameter that the layer itself holds."""
+
+
+@runtime_checkable
+class SumOfParts(Protocol):
+    """A module whose parts, by name, are pathways as a whole."""
+
+    PATHWAYS: ClassVar[dict[str, Pathway]]
 
 
 def parameter_roles(network: nn.Module) -> Iterator[tuple[str, ParameterRole]]:
@@ -17,7 +70,7 @@ def parameter_roles(network: nn.Module) -> Iterator[tuple[str, ParameterRole]]:
     """
     parts: dict[str, Pathway] = {}
     for path, module in network.named_modules():
-        if isinstance(module, ResidualSum):
+        if isinstance(module, SumOfParts):
             parts |= {f"{path}.{part}".lstrip("."): pathway for part, pathway in module.PATHWAYS.items()}
         roles = module.roles() if isinstance(module, PathwayLayer) else {}
         enclosing = max((part for part in parts if f"{path}.".startswith(f"{part}.")), key=len, default=None)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from analysis import equivariance_error, interval, layer_equivariance_error, plot_symmetry_breaking
-from analysis.generator_names import generator_names
-from analysis.probe import elements_to_try
+from analysis.symmetry.generator_names import generator_names
+from analysis.verification.generator_errors import elements_to_try
 from bayes_rpp import EMLP, MLP, O, O2eR3, Trivial
 
 

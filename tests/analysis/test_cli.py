@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import cli
-from analysis.runs import Run
+from analysis.cli import main as cli
+from analysis.cli.runs import Run
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble, Posterior
 

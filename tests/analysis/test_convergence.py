@@ -20,8 +20,8 @@ def normal(*shape, seed=0):
 def density_posterior(samples, **fields):
     """A posterior of a log density with given draws."""
     example = {name: value[0, 0] for name, value in samples.items()}
-    target = LogDensity(lambda params: -0.5 * sum(value.square().sum() for value in params.values()), example)
-    return Posterior(target, samples, **fields)
+    density = LogDensity(lambda params: -0.5 * sum(value.square().sum() for value in params.values()), example)
+    return Posterior(density, samples, **fields)
 
 
 def autoregressive(rho, *shape, seed=0):

@@ -20,8 +20,8 @@ def normal(*shape, seed=0):
 def density_posterior(samples, **fields):
     """A posterior of a log density with given draws."""
     example = {name: value[0, 0] for name, value in samples.items()}
-    target = LogDensity(lambda params: -0.5 * sum(value.square().sum() for value in params.values()), example)
-    return Posterior(target, samples, **fields)
+    density = LogDensity(lambda params: -0.5 * sum(value.square().sum() for value in params.values()), example)
+    return Posterior(density, samples, **fields)
 
 
 @pytest.mark.parametrize(("draws", "few"), [(40, True), (400, False)])
@@ -109,8 +109,8 @@ def test_divergences_and_lost_chains_are_said():
 
 def test_the_chains_that_a_sampler_lost_are_said_with_their_steps():
     """A quartic density: a step from too far out leads further out."""
-    target = LogDensity(lambda params: -0.25 * params["z"].pow(4).sum(), {"z": torch.zeros(1)})
-    posterior = SGLD(step_size=0.25, chains=6, warmup=0).fit(target, None, seed=0, progress=False)
+    density = LogDensity(lambda params: -0.25 * params["z"].pow(4).sum(), {"z": torch.zeros(1)})
+    posterior = SGLD(step_size=0.25, chains=6, warmup=0).fit(density, None, seed=0, progress=False)
     lost = posterior.stats["diverged"]
     assert 0 < len(lost) < 6
     verdict = convergence(posterior).verdict

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.data_files import read_data
+from analysis.cli.data_files import read_data
 
 TABLE = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from analysis import equivariance_error, pathway_shares
-from analysis.equivariance import summarize
+from analysis.symmetry.equivariance import summarize
 from bayes_rpp import (
     EMLP,
     MLP,
@@ -216,9 +216,9 @@ def test_bad_arguments_are_refused_by_name(modified, change, message):
 
 
 def test_log_densities_have_no_equivariance_error():
-    target = Posterior(LogDensity(lambda p: p["z"].sum(), {"z": torch.zeros(1)}), {"z": torch.zeros(1, 1, 1)})
+    density = Posterior(LogDensity(lambda p: p["z"].sum(), {"z": torch.zeros(1)}), {"z": torch.zeros(1, 1, 1)})
     with pytest.raises(TypeError, match="BayesianModel"):
-        equivariance_error(target, torch.zeros(1, 20))
+        equivariance_error(density, torch.zeros(1, 20))
 
 
 def linear_posterior(parametrization, samples):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.generator_names import generator_names
+from analysis.symmetry.generator_names import generator_names
 from bayes_rpp import SL, SO, D, Group, Lorentz, O, S
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from analysis import equivariance_error, layer_equivariance_error
-from analysis.layer_errors import symmetric_layers
+from analysis.symmetry.layer_errors import symmetric_layers
 from bayes_rpp import (
     EMLP,
     MLP,
@@ -151,7 +151,7 @@ def test_a_posterior_is_measured_draw_by_draw_and_some_points_at_a_time(kind, mo
             network.load_state_dict({name: value[chain, draw] for name, value in samples.items()}, strict=False)
             alone = layer_equivariance_error(network, x, kind=kind)
             np.testing.assert_allclose(whole[chain, draw], alone, rtol=1e-10, atol=1e-14)
-    monkeypatch.setattr("analysis.subject._ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("analysis.symmetry.binding._ROWS_AT_ONCE", 3)
     in_parts = layer_equivariance_error(posterior_of(network, samples), x, kind=kind)
     np.testing.assert_allclose(in_parts, whole, rtol=1e-10, atol=1e-14)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analysis import equivariance_error, pathway_shares
-from analysis.runs import PICTURE, POSTERIOR, REPORT, TEST, Run, write_report
+from analysis.cli.runs import PICTURE, POSTERIOR, REPORT, TEST, Run, write_report
 from bayes_rpp import EMLP, MLP
 
 

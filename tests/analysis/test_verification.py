@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analysis import equivariance_error, verify_symmetry
-from analysis.surrogate import fit_surrogate
+from analysis.verification.surrogate import fit_surrogate
 from bayes_rpp import SO, Group, O, S, Scalar, SO13p, T, Trivial, Vector
 from bayes_rpp.datasets import inertia
 
@@ -117,7 +117,7 @@ def measured():
     """Data with two vectors and a column that never varies, and a network fitted to them."""
     x = torch.cat([normal(1500, 6, 0), torch.ones(1500, 1)], dim=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.surrogate._STEPS", 600)
+        patch.setattr("analysis.verification.surrogate._STEPS", 600)
         return x, easy(x), fit_surrogate(x, easy(x), seed=0, progress=False)
 
 
@@ -141,7 +141,7 @@ def test_data_are_judged_by_a_surrogate(measured, monkeypatch, planted):
     if planted is not None:
         signs[planted] = -1
     fit = (held_out * signs, lambda x: surrogate(x * signs), error)
-    monkeypatch.setattr("analysis.verification.fit_surrogate", lambda x, y, seed, progress: fit)
+    monkeypatch.setattr("analysis.verification.verify_symmetry.fit_surrogate", lambda x, y, seed, progress: fit)
     report = verify_symmetry((x.numpy(), y.numpy()), group=SO(3), rep_in=2 * Vector + Scalar, rep_out=Vector)
     assert report.floor == 2 * error
     assert found(report) == ([] if planted is None else [("input", "sign", (planted,))])
@@ -152,7 +152,7 @@ def test_data_are_judged_by_a_surrogate(measured, monkeypatch, planted):
 
 def test_too_few_data_are_said_to_be_too_few(monkeypatch):
     """From data to a report that says what it cannot see."""
-    monkeypatch.setattr("analysis.surrogate._STEPS", 100)
+    monkeypatch.setattr("analysis.verification.surrogate._STEPS", 100)
     x = normal(30, 6, 0)
     report = verify_symmetry((x, easy(x)), group=SO(3), rep_in=2 * Vector, rep_out=Vector, progress=False)
     assert report.floor == 2 * report.surrogate_error > max(generator.chance for generator in report.generators) / 2

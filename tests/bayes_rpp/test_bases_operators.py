@@ -25,10 +25,11 @@ from bayes_rpp import (
     equivariant_basis,
     equivariant_maps,
 )
-from bayes_rpp.block_basis import BlockBasis
-from bayes_rpp.factors import DUAL, VECTOR
-from bayes_rpp.invariants import canonical_columns, invariant_vectors
-from bayes_rpp.pieces import dual_piece
+from bayes_rpp.bases.block import BlockBasis
+from bayes_rpp.bases.solver import invariant_vectors
+from bayes_rpp.representations.canonical import canonical_columns
+from bayes_rpp.representations.factors import DUAL, VECTOR
+from bayes_rpp.representations.tensor_products import dual_piece
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 

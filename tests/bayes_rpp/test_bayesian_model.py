@@ -25,7 +25,7 @@ from bayes_rpp import (
     T,
     Vector,
 )
-from bayes_rpp.bases import equivariant_maps
+from bayes_rpp.bases.equivariant import equivariant_maps
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 

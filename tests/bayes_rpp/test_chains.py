@@ -29,7 +29,7 @@ from bayes_rpp import (
     equivariant_maps,
     restrict,
 )
-from bayes_rpp import pathway_bases as module
+from bayes_rpp.bases import subgroup_chain as module
 
 QUARTER_TURNS = Group(generators=[[[0.0, -1.0], [1.0, 0.0]]], name="C4")
 SHEARS = Group(SL(2).lie_algebra[:1], name="shears")
@@ -124,7 +124,7 @@ def test_ranks_known_by_hand(rep_in, rep_out, groups, ranks):
 
 def test_increments_are_the_same_on_the_next_day():
     """Saved coordinates keep their meaning: a canonical basis, solved afresh."""
-    from bayes_rpp.invariants import _solve
+    from bayes_rpp.bases.solver import _solve
 
     for case in ("rotations", "harmonics", "a product"):
         first = dense_chain(case)

@@ -7,21 +7,7 @@ import sys
 import pytest
 import torch
 
-from bayes_rpp import (
-    SO,
-    Cube,
-    D,
-    Group,
-    O,
-    Regular,
-    S,
-    T,
-    Trivial,
-    Vector,
-    Z,
-    equivariant_maps,
-    irreps,
-)
+from bayes_rpp import SO, Cube, D, Group, O, Regular, S, T, Trivial, Vector, Z, equivariant_maps, irreps
 
 QUATERNION_I = [[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, -1], [0, 0, 1, 0]]
 QUATERNION_J = [[0.0, 0, -1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, -1, 0, 0]]

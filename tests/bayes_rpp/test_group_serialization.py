@@ -30,8 +30,8 @@ from bayes_rpp import (
     matrix_rep,
     restrict,
 )
-from bayes_rpp.group_serialization import describe_group, describe_rep, rebuild_group, rebuild_rep
-from bayes_rpp.serialization import describe_model, rebuild_model
+from bayes_rpp.serialization.groups import describe_group, describe_rep, rebuild_group, rebuild_rep
+from bayes_rpp.serialization.models import describe_model, rebuild_model
 from inference import MAP, Posterior
 
 Q8 = Group(

@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import grad, vmap
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, O, RPPPrior, Scalar, Vector
-from bayes_rpp.serialization import describe_model, rebuild_model
+from bayes_rpp.serialization.models import describe_model, rebuild_model
 
 BOTH = {"equivariant_variance": dist.InverseGamma(3.0, 2.0), "dense_variance": dist.HalfCauchy(0.1)}
 

@@ -7,9 +7,10 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from bayes_rpp import O, PathwayNormal, Vector, banded_maps, entry_maps, equivariant_maps, low_frequency_maps
-from bayes_rpp import joint_span as module
-from bayes_rpp.joint_span import JointCovariance, JointSpan, are_orthogonal
-from bayes_rpp.structured_bases import DenseBasis
+from bayes_rpp.bases import joint_span as module
+from bayes_rpp.bases.dense import DenseBasis
+from bayes_rpp.bases.joint_span import JointSpan, are_orthogonal
+from bayes_rpp.priors.woodbury import JointCovariance
 
 
 def numbers(*shape, seed=0):

@@ -5,25 +5,7 @@ import math
 import pytest
 import torch
 
-from bayes_rpp import (
-    O13,
-    SL,
-    SO,
-    SO13,
-    Cube,
-    D,
-    DkeR3,
-    Group,
-    Lorentz,
-    O,
-    RubiksCube,
-    S,
-    SO2eR3,
-    SO13p,
-    Sp,
-    Trivial,
-    Z,
-)
+from bayes_rpp import O13, SL, SO, SO13, Cube, D, DkeR3, Group, Lorentz, O, RubiksCube, S, SO2eR3, SO13p, Sp, Trivial, Z
 
 A4 = Group.from_permutations([[1, 2, 0, 3], [1, 0, 3, 2]], name="A4")
 MATHIEU = Group.from_permutations(

@@ -29,7 +29,7 @@ from bayes_rpp import (
     parse_group,
     parse_rep,
 )
-from bayes_rpp.factors import DUAL, SIGN, VECTOR
+from bayes_rpp.representations.factors import DUAL, SIGN, VECTOR
 
 NAMED_GROUPS = [Trivial(3), Z(1), Z(4), S(5), D(3), SO(2), SO(3), O(1), O(3), SL(2), SO2eR3(), O2eR3()]
 NAMED_GROUPS += [Sp(2), SO13p(), SO13(), O13(), DkeR3(4), Cube(), RubiksCube(), SO(3) * S(5), O(2) * Cube() * Sp(1)]

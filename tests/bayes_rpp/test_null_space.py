@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ortho_group
 
 from bayes_rpp import SL, SO, SO13, D, O, S, Sp
-from bayes_rpp.null_space import TensorConstraints, fixed_tensors
+from bayes_rpp.bases.null_space import TensorConstraints, fixed_tensors
 
 TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
 SHEAR = np.array([[0.0, 1.0], [0.0, 0.0]])

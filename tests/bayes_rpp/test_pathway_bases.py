@@ -7,14 +7,8 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from bayes_rpp import (
-    EquivariantBasis,
-    banded_maps,
-    block_diagonal_maps,
-    entry_maps,
-    low_frequency_maps,
-)
-from bayes_rpp.structured_bases import KroneckerBasis
+from bayes_rpp import EquivariantBasis, banded_maps, block_diagonal_maps, entry_maps, low_frequency_maps
+from bayes_rpp.bases.dense import KroneckerBasis
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 

@@ -27,7 +27,7 @@ from bayes_rpp import (
     equivariant_maps,
     uniform_rep,
 )
-from bayes_rpp.prior_serialization import describe_prior, rebuild_prior
+from bayes_rpp.serialization.priors import describe_prior, rebuild_prior
 
 REP_IN, REP_OUT, GROUP = 2 * Scalar + 2 * Vector, T(2), O(3)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bayes_rpp import SL, SO, D, Group, O, PseudoScalar, Rep, S, Scalar, T, Vector, Z
-from bayes_rpp.factors import DUAL, VECTOR
+from bayes_rpp.representations.factors import DUAL, VECTOR
 
 GROUPS = [O(3), SO(3), SL(2), SL(3), D(4), S(3), Z(4)]
 REPS = [

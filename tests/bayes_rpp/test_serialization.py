@@ -27,7 +27,7 @@ from bayes_rpp import (
     T,
     Vector,
 )
-from bayes_rpp.serialization import describe_model, rebuild_model
+from bayes_rpp.serialization.models import describe_model, rebuild_model
 
 QUARTER_TURN = Group(generators=[[[0.0, -1.0], [1.0, 0.0]]], name="C4")
 IMPOSTOR = Group(SO(3).lie_algebra[:1], name="SO(3)")

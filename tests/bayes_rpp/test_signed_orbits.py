@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bayes_rpp import D, Group, PseudoScalar, S, Scalar, T, Vector, equivariant_basis, equivariant_maps
-from bayes_rpp.orbit_basis import OrbitBasis
-from bayes_rpp.signed_orbits import Orbits, signed_images, signed_orbits
+from bayes_rpp.bases.orbit import OrbitBasis
+from bayes_rpp.bases.signed_orbits import Orbits, signed_images, signed_orbits
 
 reproducible = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 

@@ -104,7 +104,7 @@ def test_what_is_too_large_is_refused_at_once(group, rep):
 
 
 def test_a_basis_given_away_can_be_changed_without_harm():
-    from bayes_rpp.invariants import invariant_vectors
+    from bayes_rpp.bases.solver import invariant_vectors
 
     piece = T(2)(SO(3)).terms[0][1]
     invariant_vectors(SO(3), piece).zero_()

@@ -25,7 +25,7 @@ from record import keep
 from tqdm import tqdm
 
 from bayes_rpp import SL, SO, EquivariantBasis, O, S, T, Vector, equivariant_maps, parse_group, parse_rep, uniform_rep
-from bayes_rpp.caches import clear_caches
+from bayes_rpp.bases.caches import clear_caches
 
 HERE = Path(__file__).parent
 ENVIRONMENT = HERE.parents[1] / "build" / "reference"

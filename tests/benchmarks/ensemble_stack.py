@@ -12,7 +12,7 @@ from side_by_side import median_seconds, ratio
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior
 from bayes_rpp.datasets import inertia
-from inference.training import MemberStack
+from inference.training.member_stack import MemberStack
 
 MEMBERS, BATCH, ROUNDS = 10, 100, 8
 CHANNELS = (16, 32, 64, 128, 256, 384)

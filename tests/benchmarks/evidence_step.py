@@ -18,10 +18,10 @@ from side_by_side import median_seconds, ratio
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior, Scalar, T, Vector
 from bayes_rpp.datasets import inertia
-from inference.evidence_ascent import EvidenceAscent
-from inference.laplace import exact_target
-from inference.laplace_evidence import EvidenceCurvature, Expansion
-from inference.varied_training import VariedStack
+from inference.density.unconstrained import float64_density
+from inference.empirical_bayes.evidence_ascent import EvidenceAscent
+from inference.laplace.expansion import EvidenceCurvature, Expansion
+from inference.training.varied_stack import VariedStack
 
 STEPS_PER_EPOCH = 2
 CHANNELS = 8 * Scalar + 5 * Vector + 2 * T(2) + T(3)
@@ -45,18 +45,18 @@ def main() -> None:
         torch.device("cpu"),
     )
     batch = data.train.x[None, :500], data.train.y[None, :500]
-    target = exact_target(known, (data.train.x, data.train.y), 1.0, torch.device("cpu"))
-    z = target.free({name: value.detach().double() for name, value in net.named_parameters()})
+    density = float64_density(known, (data.train.x, data.train.y), 1.0, torch.device("cpu"))
+    z = density.free({name: value.detach().double() for name, value in net.named_parameters()})
     generator = torch.Generator().manual_seed(0)
     print(f"{sum(value.numel() for value in net.parameters()):,} parameters")
     print("| curvature | taken once, to a step of training | a gradient, to a step | an update of ten | epochs apart |")
     print("|---|---|---|---|---|")
     for name in CURVATURES:
         estimate = generator if name in ("symmetric", "kronecker") else None
-        expansion = Expansion.at(target, z, name, generator=estimate)
+        expansion = Expansion.at(density, z, name, generator=estimate)
         runs = {
             "step": lambda: stack.step(batch, 1000),
-            "curvature": lambda name=name, g=estimate: Expansion.at(target, z, name, generator=g),
+            "curvature": lambda name=name, g=estimate: Expansion.at(density, z, name, generator=g),
             "gradient": lambda expansion=expansion: ascent.climb([expansion], 1),
         }
         seconds = median_seconds(runs, rounds=ROUNDS[name], warmup=0 if name == "full" else 1)

@@ -22,10 +22,10 @@ from analysis import equivariance_error
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior
 from bayes_rpp.datasets import inertia
 from inference import HMC, NUTS, SGHMC, DeepEnsemble, Posterior
-from inference.chain_random import ChainRandom
-from inference.space import Space
-from inference.target import Target
-from inference.training import MemberStack
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics.preconditioned import PreconditionedDensity
+from inference.sampling.random_streams import ChainRandom
+from inference.training.member_stack import MemberStack
 
 CHAINS, WARMUP, DRAWS = 16, 150, 150
 STEPS, ROUNDS = 20, 15
@@ -76,21 +76,24 @@ def step_against_adam() -> None:
         members = MemberStack(model, list(range(chains)), lr=1e-3)
         x, y = (part[:batch].expand(chains, batch, *part.shape[1:]) for part in data.train)
         sampler = SGHMC(1e-4, friction=10.0, batch_size=batch, chains=chains, draws=1, warmup=0)
-        target = Target(model, data.train)
-        z = target.initial(list(range(chains)))
-        space, random = Space(target, "identity", z), ChainRandom(target, list(range(chains)), batch)
-        state = [sampler.begin(space, z, random)]
+        density = UnconstrainedDensity(model, data.train)
+        z = density.initial(list(range(chains)))
+        preconditioned, random = (
+            PreconditionedDensity(density, "identity", z),
+            ChainRandom(density, list(range(chains)), batch),
+        )
+        state = [sampler.begin(preconditioned, z, random)]
 
-        def walk(state=state, sampler=sampler, space=space, random=random) -> None:  # type: ignore[no-untyped-def]
+        def sample(state=state, sampler=sampler, preconditioned=preconditioned, random=random) -> None:  # type: ignore[no-untyped-def]
             with torch.no_grad():
                 for _ in range(STEPS):
-                    state[0] = sampler.advance(space, state[0], random, 0)
+                    state[0] = sampler.advance(preconditioned, state[0], random, 0)
 
         def train(members=members, x=x, y=y) -> None:  # type: ignore[no-untyped-def]
             for _ in range(STEPS):
                 members.step((x, y), 1000)
 
-        seconds = median_seconds({"SGHMC": walk, "Adam": train}, ROUNDS)
+        seconds = median_seconds({"SGHMC": sample, "Adam": train}, ROUNDS)
         found = ratio(seconds, "SGHMC", "Adam")
         keep("samplers", {f"SGHMC, {chains} {'chain' if chains == 1 else 'chains'}": found})
         each = {name: 1e3 * statistics.median(values) / STEPS for name, values in seconds.items()}

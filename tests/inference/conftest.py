@@ -7,6 +7,7 @@ import torch
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
 from bayes_rpp.datasets import inertia
+from tests.seeds import shifted
 
 
 @pytest.fixture
@@ -14,7 +15,7 @@ def make_linear_problem():
     """A single RPP layer in float64, (2 vectors, 1 scalar) -> vector, and data from a map that breaks the symmetry."""
 
     def make(parametrization="residual", likelihood=None, num_data=30):
-        generator = torch.Generator().manual_seed(5)
+        generator = torch.Generator().manual_seed(shifted(5))
         network = RPPEMLP(2 * Vector + Scalar, Vector, SO(3), layers=0, parametrization=parametrization).double()
         x = torch.randn(num_data, 7, generator=generator, dtype=torch.float64)
         weight = torch.randn(3, 7, generator=generator, dtype=torch.float64) / math.sqrt(7)

@@ -8,8 +8,9 @@ import torch
 from torch.distributions import LogNormal, constraints
 
 from bayes_rpp import Gaussian, LogDensity
-from inference import MAP, SGHMC, SGLD, Posterior, chains
-from inference.stochastic_gradient import StochasticGradientSampler
+from inference import MAP, SGHMC, SGLD, Posterior
+from inference.sampling import chain_sampler as chains
+from inference.sampling.stochastic_gradient.minibatch_gradient import StochasticGradientSampler
 
 ENGINES = [SGLD(1e-3, chains=3, draws=6, warmup=4), SGHMC(1e-3, friction=5.0, chains=3, draws=6, warmup=4)]
 
@@ -111,11 +112,11 @@ def test_all_chains_diverged_ends_the_run_with_an_error_that_says_what_to_try():
         calls.append(None)
         return -params["z"].pow(4).sum()
 
-    target = LogDensity(quartic, {"z": torch.zeros(1, dtype=torch.float64)})
+    density = LogDensity(quartic, {"z": torch.zeros(1, dtype=torch.float64)})
     with pytest.raises(
         RuntimeError, match=r"all 2 chain\(s\) diverged, in step\(s\) \[\d+\].*smaller step_size than 1"
     ):
-        SGLD(1.0, chains=2).fit(target, None, seed=0, start=quartic_start(9.0, 9.0))
+        SGLD(1.0, chains=2).fit(density, None, seed=0, start=quartic_start(9.0, 9.0))
     assert len(calls) < 15
 
 
@@ -123,10 +124,10 @@ def test_all_chains_diverged_ends_the_run_with_an_error_that_says_what_to_try():
 def test_leaving_the_support_of_a_distribution_is_a_divergence(count):
     """The step is so large that the rate underflows to 0, which a LogNormal's validation would refuse."""
     example = {"rate": torch.tensor(1.0, dtype=torch.float64)}
-    target = LogDensity(lambda p: LogNormal(0.0, 1.0).log_prob(p["rate"]), example, {"rate": constraints.positive})
+    density = LogDensity(lambda p: LogNormal(0.0, 1.0).log_prob(p["rate"]), example, {"rate": constraints.positive})
     start = Posterior(None, {"rate": torch.full((1, 1), 0.1, dtype=torch.float64)})
     with pytest.raises(RuntimeError, match=r"chain\(s\) diverged"):
-        SGLD(100.0, chains=count).fit(target, None, seed=0, start=start)
+        SGLD(100.0, chains=count).fit(density, None, seed=0, start=start)
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda e: type(e).__name__)
@@ -157,7 +158,7 @@ def test_interrupt_keeps_as_many_draws_of_every_chain_as_there_are(engine, caplo
 @pytest.mark.parametrize("engine", [SGLD, SGHMC])
 def test_memory_is_for_the_draws_kept_and_does_not_grow_with_the_steps(engine):
     scale = torch.ones(50, dtype=torch.float64, requires_grad=True)  # must not keep a graph of all steps alive
-    target = LogDensity(lambda p: -(scale * p["z"].square()).sum(), {"z": torch.zeros(50, dtype=torch.float64)})
+    density = LogDensity(lambda p: -(scale * p["z"].square()).sum(), {"z": torch.zeros(50, dtype=torch.float64)})
     in_use = {}
 
     class Watched(engine):
@@ -168,7 +169,7 @@ def test_memory_is_for_the_draws_kept_and_does_not_grow_with_the_steps(engine):
                 in_use[step] = sum(item.untyped_storage().nbytes() for item in tensors), len(tensors)
             return super().update(chains, gradient, noise, step)
 
-    samples = Watched(1e-3, chains=2, draws=10, warmup=0, thin=45).fit(target, None, seed=0).samples["z"]
+    samples = Watched(1e-3, chains=2, draws=10, warmup=0, thin=45).fit(density, None, seed=0).samples["z"]
     assert in_use[100] == in_use[400]
     assert samples.untyped_storage().nbytes() == 2 * 10 * 50 * 8
     assert not samples.requires_grad

@@ -10,8 +10,8 @@ from torch.distributions import ExpTransform, constraints
 
 from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
 from inference import HMC, SGHMC, SGLD, Posterior
-from inference.checkpoint import Checkpoint
-from inference.target import Target
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.sampling.checkpoint import Checkpoint
 
 ENGINE = SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1)
 
@@ -131,8 +131,8 @@ def test_rounding_of_the_density_is_no_difference(make_small_model, bodies, tmp_
     """It depends on the number of threads, in float32."""
     engine, problem, path = SGLD(1e-7, chains=2, draws=2, warmup=0), (make_small_model(bodies), bodies.train), "run"
     whole = fit(tmp_path / path, engine, problem)
-    exact = Target.gradients
-    monkeypatch.setattr(Target, "gradients", lambda *args: [(1 + error) * part for part in exact(*args)])
+    exact = UnconstrainedDensity.gradients
+    monkeypatch.setattr(UnconstrainedDensity, "gradients", lambda *args: [(1 + error) * part for part in exact(*args)])
     if error < 1e-4:
         resumed = fit(tmp_path / path, engine, problem)
         assert all(torch.equal(resumed.samples[name], value) for name, value in whole.samples.items())
@@ -206,10 +206,10 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path, damage):
 def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     calls = []
-    target = LogDensity(lambda p: calls.append(None) or -p["z"].square().sum(), {"z": torch.zeros(1)})
+    density = LogDensity(lambda p: calls.append(None) or -p["z"].square().sum(), {"z": torch.zeros(1)})
     calls.clear()
     with pytest.raises(OSError, match="file"):
-        fit(tmp_path / "file" / "run", SGLD(1e-3, chains=2, draws=50, warmup=0), (target, None))
+        fit(tmp_path / "file" / "run", SGLD(1e-3, chains=2, draws=50, warmup=0), (density, None))
     assert len(calls) < 5
 
 
@@ -223,7 +223,7 @@ def test_a_failed_write_leaves_the_file_before_and_no_other(tmp_path, monkeypatc
             file.write(before[: len(before) // 2])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("inference.checkpoint.save_file", full)
+    monkeypatch.setattr("inference.sampling.checkpoint.save_file", full)
     with pytest.raises(OSError, match="no space left"):
         Checkpoint(path, {}).save({"z": torch.zeros(1)}, {})
     assert path.read_bytes() == before

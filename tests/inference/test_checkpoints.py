@@ -13,10 +13,10 @@ import torch
 
 from bayes_rpp import Gaussian, LogDensity
 from inference import HMC, SGHMC, SGLD, Posterior
-from inference.chain_run import Run
-from inference.chains import ChainsDiverged
-from inference.space import Space
-from inference.target import Target
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics.preconditioned import PreconditionedDensity
+from inference.sampling.chain_sampler import ChainsDiverged
+from inference.sampling.run import Run
 
 SHORT = {"chains": 3, "draws": 6, "warmup": 5, "thin": 2}
 ENGINES = {
@@ -65,24 +65,24 @@ class Break:
 
     def __init__(self, monkeypatch):
         self.calls, self.at, self.inside = 0, (), False
-        potential, walk = Target.potential, Run.walk
+        potential, sample = UnconstrainedDensity.potential, Run.sample
 
-        def counted(target, *args):
+        def counted(density, *args):
             if self.inside:
                 self.calls += 1
                 if self.calls in self.at:
                     signal.raise_signal(signal.SIGINT)
-            return potential(target, *args)
+            return potential(density, *args)
 
         def walked(run, progress):
             self.inside, self.calls = True, 0
             try:
-                walk(run, progress)
+                sample(run, progress)
             finally:
                 self.inside = False
 
-        monkeypatch.setattr(Target, "potential", counted)
-        monkeypatch.setattr(Run, "walk", walked)
+        monkeypatch.setattr(UnconstrainedDensity, "potential", counted)
+        monkeypatch.setattr(Run, "sample", walked)
 
     def until_done(self, at, fit):
         """Every run goes on until its own evaluation of these, and the last to the end."""
@@ -135,9 +135,9 @@ def test_breaks_around_the_end_of_a_window_where_the_metric_changes(make_linear_
     advance = HMC.advance
 
     class Watched(HMC):
-        def advance(self, space, state, random, step):
+        def advance(self, preconditioned, state, random, step):
             steps.append(breaks.calls)
-            return advance(self, space, state, random, step)
+            return advance(self, preconditioned, state, random, step)
 
     whole = run(Watched(**vars(engine)), problem)
     last_of_window = 17
@@ -151,15 +151,15 @@ def test_breaks_around_the_end_of_a_window_where_the_metric_changes(make_linear_
 
 def test_a_break_while_the_metric_is_made_changes_nothing(make_linear_problem, monkeypatch, tmp_path):
     engine, problem, path = HMC(chains=2, draws=3, warmup=20, metric="full"), make_linear_problem(), tmp_path / "run"
-    whole, refresh, calls = run(engine, problem), Space.refresh, []
+    whole, refresh, calls = run(engine, problem), PreconditionedDensity.refresh, []
 
-    def interrupted(space, z):
-        refresh(space, z)
+    def interrupted(preconditioned, z):
+        refresh(preconditioned, z)
         calls.append(None)
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Space, "refresh", interrupted)
+    monkeypatch.setattr(PreconditionedDensity, "refresh", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(engine, problem, path)
     assert_same(run(engine, problem, path), whole)
@@ -204,11 +204,11 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path, engine, at):
     assert killed.returncode == 9
     assert os.listdir(tmp_path) == ["run"]
 
-    def density(p):
+    def log_density(p):
         calls.append(None)
         return -(p["z"].pow(2) + p["z"].pow(4)).sum()
 
-    problem = LogDensity(density, {"z": torch.zeros(2, dtype=torch.float64)}), None
+    problem = LogDensity(log_density, {"z": torch.zeros(2, dtype=torch.float64)}), None
     calls.clear()
     whole = run(engine, problem, seed=3)
     total = len(calls)

@@ -7,7 +7,8 @@ import torch
 
 from bayes_rpp import BayesianModel, LogDensity
 from inference import MAP, DeepEnsemble
-from inference.training import Settings, train
+from inference.training.loop import train
+from inference.training.settings import Settings
 
 ENGINE = DeepEnsemble(members=3, epochs=4, batch_size=8, lr=3e-3, snapshots=1)
 

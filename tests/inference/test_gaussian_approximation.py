@@ -6,8 +6,8 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from inference import gaussian_approximation
-from inference.gaussian_approximation import GaussianApproximation, NotPositiveDefiniteError
+from inference.curvature import block_gaussian as gaussian_approximation
+from inference.curvature.block_gaussian import GaussianApproximation, NotPositiveDefiniteError
 
 SIZE = 7
 

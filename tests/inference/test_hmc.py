@@ -8,10 +8,11 @@ from scipy.stats import t as student
 from torch.distributions import Dirichlet, Gamma, LKJCholesky, constraints
 
 from bayes_rpp import LogDensity
-from inference import HMC, SGLD, Posterior, hmc
-from inference.hmc import leapfrog
-from inference.space import Space
-from inference.target import Target
+from inference import HMC, SGLD, Posterior
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics.preconditioned import PreconditionedDensity
+from inference.sampling.hmc import hmc
+from inference.sampling.hmc.hmc import leapfrog
 
 METRICS = ["identity", "diagonal", "layer", "full", "pathway"]
 STATISTICS = {"lp", "acceptance_rate", "diverging", "energy", "n_steps", "step_size"}
@@ -42,16 +43,16 @@ def make_space(make_small_model, bodies):
 
     def make(metric):
         model = make_small_model(bodies, dtype=torch.float64)
-        target = Target(model, tuple(part.double() for part in bodies.train))
-        z = target.initial([0, 1, 2])
-        space = Space(target, metric, z)
-        return space, started(space, space.whiten(z))
+        density = UnconstrainedDensity(model, tuple(part.double() for part in bodies.train))
+        z = density.initial([0, 1, 2])
+        preconditioned = PreconditionedDensity(density, metric, z)
+        return preconditioned, started(preconditioned, preconditioned.whiten(z))
 
     return make
 
 
-def started(space, position):
-    gradient, potential = space.gradients(position)
+def started(preconditioned, position):
+    gradient, potential = preconditioned.gradients(position)
     return {"position": position, "gradient": gradient, "potential": potential}
 
 
@@ -61,35 +62,35 @@ def energy(chains, momentum):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_leapfrog_is_reversible_and_of_second_order(make_space, metric):
-    space, start = make_space(metric)
-    momentum = normal(3, space.size)
+    preconditioned, start = make_space(metric)
+    momentum = normal(3, preconditioned.size)
     slopes = start["gradient"].abs().max()
     step_size = float(0.02 / slopes.sqrt())
-    end, after = leapfrog(space, start, momentum, step_size, 7)
+    end, after = leapfrog(preconditioned, start, momentum, step_size, 7)
     assert (end["position"] - start["position"]).abs().max() > 1e-3
-    back, before = leapfrog(space, end, -after, step_size, 7)
+    back, before = leapfrog(preconditioned, end, -after, step_size, 7)
     torch.testing.assert_close(back["position"], start["position"], rtol=0, atol=1e-10)
     torch.testing.assert_close(before, -momentum, rtol=1e-10, atol=1e-10)
     errors = []
     for halvings in (1, 2):
-        end, after = leapfrog(space, start, momentum, step_size / 2**halvings, 8 * 2**halvings)
+        end, after = leapfrog(preconditioned, start, momentum, step_size / 2**halvings, 8 * 2**halvings)
         errors.append((energy(end, after) - energy(start, momentum)).norm())
     assert 3.5 < float(errors[0] / errors[1]) < 4.5
 
 
 def test_leapfrog_preserves_volume_and_what_the_space_knows_of_its_end():
-    target = Target(
+    density = UnconstrainedDensity(
         LogDensity(lambda p: (-p["z"].pow(4)).sum() + p["z"].prod().sin(), {"z": number([0.3, -0.8])}), None
     )
-    space, around = Space(target, None, target.initial([0])), normal(4)
-    space.fit_to(number([0.49, 4.0]))
+    preconditioned, around = PreconditionedDensity(density, None, density.initial([0])), normal(4)
+    preconditioned.fit_to(number([0.49, 4.0]))
     points = torch.cat([around + 1e-5 * torch.eye(4).double(), around - 1e-5 * torch.eye(4).double()])
-    end, after = leapfrog(space, started(space, points[:, :2]), points[:, 2:], 0.2, 6)
+    end, after = leapfrog(preconditioned, started(preconditioned, points[:, :2]), points[:, 2:], 0.2, 6)
     moved = torch.cat([end["position"], after], dim=1)
     jacobian = (moved[:4] - moved[4:]) / 2e-5
     assert torch.linalg.det(jacobian) == pytest.approx(1, abs=1e-6)
     assert (jacobian - torch.eye(4)).abs().max() > 0.5
-    for name, value in started(space, end["position"]).items():
+    for name, value in started(preconditioned, end["position"]).items():
         assert torch.equal(end[name], value)
 
 
@@ -140,8 +141,8 @@ KNOWN = {
 
 @pytest.mark.parametrize("case", KNOWN)
 def test_known_densities_have_their_moments_through_their_jacobians(case):
-    target, moments, truth = KNOWN[case]
-    posterior = HMC(chains=128, warmup=150, draws=100).fit(target, None, seed=0, progress=False)
+    density, moments, truth = KNOWN[case]
+    posterior = HMC(chains=128, warmup=150, draws=100).fit(density, None, seed=0, progress=False)
     found = moments(posterior.samples)
     assert found.shape[2] == len(truth)
     assert agrees(found.mean(1), truth)
@@ -150,7 +151,7 @@ def test_known_densities_have_their_moments_through_their_jacobians(case):
 
 
 class AlwaysAccepts(HMC):
-    def advance(self, space, state, random, step):
+    def advance(self, preconditioned, state, random, step):
         class Yes:
             noise = random.noise
 
@@ -158,7 +159,7 @@ class AlwaysAccepts(HMC):
             def uniform():
                 return torch.zeros_like(random.uniform())
 
-        return super().advance(space, state, Yes, step)
+        return super().advance(preconditioned, state, Yes, step)
 
 
 @pytest.mark.parametrize("kind", [HMC, AlwaysAccepts])
@@ -170,13 +171,13 @@ def test_large_steps_are_right_because_some_are_not_accepted(kind):
 
 @pytest.mark.parametrize("beyond", [-1e5, -math.inf])
 def test_a_cliff_is_a_divergence_that_is_counted_and_never_passed(beyond):
-    def density(params):
+    def log_density(params):
         inside = params["z"].abs().max() < 1.5
         return torch.where(inside, -0.5 * params["z"].square().sum(), beyond)
 
-    target = LogDensity(density, {"z": torch.zeros(1, dtype=torch.float64)})
+    density = LogDensity(log_density, {"z": torch.zeros(1, dtype=torch.float64)})
     start = Posterior(None, {"z": 0.01 * normal(128, 1, 1)})
-    posterior = HMC(chains=128, warmup=60, draws=60).fit(target, None, seed=0, start=start, progress=False)
+    posterior = HMC(chains=128, warmup=60, draws=60).fit(density, None, seed=0, start=start, progress=False)
     z, diverging = posterior.samples["z"][..., 0], posterior.sample_stats["diverging"]
     assert z.abs().max() < 1.5
     cut = math.sqrt(2 / math.pi) * 1.5 * math.exp(-(1.5**2) / 2) / math.erf(1.5 / math.sqrt(2))
@@ -190,30 +191,32 @@ def test_a_cliff_is_a_divergence_that_is_counted_and_never_passed(beyond):
 
 def test_statistics_are_those_of_the_draws_and_every_gradient_is_counted(make_linear_problem, monkeypatch):
     model, data = make_linear_problem()
-    used, calls, true = [], [], Target.gradients
-    monkeypatch.setattr(Target, "gradients", lambda self, z, batch=None: calls.append(len(z)) or true(self, z, batch))
+    used, calls, true = [], [], UnconstrainedDensity.gradients
+    monkeypatch.setattr(
+        UnconstrainedDensity, "gradients", lambda self, z, batch=None: calls.append(len(z)) or true(self, z, batch)
+    )
 
     class Watched(HMC):
-        def advance(self, space, state, random, step):
+        def advance(self, preconditioned, state, random, step):
             calls.clear()
-            after = super().advance(space, state, random, step)
+            after = super().advance(preconditioned, state, random, step)
             used.append(sum(calls))
             return after
 
     engine = Watched(chains=16, warmup=0, draws=200, trajectory_length=3.0, temperature=1.7)
     posterior = engine.fit(model, data, seed=0, progress=False)
-    stats, target = posterior.sample_stats, Target(model, data, temperature=1.7)
+    stats, density = posterior.sample_stats, UnconstrainedDensity(model, data, temperature=1.7)
     assert stats.keys() == STATISTICS
     assert {value.shape for value in stats.values()} == {(16, 200)}
     assert stats["diverging"].dtype == torch.bool
     assert stats["n_steps"].sum(0).tolist() == used  # gradients of all chains
     assert len(set(used)) > 1
-    z = target.free(posterior.samples)
-    potential = torch.func.vmap(target.potential)(z.flatten(0, 1)).reshape(16, 200)
+    z = density.free(posterior.samples)
+    potential = torch.func.vmap(density.potential)(z.flatten(0, 1)).reshape(16, 200)
     torch.testing.assert_close(stats["lp"], -potential, rtol=1e-9, atol=1e-9)
     kinetic = stats["energy"][:, 1:] + stats["lp"][:, :-1]  # of the momentum that the trajectory began with
     assert (kinetic > 0).all()
-    assert agrees(kinetic.mean(1)[:, None], target.size / 2)
+    assert agrees(kinetic.mean(1)[:, None], density.size / 2)
     assert ((stats["acceptance_rate"] >= 0) & (stats["acceptance_rate"] <= 1)).all()
     moved = (z[:, 1:] != z[:, :-1]).any(2)
     assert agrees((moved.double() - stats["acceptance_rate"][:, 1:]).mean(1)[:, None], 0.0)
@@ -236,10 +239,10 @@ def test_same_seed_gives_the_same_bits_and_leaves_the_global_generator_alone(mak
 
 def test_a_start_without_a_density_is_refused_by_its_chain():
     example = {"z": torch.zeros(1, dtype=torch.float64)}
-    target = LogDensity(lambda p: torch.where(p["z"] < 5, -p["z"].square(), -math.inf).sum(), example)
+    density = LogDensity(lambda p: torch.where(p["z"] < 5, -p["z"].square(), -math.inf).sum(), example)
     start = Posterior(None, {"z": number([[[0.0]], [[9.0]]])})
     with pytest.raises(ValueError, match="chain 1 starts where the log density is -inf; start elsewhere"):
-        HMC(chains=2).fit(target, None, seed=0, start=start)
+        HMC(chains=2).fit(density, None, seed=0, start=start)
 
 
 def test_trajectories_that_are_cut_short_are_reported_once(monkeypatch, caplog):

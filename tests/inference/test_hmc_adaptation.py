@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bayes_rpp import LogDensity
-from inference import HMC, adaptation
+from inference import HMC
+from inference.sampling.hmc import adaptation
 
 
 def normal(*shape, seed=0):
@@ -147,9 +148,9 @@ def test_the_metric_is_the_covariance_of_a_gaussian(metric):
     deviations, metrics = torch.tensor([0.05, 1.0, 6.0]).double(), []
 
     class Watched(HMC):
-        def advance(self, space, state, random, step):
-            metrics.append(space.free(torch.eye(3).double()))
-            return super().advance(space, state, random, step)
+        def advance(self, preconditioned, state, random, step):
+            metrics.append(preconditioned.free(torch.eye(3).double()))
+            return super().advance(preconditioned, state, random, step)
 
     engine = Watched(chains=64, warmup=300, draws=50, metric=metric)
     posterior = engine.fit(gaussian(deviations), None, seed=0, progress=False)
@@ -164,8 +165,8 @@ def test_a_given_trajectory_length_is_kept(make_linear_problem):
     counts = []
 
     class Watched(HMC):
-        def advance(self, space, state, random, step):
-            after = super().advance(space, state, random, step)
+        def advance(self, preconditioned, state, random, step):
+            after = super().advance(preconditioned, state, random, step)
             counts.append(float(after.chains["n_steps"][0] * after.chains["step_size"][0]))
             return after
 

@@ -9,9 +9,9 @@ from pyro.infer.autoguide import AutoNormal
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPLinear, RPPPrior, Scalar, Vector
 from inference import HMC, MAP, NUTS, SGHMC, SGLD, DeepEnsemble, Laplace, Posterior, PyroGuide
-from inference.curvature_structure import Structure
-from inference.parametrization import collapse, recover
-from inference.target import Target
+from inference.curvature.block_structure import Structure
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.posterior.parametrization import collapse, recover
 
 
 def linear_model(parametrization="residual", learned=False, **settings):
@@ -91,13 +91,13 @@ def test_the_recorded_density_is_that_over_the_coordinates_walked():
 def test_chains_start_at_a_mode_that_was_found_for_a_number():
     fixed, free = linear_model(dense_variance=0.3), linear_model()
     mode = MAP(epochs=20).fit(fixed, data(), seed=0, progress=False)
-    target = Target(free, data())
-    found = target.params(target.latest(mode, 2))
-    assert torch.equal(found["dense_variance"], target.params(target.initial([0, 0]))["dense_variance"])
+    density = UnconstrainedDensity(free, data())
+    found = density.params(density.latest(mode, 2))
+    assert torch.equal(found["dense_variance"], density.params(density.initial([0, 0]))["dense_variance"])
     for name, value in mode.samples.items():
         assert torch.equal(found[name][1], value[0, 0])
     with pytest.raises(ValueError, match="start is of another model"):
-        Target(fixed, data()).latest(HMC(**short).fit(free, data(), seed=0, progress=False), 1)
+        UnconstrainedDensity(fixed, data()).latest(HMC(**short).fit(free, data(), seed=0, progress=False), 1)
 
 
 def test_a_run_that_was_broken_off_goes_on_with_the_same_bits(tmp_path):
@@ -171,5 +171,5 @@ def test_converted_draws_take_the_posterior_of_the_variances_with_them():
 
 def test_each_variance_is_a_block_of_its_own_where_layers_are():
     model = linear_model(learned=True)
-    names = Structure.of(Target(model, data()), "layer").names
+    names = Structure.of(UnconstrainedDensity(model, data()), "layer").names
     assert names[-2:] == (("dense_variance",), ("noise_variance",))

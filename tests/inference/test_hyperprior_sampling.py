@@ -11,8 +11,8 @@ from torch import nn
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPLinear, RPPPrior, Scalar, Vector
 from inference import HMC, NUTS, SGHMC, SGLD
-from inference.noncentred import NonCentredTarget
-from inference.target import Target
+from inference.density.noncentred import NonCentredDensity
+from inference.density.unconstrained import UnconstrainedDensity
 
 NOISE = 0.3
 BROAD = dist.LogNormal(*torch.tensor([0.0, 0.8]).double())
@@ -142,7 +142,7 @@ def test_other_samplers_have_it_as_well_as_their_steps_allow(sampler, allowance,
 
 
 def test_without_the_jacobian_the_test_fails(monkeypatch):
-    monkeypatch.setattr(NonCentredTarget, "log_jacobian", Target.log_jacobian)
+    monkeypatch.setattr(NonCentredDensity, "log_jacobian", UnconstrainedDensity.log_jacobian)
     model, data = problem("residual", DENSE)
     assert not agrees(hmc(centred=False).fit(model, data, seed=0, progress=False), DENSE)
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPLinear, RPPPrior, Scalar, Vector
-from bayes_rpp.bases import equivariant_maps
-from inference import Posterior, kronecker
-from inference.kronecker import kronecker_blocks
-from inference.layer_statistics import is_linear, layer_statistics
-from inference.target import Target
+from bayes_rpp.bases.equivariant import equivariant_maps
+from inference import Posterior
+from inference.curvature import kronecker
+from inference.curvature.kronecker import kronecker_blocks
+from inference.curvature.layer_statistics import is_linear, layer_statistics
+from inference.density.unconstrained import UnconstrainedDensity
 
 IN, OUT = 2 * Vector + Scalar, Vector + Scalar
 
@@ -18,19 +19,19 @@ def problem(net, count=24):
     x = torch.randn(count, 7, generator=generator, dtype=torch.float64)
     y = torch.randn(count, 4, generator=generator, dtype=torch.float64)
     model = BayesianModel(net.double(), RPPPrior(dense_variance=0.1), Gaussian(noise_variance=0.3))
-    target = Target(model, (x, y))
-    return target, target.initial([1])[0]
+    density = UnconstrainedDensity(model, (x, y))
+    return density, density.initial([1])[0]
 
 
 def averaged(matrix, rep):
     return equivariant_maps(rep, rep).project(matrix.flatten()).reshape(matrix.shape)
 
 
-def dense_log_determinant(target, z, average):
+def dense_log_determinant(density, z, average):
     """log det(I + Sigma S (x) A) over the weights and biases of RPP layers, by dense matrices."""
-    model = target.model
+    model = density.model
     layers = {name: layer for name, layer in model.network.named_modules() if is_linear(layer)}
-    inputs, gradients = layer_statistics(target, z, layers, None)
+    inputs, gradients = layer_statistics(density, z, layers, None)
     total = 0.0
     for name, layer in layers.items():
         outer, inner = gradients[name].mT @ gradients[name], inputs[name].mT @ inputs[name] / len(inputs[name])
@@ -50,10 +51,10 @@ def dense_log_determinant(target, z, average):
     return total
 
 
-def of_layers(target, z, kind):
+def of_layers(density, z, kind):
     return sum(
-        block.log_determinant(target.model.prior_distributions)
-        for block in kronecker_blocks(target, z, kind)
+        block.log_determinant(density.model.prior_distributions)
+        for block in kronecker_blocks(density, z, kind)
         if not any(name.endswith(("swish", "bilinear.weight")) for name in block.names)
     )
 
@@ -61,34 +62,34 @@ def of_layers(target, z, kind):
 @pytest.mark.parametrize("group", [SO(3), [O(3), O2eR3()]])
 @pytest.mark.parametrize("kind", ["kronecker", "symmetric"])
 def test_determinants_are_those_of_dense_matrices(kind, group):
-    target, z = problem(RPPEMLP(IN, OUT, group, channels=8, layers=1))
-    dense = dense_log_determinant(target, z, average=kind == "symmetric")
-    assert abs(float(of_layers(target, z, kind) - dense)) < 1e-8
+    density, z = problem(RPPEMLP(IN, OUT, group, channels=8, layers=1))
+    dense = dense_log_determinant(density, z, average=kind == "symmetric")
+    assert abs(float(of_layers(density, z, kind) - dense)) < 1e-8
 
 
 @pytest.mark.parametrize("kind", ["kronecker", "symmetric"])
 def test_both_parametrizations_agree(kind):
-    target, z = problem(RPPEMLP(IN, OUT, SO(3), channels=8, layers=1))
-    draw = {name: value[None, None] for name, value in target.params(z).items()}
-    same = Posterior(target.model, draw, data=target.pair).in_parametrization("collapsed")
-    other = Target(same.bayesian_model, target.pair)
-    values = [float(of_layers(target, z, kind)), float(of_layers(other, other.latest(same, 1)[0], kind))]
+    density, z = problem(RPPEMLP(IN, OUT, SO(3), channels=8, layers=1))
+    draw = {name: value[None, None] for name, value in density.params(z).items()}
+    same = Posterior(density.model, draw, data=density.pair).in_parametrization("collapsed")
+    other = UnconstrainedDensity(same.bayesian_model, density.pair)
+    values = [float(of_layers(density, z, kind)), float(of_layers(other, other.latest(same, 1)[0], kind))]
     assert abs(values[0] - values[1]) < 1e-8
 
 
 @pytest.mark.parametrize("kind", ["kronecker", "symmetric"])
 @pytest.mark.parametrize("network", [RPPEMLP, EMLP, MLP])
 def test_every_parameter_is_in_one_block(kind, network):
-    target, z = problem(network(IN, OUT, SO(3), channels=8, layers=1))
-    names = [name for block in kronecker_blocks(target, z, kind) for name in block.names]
-    assert sorted(names) == sorted(target.shapes)
+    density, z = problem(network(IN, OUT, SO(3), channels=8, layers=1))
+    names = [name for block in kronecker_blocks(density, z, kind) for name in block.names]
+    assert sorted(names) == sorted(density.shapes)
 
 
 def test_the_average_over_the_group_is_that_of_transformed_data():
     """S and A of the data in all orientations, of an equivariant network: those of one layer, averaged."""
-    target, _ = problem(EMLP(IN, OUT, SO(3), channels=8, layers=0))
-    (layer,) = [module for module in target.model.network.modules() if is_linear(module)]
-    x, _ = target.pair
+    density, _ = problem(EMLP(IN, OUT, SO(3), channels=8, layers=0))
+    (layer,) = [module for module in density.model.network.modules() if is_linear(module)]
+    x, _ = density.pair
     group = SO(3)
     elements = group.sample(4_000, seed=0).double()
     rotated = layer.rep_in.apply(elements[:, None], x).flatten(0, 1)
@@ -97,11 +98,11 @@ def test_the_average_over_the_group_is_that_of_transformed_data():
 
 
 def test_estimated_statistics_are_right_on_average():
-    target, z = problem(RPPEMLP(IN, OUT, SO(3), channels=8, layers=1))
-    layers = {name: layer for name, layer in target.model.network.named_modules() if is_linear(layer)}
-    exact = {name: g.mT @ g for name, g in layer_statistics(target, z, layers, None)[1].items()}
+    density, z = problem(RPPEMLP(IN, OUT, SO(3), channels=8, layers=1))
+    layers = {name: layer for name, layer in density.model.network.named_modules() if is_linear(layer)}
+    exact = {name: g.mT @ g for name, g in layer_statistics(density, z, layers, None)[1].items()}
     generator, runs = torch.Generator().manual_seed(0), 400
-    estimates = [layer_statistics(target, z, layers, generator)[1] for _ in range(runs)]
+    estimates = [layer_statistics(density, z, layers, generator)[1] for _ in range(runs)]
     for name, wanted in exact.items():
         found = torch.stack([one[name].mT @ one[name] for one in estimates])
         error = found.std(0) / runs**0.5
@@ -112,10 +113,10 @@ def test_estimated_statistics_are_right_on_average():
 
 
 def test_shares_of_large_bases_are_estimated(monkeypatch):
-    target, z = problem(RPPEMLP(IN, OUT, SO(3), channels=24, layers=1, bilinear=False))
-    exact = of_layers(target, z, "symmetric")
+    density, z = problem(RPPEMLP(IN, OUT, SO(3), channels=24, layers=1, bilinear=False))
+    exact = of_layers(density, z, "symmetric")
     monkeypatch.setattr(kronecker, "_EXACT_SHARES", 1_000)
-    estimated = of_layers(target, z, "symmetric")
+    estimated = of_layers(density, z, "symmetric")
     assert float(exact) != float(estimated)
     assert abs(float(estimated / exact) - 1) < 0.02
 
@@ -124,6 +125,6 @@ def test_pathways_of_a_user_have_no_group_to_average_over():
     basis = equivariant_maps(Vector(SO(3)), Vector(SO(3)))
     net = RPPLinear(Vector(SO(3)), Vector(SO(3)), pathways=[basis]).double()
     model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.3))
-    target = Target(model, (torch.randn(5, 3).double(), torch.randn(5, 3).double()))
+    density = UnconstrainedDensity(model, (torch.randn(5, 3).double(), torch.randn(5, 3).double()))
     with pytest.raises(ValueError, match="Use curvature='kronecker'"):
-        kronecker_blocks(target, target.initial([0])[0], "symmetric")
+        kronecker_blocks(density, density.initial([0])[0], "symmetric")

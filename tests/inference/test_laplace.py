@@ -161,12 +161,12 @@ def test_evidence_of_a_gaussian_density_is_one_line():
 
 def test_mode_is_that_of_the_free_coordinates():
     """Gamma(3, 2) has its mode at 1, but log of it has the mode of r^3 exp(-2 r): 3/2, with curvature 3."""
-    density = LogDensity(
+    log_density = LogDensity(
         lambda p: torch.distributions.Gamma(*torch.tensor([3.0, 2.0]).double()).log_prob(p["rate"]),
         {"rate": torch.tensor(0.3, dtype=torch.float64)},
         {"rate": torch.distributions.constraints.positive},
     )
-    posterior = Laplace(mode=SHORT, draws=50).fit(density, None, seed=0)
+    posterior = Laplace(mode=SHORT, draws=50).fit(log_density, None, seed=0)
     assert float(posterior.mode["rate"]) == pytest.approx(1.5, rel=1e-9)
     assert float(posterior.precision.total[0]) == pytest.approx(3.0, rel=1e-9)
     assert (posterior.samples["rate"] > 0).all()
@@ -177,7 +177,7 @@ def test_draws_have_the_moments_of_the_gaussian():
     count = 4000
     posterior = Laplace(mode=SHORT, draws=count).fit(model, data, seed=7)
     assert (posterior.chains, posterior.draws) == (1, count)
-    draws = posterior.target.free(posterior.samples)[0]
+    draws = posterior.density.free(posterior.samples)[0]
     mean, covariance = conjugate(model, *data, 1.0, 0.1, "collapsed")
     threshold = NormalDist().inv_cdf(1 - 1e-3 / 2 / (24 + 24 * 25 // 2))
 

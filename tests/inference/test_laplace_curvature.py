@@ -7,8 +7,8 @@ import torch
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
-from inference.curvature_structure import Structure, spans_of
-from inference.target import Target
+from inference.curvature.block_structure import Structure, spans_of
+from inference.density.unconstrained import UnconstrainedDensity
 
 SHORT = MAP(epochs=20)
 
@@ -87,7 +87,7 @@ def test_blocks_of_every_structure_are_those_of_the_dense_matrix(small, likeliho
     assert full.stats["newton_decrement"] < 1e-7
 
     at_mode = dataclasses.replace(start, samples={name: value[None, None] for name, value in full.mode.items()})
-    spans = spans_of(full.target)
+    spans = spans_of(full.density)
     for curvature in ("layer", "diagonal", "last_layer"):
         other = Laplace(curvature, draws=2, temperature=2.0).fit(model, data, seed=0, start=at_mode)
         assert other.stats["steps"] <= 1
@@ -109,7 +109,7 @@ def test_blocks_of_every_structure_are_those_of_the_dense_matrix(small, likeliho
 
 def test_layers_keep_both_pathways_together_and_noise_apart(small):
     model, data = small(Gaussian(0.1, learned=True))
-    names = Structure.of(Target(model, data), "layer").names
+    names = Structure.of(UnconstrainedDensity(model, data), "layer").names
     assert names[-2:] == (("network.1.beta", "network.1.dense", "network.1.bias_dense"), ("noise_variance",))
     assert [name for group in names for name in group] == list(model.prior_distributions)
 

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from bayes_rpp import Gaussian, LogDensity
-from inference import MAP, Laplace, curvature_structure, mode_search, precision
-from inference.curvature_structure import free_memory
+from inference import MAP, Laplace
+from inference.curvature import block_structure as curvature_structure
+from inference.curvature import hessian_blocks as precision
+from inference.laplace import find_mode as mode_search
+from inference.memory import free_memory
 
 SHORT = MAP(epochs=20)
 
@@ -118,7 +121,7 @@ def test_ctrl_c_is_raised(make_linear_problem, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inference.training.MemberStack.step", interrupt)
+    monkeypatch.setattr("inference.training.loop.MemberStack.step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Laplace(mode=SHORT).fit(model, data, seed=0)
     monkeypatch.undo()
@@ -130,7 +133,7 @@ def test_ctrl_c_is_raised(make_linear_problem, monkeypatch):
 def test_search_that_ends_far_from_the_mode_is_reported(make_linear_problem, monkeypatch, caplog):
     model, data = make_linear_problem()
     monkeypatch.setitem(mode_search._BUDGET, "diagonal", (1, 1))
-    with caplog.at_level(logging.WARNING, logger="inference.mode_search"):
+    with caplog.at_level(logging.WARNING, logger="inference.laplace.find_mode"):
         posterior = Laplace("diagonal", mode=MAP(epochs=1), draws=2).fit(model, data, seed=0)
     assert "posterior standard deviations from the mode, after 1 steps" in caplog.text
     assert posterior.stats["newton_decrement"] > 0.1

@@ -23,8 +23,8 @@ from bayes_rpp import (
     Vector,
 )
 from inference import MAP, Laplace
-from inference.laplace_evidence import Expansion
-from inference.target import Target
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.laplace.expansion import Expansion
 
 CURVATURES = ("full", "layer", "kronecker", "symmetric", "diagonal")
 REPS = (2 * Vector + Scalar)(SO(3)), (Vector + Scalar)(SO(3))
@@ -44,8 +44,8 @@ def linear_model(prior, parametrization="residual", group=None):
 def at_mode(model, data, curvature):
     """The expansion at the exact mode, found by full Newton steps."""
     posterior = Laplace("full", draws=1, mode=MAP(epochs=20)).fit(model, data, seed=0, progress=False)
-    target = Target(model, data)
-    return Expansion.at(target, posterior.approximation.mean, curvature)
+    density = UnconstrainedDensity(model, data)
+    return Expansion.at(density, posterior.approximation.mean, curvature)
 
 
 def exact(model, data):
@@ -97,13 +97,13 @@ def test_at_a_mode_it_is_the_evidence_of_the_laplace_posterior(network, curvatur
     fitted = Laplace(curvature, draws=1, mode=MAP(epochs=300, batch_size=None)).fit(model, data, seed=0, progress=False)
     gaussian = fitted.approximation
     wanted = fitted.mode_log_joint + gaussian.dimension / 2 * math.log(2 * math.pi) - gaussian.log_determinant / 2
-    found = Expansion.at(Target(model, data), gaussian.mean, curvature).log_evidence()
+    found = Expansion.at(UnconstrainedDensity(model, data), gaussian.mean, curvature).log_evidence()
     assert abs(float(found - wanted)) < 1e-8
 
 
 def dense_kronecker(model, data, z):
     """log det(I + Sigma K) by dense matrices: S (x) A for weights, S for biases, diagonals for the rest."""
-    expansion = Expansion.at(Target(model, data), z, "kronecker")
+    expansion = Expansion.at(UnconstrainedDensity(model, data), z, "kronecker")
     total = 0.0
     for block in expansion.blocks:
         priors = model.prior_distributions
@@ -124,8 +124,8 @@ def test_kronecker_determinants_are_those_of_dense_matrices(network):
     model = BayesianModel(
         network(*REPS, SO(3), channels=8, layers=1).double(), RPPPrior(dense_variance=0.1), Gaussian(noise_variance=0.3)
     )
-    target = Target(model, data)
-    dense, expansion = dense_kronecker(model, data, target.initial([1])[0])
+    density = UnconstrainedDensity(model, data)
+    dense, expansion = dense_kronecker(model, data, density.initial([1])[0])
     found = expansion._log_determinant(model.prior_distributions, torch.ones((), dtype=torch.float64))
     assert abs(float(found - dense)) < 1e-8
     names = {name for block in expansion.blocks for name in block.names}
@@ -137,11 +137,11 @@ def test_kronecker_factors_bound_the_exact_blocks_where_examples_agree():
     data = tuple(part[:1] for part in examples(REPS[0].size, REPS[1].size))
     net = RPPEMLP(*REPS, SO(3), channels=8, layers=1, bilinear=False, parametrization="collapsed").double()
     model = BayesianModel(net, RPPPrior(dense_variance=0.1), Gaussian(noise_variance=0.3))
-    target = Target(model, data)
-    z = target.initial([1])[0]
-    full = Expansion.at(target, z, "full")
-    places = target.unpack(torch.arange(target.size))
-    for block in Expansion.at(target, z, "kronecker").blocks:
+    density = UnconstrainedDensity(model, data)
+    z = density.initial([1])[0]
+    full = Expansion.at(density, z, "full")
+    places = density.unpack(torch.arange(density.size))
+    for block in Expansion.at(density, z, "kronecker").blocks:
         if block.whole is not None and block.whole.endswith(("weight", "bias")):
             place = places[block.whole].flatten()
             values = torch.linalg.eigvalsh(full.matrices[0][place][:, place])
@@ -156,8 +156,8 @@ def test_gradients_in_log_variances_and_noise_are_those_of_finite_differences(cu
         2 * Vector + Scalar, Vector + Scalar, [O(3), O2eR3()], channels=8, layers=1, parametrization=parametrization
     ).double()
     model = BayesianModel(net, RPPPrior(pathway_variances=[2.0, 0.5], dense_variance=0.1), Gaussian(noise_variance=0.3))
-    target = Target(model, data)
-    expansion = Expansion.at(target, target.initial([1])[0], curvature)
+    density = UnconstrainedDensity(model, data)
+    expansion = Expansion.at(density, density.initial([1])[0], curvature)
     given = model.prior_distributions
 
     def evidence(logs):
@@ -186,7 +186,8 @@ def test_the_noise_may_be_replaced_as_if_it_had_been_known():
     models = [BayesianModel(net, RPPPrior(), Gaussian(noise_variance=noise)) for noise in (0.3, 0.8)]
     for curvature in CURVATURES:
         first, second = (
-            Expansion.at(target, target.initial([1])[0], curvature) for target in (Target(m, data) for m in models)
+            Expansion.at(density, density.initial([1])[0], curvature)
+            for density in (UnconstrainedDensity(m, data) for m in models)
         )
         replaced = first.log_evidence(noise_variance=torch.tensor(0.8, dtype=torch.float64))
         assert abs(float(replaced - second.log_evidence())) < 1e-8
@@ -195,14 +196,18 @@ def test_the_noise_may_be_replaced_as_if_it_had_been_known():
 def test_what_cannot_be_expanded_is_refused():
     data = examples(REPS[0].size, REPS[1].size)
     model = linear_model(RPPPrior())
-    target = Target(model, data)
-    z = target.initial([0])[0]
+    density = UnconstrainedDensity(model, data)
+    z = density.initial([0])[0]
     with pytest.raises(ValueError, match="curvature must be one of 'full'"):
-        Expansion.at(target, z, "kfac")
+        Expansion.at(density, z, "kfac")
     with pytest.raises(TypeError, match="LogDensity"):
-        Expansion.at(Target(LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)}), None), z, "full")
+        Expansion.at(
+            UnconstrainedDensity(LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)}), None), z, "full"
+        )
     learned = BayesianModel(model.network, RPPPrior(), Gaussian(noise_variance=0.3, learned=True))
-    expansion = Expansion.at(Target(learned, data), Target(learned, data).initial([0])[0], "full")
+    expansion = Expansion.at(
+        UnconstrainedDensity(learned, data), UnconstrainedDensity(learned, data).initial([0])[0], "full"
+    )
     with pytest.raises(ValueError, match="noise_variance can replace one known number"):
         expansion.log_evidence(noise_variance=torch.tensor(0.8))
 
@@ -221,7 +226,7 @@ class Twice(torch.nn.Module):
 
 def test_a_layer_that_is_applied_twice_has_no_kronecker_factors():
     model = BayesianModel(Twice().double(), RPPPrior(), Gaussian(noise_variance=0.3))
-    target = Target(model, examples(3, 3))
+    density = UnconstrainedDensity(model, examples(3, 3))
     with pytest.raises(ValueError, match="applied more than once"):
-        Expansion.at(target, target.initial([0])[0], "kronecker")
-    assert Expansion.at(target, target.initial([0])[0], "layer").log_evidence().isfinite()
+        Expansion.at(density, density.initial([0])[0], "kronecker")
+    assert Expansion.at(density, density.initial([0])[0], "layer").log_evidence().isfinite()

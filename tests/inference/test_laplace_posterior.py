@@ -84,7 +84,7 @@ def test_gradient_of_the_log_determinant_is_a_trace(make_linear_problem):
     variance = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
     gaussian = posterior.with_prior({"network.0.dense": PathwayNormal((3, 7), variance)})
     gaussian.log_determinant.backward()
-    of_dense = posterior.target.unpack(posterior.approximation.variances())["network.0.dense"]
+    of_dense = posterior.density.unpack(posterior.approximation.variances())["network.0.dense"]
     torch.testing.assert_close(variance.grad, -of_dense.sum() / 0.01, rtol=1e-9, atol=0)
 
 

@@ -6,8 +6,8 @@ import torch
 from scipy.stats import multivariate_normal
 
 from bayes_rpp import PathwayNormal
-from bayes_rpp.structured_bases import DenseBasis
-from inference.linear_gaussian import LinearGaussian, PriorRoot
+from bayes_rpp.bases.dense import DenseBasis
+from inference.exact.linear_gaussian import LinearGaussian, PriorRoot
 
 SPACES = ("weights", "functions")
 

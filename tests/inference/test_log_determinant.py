@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inference.log_determinant import log_determinant
+from inference.curvature.log_determinant import log_determinant
 
 
 @pytest.fixture

@@ -56,22 +56,22 @@ def test_learned_noise_is_at_the_mode_of_the_constrained_density(make_linear_pro
 
 
 def test_mode_of_a_gamma_density_has_no_jacobian():
-    target = LogDensity(
+    density = LogDensity(
         lambda p: Gamma(3.0, 2.0).log_prob(p["rate"]),
         {"rate": torch.tensor(0.3, dtype=torch.float64)},
         {"rate": constraints.positive},
     )
-    mode = MAP(epochs=800, lr=0.05).fit(target, None, seed=0).samples["rate"]
+    mode = MAP(epochs=800, lr=0.05).fit(density, None, seed=0).samples["rate"]
     assert mode.shape == (1, 1)
     assert float(mode) == pytest.approx(1.0, abs=1e-6)  # (3 - 1) / 2; with a Jacobian it is 3 / 2
 
 
 def test_mode_of_a_dirichlet_density_lies_on_the_simplex():
     concentration = torch.tensor([2.0, 3.0, 4.0], dtype=torch.float64)
-    target = LogDensity(
+    density = LogDensity(
         lambda p: Dirichlet(concentration).log_prob(p["p"]),
         {"p": torch.full((3,), 1 / 3, dtype=torch.float64)},
         {"p": constraints.simplex},
     )
-    mode = MAP(epochs=800, lr=0.05).fit(target, None, seed=1).samples["p"][0, 0]
+    mode = MAP(epochs=800, lr=0.05).fit(density, None, seed=1).samples["p"][0, 0]
     torch.testing.assert_close(mode, (concentration - 1) / 6, rtol=0, atol=1e-10)

@@ -21,10 +21,11 @@ from bayes_rpp import (
     Scalar,
     Vector,
 )
-from inference import SGLD, metric_choice
-from inference.curvature import gauss_newton_rows, probe_rows
-from inference.metric_choice import build_metric
-from inference.target import Target
+from inference import SGLD
+from inference.curvature.gauss_newton import gauss_newton_rows, probe_rows
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics import build_metric as metric_choice
+from inference.metrics.build_metric import build_metric
 
 NAMES = ["diagonal", "layer", "full", "pathway"]
 both = pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
@@ -59,33 +60,33 @@ def small_target(parametrization, group, likelihood, temperature=1.0, num_data=4
     net = RPPEMLP(Vector + Scalar, Vector, group, layers=0, parametrization=parametrization).double()
     prior = RPPPrior(5.0, 0.02, scaling="none", pathway_variances=[5.0, 0.6] if isinstance(group, list) else None)
     x, y = normal(num_data, 4), normal(num_data, 3, seed=1)
-    return Target(BayesianModel(net, prior, likelihood), (x, y), temperature)
+    return UnconstrainedDensity(BayesianModel(net, prior, likelihood), (x, y), temperature)
 
 
 @both
 @pytest.mark.parametrize("name", ["full", "layer", "pathway"])
 @pytest.mark.parametrize("group", [O(3), [O(3), O2eR3()]], ids=["group", "chain"])
 def test_without_data_the_prior_becomes_white(parametrization, name, group):
-    target = small_target(parametrization, group, Gaussian(noise_variance=1e14))
-    metric = build_metric(name, target, target.initial([0, 1]))
-    inverse = torch.linalg.inv(matrix(metric, target.size))
-    white = inverse @ covariance_of_prior(target.model) @ inverse.mT
-    torch.testing.assert_close(white, eye(target.size), rtol=0, atol=1e-9)
+    density = small_target(parametrization, group, Gaussian(noise_variance=1e14))
+    metric = build_metric(name, density, density.initial([0, 1]))
+    inverse = torch.linalg.inv(matrix(metric, density.size))
+    white = inverse @ covariance_of_prior(density.model) @ inverse.mT
+    torch.testing.assert_close(white, eye(density.size), rtol=0, atol=1e-9)
 
 
-def precision_of(target):
+def precision_of(density):
     """The Hessian of U of a linear model, the same everywhere."""
-    return torch.func.hessian(target.potential)(torch.zeros(target.size).double())
+    return torch.func.hessian(density.potential)(torch.zeros(density.size).double())
 
 
 @both
 @pytest.mark.parametrize("name", ["full", "layer"])
 def test_a_dense_metric_whitens_the_exact_posterior(parametrization, name):
-    target = small_target(parametrization, [O(3), O2eR3()], Gaussian(noise_variance=1e-3))
-    dense = matrix(build_metric(name, target, target.initial([0, 1, 2])), target.size)
-    values = torch.linalg.eigvalsh(dense.mT @ precision_of(target) @ dense)
+    density = small_target(parametrization, [O(3), O2eR3()], Gaussian(noise_variance=1e-3))
+    dense = matrix(build_metric(name, density, density.initial([0, 1, 2])), density.size)
+    values = torch.linalg.eigvalsh(dense.mT @ precision_of(density) @ dense)
     assert float(values.max() / values.min()) == pytest.approx(1, abs=1e-6)
-    torch.testing.assert_close(values, torch.ones(target.size).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(values, torch.ones(density.size).double(), rtol=0, atol=1e-6)
 
 
 @both
@@ -96,28 +97,28 @@ def test_the_temperature_scales_a_metric_as_it_does_the_posterior(parametrizatio
         for temperature in (1.0, 3.0)
     )
     z = cold.initial([0, 1])
-    roots = [matrix(build_metric(name, target, z), target.size) for target in (cold, hot)]
+    roots = [matrix(build_metric(name, density, z), density.size) for density in (cold, hot)]
     torch.testing.assert_close(roots[1], math.sqrt(3) * roots[0], rtol=1e-9, atol=1e-12)
 
 
 def test_the_diagonal_metric_is_about_the_diagonal():
     """256 probes know each entry to 9 percent."""
-    target = small_target("collapsed", O(3), Gaussian(noise_variance=0.1))
-    precision = precision_of(target)
-    found = matrix(build_metric("diagonal", target, target.initial([0])), target.size).diagonal() ** -2
+    density = small_target("collapsed", O(3), Gaussian(noise_variance=0.1))
+    precision = precision_of(density)
+    found = matrix(build_metric("diagonal", density, density.initial([0])), density.size).diagonal() ** -2
     assert ((found / precision.diagonal()) - 1).abs().max() < 0.4
 
 
 def test_probes_are_unbiased_and_know_the_diagonal():
-    target = small_target("residual", O(3), Gaussian(noise_variance=0.1), 2.0)
-    z, probes = target.initial([0]), 4000
-    exact = torch.cat(list(gauss_newton_rows(target, z))).square().sum(0)
-    of_prior = torch.linalg.inv(covariance_of_prior(target.model)) / 2
-    torch.testing.assert_close(exact, (precision_of(target) - of_prior).diagonal())
-    rows = torch.cat(list(probe_rows(target, z, probes, torch.Generator().manual_seed(0))))
+    density = small_target("residual", O(3), Gaussian(noise_variance=0.1), 2.0)
+    z, probes = density.initial([0]), 4000
+    exact = torch.cat(list(gauss_newton_rows(density, z))).square().sum(0)
+    of_prior = torch.linalg.inv(covariance_of_prior(density.model)) / 2
+    torch.testing.assert_close(exact, (precision_of(density) - of_prior).diagonal())
+    rows = torch.cat(list(probe_rows(density, z, probes, torch.Generator().manual_seed(0))))
     squares = probes * rows.square()
     scores = (squares.mean(0) - exact) / squares.std(0) * math.sqrt(probes)
-    limit = student.isf(1e-3 / 2 / target.size, probes - 1)
+    limit = student.isf(1e-3 / 2 / density.size, probes - 1)
     assert scores.abs().max() < limit
     assert ((squares.mean(0) - 1.1 * exact) / squares.std(0) * math.sqrt(probes)).abs().max() > limit
 
@@ -135,14 +136,14 @@ def network_model(kind, bodies):
 @pytest.mark.parametrize("kind", ["plain", "normalised, collapsed", "a noise for each output"])
 @pytest.mark.parametrize("name", NAMES)
 def test_networks_with_bilinear_layers_and_learned_noise_have_whole_metrics(bodies, kind, name):
-    target = Target(network_model(kind, bodies), bodies.train)
-    z = target.initial([0, 1, 2])
+    density = UnconstrainedDensity(network_model(kind, bodies), bodies.train)
+    z = density.initial([0, 1, 2])
     if kind != "plain":
-        assert list(target.shapes)[-1] == "noise_variance"
+        assert list(density.shapes)[-1] == "noise_variance"
         z[:, -9:] = 6.0  # where the noise is far too broad
-    metric = build_metric(name, target, z)
-    vectors = normal(3, target.size).float()
-    assert sum(metric.sizes) == target.size
+    metric = build_metric(name, density, z)
+    vectors = normal(3, density.size).float()
+    assert sum(metric.sizes) == density.size
     colored = metric.color(vectors)
     assert (colored.shape, colored.dtype) == (vectors.shape, torch.float32)
     assert colored.isfinite().all()
@@ -155,10 +156,10 @@ def test_networks_with_bilinear_layers_and_learned_noise_have_whole_metrics(bodi
 @pytest.mark.parametrize("name", NAMES)
 def test_a_noise_for_each_output_has_a_metric_wherever_it_starts(make_linear_problem, name, free):
     model, data = make_linear_problem(likelihood=Gaussian(0.2, learned=True, per_output=True, floor=1e-4))
-    target = Target(model, data)
-    z = target.initial([0])
+    density = UnconstrainedDensity(model, data)
+    z = density.initial([0])
     z[:, -3:] = free
-    assert build_metric(name, target, z).color(normal(2, target.size)).isfinite().all()
+    assert build_metric(name, density, z).color(normal(2, density.size)).isfinite().all()
 
 
 @both
@@ -166,53 +167,53 @@ def test_a_noise_for_each_output_has_a_metric_wherever_it_starts(make_linear_pro
 def test_broad_priors_and_few_examples_have_a_metric_in_single_precision(parametrization, name):
     net = RPPEMLP(3 * Vector + 4 * Scalar, 3 * Vector + 4 * Scalar, SO(3), layers=0, parametrization=parametrization)
     model = BayesianModel(net, RPPPrior(1e5, 1.0, scaling="none"), Gaussian(noise_variance=1e-3))
-    target = Target(model, (30 * normal(8, 13).float(), normal(8, 13, seed=1).float()))
-    metric = build_metric(name, target, target.initial([0, 1]))
-    assert metric.color(normal(2, target.size).float()).isfinite().all()
+    density = UnconstrainedDensity(model, (30 * normal(8, 13).float(), normal(8, 13, seed=1).float()))
+    metric = build_metric(name, density, density.initial([0, 1]))
+    assert metric.color(normal(2, density.size).float()).isfinite().all()
 
 
 def test_class_probabilities_have_a_metric(make_linear_problem):
     model, (x, y) = make_linear_problem(likelihood=Categorical())
-    target = Target(model, (x, y.argmax(1)))
+    density = UnconstrainedDensity(model, (x, y.argmax(1)))
     for name in NAMES:
-        assert build_metric(name, target, target.initial([0])).color(normal(1, target.size)).isfinite().all()
+        assert build_metric(name, density, density.initial([0])).color(normal(1, density.size)).isfinite().all()
 
 
 def test_a_log_density_has_the_identity_alone():
-    target = Target(LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(3)}), None)
-    assert build_metric(None, target, torch.zeros(1, 3)) is None
-    assert build_metric("identity", target, torch.zeros(1, 3)) is None
+    density = UnconstrainedDensity(LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(3)}), None)
+    assert build_metric(None, density, torch.zeros(1, 3)) is None
+    assert build_metric("identity", density, torch.zeros(1, 3)) is None
     for name in NAMES:
         with pytest.raises(TypeError, match=f'metric="{name}" needs the outputs of a BayesianModel'):
-            build_metric(name, target, torch.zeros(1, 3))
+            build_metric(name, density, torch.zeros(1, 3))
 
 
 @pytest.mark.parametrize("name", ["full", "layer"])
 def test_a_dense_metric_that_would_be_too_large_is_refused_with_its_bytes(monkeypatch, name):
     monkeypatch.setattr(metric_choice, "_LARGEST_BLOCK", 10)
-    target = small_target("collapsed", O(3), Gaussian(noise_variance=0.1))
-    message = f"{target.size} coordinates takes {8 * target.size**2:,} bytes"
+    density = small_target("collapsed", O(3), Gaussian(noise_variance=0.1))
+    message = f"{density.size} coordinates takes {8 * density.size**2:,} bytes"
     with pytest.raises(ValueError, match=rf"{re.escape(message)}.*use metric='diagonal' or 'pathway'"):
-        build_metric(name, target, target.initial([0]))
-    assert build_metric("pathway", target, target.initial([0])) is not None
+        build_metric(name, density, density.initial([0]))
+    assert build_metric("pathway", density, density.initial([0])) is not None
 
 
 @pytest.mark.parametrize(("name", "step_size"), [("full", 0.5), ("diagonal", 0.3)])
 def test_preconditioned_sgld_has_the_variance_of_the_discretised_equation(name, step_size):
-    target, spaces = small_target("collapsed", O(3), Gaussian(noise_variance=0.1), num_data=250), []
+    density, spaces = small_target("collapsed", O(3), Gaussian(noise_variance=0.1), num_data=250), []
 
     class Watched(SGLD):
-        def begin(self, space, u, random):
-            spaces.append(space)
-            return super().begin(space, u, random)
+        def begin(self, preconditioned, u, random):
+            spaces.append(preconditioned)
+            return super().begin(preconditioned, u, random)
 
     engine = Watched(step_size, chains=200, warmup=150, draws=25, thin=3, metric=name)
-    posterior = engine.fit(target.model, target.pair, seed=0, progress=False)
-    u = spaces[0].whiten(target.free(posterior.samples))
-    dense = matrix(spaces[0].metric, target.size)
-    values, vectors = torch.linalg.eigh(dense.mT @ precision_of(target) @ dense)
-    slope = torch.func.grad(target.potential)(torch.zeros(target.size).double())
-    mode = -torch.linalg.solve(precision_of(target), slope)
+    posterior = engine.fit(density.model, density.pair, seed=0, progress=False)
+    u = spaces[0].whiten(density.free(posterior.samples))
+    dense = matrix(spaces[0].metric, density.size)
+    values, vectors = torch.linalg.eigh(dense.mT @ precision_of(density) @ dense)
+    slope = torch.func.grad(density.potential)(torch.zeros(density.size).double())
+    mode = -torch.linalg.solve(precision_of(density), slope)
     along = (u - spaces[0].whiten(mode)) @ vectors
     variance = 1 / (values * (1 - step_size * values / 2))
     if name == "full":
@@ -241,6 +242,6 @@ def test_chains_walk_in_every_metric_in_the_precision_of_the_model(bodies, name,
 @pytest.mark.parametrize("name", NAMES)
 def test_more_starts_than_examples_have_a_metric(make_linear_problem, name):
     model, data = make_linear_problem(num_data=3)
-    target = Target(model, data)
-    metric = build_metric(name, target, target.initial([0, 1, 2, 3, 4]))
-    assert metric.color(normal(2, target.size)).isfinite().all()
+    density = UnconstrainedDensity(model, data)
+    metric = build_metric(name, density, density.initial([0, 1, 2, 3, 4]))
+    assert metric.color(normal(2, density.size)).isfinite().all()

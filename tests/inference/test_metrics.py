@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bayes_rpp import O, O2eR3, RPPLinear, Scalar, T, Vector
-from inference.metrics import CollapsedMetric, DenseMetric, DiagonalMetric, ResidualMetric, SplitMetric
+from inference.metrics.metric import CollapsedMetric, DenseMetric, DiagonalMetric, ResidualMetric, SplitMetric
 
 VARIANCES, DENSE = [3.0, 0.5], 0.01  # of the pathways of a chain of two groups, and of what they leave
 

@@ -23,11 +23,11 @@ from bayes_rpp import (
     equivariant_maps,
 )
 from inference import HMC, SGHMC
-from inference.conditioning import condition_number
-from inference.metric_choice import build_metric
-from inference.noncentred import NonCentredTarget, chain_target
-from inference.space import Space
-from inference.target import Target
+from inference.density.noncentred import NonCentredDensity, sampling_density
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics.build_metric import build_metric
+from inference.metrics.condition_number import condition_number
+from inference.metrics.preconditioned import PreconditionedDensity
 
 NOISE = 0.2
 BROAD = dist.InverseGamma(*torch.tensor([3.0, 2.0]).double())
@@ -67,17 +67,17 @@ def exact_log_evidence(model, x, y, broad, narrow):
     return -0.5 * float(quadratic + torch.linalg.slogdet(total)[1] + len(flat) * math.log(2 * math.pi))
 
 
-def marginal(target, names, values, temperature=1.0):
+def marginal(density, names, values, temperature=1.0):
     """log of the integral of exp(-U) over all free coordinates but those of ``names``; U is a quadratic in them."""
-    free = target.unpack(target.initial([0])[0])
-    z = target.pack(
+    free = density.unpack(density.initial([0])[0])
+    z = density.pack(
         free | {name: torch.tensor(math.log(v), dtype=torch.float64) for name, v in zip(names, values, strict=True)}
     )
-    own = [name for name in target.shapes if name not in names]
-    spans = torch.cat([target.unpack(torch.arange(target.size).double())[name].flatten() for name in own]).long()
+    own = [name for name in density.shapes if name not in names]
+    spans = torch.cat([density.unpack(torch.arange(density.size).double())[name].flatten() for name in own]).long()
 
     def potential(weights):
-        return target.potential(z.clone().index_put((spans,), weights))
+        return density.potential(z.clone().index_put((spans,), weights))
 
     with pyro.validation_enabled(False):
         start = z[spans]
@@ -89,11 +89,11 @@ def marginal(target, names, values, temperature=1.0):
 PLACES = [(0.3, 0.01), (2.0, 0.01), (2.0, 0.5), (30.0, 1e-4), (0.01, 3.0)]
 
 
-def scores(target, model, x, y):
+def scores(density, model, x, y):
     """How far the target is from log p(y, v) + log |dv / d log v| at several variances."""
     result = []
     for broad, narrow in PLACES:
-        found = marginal(target, ("equivariant_variance", "dense_variance"), (broad, narrow))
+        found = marginal(density, ("equivariant_variance", "dense_variance"), (broad, narrow))
         hyper = sum(
             float(law.log_prob(torch.tensor(v, dtype=torch.float64))) + math.log(v)
             for law, v in ((BROAD, broad), (NARROW, narrow))
@@ -107,14 +107,14 @@ def scores(target, model, x, y):
 def test_with_the_weights_integrated_out_it_is_the_evidence_times_the_hyperprior(parametrization, centred):
     model = linear_model(parametrization)
     x, y = data(model)
-    assert max(scores(chain_target(model, (x, y), 1.0, centred=centred), model, x, y)) < 1e-8
+    assert max(scores(sampling_density(model, (x, y), 1.0, centred=centred), model, x, y)) < 1e-8
 
 
 @kinds
 def test_without_the_jacobian_of_the_weights_it_is_not(parametrization):
-    class Wrong(NonCentredTarget):
+    class Wrong(NonCentredDensity):
         def log_jacobian(self, z, params):
-            return Target.log_jacobian(self, z, params)
+            return UnconstrainedDensity.log_jacobian(self, z, params)
 
     model = linear_model(parametrization)
     x, y = data(model)
@@ -133,7 +133,7 @@ def test_without_the_normaliser_of_the_weights_it_is_not(parametrization):
     right = linear_model(parametrization)
     model = Wrong(right.network, right.prior, right.likelihood)
     x, y = data(model)
-    assert min(scores(Target(model, (x, y)), model, x, y)) > 0.5
+    assert min(scores(UnconstrainedDensity(model, (x, y)), model, x, y)) > 0.5
 
 
 def chain_layer():
@@ -159,43 +159,43 @@ MODELS = {
 every_model = pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 
 
-def somewhere(target, count=3):
-    return 0.7 * normal(count, target.size, seed=3)
+def somewhere(density, count=3):
+    return 0.7 * normal(count, density.size, seed=3)
 
 
 @every_model
 def test_parameters_and_vectors_are_inverse_for_many_at_once(make):
     model = make()
-    target = NonCentredTarget(model, data(model))
-    z = somewhere(target, 6).reshape(2, 3, -1)
-    torch.testing.assert_close(target.free(target.params(z)), z, rtol=1e-9, atol=1e-9)
-    one = target.params(z[1, 2])
-    for name, value in target.params(z).items():
+    density = NonCentredDensity(model, data(model))
+    z = somewhere(density, 6).reshape(2, 3, -1)
+    torch.testing.assert_close(density.free(density.params(z)), z, rtol=1e-9, atol=1e-9)
+    one = density.params(z[1, 2])
+    for name, value in density.params(z).items():
         torch.testing.assert_close(value[1, 2], one[name], rtol=1e-12, atol=1e-12)
 
 
 @every_model
 def test_the_jacobian_is_that_of_automatic_differentiation(make):
     model = make()
-    target = NonCentredTarget(model, data(model))
-    for z in somewhere(target):
+    density = NonCentredDensity(model, data(model))
+    for z in somewhere(density):
         with pyro.validation_enabled(False):
-            dense = jacrev(lambda v: torch.cat([p.flatten() for p in target.params(v).values()]))(z)
+            dense = jacrev(lambda v: torch.cat([p.flatten() for p in density.params(v).values()]))(z)
         expected = torch.linalg.slogdet(dense)[1]
-        torch.testing.assert_close(target.log_jacobian(z, target.params(z)), expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(density.log_jacobian(z, density.params(z)), expected, rtol=1e-6, atol=1e-6)
 
 
 @every_model
 def test_given_the_variances_what_is_standardised_is_standard_normal(make):
     model = make()
-    target = NonCentredTarget(model, None)
-    z = somewhere(target)[0]
+    density = NonCentredDensity(model, None)
+    z = somewhere(density)[0]
     with pyro.validation_enabled(False):
-        slope = target.unpack(grad(target.prior_potential)(z))
-        bend = hessian(target.prior_potential)(z)
-    for name in target.standardised:
-        torch.testing.assert_close(slope[name], target.unpack(z)[name], rtol=1e-9, atol=1e-9)
-    weights = sum(math.prod(target.shapes[name]) for name in target.shapes if name in target.standardised)
+        slope = density.unpack(grad(density.prior_potential)(z))
+        bend = hessian(density.prior_potential)(z)
+    for name in density.standardised:
+        torch.testing.assert_close(slope[name], density.unpack(z)[name], rtol=1e-9, atol=1e-9)
+    weights = sum(math.prod(density.shapes[name]) for name in density.shapes if name in density.standardised)
     assert weights == sum(bool((row - row.new_zeros(len(row)).index_put((torch.tensor(i),), torch.tensor(1.0).double()))
                           .abs().max() < 1e-9) for i, row in enumerate(bend))  # fmt: skip
 
@@ -203,13 +203,13 @@ def test_given_the_variances_what_is_standardised_is_standard_normal(make):
 @coordinates
 def test_gradients_of_all_chains_are_those_of_one(centred):
     model = linear_model("collapsed")
-    target = chain_target(model, data(model), 1.0, centred=centred)
-    z = somewhere(target)
-    gradients, values = target.gradients(z)
+    density = sampling_density(model, data(model), 1.0, centred=centred)
+    z = somewhere(density)
+    gradients, values = density.gradients(z)
     with pyro.validation_enabled(False):
         for place, gradient, value in zip(z, gradients, values, strict=True):
-            torch.testing.assert_close(grad(target.potential)(place), gradient, rtol=1e-9, atol=1e-9)
-            torch.testing.assert_close(target.potential(place), value, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(grad(density.potential)(place), gradient, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(density.potential(place), value, rtol=1e-9, atol=1e-9)
 
 
 @kinds
@@ -219,20 +219,20 @@ def test_the_dense_metric_has_the_hessian_but_for_the_coupling_of_weights_and_va
     parametrization, centred, temperature
 ):
     model = linear_model(parametrization)
-    target = chain_target(model, data(model), temperature, centred=centred)
-    z = target.initial([0]) + 0.3 * somewhere(target, 1)
+    density = sampling_density(model, data(model), temperature, centred=centred)
+    z = density.initial([0]) + 0.3 * somewhere(density, 1)
     with pyro.validation_enabled(False):
-        exact = hessian(target.potential)(z[0])
-    size = target.size - 2
-    metric = build_metric("full", target, z)
-    factor = metric.color(torch.eye(target.size).double())
+        exact = hessian(density.potential)(z[0])
+    size = density.size - 2
+    metric = build_metric("full", density, z)
+    factor = metric.color(torch.eye(density.size).double())
     found = torch.linalg.inv(factor.mT @ factor)
     torch.testing.assert_close(found[:size, :size], exact[:size, :size], rtol=1e-6, atol=1e-6)
     if centred:
         torch.testing.assert_close(found.diagonal()[size:], exact.diagonal()[size:].abs(), rtol=1e-5, atol=1e-6)
         assert not found[size:, :size].abs().max() > 1e-9
     else:  # what the network's output adds through the variances, and no more
-        jacobian = jacrev(lambda v: model.output(target.params(v), target.pair[0]).flatten())(z[0])
+        jacobian = jacrev(lambda v: model.output(density.params(v), density.pair[0]).flatten())(z[0])
         rows = jacobian / math.sqrt(NOISE * temperature)
         torch.testing.assert_close(found[size:, :size], (rows.mT @ rows)[size:, :size], rtol=1e-6, atol=1e-6)
 
@@ -241,43 +241,43 @@ def test_the_dense_metric_has_the_hessian_but_for_the_coupling_of_weights_and_va
 @pytest.mark.parametrize("metric", [None, "identity", "diagonal", "layer", "full", "pathway"])
 def test_every_metric_is_there_or_refused(centred, metric):
     model = linear_model("collapsed")
-    target = chain_target(model, data(model), 1.0, centred=centred)
-    start = target.initial([0, 1])
+    density = sampling_density(model, data(model), 1.0, centred=centred)
+    start = density.initial([0, 1])
     if metric == "pathway" and not centred:
         with pytest.raises(ValueError, match=r"metric='pathway' is for centred coordinates.*'full' or 'diagonal'"):
-            Space(target, metric, start)
+            PreconditionedDensity(density, metric, start)
         return
-    space = Space(target, metric, start)
-    torch.testing.assert_close(space.free(space.whiten(start)), start, rtol=1e-9, atol=1e-9)
-    assert condition_number(space, start[0]) < math.inf
+    preconditioned = PreconditionedDensity(density, metric, start)
+    torch.testing.assert_close(preconditioned.free(preconditioned.whiten(start)), start, rtol=1e-9, atol=1e-9)
+    assert condition_number(preconditioned, start[0]) < math.inf
 
 
 def test_large_models_take_the_diagonal_where_the_coordinates_are_not_centred(monkeypatch):
-    monkeypatch.setattr("inference.metric_choice._FULL_BY_DEFAULT", 3)
+    monkeypatch.setattr("inference.metrics.build_metric._FULL_BY_DEFAULT", 3)
     model = linear_model("residual")
-    target = NonCentredTarget(model, data(model))
-    z = target.initial([0])
-    wanted = build_metric("diagonal", target, z)
-    ones = torch.ones(1, target.size).double()
-    torch.testing.assert_close(build_metric(None, target, z).color(ones), wanted.color(ones))
+    density = NonCentredDensity(model, data(model))
+    z = density.initial([0])
+    wanted = build_metric("diagonal", density, z)
+    ones = torch.ones(1, density.size).double()
+    torch.testing.assert_close(build_metric(None, density, z).color(ones), wanted.color(ones))
 
 
 def test_minibatches_count_as_many_times_as_they_must():
     model = linear_model("collapsed")
     x, y = data(model, 8)
-    target = NonCentredTarget(model, (x, y))
-    z = somewhere(target, 1)[0]
-    halves = torch.stack([target.potential(z, x[half], y[half]) for half in (slice(0, 4), slice(4, 8))])
-    torch.testing.assert_close(halves.mean(), target.potential(z), rtol=1e-10, atol=1e-10)
+    density = NonCentredDensity(model, (x, y))
+    z = somewhere(density, 1)[0]
+    halves = torch.stack([density.potential(z, x[half], y[half]) for half in (slice(0, 4), slice(4, 8))])
+    torch.testing.assert_close(halves.mean(), density.potential(z), rtol=1e-10, atol=1e-10)
 
 
 def test_the_coordinates_work_under_vmap_with_their_gradients():
     model = linear_model("collapsed")
-    target = NonCentredTarget(model, data(model))
-    z = somewhere(target, 4)
+    density = NonCentredDensity(model, data(model))
+    z = somewhere(density, 4)
     with pyro.validation_enabled(False):
-        batched = vmap(grad(target.potential))(z)
-        torch.testing.assert_close(batched[2], grad(target.potential)(z[2]), rtol=1e-9, atol=1e-9)
+        batched = vmap(grad(density.potential))(z)
+        torch.testing.assert_close(batched[2], grad(density.potential)(z[2]), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("engine", [HMC(chains=1, centred=False), SGHMC(step_size=0.1, centred=False)])
@@ -285,9 +285,9 @@ def test_models_without_hyperpriors_have_nothing_to_standardise(engine):
     model = linear_model("residual", equivariant_variance=1.0, dense_variance=0.1)
     with pytest.raises(ValueError, match="centred=False is for models with hyperpriors"):
         engine.fit(model, data(model), seed=0)
-    density = LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)})
+    log_density = LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)})
     with pytest.raises(ValueError, match="centred=False is for models with hyperpriors"):
-        engine.fit(density, None, seed=0)
+        engine.fit(log_density, None, seed=0)
 
 
 def test_the_setting_must_be_a_truth_value():

@@ -8,9 +8,9 @@ import torch
 
 from bayes_rpp import LogDensity
 from inference import NUTS
-from inference.chains import ChainsDiverged
-from inference.nuts_kernel import Kernel
-from inference.target import Target
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.sampling.chain_sampler import ChainsDiverged
+from inference.sampling.nuts.kernel import Kernel
 
 QUICK = NUTS(chains=2, draws=6, warmup=8, max_tree_depth=4, metric="identity")
 BELL = LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3, dtype=torch.float64)})
@@ -18,7 +18,7 @@ BELL = LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3, d
 
 def interrupt(monkeypatch, potential_calls):
     """Raise KeyboardInterrupt in one evaluation of the potential."""
-    potential, calls = Target.potential, []
+    potential, calls = UnconstrainedDensity.potential, []
 
     def interrupted(self, z):
         calls.append(1)
@@ -26,16 +26,16 @@ def interrupt(monkeypatch, potential_calls):
             raise KeyboardInterrupt
         return potential(self, z)
 
-    monkeypatch.setattr(Target, "potential", interrupted)
+    monkeypatch.setattr(UnconstrainedDensity, "potential", interrupted)
 
 
 def test_interrupt_keeps_finished_chains_whole(monkeypatch, caplog):
-    target, engine = BELL, NUTS(chains=4, draws=10, warmup=10, metric="identity")
-    whole = engine.fit(target, None, seed=0)
-    first_two = dataclasses.replace(engine, chains=2).fit(target, None, seed=0)
+    density, engine = BELL, NUTS(chains=4, draws=10, warmup=10, metric="identity")
+    whole = engine.fit(density, None, seed=0)
+    first_two = dataclasses.replace(engine, chains=2).fit(density, None, seed=0)
     interrupt(monkeypatch, 4 + first_two.stats["gradient_evaluations"] + 50)  # four check the starts
     with caplog.at_level(logging.WARNING):
-        posterior = engine.fit(target, None, seed=0)
+        posterior = engine.fit(density, None, seed=0)
     assert torch.equal(posterior.samples["z"], whole.samples["z"][:2])
     assert torch.equal(posterior.sample_stats["lp"], whole.sample_stats["lp"][:2])
     assert posterior.stats["steps"] == 20
@@ -43,20 +43,20 @@ def test_interrupt_keeps_finished_chains_whole(monkeypatch, caplog):
 
 
 def test_interrupt_in_the_first_chain_keeps_its_draws_if_there_are_any(monkeypatch):
-    target, engine = BELL, NUTS(chains=2, draws=10, warmup=10, metric="identity")
-    whole = engine.fit(target, None, seed=0)
-    one = dataclasses.replace(engine, chains=1).fit(target, None, seed=0)
+    density, engine = BELL, NUTS(chains=2, draws=10, warmup=10, metric="identity")
+    whole = engine.fit(density, None, seed=0)
+    one = dataclasses.replace(engine, chains=1).fit(density, None, seed=0)
     last = int(one.sample_stats["n_steps"][0, -3:].sum())
     state = torch.get_rng_state()
     with monkeypatch.context() as patch:
         interrupt(patch, 2 + one.stats["gradient_evaluations"] - last + 1)  # in the first step of the third last draw
-        posterior = engine.fit(target, None, seed=0)
+        posterior = engine.fit(density, None, seed=0)
     assert torch.equal(posterior.samples["z"], whole.samples["z"][:1, :7])
     assert {value.shape for value in posterior.sample_stats.values()} == {(1, 7)}
     with monkeypatch.context() as patch:
         interrupt(patch, 5)
         with pytest.raises(KeyboardInterrupt):
-            engine.fit(target, None, seed=0)
+            engine.fit(density, None, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
 
 

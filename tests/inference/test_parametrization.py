@@ -25,8 +25,8 @@ from bayes_rpp import (
     low_frequency_maps,
 )
 from inference import MAP, DeepEnsemble, Posterior, Snapshot
-from inference import parametrization as module
-from inference.parametrization import collapse, recover
+from inference.posterior import parametrization as module
+from inference.posterior.parametrization import collapse, recover
 
 REP_IN, REP_OUT, CHAIN = 2 * Vector + Scalar, Vector + Scalar, [O(3), O2eR3()]
 TURNS = (2 * Vector)(O(2))

@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from bayes_rpp import MLP, BayesianModel, Categorical, Gaussian, NormalizedNetwork, RPPPrior
 from inference import MAP, DeepEnsemble, Posterior
-from inference import predictive as predictive_module
+from inference.posterior import predictive as predictive_module
 
 MEMBERS = DeepEnsemble(members=4, epochs=2, batch_size=None)
 

@@ -27,7 +27,7 @@ ENGINES = [HMC(chains=16, warmup=200, draws=500), NUTS(chains=4, warmup=150, dra
 class Example(NamedTuple):
     """A target, and the reference's quantities from its draws: name -> (chain, draw)."""
 
-    target: LogDensity
+    density: LogDensity
     derive: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -125,7 +125,7 @@ def draw(name, engine):
     """What the reference has, from our draws, and the reference."""
     stored = json.loads((FOLDER / f"{name}.json").read_text())
     example = POSTERIORS[name](stored["data"])
-    posterior = engine.fit(example.target, None, seed=1)
+    posterior = engine.fit(example.density, None, seed=1)
     return example.derive(posterior.samples), stored["reference"]
 
 

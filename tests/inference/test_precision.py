@@ -19,12 +19,14 @@ from bayes_rpp import (
     Scalar,
     Vector,
 )
-from bayes_rpp.structured_bases import DenseBasis
-from inference import MAP, Laplace, mode_search, precision
-from inference.curvature import rest_block
-from inference.curvature_structure import Structure
-from inference.precision import exact_precision, parameter_precision
-from inference.target import Target
+from bayes_rpp.bases.dense import DenseBasis
+from inference import MAP, Laplace
+from inference.curvature import hessian_blocks as precision
+from inference.curvature.block_structure import Structure
+from inference.curvature.gauss_newton import rest_block
+from inference.curvature.hessian_blocks import exact_precision, parameter_precision
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.laplace import find_mode as mode_search
 
 
 def random_basis(rank, seed):
@@ -44,12 +46,12 @@ PATHWAYS = {
 @pytest.mark.parametrize("bases", PATHWAYS.values(), ids=list(PATHWAYS))
 def test_precision_of_pathways_is_the_inverse_covariance(make_linear_problem, bases, diagonal):
     model, data = make_linear_problem("collapsed")
-    target = Target(model, data, temperature=2.0)
+    density = UnconstrainedDensity(model, data, temperature=2.0)
     variances = torch.tensor([0.3, 1.7, 0.6], dtype=torch.float64)[: 1 + len(bases)].requires_grad_()
 
     def found(variances):
         law = PathwayNormal((3, 7), variances[0], bases, list(variances[1:]), validate_args=False)
-        return parameter_precision(target, "network.0.weight", law, target.initial([0])[0], diagonal)
+        return parameter_precision(density, "network.0.weight", law, density.initial([0])[0], diagonal)
 
     covariance = variances[0].detach() * torch.eye(21, dtype=torch.float64)
     for basis, variance in zip(bases, variances[1:].detach(), strict=True):
@@ -64,14 +66,14 @@ def test_precision_of_a_model_is_the_hessian_of_its_density(group):
     """Of the noise too, whose prior is no Gaussian in the free coordinate."""
     net = RPPEMLP(Vector + Scalar, Vector, group, channels=6, layers=1, parametrization="collapsed").double()
     model = BayesianModel(net, RPPPrior(1.0, 0.1), Gaussian(0.1, learned=True, per_output=True))
-    target = Target(model, (torch.ones(2, 4).double(), torch.zeros(2, 3).double()), temperature=1.5)
-    z = target.initial([0])[0]
+    density = UnconstrainedDensity(model, (torch.ones(2, 4).double(), torch.zeros(2, 3).double()), temperature=1.5)
+    z = density.initial([0])[0]
     for name, law in model.prior_distributions.items():
-        matrix = parameter_precision(target, name, law, z, diagonal=False)
-        of_density = parameter_precision(target, name, _Opaque(law), z, diagonal=False)
+        matrix = parameter_precision(density, name, law, z, diagonal=False)
+        of_density = parameter_precision(density, name, _Opaque(law), z, diagonal=False)
         torch.testing.assert_close(matrix, of_density, rtol=1e-9, atol=1e-9 * float(matrix.abs().max()))
         if name != "noise_variance":
-            torch.testing.assert_close(matrix, rest_block(target, name, z), rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(matrix, rest_block(density, name, z), rtol=1e-9, atol=1e-9)
 
 
 class _Opaque:
@@ -83,16 +85,16 @@ class _Opaque:
 
 def test_exact_hessian_comes_in_pieces(monkeypatch):
     monkeypatch.setattr(precision, "_ROWS_AT_ONCE", 2)
-    density = LogDensity(
+    log_density = LogDensity(
         lambda p: -(p["a"].pow(4).sum() + p["a"].sum().square() * p["b"].exp().sum()),
         {"a": torch.ones(3).double(), "b": torch.ones(2).double()},
     )
-    target = Target(density, None)
+    density = UnconstrainedDensity(log_density, None)
     z = torch.arange(5, dtype=torch.float64) / 3
-    dense = torch.func.hessian(target.potential)(z)
+    dense = torch.func.hessian(density.potential)(z)
     for curvature in ("full", "layer", "diagonal"):
-        structure = Structure.of(target, curvature)
-        for place, block in zip(structure.places, exact_precision(target, z, structure, False), strict=True):
+        structure = Structure.of(density, curvature)
+        for place, block in zip(structure.places, exact_precision(density, z, structure, False), strict=True):
             part = dense[place, place]
             torch.testing.assert_close(block, part.diagonal() if curvature == "diagonal" else part)
 

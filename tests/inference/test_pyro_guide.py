@@ -24,7 +24,7 @@ from torch.distributions import Gamma, constraints
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
 from inference import MAP, Posterior, PyroGuide
-from inference.target import Target
+from inference.density.unconstrained import UnconstrainedDensity
 
 QUICK = PyroGuide(AutoNormal, steps=4, draws=5)
 AUTOMATIC = [
@@ -50,10 +50,10 @@ class Watched:
 
 def quadratic(model, data):
     """Mean and precision of a Gaussian posterior over the parameters as one vector."""
-    target = Target(model, data)
-    origin = torch.zeros(target.size, dtype=target.dtype)
-    precision = torch.func.hessian(target.potential)(origin)
-    return -torch.linalg.solve(precision, torch.func.grad(target.potential)(origin)), precision
+    density = UnconstrainedDensity(model, data)
+    origin = torch.zeros(density.size, dtype=density.dtype)
+    precision = torch.func.hessian(density.potential)(origin)
+    return -torch.linalg.solve(precision, torch.func.grad(density.potential)(origin)), precision
 
 
 def divergence(mean, covariance, exact_mean, precision):
@@ -98,11 +98,11 @@ def test_full_rank_guide_recovers_the_exact_posterior_of_linear_regression(regre
     best_diagonal = divergence(mean, torch.diag(1 / precision.diagonal()), mean, precision)
     assert fitted < 0.1 < 0.1 * best_diagonal
     # ELBO = log evidence - KL, and Laplace's formula for the evidence is exact here
-    target = Target(model, data)
-    evidence = -target.potential(mean) + 0.5 * (len(mean) * math.log(2 * math.pi) - precision.logdet())
+    density = UnconstrainedDensity(model, data)
+    evidence = -density.potential(mean) + 0.5 * (len(mean) * math.log(2 * math.pi) - precision.logdet())
     assert posterior.stats["elbo"] == pytest.approx(float(evidence) - fitted, abs=0.05)
     # the draws are the guide's
-    draws = target.free({name: value[0] for name, value in posterior.samples.items()})
+    draws = density.free({name: value[0] for name, value in posterior.samples.items()})
     whitened = torch.linalg.solve_triangular(law.scale_tril.detach(), (draws - law.mean.detach()).mT, upper=False)
     assert standard_normal(whitened.mT)
 
@@ -117,7 +117,8 @@ def test_mean_field_guides_have_the_exact_mean_and_the_conditional_variances(reg
     levels = [0.5, NormalDist().cdf(1.0)]
     quantiles = watched.last.quantiles(levels, *data)
     middle, above = (
-        Target(model, data).free({name: quantiles[name][k].detach() for name in model.constraints}) for k in (0, 1)
+        UnconstrainedDensity(model, data).free({name: quantiles[name][k].detach() for name in model.constraints})
+        for k in (0, 1)
     )
     exact = precision.diagonal().rsqrt()
     best = divergence(mean, exact.square().diag(), mean, precision)
@@ -141,7 +142,7 @@ def test_laplace_guide_is_exact_for_linear_regression(regression):
     model, data = regression
     mean, precision = quadratic(model, data)
     posterior = PyroGuide(AutoLaplaceApproximation, steps=1000, lr=0.05, draws=1000).fit(model, data, seed=0)
-    draws = Target(model, data).free({name: value[0] for name, value in posterior.samples.items()})
+    draws = UnconstrainedDensity(model, data).free({name: value[0] for name, value in posterior.samples.items()})
     assert standard_normal((draws - mean) @ torch.linalg.cholesky(precision))
     assert not standard_normal((draws - mean) @ torch.linalg.cholesky(1.3 * precision))
 
@@ -199,8 +200,8 @@ def test_automatic_guides_stay_in_the_constraints_and_the_type_of_a_model(regres
 def test_automatic_guides_stay_in_the_constraints_of_a_log_density(guide):
     example = {"p": torch.full((3,), 1 / 3), "rate": torch.ones(2), "z": torch.zeros(2, 2)}
     bounds = {"p": constraints.simplex, "rate": constraints.positive}
-    target = LogDensity(lambda p: sum(v.square().sum() * -0.5 for v in p.values()), example, bounds)
-    samples = PyroGuide(guide, steps=5, draws=20).fit(target, None, seed=0).samples
+    density = LogDensity(lambda p: sum(v.square().sum() * -0.5 for v in p.values()), example, bounds)
+    samples = PyroGuide(guide, steps=5, draws=20).fit(density, None, seed=0).samples
     assert {name: value.shape for name, value in samples.items()} == {
         "p": (1, 20, 3),
         "rate": (1, 20, 2),
@@ -284,9 +285,9 @@ def test_interrupt_stops_the_optimisation_and_draws(make_linear_problem, monkeyp
 
 
 def test_a_guide_that_diverges_names_the_step():
-    target = LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)})
+    density = LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)})
     with pytest.raises(RuntimeError, match=r"guide diverged in step \d of 50: .* try a smaller lr than 1e\+30"):
-        PyroGuide(AutoNormal, steps=50, lr=1e30).fit(target, None, seed=0)
+        PyroGuide(AutoNormal, steps=50, lr=1e30).fit(density, None, seed=0)
 
 
 def test_guides_of_other_sites_and_no_guides_are_refused(make_linear_problem):

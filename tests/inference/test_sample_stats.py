@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 from bayes_rpp import MLP, Categorical, Gaussian, LogDensity
 from inference import MAP, DeepEnsemble, Posterior
-from inference.storage import HEADER
+from inference.posterior.files import HEADER
 
 CHAINS, DRAWS = 4, 50
 
@@ -133,7 +133,7 @@ def test_arviz_summary_takes_parameters_of_any_size(slope, scale):
 
 def test_arviz_of_the_1_line_gets_one_mapping_of_groups(sampled, monkeypatch):
     newer = types.SimpleNamespace(__version__="1.0.0", from_dict=lambda groups: groups)
-    monkeypatch.setattr("inference.arviz_shim.quiet_arviz", lambda: newer)
+    monkeypatch.setattr("inference.posterior.arviz.quiet_arviz", lambda: newer)
     groups = sampled.to_arviz()
     assert set(groups) == {"posterior", "sample_stats"}
     assert np.array_equal(groups["sample_stats"]["energy"], sampled.sample_stats["energy"])
@@ -160,7 +160,7 @@ def one_by_one(posterior):
 def test_the_log_joint_is_the_models_whatever_the_size_of_the_pieces(
     make_small_model, bodies, monkeypatch, case, numbers
 ):
-    monkeypatch.setattr("inference.posterior._NUMBERS_AT_ONCE", numbers)
+    monkeypatch.setattr("inference.posterior.posterior._NUMBERS_AT_ONCE", numbers)
     data = tuple(part.double() for part in bodies.train)
     if case == "labels":
         model = make_small_model(bodies, Categorical(), network=MLP, dtype=torch.float64)
@@ -179,8 +179,8 @@ def test_the_log_joint_of_a_log_density_is_that_of_constrained_values():
         return -params["rate"].sum() + 2 * params["rate"].log().sum() - params["z"].square()
 
     example = {"rate": torch.ones(2, dtype=torch.float64), "z": torch.zeros((), dtype=torch.float64)}
-    target = LogDensity(log_density, example, {"rate": constraints.positive})
-    posterior = Posterior(target, {"rate": normal(2, 3, 2).exp(), "z": normal(2, 3)})
+    density = LogDensity(log_density, example, {"rate": constraints.positive})
+    posterior = Posterior(density, {"rate": normal(2, 3, 2).exp(), "z": normal(2, 3)})
     assert torch.allclose(posterior.log_joint(), one_by_one(posterior), rtol=1e-12)
 
 

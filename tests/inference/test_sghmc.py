@@ -8,7 +8,8 @@ import torch
 from torch.distributions import Gamma, constraints
 
 from bayes_rpp import Gaussian, LogDensity
-from inference import SGHMC, chain_random
+from inference import SGHMC
+from inference.sampling import random_streams as chain_random
 
 CHAINS = 2048
 # precision l, step h, friction f; h l = f in the second, third, fourth and fifth
@@ -85,9 +86,9 @@ def test_temperature_multiplies_the_variance():
 
 def test_gamma_has_the_right_moments_through_its_jacobian():
     example = {"rate": torch.tensor(1.0, dtype=torch.float64)}
-    target = LogDensity(lambda p: Gamma(3.0, 2.0).log_prob(p["rate"]), example, {"rate": constraints.positive})
+    density = LogDensity(lambda p: Gamma(3.0, 2.0).log_prob(p["rate"]), example, {"rate": constraints.positive})
     engine = SGHMC(0.2, friction=2.0, chains=512, warmup=100, draws=100, thin=4)
-    rate = engine.fit(target, None, seed=0).samples["rate"]
+    rate = engine.fit(density, None, seed=0).samples["rate"]
     moments = torch.stack([rate.mean(1), rate.square().mean(1), rate.log().mean(1)], dim=1)
     digamma = torch.digamma(torch.tensor(3.0, dtype=torch.float64)) - math.log(2)
     assert agrees(moments[:, :2], torch.tensor([1.5, 3.0], dtype=torch.float64))

@@ -8,8 +8,8 @@ import torch
 
 from bayes_rpp import BayesianModel, Gaussian, LogDensity
 from inference import SGLD
-from inference.chain_random import ChainRandom
-from inference.target import Target
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.sampling.random_streams import ChainRandom
 
 FAMILY_WISE_ERROR = 1e-3
 
@@ -119,7 +119,7 @@ def test_minibatches_of_different_examples_leave_mean_and_variance_nearly_right(
 
 def test_every_chain_sees_every_example_once_in_each_pass_in_its_own_order(make_linear_problem):
     model, (x, y) = make_linear_problem(num_data=12)
-    random = ChainRandom(Target(model, (x, y)), [1, 2], batch_size=4)
+    random = ChainRandom(UnconstrainedDensity(model, (x, y)), [1, 2], batch_size=4)
     batches = [random.batch() for _ in range(6)]
     for passed in (batches[:3], batches[3:]):
         inputs, outputs = (torch.cat(parts, dim=1) for parts in zip(*passed, strict=True))

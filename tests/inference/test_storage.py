@@ -20,7 +20,7 @@ from bayes_rpp import (
     Vector,
 )
 from inference import MAP, DeepEnsemble, Posterior
-from inference.storage import HEADER, TENSORS, check_writable
+from inference.posterior.files import HEADER, TENSORS, check_writable
 
 ENGINE = DeepEnsemble(members=2, epochs=4, snapshots=2)
 
@@ -131,11 +131,11 @@ def test_replacing_a_run_is_all_or_nothing(saved, make_small_model, bodies, monk
     older, folder = saved
     newer, renames = ENGINE.fit(make_small_model(bodies), bodies.train, seed=9), []
 
-    def second_fails(source, target, rename=os.replace):
-        renames.append(target)
+    def second_fails(source, density, rename=os.replace):
+        renames.append(density)
         if len(renames) == 2:
             raise OSError("power cut")
-        rename(source, target)
+        rename(source, density)
 
     monkeypatch.setattr(os, "replace", second_fails)
     with contextlib.suppress(OSError):
@@ -165,7 +165,7 @@ def test_interrupted_before_the_first_epoch_ended_is_saved_as_strict_json(slope,
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inference.training.MemberStack.step", interrupt)
+    monkeypatch.setattr("inference.training.loop.MemberStack.step", interrupt)
     folder = MAP(epochs=2).fit(slope, None, seed=0).save(tmp_path / "run")
     json.loads((folder / HEADER).read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
@@ -243,7 +243,7 @@ def test_a_failed_save_leaves_the_older_run_and_nothing_beside_it(saved, monkeyp
     def full(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("inference.storage.save_file", full)
+    monkeypatch.setattr("inference.posterior.files.save_file", full)
     with pytest.raises(OSError, match="no space left"):
         posterior.save(folder)
     assert_same(Posterior.load(folder), posterior)

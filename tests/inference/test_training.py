@@ -7,15 +7,17 @@ import torch
 
 from bayes_rpp import LogDensity
 from inference import MAP, DeepEnsemble
-from inference.training import MemberStack, Settings, batches
+from inference.training.batches import batches
+from inference.training.member_stack import MemberStack
+from inference.training.settings import Settings
 
 LR = 0.01
 
 
-def distance(posterior, target, seed=0):
+def distance(posterior, density, seed=0):
     """How far z went from the initial state, which follows from the seed."""
     member_seed = int(torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(seed)))
-    return posterior.samples["z"][0, 0] - target.initial_params(member_seed)["z"]
+    return posterior.samples["z"][0, 0] - density.initial_params(member_seed)["z"]
 
 
 def assert_moved(moved, expected):
@@ -104,10 +106,10 @@ def test_interrupt_keeps_what_was_trained(slope, caplog):
             raise KeyboardInterrupt
         return params["z"].sum()
 
-    target = LogDensity(interrupted, slope.example)
+    density = LogDensity(interrupted, slope.example)
     with caplog.at_level(logging.WARNING):
-        posterior = MAP(epochs=10, lr=LR, schedule="constant").fit(target, None, seed=0)
-    assert_moved(distance(posterior, target), 3 * LR)
+        posterior = MAP(epochs=10, lr=LR, schedule="constant").fit(density, None, seed=0)
+    assert_moved(distance(posterior, density), 3 * LR)
     assert posterior.stats["epochs"] == 3
     assert "interrupted in epoch 4 of 10" in caplog.text
 
@@ -123,9 +125,9 @@ def cliff():
 
 def test_a_member_that_the_last_step_breaks_is_left_out(caplog):
     """The loss before the last step is finite, but the parameters after it are not."""
-    target = cliff()
+    density = cliff()
     with caplog.at_level(logging.WARNING):
-        posterior = DeepEnsemble(members=6, epochs=1).fit(target, None, seed=0)
+        posterior = DeepEnsemble(members=6, epochs=1).fit(density, None, seed=0)
     assert torch.isfinite(posterior.samples["z"]).all()
     assert 0 < len(posterior.stats["diverged"]) < 6
     assert "diverged" in caplog.text

@@ -21,13 +21,14 @@ from bayes_rpp import (
     Vector,
     equivariant_maps,
 )
-from inference import HMC, MAP, NUTS, SGHMC, SGLD, Posterior, conditioning
-from inference.conditioning import condition_number
-from inference.noncentred import chain_target
-from inference.parametrization import hyperpriors_differ
-from inference.space import Space
-from inference.target import Target
-from inference.walked_model import walked_model
+from inference import HMC, MAP, NUTS, SGHMC, SGLD, Posterior
+from inference.density.noncentred import sampling_density
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics import condition_number as conditioning
+from inference.metrics.condition_number import condition_number
+from inference.metrics.preconditioned import PreconditionedDensity
+from inference.posterior.parametrization import hyperpriors_differ
+from inference.sampling.choose_parametrization import choose_parametrization
 
 NOISE = 0.2
 USELESS = 1e5, 1.0  # sigma_a^2, sigma_b^2 of a prior that data of unit scale overrule
@@ -85,9 +86,9 @@ def condition(matrix):
 
 
 def space_of(model, data, metric, temperature=1.0):
-    target = Target(model, data, temperature)
-    z = target.initial([3])
-    return Space(target, metric, z), z[0]
+    density = UnconstrainedDensity(model, data, temperature)
+    z = density.initial([3])
+    return PreconditionedDensity(density, metric, z), z[0]
 
 
 @both
@@ -96,9 +97,9 @@ def space_of(model, data, metric, temperature=1.0):
 def test_condition_number_of_a_linear_model_is_that_of_its_precision(parametrization, metric, variances):
     model, data = linear_problem(parametrization, variances)
     precision = exact_posterior(model, data, variances)[1]
-    space, z = space_of(model, data, metric)
-    found = condition_number(space, z)
-    scales = space.free(torch.eye(space.size, dtype=torch.float64))
+    preconditioned, z = space_of(model, data, metric)
+    found = condition_number(preconditioned, z)
+    scales = preconditioned.free(torch.eye(preconditioned.size, dtype=torch.float64))
     assert found == pytest.approx(condition(scales @ precision @ scales.mT), rel=1e-5)
     if metric == "identity":
         assert found == pytest.approx(condition(precision), rel=1e-5)
@@ -109,8 +110,8 @@ def test_condition_number_of_a_linear_model_is_that_of_its_precision(parametriza
 @both
 def test_condition_number_of_a_chain_of_groups_does_not_depend_on_the_temperature(parametrization):
     model, data = linear_problem(parametrization, group=[O(3), O2eR3()])
-    space, z = space_of(model, data, "identity")
-    exact = condition(torch.func.hessian(space.target.potential)(z))
+    preconditioned, z = space_of(model, data, "identity")
+    exact = condition(torch.func.hessian(preconditioned.density.potential)(z))
     for temperature in (1.0, 3.0):
         assert condition_number(*space_of(model, data, "identity", temperature)) == pytest.approx(exact, rel=1e-6)
 
@@ -120,25 +121,25 @@ def test_lanczos_finds_nearly_all_of_the_dense_number(make_small_model, bodies, 
     """In a network with more coordinates than Lanczos takes steps, with noise that is learned; from below."""
     noise = Gaussian(noise_variance=0.2, learned=True)
     model = make_small_model(bodies, noise, dtype=torch.float64)
-    space, z = space_of(model, tuple(part.double() for part in bodies.train), metric)
-    dense = condition_number(space, z)
+    preconditioned, z = space_of(model, tuple(part.double() for part in bodies.train), metric)
+    dense = condition_number(preconditioned, z)
     monkeypatch.setattr(conditioning, "_DENSE", 0)
-    assert space.size > 3 * conditioning._LANCZOS_STEPS
-    assert 0.95 * dense < condition_number(space, z) < (1 + 1e-6) * dense
+    assert preconditioned.size > 3 * conditioning._LANCZOS_STEPS
+    assert 0.95 * dense < condition_number(preconditioned, z) < (1 + 1e-6) * dense
 
 
 @both
 def test_lanczos_is_exact_where_it_takes_a_step_for_every_coordinate(parametrization, monkeypatch):
     spaces = [space_of(*linear_problem(parametrization), metric) for metric in ("identity", "diagonal", "full")]
-    dense = [condition_number(space, z) for space, z in spaces]
+    dense = [condition_number(preconditioned, z) for preconditioned, z in spaces]
     monkeypatch.setattr(conditioning, "_DENSE", 0)
-    assert [condition_number(space, z) for space, z in spaces] == pytest.approx(dense, rel=1e-5)
+    assert [condition_number(preconditioned, z) for preconditioned, z in spaces] == pytest.approx(dense, rel=1e-5)
 
 
 def test_condition_numbers_of_log_densities_are_refused():
-    target = Target(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
+    density = UnconstrainedDensity(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
     with pytest.raises(TypeError, match="BayesianModel"):
-        condition_number(Space(target, "identity", torch.zeros(1, 3)), torch.zeros(3))
+        condition_number(PreconditionedDensity(density, "identity", torch.zeros(1, 3)), torch.zeros(3))
 
 
 def jacobi(precision):
@@ -164,7 +165,7 @@ def test_auto_takes_the_parametrization_with_the_smaller_number(parametrization,
 @pytest.mark.parametrize("variances", [USELESS, STRONG])
 def test_auto_takes_the_fewer_coordinates_where_the_metric_leaves_nothing_to_choose(variances):
     model, data = linear_problem("residual", variances)
-    walked, _ = walked_model(HMC(metric="full", parametrization="auto"), model, data, None, seed=0)
+    walked, _ = choose_parametrization(HMC(metric="full", parametrization="auto"), model, data, None, seed=0)
     assert walked.network.network[0].parametrization == "collapsed"
 
 
@@ -174,10 +175,10 @@ def test_auto_chooses_on_the_device_of_the_run(engine, monkeypatch):
 
     def noted(model, pair, temperature, device, centred):
         devices.append(device)
-        return chain_target(model, pair, temperature, "cpu", centred=centred)
+        return sampling_density(model, pair, temperature, "cpu", centred=centred)
 
-    monkeypatch.setattr("inference.walked_model.chain_target", noted)
-    monkeypatch.setattr("inference.walked_model.condition_number", lambda space, z: 1.0)
+    monkeypatch.setattr("inference.sampling.choose_parametrization.sampling_density", noted)
+    monkeypatch.setattr("inference.sampling.choose_parametrization.condition_number", lambda preconditioned, z: 1.0)
     model, data = linear_problem("residual", STRONG)
     engine(chains=1, draws=1, warmup=0, parametrization="auto").fit(model, data, seed=0, device="cpu:0")
     assert devices == 2 * [torch.device("cpu:0")]
@@ -244,12 +245,12 @@ def log_masses(parametrization, temperature, v):
     features, eye = torch.kron(torch.eye(3).double(), x), torch.eye(9).double()
     if parametrization == "residual":
         features = torch.cat([features @ basis, features], 1)
-    target, masses = y.mT.reshape(-1), []
+    density, masses = y.mT.reshape(-1), []
     for value in v:
         own = torch.block_diag(torch.eye(1).double(), value * eye)
         sigma = own if parametrization == "residual" else basis @ basis.mT + value * eye
         precision = (torch.linalg.inv(sigma) + features.mT @ features / NOISE) / temperature
-        slope = features.mT @ target / NOISE / temperature
+        slope = features.mT @ density / NOISE / temperature
         size = len(sigma)
         masses.append(
             (-0.5 / temperature) * (torch.logdet(sigma) + size * math.log(2 * math.pi))
@@ -361,9 +362,9 @@ def test_what_a_chain_had_before_it_diverged_comes_back_too(parametrization):
 @pytest.mark.parametrize("parametrization", ["residual", "collapsed", "auto"])
 @pytest.mark.parametrize("sampler", [HMC(), NUTS(), SGLD(step_size=1e-4)], ids=["HMC", "NUTS", "SGLD"])
 def test_models_that_have_but_one_parametrization_are_refused(sampler, parametrization, bodies):
-    density = LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)})
+    log_density = LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)})
     with pytest.raises(TypeError, match=f"parametrization='{parametrization}' needs a BayesianModel"):
-        in_parametrization(sampler, parametrization).fit(density, None, seed=0)
+        in_parametrization(sampler, parametrization).fit(log_density, None, seed=0)
     net = EMLP(bodies.rep_in, bodies.rep_out, bodies.group, channels=16, layers=1)
     model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.2))
     with pytest.raises(ValueError, match=r"EMLP has no residual pathway layers .* RPPEMLP has two"):

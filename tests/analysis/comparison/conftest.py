@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from analysis import compare
+from analysis.comparison.symmetry_candidates import symmetry_candidates
 from analysis.evidence import ExactEvidence
-from analysis.symmetry_candidates import symmetry_candidates
 from bayes_rpp import SO, BayesianModel, Gaussian, RPPPrior, Scalar, SO2eR3, Trivial, Vector
 from inference import MAP
 

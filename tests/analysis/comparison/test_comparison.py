@@ -11,8 +11,8 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import multivariate_normal, norm
 
 from analysis import compare
+from analysis.comparison.symmetry_candidates import symmetry_candidates
 from analysis.evidence import PSISLOO, ConditionalEvidence, ExactEvidence, LaplaceEvidence, exact_loo
-from analysis.symmetry_candidates import symmetry_candidates
 from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, SO2eR3, T, Trivial, Vector
 from inference import MAP, Laplace, Posterior
 

@@ -10,10 +10,11 @@ import torch
 from scipy.special import logsumexp
 
 from analysis import compare
-from analysis.evidence.linear_network import linear_gaussian
-from analysis.integrated_evidence import integrated_evidence
+from analysis.evidence.integrated import integrated_evidence
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, Trivial, Vector
-from inference import EmpiricalBayes, Posterior, mode_search
+from inference import EmpiricalBayes, Posterior
+from inference.exact.linear_network import linear_gaussian
+from inference.laplace import find_mode as mode_search
 
 IN, OUT = 2 * Vector + Scalar, Vector
 LEARNING = EmpiricalBayes(

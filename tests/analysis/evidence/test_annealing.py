@@ -12,24 +12,13 @@ from scipy.stats import kstest, norm
 from scipy.stats import t as student
 from torch.distributions import MultivariateNormal, constraints
 
-import inference.tempering
+import inference.tempering.particles
 from analysis.evidence.annealing import AnnealedImportanceSampling, TemperedSMC, effective_share, log_mean, run_warnings
-from bayes_rpp import (
-    RPPEMLP,
-    SO,
-    BayesianModel,
-    Categorical,
-    Gaussian,
-    LogDensity,
-    RPPLinear,
-    RPPPrior,
-    Scalar,
-    Vector,
-)
+from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector
+from bayes_rpp.bayesian_model import prior_draws
 from inference import MAP, Laplace
-from inference.tempered_path import prior_draws
-from inference.tempering import Annealing, trajectory
-from inference.tempering_schedule import Kernel
+from inference.tempering.particles import Annealing, trajectory
+from inference.tempering.schedule import Kernel
 
 NOISE = 0.2
 SHORT = Laplace(mode=MAP(epochs=20), draws=1)
@@ -106,15 +95,15 @@ def test_kernel_that_accepts_everything_at_a_large_step_is_noticed(monkeypatch):
         velocity = torch.randn(cloud.position.shape, generator=noise, dtype=torch.float64)
         return trajectory(path, cloud, t, Kernel(kernel.coordinates, 1.3, 3), velocity)[0], 1.0
 
-    monkeypatch.setattr(inference.tempering, "move", careless)
+    monkeypatch.setattr(inference.tempering.particles, "move", careless)
     evidence = smc(particles=8 * RUNS, islands=RUNS).estimate(model, data, seed=0)
     assert abs(score(evidence, exact_evidence(model, *data))) > 1.5 * limit(2)
 
 
 def test_weights_at_other_temperatures_than_the_moves_are_noticed(monkeypatch):
     model, data = linear_problem()
-    honest = inference.tempering.move
-    monkeypatch.setattr(inference.tempering, "move", lambda p, c, t, k, g: honest(p, c, 0.7 * t, k, g))
+    honest = inference.tempering.particles.move
+    monkeypatch.setattr(inference.tempering.particles, "move", lambda p, c, t, k, g: honest(p, c, 0.7 * t, k, g))
     evidence = smc(particles=8 * RUNS, islands=RUNS).estimate(model, data, seed=0)
     assert abs(score(evidence, exact_evidence(model, *data))) > 1.5 * limit(2)
 
@@ -276,7 +265,7 @@ def test_draws_of_the_prior_are_of_the_variance_and_of_the_weights_given_it(law,
 @pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
 def test_variances_with_hyperpriors_are_integrated_over(law, parametrization, dense_limit, monkeypatch):
     """The exact evidence is a one-dimensional integral over v of Gaussian ones."""
-    monkeypatch.setattr("inference.tempered_curvature._LARGEST_DENSE", dense_limit)
+    monkeypatch.setattr("inference.tempering.curvature._LARGEST_DENSE", dense_limit)
     model, (x, y) = hyper_problem(law, parametrization)
 
     def given(log_v):

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from analysis.evidence.conditional import ConditionalEvidence, held_out_evidence
-from analysis.evidence.exact import ExactEvidence, exact_posterior
+from analysis.evidence.exact import ExactEvidence
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
 from inference import MAP
+from inference.exact.exact_posterior import exact_posterior
 
 NOISE = 0.25
 

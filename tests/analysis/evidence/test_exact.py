@@ -9,8 +9,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from analysis.evidence.annealing import AnnealedImportanceSampling
-from analysis.evidence.exact import ExactEvidence, exact_log_evidence, exact_loo, exact_posterior
-from analysis.evidence.linear_network import linear_gaussian
+from analysis.evidence.exact import ExactEvidence, exact_log_evidence
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import (
     EMLP,
@@ -28,6 +27,8 @@ from bayes_rpp import (
 )
 from bayes_rpp.normalization import NormalizedNetwork
 from inference import MAP, Laplace
+from inference.exact.exact_posterior import exact_loo, exact_posterior
+from inference.exact.linear_network import linear_gaussian
 
 PER_OUTPUT = (0.25, 0.5, 1.0)  # exact in float32, too
 each_parametrization = pytest.mark.parametrize("parametrization", ["residual", "collapsed"])

@@ -12,9 +12,9 @@ from scipy.integrate import quad
 
 from analysis import compare, symmetry_candidates
 from analysis.evidence import ExactEvidence, ExactSampling, exact_posterior, hierarchical_posterior
-from analysis.evidence.lattice import integrate
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPPrior, Scalar, SO2eR3, T, Trivial, Vector
-from inference.varied_training import model_at
+from bayes_rpp.bayesian_model import model_at
+from inference.exact.quadrature import integrate
 
 EQUIVARIANT, DENSE = dist.LogNormal(0.0, 1.0), dist.HalfCauchy(0.1)
 

@@ -58,11 +58,11 @@ def test_kronecker_factors_of_a_linear_layer_without_a_bias_are_exact():
 
 
 def test_a_log_density_has_its_exact_hessian():
-    target = LogDensity(lambda p: -0.5 * (p["z"] ** 2 * torch.tensor([1.0, 4.0])).sum(), {"z": torch.ones(2).double()})
-    found = log_evidence(target, None, LaplaceEvidence("full", MAP(epochs=5)), progress=False)
+    density = LogDensity(lambda p: -0.5 * (p["z"] ** 2 * torch.tensor([1.0, 4.0])).sum(), {"z": torch.ones(2).double()})
+    found = log_evidence(density, None, LaplaceEvidence("full", MAP(epochs=5)), progress=False)
     assert float(found) == pytest.approx(float(torch.tensor(2 * torch.pi / 2).log()), abs=1e-6)
     with pytest.raises(TypeError, match="layers of a network"):
-        log_evidence(target, None, LaplaceEvidence("symmetric"), progress=False)
+        log_evidence(density, None, LaplaceEvidence("symmetric"), progress=False)
 
 
 def test_the_evidence_knows_which_network_made_the_data():

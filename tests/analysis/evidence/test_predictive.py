@@ -8,10 +8,10 @@ import pytest
 import scipy.stats
 import torch
 
-from analysis.evidence.exact import exact_loo, exact_posterior
-from analysis.evidence.predictive import PSISLOO, WAIC, loo_of, waic_of
+from analysis.evidence.cross_validation import PSISLOO, WAIC, loo_of, waic_of
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
 from inference import MAP, DeepEnsemble, Laplace, Posterior
+from inference.exact.exact_posterior import exact_loo, exact_posterior
 
 QUICK = Laplace(mode=MAP(epochs=2), draws=200)
 each_score = pytest.mark.parametrize("score", [loo_of, waic_of])

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import t as student
 from torch.distributions import MultivariateNormal
 
-import inference.tempering
+import inference.tempering.particles
 from analysis.evidence.annealing import TemperedSMC
 from analysis.evidence.thermodynamic import Ladder, SteppingStone, ThermodynamicIntegration
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar
@@ -106,8 +106,8 @@ def test_tempered_means_give_the_evidence(method):
 @pytest.mark.parametrize("method", [ThermodynamicIntegration, SteppingStone])
 def test_means_at_other_temperatures_than_said_are_noticed(method, monkeypatch):
     model, data = linear_problem()
-    honest = inference.tempering.move
-    monkeypatch.setattr(inference.tempering, "move", lambda p, c, t, k, g: honest(p, c, 0.7 * t, k, g))
+    honest = inference.tempering.particles.move
+    monkeypatch.setattr(inference.tempering.particles, "move", lambda p, c, t, k, g: honest(p, c, 0.7 * t, k, g))
     evidence = method(particles=1024, islands=ISLANDS, **QUICK).estimate(model, data, seed=0)
     assert not agrees(evidence, exact_evidence(*data), 2)
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 import xarray as xr
 
-from analysis import chosen_cell, sweep_training
+from analysis import chosen_cell
+from analysis.comparison import sweep_training
 from analysis.evidence import ExactEvidence, LaplaceEvidence, exact_loo, loo_of
 from bayes_rpp import MLP, SO, BayesianModel, Categorical, Gaussian, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
-from inference.laplace import exact_target
-from inference.laplace_evidence import Expansion
+from inference.density.unconstrained import float64_density
+from inference.laplace.expansion import Expansion
 
 REP_IN, REP_OUT = (Vector + Scalar)(SO(3)), Vector(SO(3))
 GRID = {"equivariant_variance": [0.1, 1.0, 10.0], "dense_variance": [1e-4, 1e-2, 0.3]}
@@ -57,8 +58,8 @@ def test_the_gradient_norm_is_in_units_of_the_prior(observations, linear, sweep)
     data, model, kept = observations(), linear("collapsed", prior=RPPPrior(2.0, 0.1)), []
     criteria = {"kept": lambda posterior: kept.append(posterior) or 1.0}
     found = sweep(model, data, dense_variance=[0.1], mode=MAP(epochs=1), criteria=criteria)
-    target = exact_target(model, data, 1.0, torch.device("cpu"))
-    gradient = target.gradients(target.latest(kept[0], 1))[0][0]
+    density = float64_density(model, data, 1.0, torch.device("cpu"))
+    gradient = density.gradients(density.latest(kept[0], 1))[0][0]
     eye = torch.eye(12, dtype=torch.float64).reshape(12, 3, 4)
     covariance = torch.linalg.inv(model.prior_distributions["weight"].precision_times(eye).reshape(12, 12))
     assert found.gradient_norm.item() == pytest.approx(math.sqrt(gradient @ covariance @ gradient), rel=1e-6)
@@ -80,8 +81,10 @@ def test_cells_do_not_depend_on_the_chunks(monkeypatch, observations, wide, swee
     whole = sweep(model, data, **options)
     sizes = []
     train = sweep_training.train_cells
-    monkeypatch.setattr("analysis.sweep.cells_at_once", lambda *_: 3)
-    monkeypatch.setattr("analysis.sweep.train_cells", lambda p, v, q: sizes.append(len(v)) or train(p, v, q))
+    monkeypatch.setattr("analysis.comparison.prior_sweep.cells_at_once", lambda *_: 3)
+    monkeypatch.setattr(
+        "analysis.comparison.prior_sweep.train_cells", lambda p, v, q: sizes.append(len(v)) or train(p, v, q)
+    )
     xr.testing.assert_allclose(sweep(model, data, **options), whole, rtol=1e-8)
     assert sizes == [2, 2]
 
@@ -119,13 +122,15 @@ def test_a_learned_noise_is_at_the_maximum_of_the_evidence(observations, linear,
     for cell in (0, 1):
         variance, noise = float(found.dense_variance[cell]), float(found.noise_variance[cell])
 
-        def density(v, variance=variance):
+        def log_density(v, variance=variance):
             known = linear(likelihood=Gaussian(v), prior=RPPPrior(dense_variance=variance))
             exact = ExactEvidence().estimate(known, data, seed=0, device="cpu").value
             return exact + float(law.log_prob(torch.tensor(v, dtype=torch.float64))) + math.log(v)
 
-        slope = (density(noise * 1.01) - density(noise / 1.01)) / (2 * math.log(1.01))
-        curvature = (density(noise * 1.01) - 2 * density(noise) + density(noise / 1.01)) / math.log(1.01) ** 2
+        slope = (log_density(noise * 1.01) - log_density(noise / 1.01)) / (2 * math.log(1.01))
+        curvature = (log_density(noise * 1.01) - 2 * log_density(noise) + log_density(noise / 1.01)) / math.log(
+            1.01
+        ) ** 2
         assert abs(slope / curvature) < 0.02  # of a Newton step in log v; a mode of the joint is 0.1 away
     assert found.noise_variance.values[1] > 1.1 * found.train_mse.values[1]
 
@@ -139,9 +144,9 @@ def test_expansions_are_at_the_trained_weights_of_the_cell(observations, wide, s
     assert posterior.model.prior.dense_variance == 1e-2
     assert found.log_joint.item() == pytest.approx(float(posterior.log_joint()), rel=1e-6)
     assert found.train_mse.item() == pytest.approx(float((posterior.predict(data[0]).mean - data[1]).square().mean()))
-    target = exact_target(posterior.model, data, 1.0, torch.device("cpu"))
+    density = float64_density(posterior.model, data, 1.0, torch.device("cpu"))
     with torch.no_grad():
-        expected = Expansion.at(target, target.latest(posterior, 1)[0], "layer").log_evidence()
+        expected = Expansion.at(density, density.latest(posterior, 1)[0], "layer").log_evidence()
     assert found.laplace.item() == pytest.approx(float(expected), rel=1e-9)
 
 

@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from analysis import chosen_cell, sweep_training
+from analysis import chosen_cell
+from analysis.comparison import sweep_training
 from inference import MAP
 
 
@@ -31,7 +32,7 @@ def test_a_cell_that_diverges_is_nan_and_the_others_go_on(monkeypatch, caplog, o
         trained.params["beta"][1] = math.nan
         return trained
 
-    monkeypatch.setattr("analysis.sweep.train_cells", broken)
+    monkeypatch.setattr("analysis.comparison.prior_sweep.train_cells", broken)
     with caplog.at_level(logging.WARNING):
         found = sweep(linear(), observations(), mode=MAP(epochs=1), dense_variance=[0.01, 0.1, 1.0])
     assert all(np.isnan(found[name].values).tolist() == [False, True, False] for name in found)
@@ -49,7 +50,7 @@ def test_an_interrupt_ends_the_training_and_measures_what_there_is(monkeypatch, 
         return step(self, batch, num_data)
 
     monkeypatch.setattr(sweep_training.VariedStack, "step", interrupted)
-    monkeypatch.setattr("analysis.sweep.cells_at_once", lambda *_: 2)
+    monkeypatch.setattr("analysis.comparison.prior_sweep.cells_at_once", lambda *_: 2)
     with caplog.at_level(logging.WARNING):
         found = sweep(linear(), observations(), mode=MAP(epochs=50), dense_variance=[1e-3, 0.01, 0.1, 1.0])
     assert np.isnan(found.laplace_symmetric.values).tolist() == [False, False, True, True]

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import sweep_training
+from analysis.comparison import sweep_training
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from inference import MAP, DeepEnsemble
-from inference.laplace import exact_target
-from inference.laplace_evidence import Expansion
+from inference.density.unconstrained import float64_density
+from inference.laplace.expansion import Expansion
 
 
 def expansion(posterior, data):
-    target = exact_target(posterior.model, data, 1.0, torch.device("cpu"))
+    density = float64_density(posterior.model, data, 1.0, torch.device("cpu"))
     with torch.no_grad():
-        return Expansion.at(target, target.latest(posterior, 1)[0], "layer")
+        return Expansion.at(density, density.latest(posterior, 1)[0], "layer")
 
 
 def test_members_are_fits_of_their_own_and_what_is_said_of_them_are_means(observations, wide, sweep):
@@ -51,7 +51,7 @@ def test_a_member_that_diverges_is_left_out_of_its_cell(monkeypatch, caplog, obs
         trained.params["network.1.beta"][[1, 2, 3]] = math.nan  # the second of the first cell, both of the second
         return trained
 
-    monkeypatch.setattr("analysis.sweep.train_cells", spoiled)
+    monkeypatch.setattr("analysis.comparison.prior_sweep.train_cells", spoiled)
     model, kept = BayesianModel(wide(), RPPPrior(), Gaussian(0.25)), []
     criteria = {"kept": lambda posterior: kept.append(posterior) or 1.0}
     mode = DeepEnsemble(members=2, epochs=2)

@@ -67,7 +67,7 @@ def test_models_and_criteria_that_are_refused(observations, linear, sweep):
 
 
 def test_a_curvature_that_does_not_suit_is_refused_before_the_training(monkeypatch, observations, sweep):
-    monkeypatch.setattr("analysis.sweep.train_cells", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr("analysis.comparison.prior_sweep.train_cells", lambda *_: pytest.fail("it trained"))
     layer = RPPLinear(REP_OUT, REP_OUT, pathways=[equivariant_maps(REP_OUT, REP_OUT)], bias=False)
     model = BayesianModel(layer, RPPPrior(), Gaussian(0.2))
     with pytest.raises(ValueError, match="curvature='symmetric' needs"):

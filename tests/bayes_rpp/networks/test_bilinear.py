@@ -9,9 +9,9 @@ from scipy.spatial.distance import cdist
 from torch.func import functional_call, vmap
 
 from bayes_rpp import SL, SO, D, O, PseudoScalar, Scalar, T, Vector
-from bayes_rpp.factors import SIGN, VECTOR
 from bayes_rpp.networks import EquivariantBilinear
-from bayes_rpp.pieces import dual_piece
+from bayes_rpp.representations.factors import SIGN, VECTOR
+from bayes_rpp.representations.tensor_products import dual_piece
 
 REPS = {
     "SO(3)": (2 * Scalar + 4 * Vector + 2 * T(2))(SO(3)),

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bayes_rpp import SL, SO, D, O, PseudoScalar, S, Scalar, T, Trivial, Vector, Z
-from bayes_rpp.factors import SIGN
 from bayes_rpp.networks import GatedNonlinearity, gated
+from bayes_rpp.representations.factors import SIGN
 
 REPS = [
     (3 * Scalar + 2 * Vector + T(2))(SO(3)),

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bayes_rpp import SL, SO, D, Group, O, O2eR3, PseudoScalar, S, Scalar, T, Trivial, Vector, Z, parse_rep, uniform_rep
-from bayes_rpp.factors import DUAL, SIGN, VECTOR
+from bayes_rpp.representations.factors import DUAL, SIGN, VECTOR
 
 GROUPS = [Trivial(3), Z(4), S(4), D(4), SO(2), SO(3), O(3), SL(2), SL(3), O2eR3(), O(1)]
 

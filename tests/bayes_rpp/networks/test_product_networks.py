@@ -4,22 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bayes_rpp import (
-    EMLP,
-    RPPEMLP,
-    SL,
-    SO,
-    D,
-    O,
-    PseudoScalar,
-    S,
-    Scalar,
-    T,
-    Vector,
-    Z,
-    equivariant_maps,
-    uniform_rep,
-)
+from bayes_rpp import EMLP, RPPEMLP, SL, SO, D, O, PseudoScalar, S, Scalar, T, Vector, Z, equivariant_maps, uniform_rep
 from bayes_rpp.networks import EquivariantBilinear, GatedNonlinearity, gated
 
 GROUPS = [SO(3) * S(5), O(2) * Z(3), SL(2) * S(3), SO(2) * D(3) * S(2), SO(3) * SO(3), S(3) * S(4)]

@@ -24,9 +24,9 @@ from bayes_rpp import (
     equivariant_maps,
     low_frequency_maps,
 )
-from bayes_rpp.networks import residual_linear as layers_module
+from bayes_rpp.networks import rpp_linear as layers_module
 from bayes_rpp.networks.reparametrize import reparametrized, residual_layers
-from bayes_rpp.serialization import describe_model, rebuild_model
+from bayes_rpp.serialization.models import describe_model, rebuild_model
 
 REP_IN, REP_OUT, CHAIN = 2 * Vector + Scalar, T(2) + Scalar, [O(3), O2eR3()]
 TURNS = (2 * Vector)(O(2))

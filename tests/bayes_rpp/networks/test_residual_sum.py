@@ -6,21 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from bayes_rpp import (
-    EMLP,
-    MLP,
-    RPPEMLP,
-    SO,
-    BayesianModel,
-    Gaussian,
-    O,
-    ResidualSum,
-    RPPPrior,
-    Trivial,
-    Vector,
-)
-from bayes_rpp.priors import parameter_roles
-from bayes_rpp.serialization import describe_model
+from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, O, ResidualSum, RPPPrior, Trivial, Vector
+from bayes_rpp.priors.rpp_prior import parameter_roles
+from bayes_rpp.serialization.models import describe_model
 from inference import MAP
 
 

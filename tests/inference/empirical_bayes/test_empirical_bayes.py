@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPPrior, Scalar, Vector
+from bayes_rpp.bayesian_model import model_at
 from inference import EmpiricalBayes
-from inference.evidence_ascent import EvidenceAscent
-from inference.laplace_evidence import Expansion
-from inference.target import Target
-from inference.varied_training import model_at
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.empirical_bayes.evidence_ascent import EvidenceAscent
+from inference.laplace.expansion import Expansion
 
 IN, OUT = (4 * Vector + 2 * Scalar)(SO(3)), (3 * Vector + Scalar)(SO(3))
 QUICK = {"epochs": 600, "batch_size": None, "lr": 0.05, "burn_in": 20, "every": 5, "steps": 5, "estimate": False}
@@ -73,8 +73,8 @@ def test_the_ascent_follows_the_slope_of_its_objective(linear_data, linear_model
     assert set(ascent.logs) == {"equivariant_variance", "dense_variance"}
     assert float(ascent.logs["dense_variance"].detach()) == pytest.approx(-2.0)
     fixed = model_at(model, ascent.values)
-    target = Target(fixed, linear_data(dense=0.02))
-    expansion = Expansion.at(target, target.initial([0])[0], "full")
+    density = UnconstrainedDensity(fixed, linear_data(dense=0.02))
+    expansion = Expansion.at(density, density.initial([0])[0], "full")
     difference = ascent.objective(expansion) - expansion.log_evidence()
     assert float(difference.detach()) == pytest.approx(
         float(dist.Normal(-2.0, 1.0).log_prob(torch.tensor(-2.0))), abs=1e-6

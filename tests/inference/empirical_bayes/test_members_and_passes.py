@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, Vector
+from bayes_rpp.bayesian_model import model_at
 from inference import EmpiricalBayes
-from inference.evidence_ascent import EvidenceAscent
-from inference.laplace import exact_target
-from inference.laplace_evidence import Expansion
-from inference.target import Target
-from inference.variance_learning import VarianceLearning
-from inference.varied_training import model_at
+from inference.density.unconstrained import UnconstrainedDensity, float64_density
+from inference.empirical_bayes.evidence_ascent import EvidenceAscent
+from inference.empirical_bayes.learning import VarianceLearning
+from inference.laplace.expansion import Expansion
 
 IN, OUT = (4 * Vector + 2 * Scalar)(SO(3)), (3 * Vector + Scalar)(SO(3))
 QUICK = {"epochs": 600, "batch_size": None, "lr": 0.05, "burn_in": 20, "every": 5, "steps": 5, "estimate": False}
@@ -38,8 +37,8 @@ def test_the_gradient_over_members_is_the_mean_of_theirs(linear_data, linear_mod
     model = linear_model()
     joint = EvidenceAscent(model, 0.1)
     at = model_at(model, joint.values)
-    targets = [Target(at, linear_data(dense)) for dense in (0.02, 0.5)]
-    expansions = [Expansion.at(target, target.initial([0])[0], "layer") for target in targets]
+    densities = [UnconstrainedDensity(at, linear_data(dense)) for dense in (0.02, 0.5)]
+    expansions = [Expansion.at(density, density.initial([0])[0], "layer") for density in densities]
     joint.climb(expansions, 1)
     alone = []
     for expansion in expansions:
@@ -153,9 +152,9 @@ def test_of_an_interrupted_second_pass_the_first_is_kept(monkeypatch, linear_dat
 
 def evidences(posterior, data):
     """From the returned weights, under the returned variances."""
-    target = exact_target(posterior.bayesian_model, data, 1.0, torch.device("cpu"))
+    density = float64_density(posterior.bayesian_model, data, 1.0, torch.device("cpu"))
     with torch.no_grad():
         return [
-            float(Expansion.at(target, z, "symmetric").log_evidence())
-            for z in target.latest(posterior, len(posterior.stats["log_evidences"]))
+            float(Expansion.at(density, z, "symmetric").log_evidence())
+            for z in density.latest(posterior, len(posterior.stats["log_evidences"]))
         ]

@@ -8,8 +8,10 @@ import torch
 from pyro.distributions import HalfCauchy
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, RPPLinear, RPPPrior, Scalar, Vector
-from inference import EmpiricalBayes, Laplace, Posterior, mode_search, variance_refinement
-from inference.variance_learning import VarianceLearning
+from inference import EmpiricalBayes, Laplace, Posterior
+from inference.empirical_bayes import refinement as variance_refinement
+from inference.empirical_bayes.learning import VarianceLearning
+from inference.laplace import find_mode as mode_search
 
 NAMES = ("equivariant_variance", "dense_variance", "noise_variance")
 HASTY = EmpiricalBayes(epochs=30, batch_size=None, burn_in=20, every=5, steps=2, curvature="kronecker", estimate=False)
@@ -57,7 +59,7 @@ def test_the_members_are_at_their_modes_and_the_best_round_is_kept(trained_and_r
         samples = {name: value[[member]] for name, value in found.samples.items()}
         start = Posterior(found.model, samples, data=found.data)
         there = Laplace("full", draws=1).fit(found.model, found.data, seed=0, progress=False, start=start)
-        apart = there.approximation.mean - there.target.latest(start, 1)[0]
+        apart = there.approximation.mean - there.density.latest(start, 1)[0]
         assert float(apart @ there.precision.total[0] @ apart) < 0.1**2  # in posterior standard deviations
 
 

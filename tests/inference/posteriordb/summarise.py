@@ -40,8 +40,8 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     for folder in map(Path, sys.argv[1:]):
-        target = Path(__file__).parent / f"{folder.name}.json"
-        target.write_text(json.dumps(summarise(folder)) + "\n")
+        density = Path(__file__).parent / f"{folder.name}.json"
+        density.write_text(json.dumps(summarise(folder)) + "\n")
 
 
 if __name__ == "__main__":

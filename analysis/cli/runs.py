@@ -1,0 +1,131 @@
+"""A run: a folder that holds a posterior, its held-out data, and the report on both."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from analysis.plots.density_and_predictive import plot_equivariance_density
+from analysis.symmetry.equivariance import equivariance_error, summarize
+from analysis.symmetry.pathway_shares import pathway_shares
+from bayes_rpp import RPPLinear
+from inference import Posterior
+from inference.atomic_write import atomic_write
+
+POSTERIOR, TEST, REPORT, PICTURE = "posterior", "test.safetensors", "report.json", "equivariance.png"
+
+
+@dataclass
+class Run:
+    """A posterior and the held-out data to judge it by."""
+
+    posterior: Posterior
+    x: Tensor
+    y: Tensor
+
+    def save(self, folder: Path) -> None:
+        """Write posterior and data into a folder, which is created."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.posterior.save(folder / POSTERIOR)
+        with atomic_write(folder / TEST) as beside:
+            save_file({"x": self.x.clone(), "y": self.y.clone()}, beside)
+
+    @staticmethod
+    def load(folder: Path) -> Run:
+        """Read a folder that ``save`` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If it is no run, damaged, or of another version.
+        """
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no run folder {folder}.")
+        posterior = Posterior.load(folder / POSTERIOR)
+        try:
+            held_out = load_file(folder / TEST)
+            return Run(posterior, held_out["x"], held_out["y"])
+        except (OSError, SafetensorError, KeyError) as error:
+            raise ValueError(f"{folder / TEST} is missing or damaged: {error}. Fit the run again.") from error
+
+    def report(self) -> dict[str, Any]:
+        """Test error, equivariance error over the members, and the share of each pathway, as JSON values."""
+        prediction = self.posterior.predict(self.x)
+        members = (prediction.samples - self.y).square().mean((-2, -1))
+        error = equivariance_error(self.posterior, self.x)
+        has_pathways = any(isinstance(m, RPPLinear) for m in self.posterior.bayesian_model.network.modules())
+        shares = pathway_shares(self.posterior).median(("chain", "draw")) if has_pathways else None
+        return {
+            "engine": self.posterior.stats.get("engine"),
+            "members": self.posterior.chains * self.posterior.draws,
+            "diverged": len(self.posterior.stats.get("diverged", {})),
+            "test_examples": len(self.x),
+            "test_mse_of_mean": float((prediction.mean - self.y).square().mean()),
+            "test_mse_of_members": {
+                "minimum": float(members.min()),
+                "median": float(np.median(members)),
+                "maximum": float(members.max()),
+            },
+            "output_variance": float(self.y.var(0, correction=0).mean()),
+            "test_mse_over_variance": _relative_error(prediction.mean, self.y),
+            "equivariance_error": {**summarize(error), "members": error.values.reshape(-1).tolist()},
+            "group": error.attrs["group"],
+            "equivariant_share": None
+            if shares is None
+            else {str(layer): float(shares.sel(layer=layer, pathway="equivariant")) for layer in shares.layer.values},
+        }
+
+
+def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float] | None = None) -> str:
+    """Write ``report.json`` and ``equivariance.png`` for labelled runs, and return the table as text."""
+    reports = {label: run.report() for label, run in runs.items()}
+    with atomic_write(folder / REPORT) as beside:
+        beside.write_text(json.dumps(reports, indent=1))
+    exact = [label for label, report in reports.items() if report["equivariance_error"]["minimum"] <= 1e-7]
+    pictured = {label: run.posterior for label, run in runs.items() if label not in exact}
+    (folder / PICTURE).unlink(missing_ok=True)
+    if pictured:
+        points = (
+            torch.cat([run.x for run in runs.values()]) if len({run.x.shape[1] for run in runs.values()}) == 1 else None
+        )
+        axes = plot_equivariance_density(pictured, points, reference)
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        with atomic_write(folder / PICTURE) as beside:
+            figure.savefig(beside, dpi=150, format="png")
+        plt.close(figure)
+    return _table(reports)
+
+
+def _table(reports: dict[str, dict[str, Any]]) -> str:
+    width = max(len(label) for label in reports)
+    lines = [
+        f"{'':{width}}  {'test MSE':>9}  {'of var(y)':>9}  {'equivariance error: min, median, max':38}"
+        "dense share of the weights, by layer"
+    ]
+    for label, report in reports.items():
+        error, shares = report["equivariance_error"], report["equivariant_share"]
+        share = f"{1 - max(shares.values()):.1e} to {1 - min(shares.values()):.1e}" if shares else "no pathways"
+        mse, relative = report["test_mse_of_mean"], report["test_mse_over_variance"]
+        of_variance = "-" if relative is None else f"{relative:.2%}"
+        lines.append(
+            f"{label:{width}}  {mse:9.4g}  {of_variance:>9}  "
+            f"{error['minimum']:10.4f} {error['median']:10.4f} {error['maximum']:10.4f}{'':8}{share}"
+        )
+    return "\n".join(lines)
+
+
+def _relative_error(mean: Tensor, y: Tensor) -> float | None:
+    """The mean, over the outputs that vary, of the squared error over the variance; units may differ."""
+    variance, error = y.var(0, correction=0), (mean - y).square().mean(0)
+    varies = variance > 0
+    return float((error[varies] / variance[varies]).mean()) if varies.any() else None

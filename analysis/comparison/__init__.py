@@ -1,0 +1,1 @@
+"""Comparison of models, groups and prior variances by their evidence."""

@@ -1,0 +1,265 @@
+"""Which prior variances do the data support? One model trained and measured under every cell of a grid of them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+from analysis.comparison.sweep_criteria import (
+    Criteria,
+    Criterion,
+    check_criteria,
+    direction,
+    measure,
+    misfits,
+    named_criteria,
+)
+from analysis.comparison.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
+from analysis.evidence import LaplaceEvidence
+from bayes_rpp import BayesianModel
+from bayes_rpp.bayesian_model import has_learned_noise
+from bayes_rpp.likelihoods import NOISE, Gaussian
+from inference import MAP, DeepEnsemble
+from inference.data import Data, Pair, resolve_data, resolve_device
+from inference.hyperprior_refusal import refuse_hyperpriors
+from inference.progress import off_unless
+
+logger = logging.getLogger(__name__)
+
+_MISFITS = ("train_mse", "test_mse", "train_error", "test_error")
+
+
+def prior_sweep(
+    model: BayesianModel,
+    data: Data,
+    *,
+    criteria: Criteria | None = None,
+    test: Data = None,
+    mode: MAP | DeepEnsemble | None = None,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    **grid: Sequence[float],
+) -> xr.Dataset:
+    """Train and measure a model under every combination of some prior variances.
+
+    After Figure 3 (right) of Finzi, Benton & Wilson (NeurIPS 2021), with the evidence beside the test error. All cells
+    are trained side by side, from the same starts and with the same minibatches, see ``train_cells``; what is measured
+    is measured at these weights.
+
+    Parameters
+    ----------
+    model : a BayesianModel. What is not swept keeps its value.
+    data : (x, y) as tensors or arrays, or a Dataset of such pairs.
+    criteria : what to measure, a sequence, or a mapping by the variables' names; by default
+        LaplaceEvidence("symmetric"). LaplaceEvidence expands around the weights of the cell, and does not train again:
+        its ``mode`` is not used. Any other evidence method, as ExactEvidence() or TemperedSMC(), estimates every cell
+        by itself, once for each member, at its own cost. A function is called once for each member of the cell. It
+        takes a Posterior of one draw, the weights of that fit, whose ``model`` is the cell's, and returns a number, the
+        larger the better (or say otherwise, ``dataset["name"].attrs["best"] = "min"``). From such a posterior
+        ``Laplace(...).fit(post.model, post.data, seed=0, start=post)`` makes draws, for ``loo_of``.
+    test : other data, for the test error.
+    mode : how to train; snapshots are not kept. With a DeepEnsemble every cell has its members, the criteria are means
+        over them, as are "log_joint", "gradient_norm" and "noise_variance", and the errors those of the mean
+        prediction. Single fits end in optima of very different quality, and cells then differ by luck; what several
+        fits say differs by the variances.
+    seed : of everything random. Every cell has the same starts, those of MAP, or of DeepEnsemble, with this seed.
+    device : "auto" takes an accelerator if there is one.
+    progress : whether to show progress bars, in a terminal.
+    **grid : the name of a setting of the prior, as in ``RPPPrior.variances`` (or "noise_variance", of a Gaussian whose
+        noise is one known number), -> the values that it takes.
+
+    Returns
+    -------
+    Dataset with a dimension for each swept setting, in rising order, and the variables
+
+    * one for each criterion; of several members with its standard error, as "laplace_symmetric_error";
+    * "log_joint", of the data and the weights, in nats;
+    * "train_mse" and "test_mse" of a Gaussian likelihood, the mean over examples and outputs; of a Categorical one
+      "train_error" and "test_error", the share of wrong labels;
+    * "gradient_norm", (g^T Sigma g)^(1/2) with g the gradient of the log joint and Sigma the prior's covariance. Off
+      the mode the Laplace evidence is too small, to second order by (g^T H^-1 g) / 2, which is at most half the square
+      of this, and far less under broad priors: where it is small the cell has converged, where it is large, see whether
+      more epochs change the evidence;
+    * "noise_variance", if it is learned, Gaussian(..., learned=True): each fit has its own, by the evidence with the
+      curvature of the first LaplaceEvidence (else "symmetric"), see ``train_cells``; the criteria take it as known;
+    * "epochs" of each cell's training.
+
+    A variable's ``attrs["best"]`` is "max" or "min". Members that diverge are left out, with a warning; a cell without
+    others is NaN, and so is a criterion that failed for every member. Ctrl-C ends the training early and measures what
+    there is, once more Ctrl-C leaves the cells that were measured, all others NaN.
+
+    Raises
+    ------
+    TypeError
+        If the model is a LogDensity, the mode another engine, or a criterion neither a method nor a function.
+    ValueError
+        If nothing is swept; a setting is unknown, has no values, or one that is not positive; variances have
+        hyperpriors; the data are refused; or a criterion does not suit the network.
+
+    Examples
+    --------
+    >>> found = prior_sweep(model, data.train, equivariant_variance=[0.1, 1, 10], dense_variance=[1e-6, 1e-4, 1e-2],
+    ...                     criteria=[LaplaceEvidence("symmetric")], test=data.test, mode=MAP(epochs=300))
+    >>> chosen_cell(found, "laplace_symmetric")
+    {'equivariant_variance': 1.0, 'dense_variance': 0.0001}
+    >>> plot_prior_sweep(found, "laplace_symmetric", beside="test_mse")
+    """
+    began, mode = time.perf_counter(), mode or MAP()
+    named = named_criteria([LaplaceEvidence("symmetric")] if criteria is None else criteria)
+    if not isinstance(model, BayesianModel):
+        raise TypeError(f"prior_sweep needs a BayesianModel, whose prior has variances, got {type(model).__name__}.")
+    if not isinstance(mode, MAP | DeepEnsemble):
+        raise TypeError(f"mode must be MAP(...) or DeepEnsemble(...), got {mode!r}.")
+    refuse_hyperpriors("prior_sweep", model)
+    axes = _checked_grid(model, grid)
+    pair = resolve_data(model, data)
+    assert pair is not None
+    held_out = None if test is None else resolve_data(model, test)
+    curvatures = [c.curvature for c in named.values() if isinstance(c, LaplaceEvidence)]
+    problem = Problem(model, pair, mode, seed, resolve_device(device), [*curvatures, "symmetric"][0])
+    cells = [_all_values(model, dict(zip(axes, cell, strict=True))) for cell in itertools.product(*axes.values())]
+    check_criteria(problem, cells[0], named)
+    rows: list[dict[str, float]] = [{} for _ in cells]
+    try:
+        for index, row in _sweep(problem, cells, named, held_out, progress):
+            rows[index] = row
+    except KeyboardInterrupt:
+        logger.warning("interrupted; %d of %d cells were measured.", sum(map(bool, rows)), len(cells))
+    engine = {"epochs": mode.epochs, "batch_size": mode.batch_size or len(pair[0]), "lr": mode.lr}
+    run = {"seed": seed, "device": str(problem.device), "num_data": len(pair[0]), "criteria": list(named)}
+    seconds = {"members": problem.members, "seconds": round(time.perf_counter() - began, 3)}
+    name = type(mode).__name__
+    return _dataset(axes, rows, named, {"engine": name, **engine, "schedule": mode.schedule, **run, **seconds})
+
+
+def chosen_cell(dataset: xr.Dataset, criterion: str | None = None) -> dict[str, float]:
+    """The variances that a criterion prefers, by name: for ``dataset.sel`` or ``RPPPrior.with_variances``.
+
+    Parameters
+    ----------
+    dataset : of ``prior_sweep``.
+    criterion : one of its variables; by default the first criterion.
+
+    Raises
+    ------
+    ValueError
+        If there is no such variable, or it is NaN everywhere.
+    """
+    values = criterion_of(dataset, criterion)
+    if not np.isfinite(values).any():
+        raise ValueError(f"{values.name!r} has no finite value, so that none can be chosen.")
+    finite = values.where(np.isfinite(values))
+    best = finite.argmin(...) if values.attrs.get("best") == "min" else finite.argmax(...)
+    return {name: float(values[name][int(index)]) for name, index in best.items()}
+
+
+def criterion_of(dataset: xr.Dataset, criterion: str | None) -> xr.DataArray:
+    """A variable of a sweep; by default its first criterion."""
+    name = criterion or dataset.attrs["criteria"][0]
+    if name not in dataset:
+        raise ValueError(f"criterion must be one of {', '.join(map(str, dataset))}, got {name!r}.")
+    return dataset[name]
+
+
+def _checked_grid(model: BayesianModel, grid: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """The values of every swept setting, in rising order."""
+    known = list(model.prior.variances(model.network))
+    likelihood = model.likelihood
+    if isinstance(likelihood, Gaussian) and not likelihood.learned and isinstance(likelihood.noise_variance, float):
+        known.append(NOISE)
+    if not grid:
+        raise ValueError(f"nothing is swept: give values for some of {', '.join(known)}.")
+    result = {}
+    for name, given in grid.items():
+        if name not in known:
+            raise ValueError(f"{name!r} cannot be swept; the settings of this model are {', '.join(known)}.")
+        values = sorted(float(value) for value in given)
+        if not values or not all(value > 0 and math.isfinite(value) for value in values):
+            raise ValueError(f"{name} must have values that are positive and finite, got {list(given)}.")
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name} must have values that differ, got {list(given)}.")
+        result[name] = values
+    return result
+
+
+def _all_values(model: BayesianModel, swept: Mapping[str, float]) -> dict[str, float]:
+    """Every setting of one cell; with the noise where it is swept, or learned from its initial value."""
+    settings: dict[str, float] = {name: float(v) for name, v in model.prior.variances(model.network).items()}
+    if has_learned_noise(model):
+        assert isinstance(model.likelihood, Gaussian)
+        settings[NOISE] = float(model.likelihood.noise_variance)  # type: ignore[arg-type]
+    return settings | dict(swept)
+
+
+def _sweep(
+    problem: Problem,
+    cells: list[dict[str, float]],
+    criteria: Mapping[str, Criterion],
+    test: Pair | None,
+    progress: bool,
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """The variables of each cell; chunks of cells are independent of each other."""
+    at_once = cells_at_once(problem, cells[0])
+    pieces = np.array_split(np.arange(len(cells)), math.ceil(len(cells) / at_once))
+    for piece in pieces:
+        trained = train_cells(problem, [cells[index] for index in piece], progress)
+        bar = tqdm(piece, desc="measuring", unit="cell", disable=off_unless(progress))
+        for place, index in enumerate(bar):
+            yield int(index), _cell(problem, cells[index], trained, place, criteria, test)
+        if trained.epochs < problem.mode.epochs:
+            raise KeyboardInterrupt
+
+
+def _cell(
+    problem: Problem,
+    cell: Mapping[str, float],
+    trained: TrainedCells,
+    place: int,
+    criteria: Mapping[str, Criterion],
+    test: Pair | None,
+) -> dict[str, float]:
+    """The variables of one cell, from the fits that did not diverge."""
+    fits = range(place * problem.members, (place + 1) * problem.members)
+    good = [fit for fit in fits if trained.is_finite(fit)]
+    if len(good) < len(fits):
+        of = "the training" if len(fits) == 1 else f"{len(fits) - len(good)} of {len(fits)} fits"
+        logger.warning("%s diverged at %s; try a smaller lr than %g.", of, dict(cell), problem.mode.lr)
+    if not good:
+        return {}
+    weights = {name: value[good] for name, value in trained.params.items()}
+    rows = []
+    for index, fit in enumerate(good):
+        single = {name: value[index] for name, value in weights.items()}
+        row = measure(problem, trained.values[fit], single, criteria, trained.epochs, fit - fits.start)
+        rows.append(row | ({NOISE: trained.values[fit][NOISE]} if has_learned_noise(problem.model) else {}))
+    found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    found = {name: values[np.isfinite(values)] for name, values in found.items()}
+    result = {name: float(values.mean()) if len(values) else math.nan for name, values in found.items()}
+    if problem.members > 1:
+        for name in criteria:
+            count = len(found[name])
+            result[f"{name}_error"] = float(found[name].std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    return result | misfits(problem, weights, test) | {"epochs": trained.epochs}
+
+
+def _dataset(
+    axes: Mapping[str, list[float]], rows: list[dict[str, float]], criteria: Mapping[str, Criterion], attrs: dict
+) -> xr.Dataset:
+    names = dict.fromkeys([*criteria, *(name for row in rows for name in row)])
+    shape = [len(values) for values in axes.values()]
+    variables = {}
+    for name in names:
+        values = np.array([row.get(name, math.nan) for row in rows]).reshape(shape)
+        scored = {"best": direction(name)} if name in (*criteria, *_MISFITS, "log_joint") else {}
+        units = {"units": "nats"} if name == "log_joint" or hasattr(criteria.get(name), "estimate") else {}
+        variables[name] = (tuple(axes), values, scored | units)
+    return xr.Dataset(variables, coords=dict(axes), attrs=attrs)

@@ -1,0 +1,160 @@
+"""What a sweep measures in each of its cells."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from analysis.comparison.sweep_training import Problem, cell_density
+from analysis.evidence import EvidenceMethod, LaplaceEvidence
+from bayes_rpp.likelihoods import Categorical, Gaussian
+from bayes_rpp.types import Params
+from inference import Posterior
+from inference.data import Pair
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.laplace.expansion import Expansion
+from inference.posterior.predictive import evaluate
+
+logger = logging.getLogger(__name__)
+
+Criterion: TypeAlias = EvidenceMethod | Callable[[Posterior], float]
+Criteria: TypeAlias = Sequence[Criterion] | Mapping[str, Criterion]
+Best: TypeAlias = Literal["max", "min"]
+
+
+def named_criteria(criteria: Criteria) -> dict[str, Criterion]:
+    """Criteria by the names of their variables: "laplace_full" of LaplaceEvidence("full"), "exact_evidence" of
+    ExactEvidence(), the name of a function.
+
+    Raises
+    ------
+    TypeError
+        If one is neither an evidence method nor a function.
+    ValueError
+        If there are none, or two of one name.
+    """
+    given = list(criteria.items()) if isinstance(criteria, Mapping) else [(None, one) for one in criteria]
+    if not given:
+        raise ValueError("criteria must have at least one, as LaplaceEvidence('symmetric'), got none.")
+    result: dict[str, Criterion] = {}
+    for label, criterion in given:
+        if isinstance(criterion, type) or not (_is_method(criterion) or callable(criterion)):
+            raise TypeError(
+                "criteria must be evidence methods, as LaplaceEvidence('symmetric'), or functions of a Posterior, got "
+                f"{criterion!r}."
+            )
+        name = label or _name(criterion)
+        if name in result or name in ("log_joint", "gradient_norm", "epochs", "noise_variance"):
+            raise ValueError(f"criteria have two of the name {name!r}: give names, criteria={{name: criterion}}.")
+        if name.endswith("_error"):
+            raise ValueError(f"{name!r} would be taken for a standard error: give the criterion another name.")
+        result[name] = criterion
+    return result
+
+
+def check_criteria(problem: Problem, values: Mapping[str, float], criteria: Mapping[str, Criterion]) -> None:
+    """Raise now what a curvature would raise after the training, by trying it on two examples."""
+    small = Problem(
+        problem.model,
+        (problem.pair[0][:2], problem.pair[1][:2]),
+        problem.mode,
+        problem.seed,
+        problem.device,
+        problem.curvature,
+    )
+    for criterion in criteria.values():
+        if isinstance(criterion, LaplaceEvidence):
+            density = cell_density(small, values)
+            with torch.no_grad():
+                Expansion.at(density, density.initial([problem.seed])[0], criterion.curvature)
+
+
+def measure(
+    problem: Problem,
+    values: Mapping[str, float],
+    weights: Params,
+    criteria: Mapping[str, Criterion],
+    epochs: int,
+    member: int,
+) -> dict[str, float]:
+    """The criteria of one fit, its log joint and the length of its slope. What fails numerically is NaN, with a
+    warning. Methods that draw random numbers take others for each member."""
+    model = problem.cell_model(values)
+    density = cell_density(problem, values)
+    z = density.free({name: value.double() for name, value in weights.items()})
+    gradient, potential = density.gradients(z[None])
+    stats = {"engine": "MAP", "seed": problem.seed, "epochs": epochs}
+    posterior = Posterior(model, {name: v[None, None] for name, v in weights.items()}, stats, data=problem.pair)
+    result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(density, gradient[0])}
+    for name, criterion in criteria.items():
+        try:
+            result[name] = _value(problem, criterion, density, z, posterior, problem.seed + member)
+        except RuntimeError as error:
+            logger.warning("%s failed at %s: %s", name, dict(values), error)
+            result[name] = float("nan")
+    return result
+
+
+def misfits(problem: Problem, weights: Params, test: Pair | None) -> dict[str, float]:
+    """The errors of a cell's mean prediction: the mean square over all outputs; of classes, the share that is wrong.
+
+    Parameters
+    ----------
+    weights : name -> (member, *shape).
+    test : other data than those of the training.
+    """
+    likelihood, result = problem.model.likelihood, {}
+    for prefix, pair in {"train": problem.pair, "test": test}.items():
+        if pair is None:
+            continue
+        outputs = evaluate(problem.model, weights, pair[0]).double()
+        if isinstance(likelihood, Gaussian):
+            result[f"{prefix}_mse"] = float((outputs.mean(0) - pair[1].double()).square().mean())
+        if isinstance(likelihood, Categorical):
+            chosen = outputs.softmax(-1).mean(0).argmax(-1)
+            result[f"{prefix}_error"] = float((chosen != pair[1]).double().mean())
+    return result
+
+
+def direction(name: str) -> Best:
+    """Whether the largest or the smallest value of a variable is the best."""
+    return "min" if name in ("train_mse", "test_mse", "train_error", "test_error") else "max"
+
+
+def _is_method(criterion: object) -> bool:
+    return callable(getattr(criterion, "estimate", None))
+
+
+def _name(criterion: Any) -> str:
+    if isinstance(criterion, LaplaceEvidence):
+        return f"laplace_{criterion.curvature}"
+    own = type(criterion).__name__ if _is_method(criterion) else getattr(criterion, "__name__", "")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", own or type(criterion).__name__).lower()
+
+
+def _value(
+    problem: Problem, criterion: Any, density: UnconstrainedDensity, z: Tensor, posterior: Posterior, seed: int
+) -> float:
+    if isinstance(criterion, LaplaceEvidence):
+        with torch.no_grad():
+            return float(Expansion.at(density, z, criterion.curvature).log_evidence())
+    if _is_method(criterion):
+        found = criterion.estimate(posterior.model, problem.pair, seed=seed, device=problem.device, progress=False)
+        for warning in found.warnings:
+            logger.warning("%s: %s", found.method, warning)
+        return float(found)
+    return float(criterion(posterior))
+
+
+def _gradient_norm(density: UnconstrainedDensity, gradient: Tensor) -> float:
+    """(g^T Sigma g)^(1/2), with Sigma the covariance of the prior: the length of S^T g, S S^T = Sigma."""
+    priors, total = density.model.prior_distributions, 0.0  # type: ignore[union-attr]
+    for name, slope in density.unpack(gradient.cpu()).items():
+        whitened = torch.func.vjp(priors[name].color, slope)[1](slope)[0]
+        total += float(whitened.square().sum())
+    return total**0.5

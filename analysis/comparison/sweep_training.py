@@ -1,0 +1,222 @@
+r"""Training of one model under many prior variances at once: the fits of all cells of a sweep are one stack.
+
+    z_cm minimises -log p(y, z | x, v_c) / N    for every member m of every cell c, with variances v_c
+
+All cells start from the same weights and see the same minibatches, so that they differ by their variances alone; the
+members of a cell differ by these.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from tqdm import tqdm
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.bayesian_model import has_learned_noise, model_at
+from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.priors.hyperpriors import exact_law
+from bayes_rpp.types import Params
+from inference import MAP, DeepEnsemble
+from inference.data import Pair
+from inference.density.unconstrained import UnconstrainedDensity, float64_density
+from inference.laplace.expansion import EvidenceCurvature, Expansion
+from inference.progress import off_unless
+from inference.training.batches import batches, batches_per_epoch, member_seeds
+from inference.training.varied_stack import VariedStack, no_wider_than_prior, stacked_starts
+
+logger = logging.getLogger(__name__)
+
+_BYTES_AT_ONCE = 2**30  # of weights, Adam's moments, and what is kept for the gradient; at work it is about twice that
+_COPIES = 6  # of the weights
+_NOISE_UPDATES = (0.5, 0.6, 0.7, 0.8, 0.9)  # after these shares of the epochs
+_REACH = math.log(100.0)  # of one update of the noise, either way
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What all cells of a sweep share.
+
+    Attributes
+    ----------
+    model : with the settings that are not swept.
+    pair : the data.
+    mode : how to train, and how many members.
+    seed : of the starts, the minibatches and the probes of the curvature.
+    device : where to compute.
+    curvature : of the evidence that a learned noise variance maximises.
+    """
+
+    model: BayesianModel
+    pair: Pair
+    mode: MAP | DeepEnsemble
+    seed: int
+    device: torch.device
+    curvature: EvidenceCurvature
+
+    def cell_model(self, values: Mapping[str, float]) -> BayesianModel:
+        """The model of one cell, see ``model_at``."""
+        return model_at(self.model, values)
+
+    @property
+    def members(self) -> int:
+        """The fits of each cell."""
+        return self.mode.members if isinstance(self.mode, DeepEnsemble) else 1
+
+    def starts(self) -> Params:
+        """The weights from which the engine of ``mode`` would start with the same seed, (member, *shape)."""
+        return stacked_starts(self.model, member_seeds(self.seed, self.members))
+
+    def orders(self) -> list[torch.Generator]:
+        """Of each member's minibatches."""
+        return [torch.Generator().manual_seed(seed) for seed in member_seeds(self.seed, self.members)]
+
+
+@dataclass(frozen=True)
+class TrainedCells:
+    """What the training of some cells leaves: the fits of the first cell, then those of the second, and so on.
+
+    Attributes
+    ----------
+    params : the weights, name -> (fit, *shape), on the CPU.
+    values : the variances of each fit, by name; a learned noise variance among them.
+    epochs : that were trained; fewer than the settings' after Ctrl-C.
+    """
+
+    params: Params
+    values: list[dict[str, float]]
+    epochs: int
+
+    def is_finite(self, fit: int) -> bool:
+        """Whether a fit did not diverge."""
+        return all(bool(value[fit].isfinite().all()) for value in self.params.values())
+
+
+def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool) -> TrainedCells:
+    """Train all fits of some cells side by side, by Adam in units of each cell's prior (see VariedStack).
+
+    A start that is wider than a cell's prior is shrunk to its width, parameter by parameter: Adam's small steps would
+    not bring it back. A noise variance that the likelihood learns is known in the joint; at five epochs it is set to
+    the maximum over v, with the weights and their curvature held fixed, of
+
+        log p(y | x, z, v) + log p(z) - 1/2 log det(I + Sigma K / v) + log p(v) v,
+
+    the Laplace evidence and the density of log v under the likelihood's own prior. A mode of the joint in v would not
+    know that weights were fitted to the same data: its noise is SSE / (N D), too small by the share of the data that
+    the weights use up, in place of SSE / (N D - effective parameters). All updates are in the second half: an early one
+    would take for noise what the training has not fitted yet, and keep it from being fitted. Start from a small noise.
+
+    Ctrl-C ends the training early.
+
+    Parameters
+    ----------
+    problem : what they share.
+    values : of each cell, all of the settings that the network takes, and the noise variance, if it is swept or
+        learned.
+    progress : whether to show a bar.
+    """
+    mode, pair, cells = problem.mode, problem.pair, len(values)
+    values = [dict(cell) for cell in values for _ in range(problem.members)]
+    stack = VariedStack(problem.model, _starts(problem, values), _stacked(values), mode.lr, problem.device)
+    orders, num_data, epoch = problem.orders(), len(pair[0]), 0
+    steps, step = mode.epochs * batches_per_epoch(pair, mode), 0
+    updates = _noise_updates(mode.epochs) if has_learned_noise(problem.model) else set()
+    bar = tqdm(range(mode.epochs), desc=f"sweep, {cells} cell(s)", unit="epoch", disable=off_unless(progress))
+    try:
+        for epoch in bar:
+            if epoch in updates:
+                values = _with_best_noise(problem, stack.params(), values)
+                stack.set_values(_stacked(values))
+            for batch in batches(pair, mode, orders, problem.device):
+                assert batch is not None
+                stack.optimizer.param_groups[0]["lr"] = mode.rate(step / steps)
+                stack.step(_repeated(batch, cells), num_data)
+                step += 1
+        epoch = mode.epochs
+    except KeyboardInterrupt:
+        logger.warning("interrupted in epoch %d of %d; evaluating what was trained.", epoch + 1, mode.epochs)
+    return TrainedCells(stack.params(), values, epoch)
+
+
+def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
+    """How many cells to train side by side, so that their fits take about 2 GiB."""
+    kept: list[int] = []
+
+    def note(saved: Tensor) -> Tensor:
+        kept.append(saved.numel() * saved.element_size())
+        return saved
+
+    x, y = (part[: problem.mode.batch_size].to(problem.device)[None] for part in problem.pair)
+    single = [dict(values)] * problem.members
+    stack = VariedStack(problem.model, _starts(problem, single), _stacked(single), problem.mode.lr, problem.device)
+    batch = x.expand(problem.members, *x.shape[1:]), y.expand(problem.members, *y.shape[1:])
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+        stack.step(batch, len(problem.pair[0]))
+    weights = sum(value.numel() * value.element_size() for value in stack.units.values())
+    return max(1, _BYTES_AT_ONCE // (_COPIES * weights + sum(kept)))
+
+
+def cell_density(problem: Problem, values: Mapping[str, float]) -> UnconstrainedDensity:
+    """The log joint of one cell, in float64."""
+    return float64_density(problem.cell_model(values), problem.pair, 1.0, problem.device)
+
+
+def _repeated(batch: Pair, cells: int) -> Pair:
+    """The members' batches for every cell; of one member without a copy."""
+    x, y = (
+        part.expand(cells, *part.shape[1:]) if len(part) == 1 else part.repeat(cells, *[1] * (part.ndim - 1))
+        for part in batch
+    )
+    return x, y
+
+
+def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " fit"]]:
+    return {name: torch.tensor([fit[name] for fit in values], dtype=torch.float64) for name in values[0]}
+
+
+def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
+    """The common starts, in each cell no wider than its prior; ``values`` are of each fit."""
+    cells = len(values) // problem.members
+    starts = {name: start.repeat(cells, *[1] * (start.ndim - 1)) for name, start in problem.starts().items()}
+    return no_wider_than_prior(starts, problem.model.prior.laws(problem.model.network), _stacked(values))
+
+
+def _noise_updates(epochs: int) -> set[int]:
+    """The epochs before which the noise is set."""
+    return {math.floor(epochs * share) for share in _NOISE_UPDATES}
+
+
+def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The values, with each fit's noise at the maximum of its evidence; those that diverged keep theirs."""
+    result = []
+    for index, fit in enumerate(values):
+        weights = {name: value[index].double() for name, value in params.items()}
+        if all(value.isfinite().all() for value in weights.values()):
+            density = cell_density(problem, fit)
+            probes = torch.Generator(problem.device).manual_seed(problem.seed)
+            with torch.no_grad():
+                expansion = Expansion.at(density, density.free(weights), problem.curvature, generator=probes)
+                fit = {**fit, NOISE: _best_noise(expansion, problem.model, fit[NOISE])}
+        result.append(fit)
+    return result
+
+
+def _best_noise(expansion: Expansion, model: BayesianModel, current: float) -> float:
+    """The noise variance that maximises the evidence at fixed weights, within a factor of 100 of the current one."""
+    assert isinstance(model.likelihood, Gaussian)
+    law = exact_law(model.likelihood.priors(model.num_outputs)[NOISE])
+
+    def loss(log_noise: float) -> float:
+        noise = torch.tensor(math.exp(log_noise), dtype=torch.float64)
+        return -float(expansion.log_evidence(noise_variance=noise) + law.log_prob(noise) + log_noise)
+
+    least = max(math.log(current) - _REACH, math.log(1.01 * model.likelihood.floor))
+    bounds = least, math.log(current) + _REACH
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x)

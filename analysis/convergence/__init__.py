@@ -1,0 +1,1 @@
+"""Convergence of chains, and intervals of what they estimate."""

@@ -1,0 +1,237 @@
+"""How well a model predicts its data when they are left out: PSIS-LOO and WAIC from the draws of a posterior."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from analysis.convergence.verdict import APPROXIMATIONS
+from analysis.evidence.protocol import Evidence
+from inference import Posterior
+from inference.data import Data, Model
+from inference.posterior.arviz import quiet_arviz
+
+_LEAST_DRAWS = 100
+_NAMED = 5
+_LARGE_VARIANCE = 0.4  # of a log likelihood: Vehtari, Gelman & Gabry, 2017
+
+
+class Engine(Protocol):
+    """Anything that fits a posterior: NUTS, HMC, Laplace, ..."""
+
+    def fit(
+        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+    ) -> Posterior:
+        """The posterior of a model."""
+
+
+@dataclass(frozen=True)
+class PSISLOO:
+    """sum_i log p(y_i | y_-i), by Pareto-smoothed importance sampling from one posterior; see ``loo_of``.
+
+    Parameters
+    ----------
+    engine : what draws from the posterior, such as NUTS().
+
+    Examples
+    --------
+    >>> PSISLOO(NUTS()).estimate(model, data.train, seed=0)
+    """
+
+    engine: Engine
+
+    def __post_init__(self) -> None:
+        require_engine(self.engine)
+
+    def estimate(
+        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+    ) -> Evidence:
+        """See EvidenceMethod and ``loo_of``."""
+        began = time.perf_counter()
+        posterior = self.engine.fit(model, data, seed=seed, device=device, progress=progress)
+        return replace(loo_of(posterior), seconds=time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class WAIC:
+    """The widely applicable information criterion, on the scale of log densities; see ``waic_of``.
+
+    Parameters
+    ----------
+    engine : what draws from the posterior, such as NUTS().
+
+    Examples
+    --------
+    >>> WAIC(NUTS()).estimate(model, data.train, seed=0)
+    """
+
+    engine: Engine
+
+    def __post_init__(self) -> None:
+        require_engine(self.engine)
+
+    def estimate(
+        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+    ) -> Evidence:
+        """See EvidenceMethod and ``waic_of``."""
+        began = time.perf_counter()
+        posterior = self.engine.fit(model, data, seed=seed, device=device, progress=progress)
+        return replace(waic_of(posterior), seconds=time.perf_counter() - began)
+
+
+def loo_of(posterior: Posterior) -> Evidence:
+    """The expected log predictive density of left-out examples, sum_i log p(y_i | y_-i), in nats.
+
+    By Pareto-smoothed importance sampling (Vehtari, Gelman & Gabry, "Practical Bayesian model evaluation using
+    leave-one-out cross-validation and WAIC", Statistics and Computing 2017). An example's outputs are left out
+    together. Where the Pareto k of an example exceeds min(1 - 1 / log10 draws, 0.7) its term is unreliable (Vehtari,
+    Simpson, Gelman, Yao & Gabry, JMLR 2024): such examples are counted and named in ``warnings``.
+
+    Parameters
+    ----------
+    posterior : of a BayesianModel, with its data and at least 100 draws of the posterior itself.
+
+    Returns
+    -------
+    Evidence whose ``standard_error`` is that of the sum over examples as a sample of their population; ``details`` has
+    "pointwise" and "pareto_k" of every example, and "effective_parameters".
+
+    Raises
+    ------
+    ValueError
+        If the draws are too few, members of an ensemble or of a tempered posterior, or the posterior has no data or
+        but one example.
+    TypeError
+        If it is a posterior of a LogDensity.
+
+    Examples
+    --------
+    >>> loo_of(NUTS().fit(model, data.train, seed=0)).details["pareto_k"].max()
+    """
+    began = time.perf_counter()
+    with warnings.catch_warnings():  # said better in Evidence.warnings
+        warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
+        found = quiet_arviz().loo(_likelihoods(posterior, "LOO"), pointwise=True, scale="log")
+    shapes = found.pareto_k.values
+    limit = float(found.good_k)
+    bad = np.flatnonzero(~(shapes <= limit))
+    notes = notes_on(posterior)
+    if len(bad):
+        notes.append(
+            f"The Pareto k of {_examples(bad)} is above {limit:.2g} (the largest is {shapes[bad].max():.2f}): the "
+            "posterior without them is too far from this one. Take more draws, or refit without them."
+        )
+    details = {"pareto_k": shapes, "pointwise": found.loo_i.values, "effective_parameters": float(found.p_loo)}
+    return Evidence(
+        float(found.elpd_loo), "PSIS-LOO", float(found.se), time.perf_counter() - began, None, tuple(notes), details
+    )
+
+
+def waic_of(posterior: Posterior) -> Evidence:
+    """The log predictive density of the training examples less the variance of their log likelihoods, in nats.
+
+        sum_i log mean_s p(y_i | theta_s) - var_s log p(y_i | theta_s)
+
+    It has the limit of leave-one-out for many examples (Watanabe, JMLR 2010), but is less robust than ``loo_of``: an
+    example whose log likelihood has a variance above 0.4 is counted and named in ``warnings``.
+
+    Parameters
+    ----------
+    posterior : as for ``loo_of``.
+
+    Returns
+    -------
+    Evidence as of ``loo_of``, with the "variances" of the log likelihoods in place of "pareto_k".
+
+    Raises
+    ------
+    ValueError, TypeError
+        As ``loo_of``.
+
+    Examples
+    --------
+    >>> waic_of(NUTS().fit(model, data.train, seed=0)).value
+    """
+    began = time.perf_counter()
+    view = _likelihoods(posterior, "WAIC")
+    with warnings.catch_warnings():  # said better in Evidence.warnings
+        warnings.filterwarnings("ignore", "For one or more samples the posterior variance", UserWarning)
+        found = quiet_arviz().waic(view, pointwise=True, scale="log")
+    variances = view.log_likelihood["y"].var(("chain", "draw")).values
+    bad = np.flatnonzero(~(variances <= _LARGE_VARIANCE))
+    notes = notes_on(posterior)
+    if len(bad):
+        notes.append(
+            f"The log likelihood of {_examples(bad)} has a posterior variance above {_LARGE_VARIANCE} (the largest is "
+            f"{variances[bad].max():.2g}), where WAIC begins to fail; prefer PSIS-LOO, whose Pareto k tells."
+        )
+    details = {"variances": variances, "pointwise": found.waic_i.values, "effective_parameters": float(found.p_waic)}
+    return Evidence(
+        float(found.elpd_waic), "WAIC", float(found.se), time.perf_counter() - began, None, tuple(notes), details
+    )
+
+
+def require_engine(engine: object) -> None:
+    """TypeError unless it can fit."""
+    if isinstance(engine, type) or not callable(getattr(engine, "fit", None)):
+        raise TypeError(f"engine must have a method fit, as NUTS() or HMC(), got {engine!r}.")
+
+
+def require_draws(posterior: Posterior, purpose: str) -> None:
+    """ValueError unless a posterior has enough draws of the posterior itself."""
+    engine, total = posterior.stats.get("engine", "the engine"), posterior.chains * posterior.draws
+    if posterior.draws == 1:
+        kind = f"{posterior.chains} members" if posterior.chains > 1 else "one state"
+        raise ValueError(
+            f"{purpose} needs draws of the posterior, but {engine} gave {kind} of one draw each, which are no draws "
+            "of it. Use a sampler, such as NUTS() or HMC()."
+        )
+    if total < _LEAST_DRAWS:
+        raise ValueError(f"{purpose} needs at least {_LEAST_DRAWS} draws, got {total} from {engine}.")
+    temperature = posterior.stats.get("temperature", 1.0)
+    if temperature != 1:
+        raise ValueError(f"{purpose} needs draws at temperature 1, got draws at temperature {temperature}.")
+
+
+def _likelihoods(posterior: Posterior, purpose: str) -> Any:
+    """ArviZ's view of the log likelihood of every draw and example.
+
+    The likelihoods stand as the "posterior", since the effective draws that count for the weights are theirs.
+    """
+    require_draws(posterior, purpose)
+    model = posterior.bayesian_model
+    if posterior.data is None:
+        raise ValueError(f"{purpose} needs the training data (x, y), but this posterior's `data` are None.")
+    model.check_data(*posterior.data)
+    if len(posterior.data[0]) < 2:
+        raise ValueError(f"{purpose} needs at least 2 examples, got 1.")
+    values: Float[np.ndarray, "chain draw example"] = posterior.log_likelihood(*posterior.data).double().numpy()
+    relative = np.exp(values - values.max(axis=(0, 1)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "More chains", UserWarning)
+        return quiet_arviz().from_dict(posterior={"likelihood": relative}, log_likelihood={"y": values})
+
+
+def notes_on(posterior: Posterior) -> list[str]:
+    """What the draws themselves leave to be desired."""
+    engine = posterior.stats.get("engine")
+    notes = []
+    if engine in APPROXIMATIONS:
+        notes.append(f"{engine} approximates the posterior: these weights do not correct what it gets wrong.")
+    if posterior.partial:
+        notes.append(f"{len(posterior.partial)} chain(s) diverged and are left out.")
+    return notes
+
+
+def _examples(index: Sequence[int] | np.ndarray) -> str:
+    """Their number, and the first few by name."""
+    named = ", ".join(str(int(i)) for i in index[:_NAMED])
+    more = ", ..." if len(index) > _NAMED else ""
+    return f"{len(index)} example{'s' * (len(index) > 1)} ({named}{more})"

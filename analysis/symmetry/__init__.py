@@ -1,0 +1,1 @@
+"""Equivariance errors, local errors, errors of layers, and shares of pathways."""

@@ -1,0 +1,139 @@
+"""What the diagnostics of symmetry measure: a function with its representations, at points, under group elements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp import Group, Rep, restrict
+from bayes_rpp.representations.factors import SIGN, VECTOR
+from bayes_rpp.representations.rep import Element
+from bayes_rpp.representations.tensor_products import terms_text
+from bayes_rpp.types import Params
+from inference import Posterior
+
+Function = Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]
+
+_ROWS_AT_ONCE = 8_192
+
+
+def bind(
+    f: Posterior | Function, group: Group | None, rep_in: Rep | None, rep_out: Rep | None, caller: str
+) -> tuple[Rep, Rep, list[str]]:
+    """The representations of f's inputs and outputs, bound to one group, and the names of the leading dimensions of
+    its values.
+
+    Raises
+    ------
+    ValueError
+        If a representation or the group is missing, or they do not fit.
+    """
+    source: object = f.bayesian_model.network if isinstance(f, Posterior) else f
+    rep_in, rep_out = rep_in or getattr(source, "rep_in", None), rep_out or getattr(source, "rep_out", None)
+    if rep_in is None or rep_out is None:
+        raise ValueError(f"{caller} needs rep_in and rep_out: this function does not know its representations.")
+    bound = [rep.group for rep in (rep_in, rep_out) if rep.group is not None]
+    group = group or max(bound, key=lambda candidate: len(candidate.factors), default=None)
+    if group is None:
+        raise ValueError(f"{caller} needs a group: pass one, or bound representations.")
+    return rebind(rep_in, group), rebind(rep_out, group), ["chain", "draw"] if isinstance(f, Posterior) else []
+
+
+def rebind(rep: Rep, group: Group) -> Rep:
+    """The same representation of another group: lifted to a product, or the same tensors, or restricted."""
+    own = rep.group
+    if own is None or all(part in group.factors for part in own.factors):
+        return rep(group)
+    sizes = [[part.d for part in g.factors] for g in (own, group)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"{rep} belongs to {own} on R^{own.d}; {group} acts on R^{group.d}, or by other factors.")
+    is_tensor = all(factor.action in (VECTOR.action, SIGN.action) for _, piece in rep.given_terms for factor in piece)
+    return Rep(rep.given_terms, group) if is_tensor else restrict(rep, group)
+
+
+def check_points(x: Float[Tensor, "batch size_in"], rep_in: Rep) -> Float[Tensor, "batch size_in"]:
+    """The points as a tensor; raises ValueError if they do not fit, or are not finite."""
+    x = torch.as_tensor(x)
+    if x.ndim != 2 or x.shape[1] != rep_in.size or len(x) == 0:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} of {rep_in.group} needs (batch, {rep_in.size})."
+        )
+    if not torch.isfinite(x).all():
+        raise ValueError("x holds NaN or infinite numbers.")
+    return x
+
+
+def check_output(value: Float[Tensor, "*draws batch size_out"], rep_out: Rep) -> None:
+    """Raise ValueError if f's values are not vectors of ``rep_out``."""
+    if value.shape[-1] != rep_out.size:
+        raise ValueError(
+            f"f gives {value.shape[-1]} numbers a point, but rep_out = {rep_out} of {rep_out.group} has size "
+            f"{rep_out.size}."
+        )
+
+
+def sample_elements(
+    group: Group, elements: int | Element, points: int, seed: int
+) -> Float[Tensor, "element points d d"]:
+    """As many elements for each point, drawn independently, or the given ones (element, 1, d, d)."""
+    if isinstance(elements, int):
+        if elements < 1:
+            raise ValueError(f"elements must be at least 1, got {elements}.")
+        return group.join(group.sample(elements * points, seed)).unflatten(0, (elements, points))
+    given = group.join(elements) if isinstance(elements, tuple) else torch.as_tensor(elements)
+    if given.ndim != 3 or given.shape[1:] != (group.d, group.d):
+        raise ValueError(
+            f"elements must be a number or have shape (element, {group.d}, {group.d}), got {tuple(given.shape)}."
+        )
+    return given[:, None]
+
+
+def piece_names(rep: Rep) -> list[str]:
+    """A name for every copy of every piece: its own, with a number where there are several of the kind.
+
+    Examples
+    --------
+    >>> piece_names((Scalar + 2 * Vector)(O(3)))
+    ['Scalar', 'Vector 0', 'Vector 1']
+    """
+    kinds = [terms_text([(1, run.piece)], rep.group) for run in rep.runs for _ in range(run.multiplicity)]
+    copies, seen, names = Counter(kinds), Counter[str](), []
+    for kind in kinds:
+        names.append(f"{kind} {seen[kind]}" if copies[kind] > 1 else kind)
+        seen[kind] += 1
+    return names
+
+
+def piece_norms(value: Float[Tensor, "*batch size"], rep: Rep) -> Float[Tensor, "piece *batch"]:
+    """The norm of every copy of every piece."""
+    parts = (value[..., run.start : run.stop].unflatten(-1, (run.multiplicity, run.piece_size)) for run in rep.runs)
+    return torch.cat([part.norm(dim=-1) for part in parts], dim=-1).movedim(-1, 0)
+
+
+@torch.no_grad()
+def over_draws(
+    posterior: Posterior, function: Callable[..., Float[Tensor, "*values some"]], *rows: Float[Tensor, "batch *each"]
+) -> Float[Tensor, "chain draw *values batch"]:
+    """``function(params, *rows)`` of every draw, some draws and some rows at a time so that memory stays bounded.
+
+    The first of ``rows`` are the network's inputs. One draw takes no vmap, which not every network allows.
+    """
+    draws: Params = {name: value.flatten(0, 1) for name, value in posterior.samples.items()}
+    like = next(iter(draws.values()))
+    rows = (posterior.bayesian_model.as_input(rows[0]).to(like.dtype), *rows[1:])
+    together = max(1, _ROWS_AT_ONCE // len(rows[0]))
+    columns = []
+    for part in zip(*(some.split(_ROWS_AT_ONCE) for some in rows), strict=True):
+        pieces = []
+        for start in range(0, len(like), together):
+            some = {name: value[start : start + together] for name, value in draws.items()}
+            if len(next(iter(some.values()))) == 1:
+                pieces.append(function({name: value[0] for name, value in some.items()}, *part)[None])
+            else:
+                pieces.append(torch.func.vmap(function, in_dims=(0, *[None] * len(part)))(some, *part))
+        columns.append(torch.cat(pieces))
+    return torch.cat(columns, dim=-1).unflatten(0, (posterior.chains, posterior.draws))

@@ -1,0 +1,138 @@
+"""Equivariance error."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.symmetry.binding import (
+    Function,
+    bind,
+    check_output,
+    check_points,
+    piece_names,
+    piece_norms,
+    sample_elements,
+)
+from bayes_rpp import Group, Rep
+from bayes_rpp.representations.rep import Element
+from inference import Posterior
+
+Reduction = Literal["mean_of_ratios", "ratio_of_norms", "geometric_mean"]
+
+
+def equivariance_error(
+    f: Posterior | Function,
+    x: Float[Tensor, "batch size_in"],
+    group: Group | None = None,
+    reduction: Reduction = "mean_of_ratios",
+    *,
+    rep_in: Rep | None = None,
+    rep_out: Rep | None = None,
+    elements: int | Element = 8,
+    per_element: bool = False,
+    per_output: bool = False,
+    seed: int = 0,
+) -> xr.DataArray:
+    r"""How far a function is from commuting with a group.
+
+    For a group element g and a point x, with a = rho_out(g) f(x) and b = f(rho_in(g) x), the error is
+    ||a - b|| / (||a|| + ||b||)
+    (Finzi, Benton & Wilson, 2021, section 5): 0 for an equivariant function, at most 1. It is reduced over points and
+    group elements by
+
+    * "mean_of_ratios": the mean of the errors;
+    * "ratio_of_norms": sqrt(sum ||a - b||^2) / (sqrt(sum ||a||^2) + sqrt(sum ||b||^2));
+    * "geometric_mean": exp of the mean of their logarithms.
+
+    Parameters
+    ----------
+    f : a posterior, measured draw by draw, or a function of batches.
+    x : the points at which to measure, in the domain of the data.
+    group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
+    reduction : see above.
+    rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
+        ``group`` if unbound.
+    elements : how many group elements to draw for each point, independently from point to point; or the elements
+        themselves, (element, d, d) or a tuple of such for a direct product, then the same for every point.
+    per_element : keep the group elements apart, and use the same ones for every point.
+    per_output : keep the pieces of rep_out apart, copy by copy: a piece's error is that of its own coordinates alone,
+        with norms taken over them. Single coordinates of a piece have no error of their own, since the group mixes
+        them. The error is relative to the piece: where a piece of f is nearly 0, a small difference is a large error.
+    seed : of the sample of group elements.
+
+    Returns
+    -------
+    DataArray with dims (chain, draw) for a posterior and none for a function; then "element" if per_element, where the
+    attribute "elements" holds the elements, (element, d, d), block diagonal for a direct product; and last "output" if
+    per_output, with the names of the pieces for coordinates: "T(2)", or "Vector 0", "Vector 1" where there are several.
+
+    Raises
+    ------
+    ValueError
+        If a representation or group is missing or does not fit, or the reduction is unknown.
+
+    Examples
+    --------
+    >>> data = inertia(symmetry_breaking=0.3)
+    >>> reps = {"rep_in": data.rep_in, "rep_out": data.rep_out}
+    >>> float(equivariance_error(data.function, data.test.x, **reps)) < 0.1
+    True
+    """
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}.")
+    rep_in, rep_out, dims = bind(f, group, rep_in, rep_out, "equivariance_error")
+    evaluate: Function = f.outputs if isinstance(f, Posterior) else torch.no_grad()(f)
+    x = check_points(x, rep_in)
+    sampled = sample_elements(rep_in.bound_group, elements, 1 if per_element else len(x), seed)
+    untransformed = evaluate(x)
+    check_output(untransformed, rep_out)
+    outputs = rep_out if per_output else None
+    pairs = ((rep_out.apply(g, untransformed), evaluate(rep_in.apply(g, x))) for g in sampled)
+    # For every element, piece if per_output, draw and point: (3, element, *pieces, *draws, batch).
+    norms = torch.stack([pair_norms(a, b, outputs) for a, b in pairs], dim=1)
+    norms = norms.double() if per_element else norms.double().movedim(1, -2).flatten(-2)[:, None]
+    values = reduce_points(norms, reduction).movedim(0, -1)
+    if per_output:
+        values = values.movedim(0, -1)
+    if not per_element:
+        values = values.squeeze(len(dims))
+    attrs = {"reduction": reduction, "group": str(rep_in.group), "points": len(x)}
+    if per_element:
+        attrs["elements"] = sampled[:, 0].numpy()
+    kept = {"element": per_element, "output": per_output}
+    return xr.DataArray(
+        values.numpy(),
+        dims=[*dims, *(dim for dim, keep in kept.items() if keep)],
+        coords={"output": piece_names(rep_out)} if per_output else None,
+        name="equivariance_error",
+        attrs=attrs,
+    )
+
+
+def pair_norms(
+    a: Float[Tensor, "*batch size"], b: Float[Tensor, "*batch size"], rep: Rep | None = None
+) -> Float[Tensor, "3 *norms"]:
+    """The norms of a - b, a and b; of their pieces, if a representation is given."""
+    return torch.stack([v.norm(dim=-1) if rep is None else piece_norms(v, rep) for v in (a - b, a, b)])
+
+
+def reduce_points(norms: Float[Tensor, "3 *which points"], reduction: Reduction) -> Float[Tensor, "*which"]:
+    """Reduce norms of a - b, a and b over points."""
+    difference, left, right = norms
+    if reduction == "ratio_of_norms":
+        sizes = [norm.square().sum(-1).sqrt() for norm in (difference, left, right)]
+        return sizes[0] / (sizes[1] + sizes[2]).clamp_min(torch.finfo(torch.float64).tiny)
+    ratios = difference / (left + right).clamp_min(torch.finfo(torch.float64).tiny)
+    return ratios.mean(-1) if reduction == "mean_of_ratios" else ratios.log().mean(-1).exp()
+
+
+def summarize(values: xr.DataArray) -> dict[str, float]:
+    """Minimum, median and maximum over all draws: the summary of a small ensemble."""
+    flat = np.asarray(values).reshape(-1)
+    return {"minimum": float(flat.min()), "median": float(np.median(flat)), "maximum": float(flat.max())}

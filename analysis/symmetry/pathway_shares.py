@@ -1,0 +1,83 @@
+"""How a layer's weight is shared among its pathways."""
+
+from __future__ import annotations
+
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp import RPPLinear
+from bayes_rpp.bases.joint_span import JointSpan, are_orthogonal
+from inference import Posterior
+
+
+def pathway_shares(posterior: Posterior) -> xr.DataArray:
+    """How much of every RPP layer's effective weight lies in each pathway: ||Q_k Q_k^T W||^2 / ||W||^2, and the rest.
+
+    W = A + B is the weight that the layer applies, so that the shares are the same in both parametrizations. They are
+    those of every draw; ``interval(pathway_shares(posterior))`` has their medians and posterior intervals.
+
+    Returns
+    -------
+    DataArray with dims (chain, draw, layer, pathway). Pathways are "equivariant" and "dense"; for a chain of groups
+    there is one for each group, by its name, for what it has beyond the groups before. Shares add up to 1, unless
+    pathways that a user gave overlap; "dense" is always what lies outside all others. NaN where a layer has no such
+    pathway.
+
+    Raises
+    ------
+    ValueError
+        If the network has no RPP layer.
+
+    Examples
+    --------
+    >>> data = inertia(train=50, test=1)
+    >>> model = BayesianModel(RPPEMLP(data.rep_in, data.rep_out, data.group, 32), RPPPrior(), Gaussian(0.2))
+    >>> shares = pathway_shares(DeepEnsemble(members=10, epochs=2).fit(model, data.train, seed=0))
+    >>> shares.pathway.values.tolist()
+    ['equivariant', 'dense']
+    >>> interval(shares).sel(pathway="dense").dims
+    ('layer', 'stat')
+    """
+    network = posterior.bayesian_model.network
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, RPPLinear)}
+    if not layers:
+        raise ValueError(f"{type(network).__name__} has no RPP layer, so no pathways to share.")
+    pathways = list(dict.fromkeys(name for layer in layers.values() for name in layer.pathway_names))
+    values = []
+    for name, layer in layers.items():
+        weight = _effective_weight(posterior, name, layer)
+        total, shares = (
+            weight.square().sum(-1),
+            dict.fromkeys(pathways, torch.full(weight.shape[:-1], torch.nan).double()),
+        )
+        for pathway, basis in zip(layer.pathway_names, layer.bases, strict=True):
+            shares[pathway] = basis.coordinates(weight).square().sum(-1) / total
+        dense = 1 - _inside(layer, weight) / total
+        values.append(torch.stack([*shares.values(), dense], dim=-1))
+    return xr.DataArray(
+        torch.stack(values, dim=-2).numpy(),
+        dims=["chain", "draw", "layer", "pathway"],
+        coords={"layer": list(layers), "pathway": [*pathways, "dense"]},
+        name="pathway_shares",
+    )
+
+
+def _inside(layer: RPPLinear, weight: Float[Tensor, "chain draw size"]) -> Float[Tensor, "chain draw"]:
+    """The square norm of the part that all structured pathways together can express."""
+    if are_orthogonal(layer.bases):
+        return torch.stack([basis.coordinates(weight).square().sum(-1) for basis in layer.bases]).sum(0)
+    return JointSpan(layer.bases).coordinates(weight).square().sum(-1)
+
+
+def _effective_weight(posterior: Posterior, name: str, layer: RPPLinear) -> Float[Tensor, "chain draw size"]:
+    collapsed = posterior.samples.get(f"{name}.weight")
+    if collapsed is not None:
+        return collapsed.double().flatten(2)
+    result = posterior.samples[f"{name}.dense"].double().flatten(2)
+    for beta, basis in zip(layer.beta_names, layer.bases, strict=True):
+        coordinates = posterior.samples.get(f"{name}.{beta}")
+        if coordinates is not None:
+            result = result + basis.expand(coordinates.double())
+    return result

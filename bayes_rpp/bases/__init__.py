@@ -1,0 +1,1 @@
+"""Orthonormal bases of equivariant maps and of other linear subspaces of weights."""

@@ -1,0 +1,79 @@
+"""Orthonormal bases of equivariant maps, block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bayes_rpp.bases.dense import StructuredBasis
+from bayes_rpp.representations.rep import Run
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The maps from all copies of one input piece to all copies of one output piece."""
+
+    basis: Tensor  # (size_out * size_in, rank) of one pair of copies
+    sizes: tuple[int, int, int, int]  # size_out, size_in, multiplicity_out, multiplicity_in
+    strides: tuple[int, int, int, int]  # the same axes, inside the whole contiguous matrix
+    start: int  # the block's first entry in the matrix
+    offset: int  # the block's first coordinate
+
+    @property
+    def count(self) -> int:
+        return self.basis.shape[1] * self.sizes[2] * self.sizes[3]
+
+    def view(self, matrix: Tensor) -> Tensor:
+        """The block of a contiguous (batch, m n) as (batch, size_out, size_in, multiplicity_out, multiplicity_in)."""
+        batch, size = matrix.shape
+        if not torch.compiler.is_compiling():
+            # One view in place of five, which is a third of the time for small blocks.
+            start = matrix.storage_offset() + self.start
+            return matrix.as_strided((batch, *self.sizes), (size, *self.strides), start)
+        d_out, d_in, n_out, n_in = self.sizes
+        row, column = divmod(self.start, self.strides[0])
+        rows = matrix.view(batch, -1, self.strides[0])[:, row : row + n_out * d_out, column : column + n_in * d_in]
+        return rows.unflatten(2, (n_in, d_in)).unflatten(1, (n_out, d_out)).permute(0, 2, 4, 1, 3)
+
+
+class BlockBasis(StructuredBasis):
+    """Equivariant maps, block by block: a small dense basis for each pair of pieces, repeated by the multiplicities."""
+
+    def __init__(self, shape: tuple[int, int], blocks: Sequence[tuple[Run, Run, Tensor]]) -> None:
+        width, self.size, offset = shape[1], shape[0] * shape[1], 0
+        self._blocks: list[_Block] = []
+        for rows, columns, basis in blocks:
+            sizes = (rows.piece_size, columns.piece_size, rows.multiplicity, columns.multiplicity)
+            strides = (width, 1, rows.piece_size * width, columns.piece_size)
+            self._blocks.append(_Block(basis, sizes, strides, rows.start * width + columns.start, offset))
+            offset += self._blocks[-1].count
+        self.rank = offset
+        self._cast: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+
+    def _bases(self, like: Tensor) -> list[Tensor]:
+        key = (like.dtype, like.device)
+        if key not in self._cast:
+            self._cast[key] = [block.basis.to(like) for block in self._blocks]
+        return self._cast[key]
+
+    def _expand(self, beta: Tensor) -> Tensor:
+        flat = beta.reshape(math.prod(beta.shape[:-1]), self.rank)
+        matrix = beta.new_zeros(len(flat), self.size)
+        for block, basis in zip(self._blocks, self._bases(beta), strict=True):
+            chunk = flat[:, block.offset : block.offset + block.count].unflatten(1, (basis.shape[1], -1))
+            target = block.view(matrix)
+            target.copy_((basis @ chunk).view(target.shape))
+        return matrix.reshape(*beta.shape[:-1], self.size)
+
+    def _coordinates(self, vector: Tensor) -> Tensor:
+        matrix = vector.reshape(math.prod(vector.shape[:-1]), self.size).contiguous()
+        chunks = [
+            (basis.mT @ block.view(matrix).flatten(3).flatten(1, 2)).flatten(1)
+            for block, basis in zip(self._blocks, self._bases(vector), strict=True)
+        ]
+        flat = torch.cat(chunks, dim=1) if chunks else matrix.new_zeros(len(matrix), 0)
+        return flat.reshape(*vector.shape[:-1], self.rank)

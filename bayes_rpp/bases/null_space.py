@@ -1,0 +1,209 @@
+"""Tensors that Lie-algebra elements annihilate and discrete generators leave alone, in float64.
+
+The unknowns are first cut down to a weight space (see ``weight_spaces``). There the constraints are sparse, and their
+normal matrix falls into independent blocks. Generators that are dense there come last, on what is left.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Complex, Float, Int
+from scipy import linalg, sparse
+from scipy.sparse.csgraph import connected_components
+
+from bayes_rpp.bases.weight_spaces import Matrix, WeightSpace, along, column_fill, kronecker_columns, weight_space
+
+LARGEST_EIGENPROBLEM = 6_000
+LARGEST_BYTES = 2_000_000_000
+_NULL_TOLERANCE = 1e-9
+_LARGEST_FILL = 64
+
+
+@dataclass(frozen=True)
+class TensorConstraints:
+    """What every invariant tensor satisfies: one row of ``algebra`` for each Lie-algebra element and of ``discrete``
+    for each generator, holding the matrix by which it acts on each axis.
+    """
+
+    sizes: tuple[int, ...]
+    algebra: tuple[tuple[Matrix, ...], ...]
+    discrete: tuple[tuple[Matrix, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """The number of entries of a tensor."""
+        return math.prod(self.sizes)
+
+    def residual(self, tensors: Float[np.ndarray, "size rank"]) -> float:
+        """The largest entry by which columns miss the constraints."""
+        shaped = tensors.reshape(*self.sizes, -1)
+        misses = [sum(along(m, shaped, axis) for axis, m in enumerate(row)) for row in self.algebra]
+        misses += [self.transform(row, tensors) - tensors for row in self.discrete]
+        return max((float(np.abs(miss).max(initial=0.0)) for miss in misses), default=0.0)
+
+    def transform(
+        self, matrices: tuple[Matrix, ...], tensors: Float[np.ndarray, "size rank"]
+    ) -> Float[np.ndarray, "size rank"]:
+        """Act by one matrix on every axis of every column."""
+        result = tensors.reshape(*self.sizes, -1)
+        for axis, matrix in enumerate(matrices):
+            result = along(matrix, result, axis)
+        return result.reshape(tensors.shape)
+
+
+def fixed_tensors(constraints: TensorConstraints) -> Float[np.ndarray, "size rank"]:
+    """An orthonormal basis, as columns, of the tensors that satisfy all constraints.
+
+    Raises
+    ------
+    ValueError
+        If an independent block of the equations is too large; the message says how many bytes it would take.
+    """
+    _check_bytes(64 * constraints.size, f"tensors of {constraints.size:,} entries")
+    weights = weight_space(constraints.sizes, constraints.algebra, constraints.discrete)
+    entries = len(weights.selected) * sum(constraints.sizes) * max(len(constraints.algebra), 1)
+    _check_bytes(64 * entries, f"the equations of {len(weights.selected):,} unknowns")
+    if not len(weights.selected):
+        return np.zeros((constraints.size, 0))
+    normal = sparse.csc_array((len(weights.selected),) * 2, dtype=complex)
+    if constraints.algebra:
+        normal = normal + _normal_matrix(_algebra_equations(constraints, weights))
+    dense = []
+    for matrices in constraints.discrete:
+        rotated = [axis.vectors.conj().T @ m @ axis.vectors for m, axis in zip(matrices, weights.axes, strict=True)]
+        if math.prod(column_fill(matrix) for matrix in rotated) <= _LARGEST_FILL:
+            normal = normal + _normal_matrix(_generator_equations(rotated, constraints.size, weights))
+        else:
+            dense.append(matrices)
+    blocks = _sparse_null_vectors(weights.real_basis.conj().T @ normal @ weights.real_basis)
+    check_basis_bytes(constraints.size, sum(vectors.shape[1] for _, vectors in blocks))
+    basis = weights.lift(_assembled(blocks, len(weights.selected)))
+    for matrices in dense:
+        _check_eigenproblem(basis.shape[1])
+        moved = constraints.transform(matrices, basis) - basis
+        basis = basis @ _null_vectors(moved.T @ moved)
+    return basis
+
+
+def _algebra_equations(constraints: TensorConstraints, weights: WeightSpace) -> sparse.csc_array:
+    """The Lie algebra's action on the selected tensors, element below element: sums over axes."""
+    rows, columns, values = [], [], []
+    strides = [math.prod(constraints.sizes[axis + 1 :]) for axis in range(len(constraints.sizes))]
+    vectors = [axis.vectors for axis in weights.axes]
+    for k, element in enumerate(constraints.algebra):
+        for matrix, u, digit, stride in zip(element, vectors, weights.digits, strides, strict=True):
+            entries = (u.conj().T @ matrix @ u)[:, digit]  # (new digit, count)
+            new, column = np.nonzero(np.abs(entries) > 1e-14)
+            rows.append(k * constraints.size + weights.selected[column] + (new - digit[column]) * stride)
+            columns.append(column)
+            values.append(entries[new, column])
+    shape = len(constraints.algebra) * constraints.size, len(weights.selected)
+    return _sparse(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), shape)
+
+
+def _generator_equations(
+    rotated: list[Complex[np.ndarray, "n n"]], size: int, weights: WeightSpace
+) -> sparse.csc_array:
+    """A generator's action on the selected tensors, less the tensors themselves."""
+    rows, values = kronecker_columns(rotated, weights.digits)
+    here = np.arange(len(weights.selected))
+    columns = np.broadcast_to(here[:, None], rows.shape)
+    minus = np.full(len(here), -1.0)
+    return _sparse(
+        np.concatenate([rows.ravel(), weights.selected]),
+        np.concatenate([columns.ravel(), here]),
+        np.concatenate([values.ravel(), minus]),
+        (size, len(here)),
+    )
+
+
+def _sparse(
+    rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"], values: np.ndarray, shape: tuple[int, int]
+) -> sparse.csc_array:
+    return sparse.csc_array(sparse.coo_array((values, (rows, columns)), shape=shape))
+
+
+def _normal_matrix(equations: sparse.csc_array) -> sparse.csc_array:
+    return (equations.conj().T @ equations).tocsc()
+
+
+Block = tuple[Int[np.ndarray, " size"], Float[np.ndarray, "size rank"]]
+"""Null vectors, and the places of their entries."""
+
+
+def _sparse_null_vectors(normal: sparse.csc_array) -> list[Block]:
+    """The null space of a real positive semidefinite matrix, block by block: one for each component of its graph."""
+    entries = normal.tocoo()
+    values = entries.data.real
+    kept = np.abs(values) > 1e-13 * max(1.0, np.abs(values).max(initial=0.0))
+    (rows, columns), values = (index[kept] for index in entries.coords), values[kept]
+    n = normal.shape[0]
+    graph = sparse.coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(n, n))
+    _, labels = connected_components(graph, directed=False)
+    sizes = np.bincount(labels, minlength=1)
+    _check_eigenproblem(int(sizes.max()))
+    order = np.argsort(labels, kind="stable")
+    starts = np.cumsum(sizes) - sizes
+    inside = np.empty(n, dtype=np.int64)
+    inside[order] = np.arange(n) - np.repeat(starts, sizes)
+    found: list[Block] = []
+    for size in np.unique(sizes):
+        blocks = np.flatnonzero(sizes == size)
+        chosen = np.flatnonzero(sizes[labels[rows]] == size)
+        dense = np.zeros((len(blocks), size, size))
+        which = np.searchsorted(blocks, labels[rows[chosen]])
+        dense[which, inside[rows[chosen]], inside[columns[chosen]]] = values[chosen]
+        found += _block_null_vectors(dense, order[starts[blocks][:, None] + np.arange(size)])
+    return found
+
+
+def _block_null_vectors(
+    blocks: Float[np.ndarray, "count size size"], places: Int[np.ndarray, "count size"]
+) -> list[Block]:
+    """The null vectors of equally large blocks."""
+    if len(blocks) == 1:
+        return [(places[0], _null_vectors(blocks[0]))]
+    eigenvalues, vectors = np.linalg.eigh(blocks)
+    bound = np.abs(blocks).sum(axis=1).max(axis=1, initial=1.0)
+    null = eigenvalues < _NULL_TOLERANCE * bound[:, None]
+    return [(places[k], vectors[k][:, null[k]]) for k in np.flatnonzero(null.any(axis=1))]
+
+
+def _assembled(blocks: list[Block], n: int) -> Float[np.ndarray, "n rank"]:
+    result, start = np.zeros((n, sum(vectors.shape[1] for _, vectors in blocks))), 0
+    for places, vectors in blocks:
+        stop = start + vectors.shape[1]
+        result[places, start:stop] = vectors
+        start = stop
+    return result
+
+
+def _null_vectors(normal: Matrix) -> Float[np.ndarray, "n rank"]:
+    bound = np.abs(normal).sum(axis=0).max(initial=1.0)
+    # Divide and conquer: the drivers that find a part of the spectrum may lose orthogonality among equal eigenvalues.
+    values, vectors = linalg.eigh(normal, driver="evd", check_finite=False)
+    return vectors[:, values <= _NULL_TOLERANCE * bound]
+
+
+def _check_eigenproblem(size: int) -> None:
+    if size > LARGEST_EIGENPROBLEM:
+        raise ValueError(
+            f"these invariants need an eigenproblem of size {size:,}, about {24 * size**2:,} bytes (the limit is "
+            f"{24 * LARGEST_EIGENPROBLEM**2:,}). Use pieces of lower rank: maps from T(p) to T(q) have p + q axes."
+        )
+
+
+def check_basis_bytes(size: int, rank: int) -> None:
+    """Refuse a dense basis that is too large; raises ValueError."""
+    _check_bytes(8 * size * rank, f"a basis of {rank:,} invariants with {size:,} entries each")
+
+
+def _check_bytes(needed: int, what: str) -> None:
+    if needed > LARGEST_BYTES:
+        raise ValueError(
+            f"{what} would take {needed:,} bytes (the limit is {LARGEST_BYTES:,}). Use pieces of lower rank: maps from "
+            "T(p) to T(q) have p + q axes."
+        )

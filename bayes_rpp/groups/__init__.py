@@ -1,0 +1,1 @@
+"""Matrix groups: their generators, elements, products and random elements."""

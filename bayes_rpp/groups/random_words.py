@@ -1,0 +1,55 @@
+"""Random elements of groups that are known by their generators alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_COMPACT_WORD_LENGTH = 32
+_POWER_BITS = 14
+
+
+def random_words(
+    algebra: Float[Tensor, "r d d"],
+    generators: Float[Tensor, "m d d"],
+    orthogonal: bool,
+    count: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "count d d"]:
+    """Words of 32 letters in an orthogonal group, whose law tends to Haar; of one letter in any other.
+
+    Parameters
+    ----------
+    algebra : an orthonormal basis of the Lie algebra.
+    generators : the discrete generators.
+    orthogonal : whether every element is an orthogonal matrix.
+    count : how many words.
+    generator : of the random numbers.
+    """
+    words = torch.eye(algebra.shape[-1], dtype=torch.float64).expand(count, -1, -1)
+    for _ in range(_COMPACT_WORD_LENGTH if orthogonal else 1):
+        words = _extend(words, algebra, generators, orthogonal, generator)
+    return words
+
+
+def _extend(words: Tensor, algebra: Tensor, generators: Tensor, orthogonal: bool, generator: torch.Generator) -> Tensor:
+    """Multiply words by exp of a random Lie-algebra element and by a random generator, or a power of it."""
+    count = len(words)
+    # A rotation by one radian has norm sqrt 2; a non-compact group's elements stay of order one.
+    scale = math.sqrt(2) if orthogonal else 0.5
+    coefficients = scale * torch.randn(count, len(algebra), generator=generator, dtype=torch.float64)
+    words = words @ torch.linalg.matrix_exp(torch.einsum("ck,kij->cij", coefficients, algebra))
+    if not len(generators):
+        return words
+    letters = torch.cat([torch.eye(algebra.shape[-1], dtype=torch.float64)[None], generators])
+    chosen = torch.randint(len(letters), (count,), generator=generator)
+    if not orthogonal:
+        return words @ letters[chosen]
+    # Powers up to 2^14, so that generators that turn by little mix as well.
+    for bit in torch.randint(2, (_POWER_BITS, count), generator=generator).bool():
+        words = torch.where(bit[:, None, None], words @ letters[chosen], words)
+        letters = letters @ letters
+    return words

@@ -1,0 +1,251 @@
+"""The residual pathway layer: a sum of structured pathways and a dense one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeVar, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
+from bayes_rpp.bases.subgroup_chain import chain_basis, chain_maps
+from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.linear import (
+    apply_linear,
+    coordinates_fan_in,
+    coordinates_parameter,
+    initial_beta,
+    initial_coordinates,
+)
+from bayes_rpp.networks.roles import ParameterRole, StructuredPathway
+from bayes_rpp.representations.rep import Rep
+
+Parametrization = Literal["residual", "collapsed"]
+
+_DENSE_INIT = 1e-3
+_Value = TypeVar("_Value")
+
+
+class PathwaySum(NamedTuple):
+    """A weight or a bias as a sum of pathways, by the names of the parameters.
+
+    Attributes
+    ----------
+    total : the whole, a parameter of the collapsed parametrization.
+    dense : the dense part, one of the residual parametrization.
+    structured : the coordinates of the structured parts -> their bases; those without coordinates are no parameters.
+    """
+
+    total: str
+    dense: str
+    structured: dict[str, EquivariantBasis]
+
+    @property
+    def held(self) -> dict[str, EquivariantBasis]:
+        """The structured parts that have coordinates."""
+        return {name: basis for name, basis in self.structured.items() if basis.rank}
+
+
+class RPPLinear(nn.Module):
+    """The residual pathway layer y = (A + B) x + (a + b): equivariant A, a and dense B, b (Finzi, Benton & Wilson,
+    2021, eq. 3), or with more structured pathways, A = A_0 + A_1 + ..., such as those of a chain of groups.
+
+    Parameters
+    ----------
+    rep_in, rep_out : representations of sizes n and m, bound unless ``group`` is given.
+    bias : whether to add a bias, itself the sum of invariant vectors and a dense vector.
+    parametrization : "residual" holds ``beta``, ``dense``, ``bias_beta``, ``bias_dense``; "collapsed" holds their
+        sums ``weight`` (m, n) and ``bias`` (m,), whose prior has the covariance of the sum. With several structured
+        pathways the coordinates are ``beta_0``, ``beta_1``, ..., the outermost group first.
+    group : the group, or a chain of groups, each a subgroup of the one before: each has a pathway, for the maps
+        equivariant under it that are orthogonal to those of the groups before.
+    pathways : orthonormal bases of maps, of size m n, in place of those of the groups; they need not be orthogonal to
+        each other.
+
+    Attributes
+    ----------
+    is_equivariant : whether the structured pathways are those of groups.
+
+    Raises
+    ------
+    ValueError
+        If the parametrization is unknown, the representations belong to different groups, the groups are no chain, or
+        a basis has another size.
+
+    Examples
+    --------
+    >>> layer = RPPLinear((2 * Vector)(SO(3)), Vector(SO(3)), parametrization="collapsed")
+    >>> [name for name, _ in layer.named_parameters()]
+    ['weight', 'bias']
+    >>> nested = RPPLinear(2 * Vector, Vector, group=[O(3), O2eR3()])
+    >>> [name for name, _ in nested.named_parameters()]
+    ['beta_0', 'beta_1', 'dense', 'bias_beta_1', 'bias_dense']
+    """
+
+    def __init__(
+        self,
+        rep_in: Rep,
+        rep_out: Rep,
+        bias: bool = True,
+        parametrization: Parametrization = "residual",
+        group: Group | Sequence[Group] | None = None,
+        pathways: Sequence[EquivariantBasis] | None = None,
+    ) -> None:
+        super().__init__()
+        check_parametrization(parametrization)
+        groups = [rep_out.bound_group] if group is None else as_chain(group)
+        self.rep_in, self.rep_out = (rep_in, rep_out) if group is None else (rep_in(groups[0]), rep_out(groups[0]))
+        self.has_bias, self.is_equivariant = bias, pathways is None
+        self.bases, self.pathway_names = self._structured(groups, pathways)
+        self.bias_bases = (equivariant_basis(self.rep_out),) if len(groups) == 1 else chain_basis(self.rep_out, groups)
+        self.sums = [PathwaySum("weight", "dense", _numbered("beta", self.bases))]
+        if bias:
+            self.sums.append(PathwaySum("bias", "bias_dense", _numbered("bias_beta", self.bias_bases)))
+        self.hold(parametrization)
+        self.reset_parameters()
+
+    def hold(self, parametrization: Parametrization) -> None:
+        """Put new parameters, without values yet, in place of those there are."""
+        self._parameters.clear()
+        self.parametrization = parametrization
+        m, n = self.rep_out.size, self.rep_in.size
+        if parametrization == "residual":
+            self._hold_coordinates("beta", self.bases)
+            self.dense = nn.Parameter(torch.empty(m, n))
+            self._hold_coordinates("bias_beta", self.bias_bases if self.has_bias else ())
+            self.bias_dense = nn.Parameter(torch.empty(m)) if self.has_bias else None
+        else:
+            self.weight = nn.Parameter(torch.empty(m, n))
+            self.bias = nn.Parameter(torch.empty(m)) if self.has_bias else None
+
+    def _hold_coordinates(self, name: str, bases: Sequence[EquivariantBasis]) -> None:
+        for numbered, basis in _numbered(name, bases).items():
+            self.register_parameter(numbered, coordinates_parameter(basis))
+
+    def _structured(
+        self, groups: Sequence[Group], pathways: Sequence[EquivariantBasis] | None
+    ) -> tuple[tuple[EquivariantBasis, ...], tuple[str, ...]]:
+        """The structured pathways of the weight, and their names."""
+        if pathways is None and len(groups) == 1:
+            return (equivariant_maps(self.rep_in, self.rep_out),), ("equivariant",)
+        if pathways is None:
+            return chain_maps(self.rep_in, self.rep_out, groups), _distinct([str(group) for group in groups])
+        if not pathways:
+            raise ValueError("pathways needs at least one basis; a layer without any is torch's own nn.Linear.")
+        size = self.rep_out.size * self.rep_in.size
+        for place, basis in enumerate(pathways):
+            if basis.size != size:
+                raise ValueError(
+                    f"pathway {place} is a basis of size {basis.size}, but maps from {self.rep_in} to {self.rep_out} "
+                    f"have {self.rep_out.size} x {self.rep_in.size} = {size} entries."
+                )
+        return tuple(pathways), tuple(f"pathway {place}" for place in range(len(pathways)))
+
+    @property
+    def beta_names(self) -> list[str]:
+        """The names of the coordinates of the weight's structured pathways, held or not."""
+        return list(self.sums[0].structured)
+
+    @property
+    def basis(self) -> EquivariantBasis:
+        """The first structured pathway of the weight."""
+        return self.bases[0]
+
+    @property
+    def bias_basis(self) -> EquivariantBasis:
+        """The first structured pathway of the bias."""
+        return self.bias_bases[0]
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw a new initial state from torch's global generator; both parametrizations start at the same function.
+
+        The first pathway carries the signal, the others and the dense one start near zero.
+        """
+        if self.is_equivariant:
+            first = initial_beta(self.basis, self.rep_in, self.rep_out)
+        else:
+            first = initial_coordinates(self.basis, self.rep_out.size)
+        small = _DENSE_INIT / math.sqrt(max(self.rep_in.size, 1))
+        dense = torch.randn(self.rep_out.size, self.rep_in.size) * small
+        betas = [first, *(small * torch.randn(basis.rank) for basis in self.bases[1:])]
+        if self.parametrization == "residual":
+            self.dense.copy_(dense)
+            for name, beta in zip(self.beta_names, betas, strict=True):
+                if len(beta):
+                    getattr(self, name).copy_(beta)
+        else:
+            structured = [basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]
+            self.weight.copy_(torch.stack(structured).sum(0).reshape(dense.shape) + dense)
+        for name, parameter in self.named_parameters():
+            if name.startswith("bias"):
+                parameter.zero_()
+
+    def _total(self, parts: PathwaySum) -> Tensor:
+        if self.parametrization == "collapsed":
+            return getattr(self, parts.total)
+        result: Tensor = getattr(self, parts.dense)
+        for name, basis in parts.held.items():
+            result = basis.expand(getattr(self, name)).reshape(result.shape) + result
+        return result
+
+    def effective_weight(self) -> Float[Tensor, "m n"]:
+        """The matrix that the layer applies, W = A + B."""
+        return self._total(self.sums[0])
+
+    def effective_bias(self) -> Float[Tensor, " m"] | None:
+        """The vector that the layer adds."""
+        return self._total(self.sums[1]) if self.has_bias else None
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
+        """Apply the layer to vectors of ``rep_in``."""
+        return apply_linear(x, self.effective_weight(), self.effective_bias())
+
+    def roles(self) -> dict[str, ParameterRole]:
+        """See PathwayLayer."""
+        maps = [StructuredPathway(basis, coordinates_fan_in(basis, self.rep_out)) for basis in self.bases]
+        vectors = [StructuredPathway(basis, 1.0) for basis in self.bias_bases]
+        if self.parametrization == "collapsed":
+            roles = {
+                "weight": ParameterRole("collapsed", self.rep_in.size, structured=tuple(maps)),
+                "bias": ParameterRole("collapsed", 1, structured=tuple(vectors)),
+            }
+        else:
+            roles = {"dense": ParameterRole("dense", self.rep_in.size), "bias_dense": ParameterRole("dense", 1)}
+            for name, pathways in (("beta", maps), ("bias_beta", vectors)):
+                for level, (numbered, pathway) in enumerate(_numbered(name, pathways).items()):
+                    roles[numbered] = ParameterRole("equivariant", pathway.fan_in, level, len(pathways))
+        return {name: roles[name] for name, _ in self.named_parameters()}
+
+
+def check_parametrization(parametrization: str) -> None:
+    """Raise ValueError if this is no parametrization."""
+    if parametrization not in get_args(Parametrization):
+        raise ValueError(f"parametrization must be 'residual' or 'collapsed', got {parametrization!r}.")
+
+
+def _numbered(name: str, values: Sequence[_Value]) -> dict[str, _Value]:
+    """Values by a name, numbered if there are several."""
+    return {name if len(values) == 1 else f"{name}_{level}": value for level, value in enumerate(values)}
+
+
+def as_chain(group: Group | Sequence[Group]) -> list[Group]:
+    """A group or a chain of groups as a list; raises ValueError or TypeError for anything else."""
+    chain = [group] if isinstance(group, Group) else list(group)
+    if not chain:
+        raise ValueError("group must be a group or a chain of groups, got an empty sequence.")
+    for part in chain:
+        if not isinstance(part, Group):
+            raise TypeError(
+                f"group must be a group or a chain of groups, got {part!r} in it; text goes to parse_group."
+            )
+    return chain
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names with their places, where two are the same or one is that of the dense pathway."""
+    repeated = len(set(names)) < len(names) or "dense" in names
+    return tuple(f"{name} [{place}]" if repeated else name for place, name in enumerate(names))

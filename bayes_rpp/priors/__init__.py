@@ -1,0 +1,1 @@
+"""Prior distributions over the weights of pathways, and what sets their variances."""

@@ -1,0 +1,259 @@
+"""Residual pathway priors: which variance every parameter of a network gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from jaxtyping import Float
+from pyro.distributions import Distribution
+from torch import Tensor, nn
+
+from bayes_rpp.networks.roles import ParameterRole, parameter_roles
+from bayes_rpp.priors.pathway_normal import PathwayNormal
+from bayes_rpp.priors.variance_settings import Entry, ParameterLaw, Share, Variance, checked_setting, entries, entry_of
+from bayes_rpp.priors.weight_decay import Convention, decay_unit
+
+Scaling = Literal["fan_in", "none"]
+
+_SETTINGS = "equivariant_variance", "dense_variance", "mlp_variance"
+
+
+@dataclass(frozen=True)
+class RPPPrior:
+    """The residual pathway prior: broad on equivariant coordinates, narrow on dense weights (Finzi, Benton & Wilson,
+    NeurIPS 2021).
+
+    Each variance is that of one coordinate, for all layers or, as a mapping from the names of layers (or of parts of
+    the network; the longest match wins, "" is the default), layer by layer. In place of a number there may be a Pyro
+    distribution of one positive number, a hyperprior: HalfCauchy, InverseGamma, LogNormal. All parameters that take the
+    same entry share one variance, which samplers draw with the weights; see ``per_layer``.
+
+    With ``scaling="fan_in"`` a parameter's variance is divided by its fan-in, the number of its coordinates for each
+    output coordinate of its layer. On average over a layer's outputs, the two pathways then add sigma_a^2 and sigma_b^2
+    times the mean square of isotropic inputs to an output's variance:
+
+    * dense weights (m, n): by n;
+    * equivariant coordinates, r of them: by r / m;
+    * biases and residual Swish weights: by 1;
+    * bilinear weights: by the number of weights for each output piece.
+
+    With ``scaling="none"`` variances are taken as they are.
+
+    Parameters
+    ----------
+    equivariant_variance : sigma_a^2, of a coordinate beta in the orthonormal basis, and of bilinear weights.
+    dense_variance : sigma_b^2, of an entry of the dense pathway, and of residual Swish weights.
+    mlp_variance : of the weights of layers that have no equivariant pathway, as those of MLP.
+    scaling : "fan_in" or "none".
+    pathway_variances : for layers with several structured pathways, such as chains of groups: of a coordinate of each,
+        the outermost group first, in place of ``equivariant_variance``. By default all but the first get
+        ``dense_variance``.
+
+    Raises
+    ------
+    ValueError
+        If a variance is not positive and finite, a hyperprior is not one of a positive number, or the scaling is
+        unknown.
+
+    Examples
+    --------
+    >>> prior = RPPPrior(dense_variance={"": 1e-4, "network.0": 1e-2})
+    >>> list(prior.distributions(RPPEMLP(Scalar, Scalar, SO(3), layers=0)))
+    ['network.0.beta', 'network.0.dense', 'network.0.bias_beta', 'network.0.bias_dense']
+    """
+
+    equivariant_variance: Variance = 10.0
+    dense_variance: Variance = 3e-4
+    mlp_variance: Variance = 1.0
+    scaling: Scaling = "fan_in"
+    pathway_variances: Sequence[Variance] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pathway_variances is not None:
+            if not isinstance(self.pathway_variances, Sequence) or isinstance(self.pathway_variances, str):
+                raise TypeError(
+                    f"pathway_variances must be a sequence, one for each pathway, got {self.pathway_variances!r}."
+                )
+            levels = enumerate(self.pathway_variances)
+            own = tuple(checked_setting(f"pathway_variances[{level}]", setting) for level, setting in levels)
+            object.__setattr__(self, "pathway_variances", own)
+        for name in _SETTINGS:
+            object.__setattr__(self, name, checked_setting(name, getattr(self, name)))
+        if self.scaling not in get_args(Scaling):
+            raise ValueError(f"scaling must be 'fan_in' or 'none', got {self.scaling!r}.")
+
+    def _settings(self) -> Iterator[tuple[str, Variance]]:
+        for name in _SETTINGS:
+            yield name, getattr(self, name)
+        for level, setting in enumerate(self.pathway_variances or ()):
+            yield f"pathway_variances[{level}]", setting
+
+    @classmethod
+    def from_weight_decay(
+        cls,
+        equivariant: float,
+        dense: float,
+        *,
+        num_data: int,
+        num_outputs: int,
+        noise_variance: float,
+        convention: Convention = "penalty",
+    ) -> RPPPrior:
+        """The prior that the published code's weight decays amount to.
+
+        Minimising mean-MSE + wd ||theta||^2, the mean over N data and D outputs, is MAP with noise variance v and
+        variances v / (N D wd). The same numbers hold for layers without an equivariant pathway as for dense weights.
+
+        Parameters
+        ----------
+        equivariant, dense : weight decays of the two pathways.
+        num_data, num_outputs : N and D.
+        noise_variance : v, in squared units of the outputs.
+        convention : "penalty" for wd ||theta||^2; "adam" for an optimiser's weight_decay, whose gradient is wd theta:
+            half as much.
+
+        Examples
+        --------
+        >>> RPPPrior.from_weight_decay(1e-5, 100, num_data=1000, num_outputs=9, noise_variance=0.2).equivariant_variance
+        2.2222222222222223
+        """
+        unit = decay_unit(equivariant, dense, num_data, num_outputs, noise_variance, convention)
+        return cls(unit / equivariant, unit / dense, mlp_variance=unit / dense, scaling="none")
+
+    def variances(self, network: nn.Module) -> dict[str, Entry]:
+        """The settings that parameters of a network take, by name: "dense_variance", or "dense_variance[network.0]" for
+        a layer with an entry of its own. All parameters that take a setting share one variance.
+
+        Raises
+        ------
+        ValueError
+            If a mapping names a layer that the network does not have, or has no entry for one that it has.
+
+        Examples
+        --------
+        >>> RPPPrior(dense_variance=HalfCauchy(0.01)).variances(RPPEMLP(Scalar, Scalar, SO(3), layers=0))
+        {'equivariant_variance': 10.0, 'dense_variance': HalfCauchy()}
+        """
+        used = {name for law in self.laws(network).values() for name in law.settings}
+        return {name: value for name, value in self._values().items() if name in used}
+
+    def hyperpriors(self, network: nn.Module) -> dict[str, Distribution]:
+        """Those of ``variances`` that are distributions."""
+        return {name: value for name, value in self.variances(network).items() if isinstance(value, Distribution)}
+
+    def distributions(
+        self, network: nn.Module, hyper: Mapping[str, Float[Tensor, ""]] | None = None
+    ) -> dict[str, PathwayNormal]:
+        """The prior of every parameter of a network, by the parameter's name.
+
+        Parameters
+        ----------
+        network : whose parameters.
+        hyper : variances in place of settings, by the names of ``variances``: positive, each a scalar tensor. The
+            scaling applies to them as to the settings. The result is differentiable in them.
+
+        Raises
+        ------
+        ValueError
+            If a mapping names a layer that the network does not have, ``hyper`` a setting that no parameter takes, or a
+            setting with a hyperprior is missing from it.
+        """
+        laws = self.laws(network)
+        used = self.variances(network)
+        for name, value in (hyper or {}).items():
+            if name not in used:
+                raise ValueError(f"hyper names {name!r}; the settings that this network takes are {list(used)}.")
+            if value.shape != ():
+                raise ValueError(f"hyper[{name!r}] must be a scalar tensor, got shape {tuple(value.shape)}.")
+        given = used | dict(hyper or {})
+        if missing := [name for name, value in given.items() if isinstance(value, Distribution)]:
+            raise ValueError(f"{missing[0]} has a hyperprior: give its value, hyper={{{missing[0]!r}: tensor}}.")
+        return {name: law.at(given) for name, law in laws.items()}
+
+    def laws(self, network: nn.Module) -> dict[str, ParameterLaw]:
+        """The prior of every parameter as a function of the variances; raises as ``variances``."""
+        self._check_layers(network)
+        parameters = dict(network.named_parameters())
+        return {name: self._law(name, role, parameters[name]) for name, role in parameter_roles(network)}
+
+    def per_layer(self, network: nn.Module) -> RPPPrior:
+        """The same prior with an entry for every layer (module that holds parameters) in each setting that it takes, so
+        that each layer has a variance of its own.
+
+        Examples
+        --------
+        >>> list(RPPPrior(dense_variance=HalfCauchy(0.01)).per_layer(network).hyperpriors(network))
+        ['dense_variance[network.0.linear]', 'dense_variance[network.0.nonlinearity]', 'dense_variance[network.1]']
+        """
+        own: dict[str, dict[str, Entry]] = {}
+        places = {entry: (name, value) for name, given in self._settings() for entry, _, value in entries(name, given)}
+        for parameter, law in self.laws(network).items():
+            for name, value in (places[entry] for entry in law.settings):
+                own.setdefault(name, {})[parameter.rpartition(".")[0]] = value
+        return self._with_settings(own)
+
+    def with_variances(self, values: Mapping[str, float]) -> RPPPrior:
+        """The same prior with numbers in place of settings, by the names of ``variances``.
+
+        Raises
+        ------
+        ValueError
+            If a name is none of the prior's settings, or a number is not positive and finite.
+        """
+        if unknown := sorted(set(values) - set(self._values())):
+            raise ValueError(f"values name {unknown[0]!r}; the prior's settings are {list(self._values())}.")
+        changed: dict[str, Variance] = {}
+        for name, setting in self._settings():
+            new = {layer: values.get(entry, old) for entry, layer, old in entries(name, setting)}
+            changed[name] = new if isinstance(setting, Mapping) else new[""]
+        return self._with_settings(changed)
+
+    def _values(self) -> dict[str, Entry]:
+        """Every entry of every setting."""
+        return {entry: value for name, setting in self._settings() for entry, _, value in entries(name, setting)}
+
+    def _with_settings(self, changed: Mapping[str, Variance]) -> RPPPrior:
+        settings = dict(self._settings()) | dict(changed)
+        broad, narrow, plain, *levels = settings.values()
+        return RPPPrior(broad, narrow, plain, self.scaling, None if self.pathway_variances is None else levels)
+
+    def _law(self, name: str, role: ParameterRole, parameter: Tensor) -> ParameterLaw:
+        if role.pathway == "equivariant":
+            setting = self._level_entry(name, role.level, role.levels)
+        elif role.pathway == "plain":
+            setting = entry_of("mlp_variance", self.mlp_variance, name)
+        else:
+            setting = entry_of("dense_variance", self.dense_variance, name)
+        held = [(level, pathway) for level, pathway in enumerate(role.structured) if pathway.basis.rank]
+        levels = [self._level_entry(name, level, len(role.structured)) for level, _ in held]
+        return ParameterLaw(
+            tuple(parameter.shape),
+            parameter.dtype,
+            self._share(setting, role.fan_in),
+            tuple(pathway.basis for _, pathway in held),
+            tuple(self._share(level, pathway.fan_in) for level, (_, pathway) in zip(levels, held, strict=True)),
+        )
+
+    def _level_entry(self, name: str, level: int, levels: int) -> str:
+        """The setting of a coordinate of one of a layer's structured pathways."""
+        if self.pathway_variances is None:
+            setting = "equivariant_variance" if level == 0 else "dense_variance"
+            return entry_of(setting, getattr(self, setting), name)
+        if levels > len(self.pathway_variances):
+            raise ValueError(
+                f"{name!r} is one of {levels} structured pathways of its layer, but there are "
+                f"{len(self.pathway_variances)} pathway_variances; give one for each, the outermost group first."
+            )
+        return entry_of(f"pathway_variances[{level}]", self.pathway_variances[level], name)
+
+    def _share(self, setting: str, fan_in: float) -> Share:
+        return Share(setting, fan_in if self.scaling == "fan_in" else 1.0)
+
+    def _check_layers(self, network: nn.Module) -> None:
+        layers = [name for name, _ in network.named_modules()]
+        for name, setting in self._settings():
+            unknown = [layer for _, layer, _ in entries(name, setting) if layer not in layers]
+            if unknown:
+                raise ValueError(f"the prior names the layer {unknown[0]!r}; the network's layers are {layers[1:]}.")

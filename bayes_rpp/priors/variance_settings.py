@@ -1,0 +1,150 @@
+"""The variances of a prior by name: numbers or hyperpriors, for all layers or layer by layer.
+
+A setting has the name of its argument, ``dense_variance`` or ``pathway_variances[0]``; of a mapping, the default entry
+has that name too, and the entry of a layer is ``dense_variance[network.0]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from pyro.distributions import Distribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from bayes_rpp.bases.equivariant import EquivariantBasis
+from bayes_rpp.priors.pathway_normal import PathwayNormal
+
+Entry: TypeAlias = float | Distribution
+Variance: TypeAlias = float | Distribution | Mapping[str, float | Distribution]
+
+
+def entries(name: str, setting: Variance) -> Iterator[tuple[str, str, Entry]]:
+    """The name, the layer ("" by default) and the value of every entry of a setting."""
+    for layer, value in setting.items() if isinstance(setting, Mapping) else [("", setting)]:
+        yield entry_name(name, layer), layer, value
+
+
+def entry_name(name: str, layer: str) -> str:
+    """The name of a setting's entry for a layer."""
+    return f"{name}[{layer}]" if layer else name
+
+
+def entry_of(name: str, setting: Variance, parameter: str) -> str:
+    """The name of the entry that a parameter takes: the longest layer that holds it wins.
+
+    Raises
+    ------
+    ValueError
+        If the setting is a mapping without an entry for it.
+    """
+    if not isinstance(setting, Mapping):
+        return name
+    matches = [layer for layer in setting if layer == "" or parameter.startswith(layer + ".")]
+    if not matches:
+        raise ValueError(f"no variance for {parameter!r}: add a default under the empty name, {{'': 1e-4, ...}}.")
+    return entry_name(name, max(matches, key=len))
+
+
+def checked_setting(name: str, setting: Variance) -> Variance:
+    """A setting whose numbers, of any kind, have become plain floats, since they are saved as they are.
+
+    Raises
+    ------
+    TypeError
+        Unless every entry is a number or a Pyro distribution.
+    ValueError
+        Unless numbers are positive and finite, and distributions are of one positive number.
+    """
+    checked = {layer: _checked_entry(name, layer, value) for _, layer, value in entries(name, setting)}
+    return checked if isinstance(setting, Mapping) else checked[""]
+
+
+def _checked_entry(name: str, layer: str, value: Entry) -> Entry:
+    at = f"{name} for {layer!r}" if layer else name
+    if isinstance(value, Distribution):
+        _check_hyperprior(at, value)
+        return value
+    if isinstance(value, torch.distributions.Distribution):
+        kind = type(value).__name__
+        raise TypeError(
+            f"{at} must be a number or a distribution of pyro.distributions, got {value} of torch.distributions: take "
+            f"pyro.distributions.{kind}."
+        )
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(
+            f"{name} must be a number, a distribution of pyro.distributions, or a mapping of these, got {value!r}."
+        )
+    number = float(value)
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"{at} must be positive and finite, got {value}.")
+    return number
+
+
+def _check_hyperprior(at: str, hyperprior: Distribution) -> None:
+    support = getattr(hyperprior, "support", None)
+    half_line = isinstance(support, constraints.greater_than | constraints.greater_than_eq)
+    if not (half_line and float(getattr(support, "lower_bound", -math.inf)) == 0.0):
+        raise ValueError(
+            f"{at} must have a hyperprior on the positive numbers, as HalfCauchy, InverseGamma or LogNormal, got "
+            f"{hyperprior} with support {support}."
+        )
+    if shape := tuple(hyperprior.shape()):
+        raise ValueError(f"{at} must have a hyperprior of one number, got {hyperprior} of shape {shape}.")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A variance of a parameter: that of a setting over a number.
+
+    Attributes
+    ----------
+    setting : the entry's name.
+    divisor : the fan-in, or 1 without scaling.
+    """
+
+    setting: str
+    divisor: float
+
+
+@dataclass(frozen=True)
+class ParameterLaw:
+    """The prior of one parameter as a function of the variances.
+
+    Attributes
+    ----------
+    shape, dtype : of the parameter.
+    dense : of the variance everywhere.
+    bases, pathways : of a collapsed parameter, the structured pathways and their variances.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    dense: Share
+    bases: tuple[EquivariantBasis, ...] = ()
+    pathways: tuple[Share, ...] = ()
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The entries that the law depends on."""
+        return (self.dense.setting, *(share.setting for share in self.pathways))
+
+    def at(self, variances: Mapping[str, float | Float[Tensor, ""]]) -> PathwayNormal:
+        """The law at variances, by the entries' names; differentiable in those that are tensors."""
+        tensors = [value for name in self.settings if isinstance(value := variances[name], Tensor)]
+        device = tensors[0].device if tensors else None
+
+        def variance(share: Share) -> Tensor:
+            value = variances[share.setting] / share.divisor
+            if isinstance(value, Tensor):
+                return value.to(self.dtype)
+            return torch.tensor(value, dtype=self.dtype, device=device)
+
+        pathways = [variance(share) for share in self.pathways]
+        return PathwayNormal(self.shape, variance(self.dense), self.bases, pathways, validate_args=False)

@@ -1,0 +1,161 @@
+"""How groups act on axes that are no vectors: irreducible, regular, given by matrices, restricted."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from bayes_rpp.groups.group import Group
+from bayes_rpp.groups.permutations import permutation_matrices
+from bayes_rpp.representations.factors import Action
+from bayes_rpp.representations.finite_irreps import IrreducibleFamily, irreducible_family, regular_images
+from bayes_rpp.representations.homomorphism import Homomorphism
+
+
+class _ActionByGenerators:
+    """What the matrices of the generators tell of an action."""
+
+    def images(self, group: Group, g: Tensor) -> Tensor | None:
+        """See Action."""
+        return None
+
+    def is_orthogonal(self, group: Group) -> bool:
+        """Whether every matrix is orthogonal."""
+        return _flags(self, group)[0]
+
+    def is_permutation(self, group: Group) -> bool:
+        """Whether every matrix permutes the coordinates."""
+        return _flags(self, group)[1]
+
+    def is_trivial(self, group: Group) -> bool:
+        """Whether every matrix is the number one."""
+        return _flags(self, group)[2]
+
+
+@lru_cache(maxsize=1024)
+def _flags(action: Action, group: Group) -> tuple[bool, bool, bool]:
+    one = torch.eye(action.size(group), dtype=torch.float64)
+    rho = torch.cat([one[None], action.rho(group, group.generators)])
+    drho = torch.stack([torch.zeros_like(one), *(action.drho(group, a) for a in group.orthonormal_algebra)])
+    still = bool(drho.abs().max() < 1e-12)
+    orthogonal = bool((drho + drho.mT).abs().max() < 1e-10 and (rho.mT @ rho - one).abs().max() < 1e-10)
+    zero_one = bool((rho * (rho - 1)).abs().max() < 1e-12)
+    return (
+        orthogonal,
+        still and orthogonal and zero_one,
+        still and len(one) == 1 and bool((rho - 1).abs().max() < 1e-12),
+    )
+
+
+@dataclass(frozen=True)
+class IrreducibleAction(_ActionByGenerators):
+    """By an irreducible representation, see Irrep."""
+
+    degree: int
+
+    @property
+    def name(self) -> str:
+        """See Action."""
+        return f"Irrep({self.degree})"
+
+    def size(self, group: Group) -> int:
+        """See Action."""
+        return self._family(group).size(self.degree)
+
+    def rho(self, group: Group, g: Tensor) -> Tensor:
+        """See Action."""
+        return self._family(group).rho(self.degree, g)
+
+    def drho(self, group: Group, a: Tensor) -> Tensor:
+        """See Action."""
+        return self._family(group).drho(self.degree, a)
+
+    @staticmethod
+    def _family(group: Group) -> IrreducibleFamily:
+        return irreducible_family(group)
+
+
+@dataclass(frozen=True)
+class RegularAction(_ActionByGenerators):
+    """On functions of the group's elements, by left translation."""
+
+    name: str = "Regular"
+
+    def size(self, group: Group) -> int:
+        """See Action."""
+        return regular_images(group, group.elements[0] if group.elements is not None else group.generators).shape[-1]
+
+    def rho(self, group: Group, g: Tensor) -> Tensor:
+        """See Action."""
+        return permutation_matrices(regular_images(group, g)).to(g)
+
+    def images(self, group: Group, g: Tensor) -> Tensor | None:
+        """See Action."""
+        return regular_images(group, g)
+
+    def drho(self, group: Group, a: Tensor) -> Tensor:
+        """See Action."""
+        return a.new_zeros(self.size(group), self.size(group))
+
+
+class MatrixAction(_ActionByGenerators):
+    """By given matrices; equal if group and matrices are, whatever the name."""
+
+    def __init__(self, homomorphism: Homomorphism, name: str) -> None:
+        self.homomorphism, self.name = homomorphism, name
+        content = homomorphism.group.key.encode()
+        for matrices in (homomorphism.algebra_images, homomorphism.generator_images):
+            content += (matrices + 0.0).numpy().tobytes()
+        self._key = hashlib.sha256(content).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MatrixAction) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"{self.name}<{self._key}>"
+
+    def size(self, group: Group) -> int:
+        """See Action."""
+        if group != self.homomorphism.group:
+            raise ValueError(f"{self.name} is a representation of {self.homomorphism.group}, not of {group}.")
+        return self.homomorphism.size
+
+    def rho(self, group: Group, g: Tensor) -> Tensor:
+        """See Action."""
+        return self.homomorphism(g)
+
+    def drho(self, group: Group, a: Tensor) -> Tensor:
+        """See Action."""
+        return self.homomorphism.derivative(a)
+
+
+@dataclass(frozen=True)
+class RestrictedAction(_ActionByGenerators):
+    """An action of a larger group, looked at on a subgroup."""
+
+    action: Action
+    larger: Group
+
+    @property
+    def name(self) -> str:
+        """See Action."""
+        return f"{self.action.name}[{self.larger}]"
+
+    def size(self, group: Group) -> int:
+        """See Action."""
+        return self.action.size(self.larger)
+
+    def rho(self, group: Group, g: Tensor) -> Tensor:
+        """See Action."""
+        return self.action.rho(self.larger, g)
+
+    def drho(self, group: Group, a: Tensor) -> Tensor:
+        """See Action."""
+        return self.action.drho(self.larger, a)

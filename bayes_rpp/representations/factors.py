@@ -1,0 +1,171 @@
+"""Elementary representations: the axes of which tensors are made.
+
+A factor is the defining representation of a group (a vector), the sign of the determinant, or any other ``Action`` (an
+irreducible, regular or user's representation), or the dual of one. On a direct product it lives on one of the factors
+of the group, its slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bayes_rpp.groups.group import Group
+
+
+class Action(Protocol):
+    """How a group acts on an axis: a function of its matrices. Actions are immutable and hashable."""
+
+    @property
+    def name(self) -> str:
+        """What it is called; for tensors, Irrep and Regular the text that ``parse_rep`` reads back."""
+
+    def size(self, group: Group) -> int:
+        """The dimension. Raises ValueError if the group has no such representation."""
+
+    def rho(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch size size"]:
+        """The matrices of group elements."""
+
+    def images(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch size"] | None:
+        """The place to which each coordinate moves, for an action that is best applied so; otherwise None."""
+
+    def drho(self, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
+        """The matrix of a Lie-algebra element."""
+
+    def is_orthogonal(self, group: Group) -> bool:
+        """Whether every matrix is orthogonal, so that the dual is the same."""
+
+    def is_permutation(self, group: Group) -> bool:
+        """Whether every matrix permutes the coordinates."""
+
+    def is_trivial(self, group: Group) -> bool:
+        """Whether every matrix is the number one."""
+
+
+@dataclass(frozen=True)
+class _Defining:
+    name: str = "Vector"
+
+    def size(self, group: Group) -> int:
+        return group.d
+
+    def rho(self, group: Group, g: Tensor) -> Tensor:
+        return g
+
+    def images(self, group: Group, g: Tensor) -> Tensor | None:
+        return None
+
+    def drho(self, group: Group, a: Tensor) -> Tensor:
+        return a
+
+    def is_orthogonal(self, group: Group) -> bool:
+        return group.is_orthogonal
+
+    def is_permutation(self, group: Group) -> bool:
+        return group.is_permutation
+
+    def is_trivial(self, group: Group) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class _Sign:
+    name: str = "PseudoScalar"
+
+    def size(self, group: Group) -> int:
+        return 1
+
+    def rho(self, group: Group, g: Tensor) -> Tensor:
+        return torch.linalg.det(g).sign()[..., None, None]
+
+    def images(self, group: Group, g: Tensor) -> Tensor | None:
+        return None
+
+    def drho(self, group: Group, a: Tensor) -> Tensor:
+        return a.new_zeros(1, 1)
+
+    def is_orthogonal(self, group: Group) -> bool:
+        return True
+
+    def is_permutation(self, group: Group) -> bool:
+        return group.preserves_orientation
+
+    def is_trivial(self, group: Group) -> bool:
+        return group.preserves_orientation
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One axis of a tensor.
+
+    Attributes
+    ----------
+    action : how the group acts on it.
+    slot : the factor of a direct product that acts; 0 for a group that is no product.
+    is_dual : whether the group acts by the inverse transpose.
+    """
+
+    action: Action
+    slot: int = 0
+    is_dual: bool = False
+
+    def size(self, group: Group) -> int:
+        """The dimension."""
+        return self.action.size(group.factors[self.slot])
+
+    def rho(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch size size"]:
+        """The matrices of group elements; for a direct product g is block diagonal."""
+        matrices = self.action.rho(group.factors[self.slot], group.block(g, self.slot))
+        return torch.linalg.inv(matrices).mT.contiguous() if self.is_dual else matrices
+
+    def mover(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Callable[[Tensor], Tensor]:
+        """What applies group elements to tensors (*batch, before, size, after), along ``size``."""
+        images = self.action.images(group.factors[self.slot], group.block(g, self.slot))
+        if images is None:
+            matrices = self.rho(group, g)
+            return lambda x: torch.einsum("...ij,...ajb->...aib", matrices.to(x), x)
+        sources = images.argsort(-1)[..., None, :, None]
+        return lambda x: x.take_along_dim(sources.to(x.device), dim=-2)
+
+    def drho(self, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
+        """The matrix of a Lie-algebra element."""
+        matrix = self.action.drho(group.factors[self.slot], group.block(a, self.slot))
+        return -matrix.mT.contiguous() if self.is_dual else matrix
+
+    def is_permutation(self, group: Group) -> bool:
+        """Whether the group permutes this axis."""
+        return self.action.is_permutation(group.factors[self.slot])
+
+    @property
+    def dual(self) -> Factor:
+        """The dual representation."""
+        return self if self.is_sign else replace(self, is_dual=not self.is_dual)
+
+    @property
+    def is_sign(self) -> bool:
+        """Whether this is the sign of the determinant, an axis of size one."""
+        return isinstance(self.action, _Sign)
+
+    def simplified(self, group: Group) -> Factor:
+        """The same representation, not as a dual where that makes no difference."""
+        plain = self.is_dual and self.action.is_orthogonal(group.factors[self.slot])
+        return replace(self, is_dual=False) if plain else self
+
+    def is_trivial(self, group: Group) -> bool:
+        """Whether this axis can be left out."""
+        return self.action.is_trivial(group.factors[self.slot])
+
+    @property
+    def sort_key(self) -> tuple[int, bool, str, str, bool]:
+        """Signs first, then by name, each before its dual."""
+        return self.slot, not self.is_sign, self.action.name, repr(self.action), self.is_dual
+
+
+VECTOR = Factor(_Defining())
+DUAL = VECTOR.dual
+SIGN = Factor(_Sign())

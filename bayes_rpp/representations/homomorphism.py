@@ -1,0 +1,170 @@
+"""Group homomorphisms given on generators, evaluated at any element."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bayes_rpp.groups.finite import ElementTable
+from bayes_rpp.groups.group import Group
+from bayes_rpp.representations.matrix_logarithm import IdentityComponent, tolerance_of
+
+_TOLERANCE = 1e-8
+_MOST_WORDS = 128
+_CHECKED_ELEMENTS = 6
+_CHECKED_SHIFTS = 24
+
+
+class Homomorphism:
+    """The homomorphism from a group to matrices that takes given values on its generators.
+
+    For a finite group the images of all elements are tabulated. In any other group an element is a word in the
+    discrete generators times an element of the identity component.
+
+    Parameters
+    ----------
+    group : where it starts.
+    algebra_images : (k, s, s), of the group's ``lie_algebra``.
+    generator_images : (m, s, s), of its discrete ``generators``.
+
+    Raises
+    ------
+    ValueError
+        If no homomorphism takes these values; the message says which relation fails, and by how much. For an infinite
+        group all brackets and conjugations are checked, and that elements that can be reached on several ways have one
+        image.
+    """
+
+    def __init__(
+        self, group: Group, algebra_images: Float[Tensor, "k s s"], generator_images: Float[Tensor, "m s s"]
+    ) -> None:
+        self.group, self.algebra_images, self.generator_images = group, algebra_images, generator_images
+        self.size = (algebra_images if len(algebra_images) else generator_images).shape[-1]
+        for m, image in enumerate(generator_images):
+            if torch.linalg.det(image).abs() < 1e-12:
+                raise ValueError(f"the matrix of generator {m} is singular, so it is no image of a group element.")
+        if group.element_table is not None:
+            self._table = self._tabulate(group.element_table)
+            return
+        if group.is_finite:
+            raise ValueError(f"{group} has too many elements to tabulate a representation given by matrices.")
+        self._basis_images = torch.einsum("rk,kij->rij", group.algebra_change, algebra_images)
+        self._identity_component = IdentityComponent(group.orthonormal_algebra, self._basis_images)
+        for k, (a, image) in enumerate(zip(group.lie_algebra, algebra_images, strict=True)):
+            self._require(image, self.derivative(a), f"the matrix of Lie-algebra element {k} contradicts the others")
+        self._check_brackets()
+        self._check_conjugations()
+        self._words, self._word_images = self._find_words()
+        self._check_agreement()
+
+    def derivative(self, a: Float[Tensor, "d d"]) -> Float[Tensor, "s s"]:
+        """The image of a Lie-algebra element."""
+        if self.group.element_table is not None:
+            return a.new_zeros(self.size, self.size)
+        coordinates, _ = self._identity_component.coordinates(a.double()[None], _TOLERANCE)
+        return torch.einsum("k,kij->ij", coordinates[0], self._basis_images).to(a.dtype)
+
+    def __call__(self, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch s s"]:
+        """The images of group elements; raises ValueError for a matrix that is no element, or of a far component."""
+        if self.group.element_table is not None:
+            return self._table.to(g)[self.group.element_table.index(g)]
+        images, found = self._by_words(g)
+        if not found.all():
+            limit = f", or lie beyond the {_MOST_WORDS} components that were searched"
+            raise ValueError(
+                f"{int((~found).sum())} of {len(found)} matrices are no elements of {self.group}"
+                f"{limit if len(self._words) == _MOST_WORDS else ''}."
+            )
+        return images.reshape(*g.shape[:-2], self.size, self.size).to(g)
+
+    def holds(self, g: Float[Tensor, "*batch d d"]) -> bool:
+        """Whether all matrices are elements of the group."""
+        if self.group.element_table is not None:
+            return self.group.element_table.has(g)
+        return bool(self._by_words(g)[1].all())
+
+    def _by_words(self, g: Tensor) -> tuple[Float[Tensor, "n s s"], Bool[Tensor, " n"]]:
+        flat = g.double().reshape(-1, self.group.d, self.group.d)
+        images, found = flat.new_zeros(len(flat), self.size, self.size), torch.zeros(len(flat), dtype=torch.bool)
+        # Principal logarithms first, for nearly all elements have one; then the search along the shifts.
+        for shifts in (slice(0, 1), None):
+            for word, image in zip(self._words, self._word_images, strict=True):
+                places = (~found).nonzero()[:, 0]
+                if not len(places):
+                    return images, found
+                rest = torch.linalg.solve(word, flat[places])
+                inner, exists = self._identity_component.images_of(rest, shifts, tolerance_of(g))
+                images[places[exists]] = image @ inner[exists]
+                found[places[exists]] = True
+        return images, found
+
+    def _find_words(self) -> tuple[Float[Tensor, "word d d"], Float[Tensor, "word s s"]]:
+        """One word in the discrete generators for each component, the shortest; at most 128 of them."""
+        words = [torch.eye(self.group.d, dtype=torch.float64)]
+        images = [torch.eye(self.size, dtype=torch.float64)]
+        for word, image in zip(words, images, strict=True):  # both grow
+            for h, generator_image in zip(self.group.generators, self.generator_images, strict=True):
+                new = h @ word
+                differences = torch.linalg.inv(torch.stack(words)) @ new
+                if len(words) < _MOST_WORDS and not self._identity_component.images_of(differences)[1].any():
+                    words.append(new)
+                    images.append(generator_image @ image)
+        return torch.stack(words), torch.stack(images)
+
+    def _tabulate(self, known: ElementTable) -> Float[Tensor, "order s s"]:
+        """Images of all elements, from one generator step to the next; every step is then checked."""
+        table = torch.full((len(known.elements), self.size, self.size), torch.nan, dtype=torch.float64)
+        table[known.index(torch.eye(self.group.d).double())] = torch.eye(self.size).double()
+        steps = [known.index(h @ known.elements) for h in self.group.generators]
+        while table[:, 0, 0].isnan().any():
+            for image, step in zip(self.generator_images, steps, strict=True):
+                done = ~table[:, 0, 0].isnan()
+                fresh = done & ~done[step]
+                table[step[fresh]] = image @ table[fresh]
+        for k, (image, step) in enumerate(zip(self.generator_images, steps, strict=True)):
+            self._require(image @ table, table[step], f"the products with generator {k} differ from the group's")
+        return table
+
+    def _check_brackets(self) -> None:
+        """[drho(A), drho(B)] = drho([A, B])."""
+        algebra, images = self.group.orthonormal_algebra, self._basis_images
+        for i in range(len(algebra)):
+            for j in range(i):
+                bracket = algebra[i] @ algebra[j] - algebra[j] @ algebra[i]
+                found = images[i] @ images[j] - images[j] @ images[i]
+                self._require(
+                    found, self.derivative(bracket), f"the bracket of Lie-algebra elements {j} and {i} is not its image"
+                )
+
+    def _check_conjugations(self) -> None:
+        """rho(h) drho(A) rho(h)^-1 = drho(h A h^-1)."""
+        for m, (h, image) in enumerate(zip(self.group.generators, self.generator_images, strict=True)):
+            for k, (a, derivative) in enumerate(zip(self.group.lie_algebra, self.algebra_images, strict=True)):
+                conjugated = self.derivative(h @ a @ torch.linalg.inv(h))
+                what = f"conjugating Lie-algebra element {k} by generator {m} gives another matrix than its image"
+                self._require(image @ derivative, conjugated @ image, what)
+
+    def _check_agreement(self) -> None:
+        """Elements that are words times exponentials in several ways have one image, and products are products."""
+        component, generator = self._identity_component, torch.Generator().manual_seed(1)
+        c = 2 * torch.randn(_CHECKED_ELEMENTS, len(component.algebra), generator=generator, dtype=torch.float64)
+        elements, images = component.exp(c)
+        for shift in range(_CHECKED_SHIFTS):
+            found, exists = component.images_of(elements, slice(shift, shift + 1))
+            self._require(
+                found[exists], images[exists], "going around a closed path in the identity component does not lead back"
+            )
+        for m, (h, generator_image) in enumerate(zip(self.group.generators, self.generator_images, strict=True)):
+            products = h @ self._words
+            found, exists = self._by_words(products)
+            what = f"the products with generator {m} differ from the group's"
+            self._require(found[exists], (generator_image @ self._word_images)[exists], what)
+
+    def _require(self, found: Tensor, expected: Tensor, what: str) -> None:
+        miss = float((found - expected).abs().max()) if found.numel() else 0.0
+        if miss > _TOLERANCE * max(1.0, float(expected.abs().max()) if expected.numel() else 1.0):
+            raise ValueError(
+                f"these matrices are no representation of {self.group}: {what} (off by {miss:.2g}). Check them against "
+                "the order and the signs of group.lie_algebra and group.generators."
+            )

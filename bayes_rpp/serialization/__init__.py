@@ -1,0 +1,1 @@
+"""Models, priors and groups as JSON values, and back."""

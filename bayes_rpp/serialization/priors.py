@@ -1,0 +1,126 @@
+"""Priors as plain dicts of JSON values, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from bayes_rpp.priors.rpp_prior import RPPPrior
+from bayes_rpp.priors.variance_settings import Entry, Variance
+
+_HYPERPRIORS = {
+    law.__name__: law
+    for law in (dist.HalfCauchy, dist.InverseGamma, dist.LogNormal, dist.HalfNormal, dist.Gamma, dist.Exponential)
+}
+_KIND = "hyperprior"  # a mapping of layers has numbers and dicts for values, no text
+
+
+class _ForeignError(Exception):
+    """A hyperprior that no file can hold."""
+
+
+def describe_prior(prior: RPPPrior) -> dict[str, Any] | None:
+    """A prior as JSON values, or None if it has a hyperprior of a kind that cannot be rebuilt from them.
+
+    Examples
+    --------
+    >>> describe_prior(RPPPrior(dense_variance=HalfCauchy(0.01)))["dense_variance"]
+    {'hyperprior': 'HalfCauchy', 'scale': 0.009999999776482582}
+    """
+    try:
+        given = {field.name: getattr(prior, field.name) for field in fields(prior)}
+        levels = given.pop("pathway_variances")
+        scaling = given.pop("scaling")
+        described = {name: _describe(setting) for name, setting in given.items()}
+        own = None if levels is None else [_describe(setting) for setting in levels]
+    except _ForeignError:
+        return None
+    return {**described, "scaling": scaling, "pathway_variances": own}
+
+
+def rebuild_prior(description: Mapping[str, Any]) -> RPPPrior:
+    """The prior that ``describe_prior`` described; raises KeyError, TypeError or ValueError if it is damaged."""
+    given = dict(description)
+    levels, scaling = given.pop("pathway_variances"), given.pop("scaling")
+    settings = {name: _rebuild(setting) for name, setting in given.items()}
+    own = None if levels is None else [_rebuild(setting) for setting in levels]
+    return RPPPrior(**settings, scaling=scaling, pathway_variances=own)
+
+
+def exact_description(value: Any) -> Any:
+    """Settings of any kind as JSON values, to tell them apart: distributions by class and parameters, not by their
+    text, which leaves tensors out; what is not known, by its class alone.
+
+    Examples
+    --------
+    >>> exact_description(Gaussian(0.1))["noise_variance"]
+    0.1
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): exact_description(part) for name, part in value.items()}
+    if isinstance(value, Sequence):
+        return [exact_description(part) for part in value]
+    return {"class": class_name(value)} | {name: exact_description(part) for name, part in _parts(value).items()}
+
+
+def class_name(value: object) -> str:
+    """The full name of a value's class."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _parts(value: object) -> dict[str, Any]:
+    """What a dataclass or a distribution is made of; of transforms, what they keep in public."""
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, torch.distributions.Distribution):
+        nested = {
+            name: part
+            for name, part in vars(value).items()
+            if isinstance(part, torch.distributions.Distribution) or name == "transforms"
+        }
+        return {name: getattr(value, name) for name in value.arg_constraints} | nested
+    if isinstance(value, torch.distributions.Transform):
+        return {name: part for name, part in vars(value).items() if not name.startswith("_")}
+    return {}
+
+
+def _describe(setting: Variance) -> Any:
+    if isinstance(setting, Mapping):
+        return {layer: _describe_entry(value) for layer, value in setting.items()}
+    return _describe_entry(setting)
+
+
+def _describe_entry(value: Entry) -> Any:
+    if isinstance(value, int | float):
+        return value
+    kind = type(value).__name__
+    if _HYPERPRIORS.get(kind) is not type(value):
+        raise _ForeignError
+    return {_KIND: kind, **{name: float(getattr(value, name)) for name in value.arg_constraints}}
+
+
+def _rebuild(setting: Any) -> Variance:
+    if isinstance(setting, Mapping) and not isinstance(setting.get(_KIND), str):
+        return {layer: _rebuild_entry(value) for layer, value in setting.items()}
+    return _rebuild_entry(setting)
+
+
+def _rebuild_entry(value: Any) -> Entry:
+    if not isinstance(value, Mapping):
+        return value
+    numbers = {name: torch.tensor(number, dtype=torch.float64) for name, number in value.items() if name != _KIND}
+    return _HYPERPRIORS[value[_KIND]](**numbers)

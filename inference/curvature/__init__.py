@@ -1,0 +1,1 @@
+"""Gauss-Newton matrices, Kronecker factors, block structures and their determinants."""

@@ -1,0 +1,107 @@
+"""Which coordinates a curvature matrix couples, and whether it fits into memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from bayes_rpp import BayesianModel
+from inference.curvature.block_gaussian import LARGEST_MATRIX
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.memory import free_memory
+
+Curvature = Literal["full", "layer", "diagonal", "last_layer"]
+
+_COPIES = 4  # of a matrix, at most at one time: the data's part, the prior's, their sum, its factor
+_BYTES = 8  # float64
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The blocks of a matrix over free coordinates.
+
+    Parameters
+    ----------
+    curvature : "full": one dense block. "layer": one for each module that has parameters, and one for each variance
+        with a hyperprior and each parameter of the likelihood; of a LogDensity, one for each tensor. "diagonal": the
+        diagonal alone. "last_layer": one, of the module that holds the network's last parameter; everything else is
+        fixed.
+    names : of each block, the parameters in it.
+    places : of each block, its coordinates.
+    """
+
+    curvature: Curvature
+    names: tuple[tuple[str, ...], ...]
+    places: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, density: UnconstrainedDensity, curvature: Curvature) -> Structure:
+        """The structure of a target's matrices.
+
+        Raises
+        ------
+        ValueError
+            If the curvature is unknown, or "last_layer" of a LogDensity.
+        """
+        cls.check_name(curvature)
+        groups: dict[str, list[str]] = {}
+        if curvature in ("full", "diagonal"):
+            groups = {"": list(density.shapes)}
+        elif isinstance(density.model, BayesianModel):
+            own = {*density.model.hyperpriors, *density.model.likelihood.constraints()}
+            for name in density.shapes:
+                key = f"the model's {name}" if name in own else name.rpartition(".")[0]
+                groups.setdefault(key, []).append(name)
+            if curvature == "last_layer":
+                last = [name for name in density.shapes if name not in own][-1].rpartition(".")[0]
+                groups = {last: groups[last]}
+        elif curvature == "last_layer":
+            raise ValueError("curvature='last_layer' needs a network; a LogDensity has no layers. Use 'full'.")
+        else:
+            groups = {name: [name] for name in density.shapes}
+        names = tuple(tuple(group) for group in groups.values())
+        spans = spans_of(density)
+        return cls(curvature, names, tuple(slice(spans[g[0]].start, spans[g[-1]].stop) for g in names))
+
+    @staticmethod
+    def check_name(curvature: str) -> None:
+        """Refuse unknown names; raises ValueError."""
+        if curvature not in get_args(Curvature):
+            raise ValueError(f"curvature must be 'full', 'layer', 'diagonal' or 'last_layer', got {curvature!r}.")
+
+    @property
+    def bytes(self) -> int:
+        """What one matrix takes."""
+        sizes = [place.stop - place.start for place in self.places]
+        return _BYTES * sum(size if self.curvature == "diagonal" else size**2 for size in sizes)
+
+    def check_memory(self, density: UnconstrainedDensity) -> None:
+        """Refuse what would not fit; raises ValueError with the bytes, and what to use instead."""
+        free, needed = free_memory(density.device), _COPIES * self.bytes
+        if self._fits(free):
+            return
+        limit = f"the limit is {LARGEST_MATRIX:,}"
+        if self.bytes <= LARGEST_MATRIX:
+            limit = f"its computation needs {needed:,}, and {free:,} are free"
+        others: list[Curvature] = ["layer", "diagonal"]
+        if isinstance(density.model, BayesianModel):
+            others.append("last_layer")
+        smaller = [other for name in others if (other := Structure.of(density, name))._fits(free)]
+        instead = " and ".join(f"{other.bytes:,} as '{other.curvature}'" for other in smaller)
+        raise ValueError(
+            f"curvature={self.curvature!r} of {density.size:,} parameters needs a matrix of {self.bytes:,} bytes; "
+            f"{limit}. " + (f"It would be {instead}." if smaller else "No other curvature would fit, either.")
+        )
+
+    def _fits(self, free: int | None) -> bool:
+        return self.bytes <= LARGEST_MATRIX and (free is None or _COPIES * self.bytes <= free)
+
+
+def spans_of(density: UnconstrainedDensity) -> dict[str, slice]:
+    """The coordinates of every parameter."""
+    spans, start = {}, 0
+    for name, shape in density.shapes.items():
+        spans[name] = slice(start, start + math.prod(shape))
+        start += math.prod(shape)
+    return spans

@@ -1,0 +1,192 @@
+"""Curvature of the negative log joint: Gauss-Newton rows of the likelihood, and Hessians of the rest.
+
+    H = sum_i J_i^T F_i J_i + Hess(-log prior - log |Jacobian|) = R^T R + P
+
+J_i is the Jacobian of the network's output f_i in the free coordinates, F_i = -d^2 log p(y_i | f_i) / d f_i^2, and the
+rows of R are those of F_i^(1/2) J_i (Schraudolph, Neural Computation 2002). The likelihood's own parameters are taken
+with the prior: their block of P is the Hessian at fixed outputs; it leaves out their coupling with the weights, which
+is zero in expectation. So are variances with hyperpriors, with their block at fixed weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyro
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.types import Params
+from inference.density.transforms import to_constrained
+from inference.density.unconstrained import UnconstrainedDensity
+
+_NUMBERS_AT_ONCE = 2**24
+_PROBES_AT_ONCE = 16  # each holds the activations of all examples
+
+
+def network_model(density: UnconstrainedDensity, purpose: str) -> BayesianModel:
+    """The target's model; raises TypeError if it is a LogDensity, which has no outputs."""
+    if not isinstance(density.model, BayesianModel):
+        raise TypeError(
+            f"{purpose} needs the outputs of a BayesianModel; a LogDensity has none. Samplers take metric=None or "
+            "'identity' for it."
+        )
+    return density.model
+
+
+def beside_network(model: BayesianModel) -> list[str]:
+    """The parameters that are not the network's: variances with hyperpriors, and those of the likelihood."""
+    return [*model.hyperpriors, *model.likelihood.constraints()]
+
+
+def gauss_newton_rows(
+    density: UnconstrainedDensity, z: Float[Tensor, "start size"], wanted: slice = slice(None)
+) -> Iterator[Float[Tensor, "rows size"]]:
+    """R, some rows at a time.
+
+    Parameters
+    ----------
+    target : of a BayesianModel.
+    z : where; of several vectors, each is used for its share of the examples, which gives about the mean over them.
+    wanted : which coordinates.
+
+    Raises
+    ------
+    TypeError
+        If the target is a LogDensity.
+    """
+    model = network_model(density, "the Gauss-Newton matrix")
+    assert density.pair is not None
+    outputs = model.output(density.params(z[0]), density.pair[0][:1]).numel()
+    at_once = max(1, _NUMBERS_AT_ONCE // (density.size * outputs))
+    with pyro.validation_enabled(False):
+        for place, start in enumerate(z):
+            own = slice(place, None, len(z))
+            x, y = (part[own] for part in density.pair)
+            if not len(x):
+                break
+            for some_x, some_y in zip(x.split(at_once), y.split(at_once), strict=True):
+                rows = vmap(_example_rows, in_dims=(None, None, 0, 0))(density, start, some_x, some_y)
+                yield (rows.flatten(0, 1)[:, wanted] / density.temperature**0.5).detach()
+
+
+def _example_rows(density: UnconstrainedDensity, z: Tensor, x: Tensor, y: Tensor) -> Float[Tensor, "output size"]:
+    """F^(1/2) J of one example."""
+    model = network_model(density, "the Gauss-Newton matrix")
+    outputs, params = _outputs(density, z, x[None]), density.params(z)
+    jacobian = jacrev(lambda v: _outputs(density, v, x[None]).flatten())(z)
+    root: Tensor = _root(model, outputs[0], y, params)
+    return root @ jacobian
+
+
+def _outputs(density: UnconstrainedDensity, z: Tensor, x: Tensor) -> Tensor:
+    return network_model(density, "the Gauss-Newton matrix").output(density.params(z), x)
+
+
+def _root(model: BayesianModel, output: Tensor, y: Tensor, params: Params) -> Float[Tensor, "output output"]:
+    """F^(1/2) of one example, symmetric; directions in which the log likelihood is not concave count as flat."""
+
+    def negative(f: Tensor) -> Tensor:
+        return -model.likelihood.log_prob(f.reshape(output.shape)[None], y[None], params).sum()
+
+    values, vectors = torch.linalg.eigh(hessian(negative)(output.flatten()))
+    return (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
+
+
+def curvature_roots(
+    model: BayesianModel, outputs: Float[Tensor, "batch *output"], y: Tensor, params: Params
+) -> Float[Tensor, "batch output output"]:
+    """F_i^(1/2) of every example."""
+    return vmap(lambda f, label: _root(model, f, label, params))(outputs, y)
+
+
+def gauss_newton_product(
+    density: UnconstrainedDensity, z: Float[Tensor, " size"], vectors: Float[Tensor, "vector size"]
+) -> Float[Tensor, "vector size"]:
+    """(R^T R) v for several vectors, without forming anything of size x size."""
+    model = network_model(density, "the Gauss-Newton matrix")
+    assert density.pair is not None
+    x, y = density.pair
+    with pyro.validation_enabled(False):
+        params = density.params(z)
+        outputs, pull = vjp(lambda v: _outputs(density, v, x), z)[:2]
+
+        def negative_slope(f: Tensor) -> Tensor:
+            return grad(lambda g: -model.likelihood.log_prob(g, y, params).sum())(f)
+
+        def product(vector: Tensor) -> Tensor:
+            moved = jvp(lambda v: _outputs(density, v, x), (z,), (vector,))[1]
+            bent = jvp(negative_slope, (outputs,), (moved,))[1]
+            return pull(bent)[0]
+
+        return torch.stack([product(vector) for vector in vectors]).detach() / density.temperature
+
+
+def probe_rows(
+    density: UnconstrainedDensity, z: Float[Tensor, "start size"], probes: int, generator: torch.Generator
+) -> Iterator[Float[Tensor, "rows size"]]:
+    """Random rows r, ``probes`` for each start, whose r^T r add up in expectation to the mean of R^T R over the starts.
+
+    r = sum_i J_i^T F_i^(1/2) e_i / sqrt(probes) with standard normal e_i: each costs one gradient.
+    """
+    model = network_model(density, "the Gauss-Newton matrix")
+    assert density.pair is not None
+    x, y = density.pair
+    scale = (probes * len(z) * density.temperature) ** -0.5
+    for start in z:
+        with pyro.validation_enabled(False):
+            outputs, pull = vjp(lambda v: _outputs(density, v, x), start)[:2]
+            params = density.params(start)
+            roots = curvature_roots(model, outputs, y, params)
+            size = (probes, *roots.shape[:2], 1)
+            noise = torch.randn(size, generator=generator, dtype=roots.dtype, device=roots.device)
+            weighted = (roots @ noise).reshape(probes, *outputs.shape)
+            for some in weighted.split(_PROBES_AT_ONCE):
+                yield vmap(pull)(some)[0].detach() * scale
+
+
+def rest(
+    density: UnconstrainedDensity, name: str, value: Tensor, z: Float[Tensor, " size"], outputs: Tensor | None
+) -> Tensor:
+    """The part of U that one parameter has without the network: its prior, its Jacobian and, for a parameter of the
+    likelihood, the likelihood at fixed outputs. ``value`` is free, of the parameter's shape.
+
+    Of a variance with a hyperprior it is all of U but the likelihood, at fixed weights (in the target's coordinates).
+    """
+    model = network_model(density, "the curvature of the prior")
+    if name in model.hyperpriors:
+        return density.prior_potential(density.pack(density.unpack(z) | {name: value}))
+    constraint = model.constraints[name]
+    constrained = value if constraint is constraints.real else biject_to(constraint)(value)
+    log_density = density.priors(z)[name].log_prob(constrained).sum()
+    if name in model.likelihood.constraints():
+        assert outputs is not None
+        assert density.pair is not None
+        params = to_constrained(density.unpack(z), model.constraints) | {name: constrained}
+        log_density = log_density + model.likelihood.log_prob(outputs, density.pair[1], params).sum()
+    log_density = log_density / density.temperature
+    if constraint is not constraints.real:
+        log_density = log_density + biject_to(constraint).log_abs_det_jacobian(value, constrained).sum()
+    return -log_density
+
+
+def rest_block(
+    density: UnconstrainedDensity, name: str, z: Float[Tensor, " size"]
+) -> Float[Tensor, "coordinate coordinate"]:
+    """The block of P that belongs to one parameter."""
+    model = network_model(density, "the curvature of the prior")
+    outputs = None
+    if name in model.likelihood.constraints():
+        assert density.pair is not None
+        with torch.no_grad():
+            outputs = _outputs(density, z, density.pair[0])
+    value = density.unpack(z)[name]
+    with pyro.validation_enabled(False):
+        slope = grad(lambda flat: rest(density, name, flat.reshape(value.shape), z, outputs))
+        eye = torch.eye(value.numel(), dtype=z.dtype, device=z.device)
+        block = vmap(lambda direction: jvp(slope, (value.flatten(),), (direction,))[1])(eye)
+    return block.detach().to(z.dtype)  # a prior of the likelihood may be of another type

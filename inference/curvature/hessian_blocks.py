@@ -1,0 +1,218 @@
+"""The precision of a Laplace approximation, block by block: what the data add, and what the prior adds.
+
+H = (GGN + curvature of the likelihood's own parameters) + prior precision
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro.distributions import Distribution
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+from torch.func import grad, hessian, vjp, vmap
+from tqdm import tqdm
+
+from bayes_rpp import BayesianModel, PathwayNormal
+from bayes_rpp.bases.joint_span import are_orthogonal
+from inference.curvature.block_structure import Structure, spans_of
+from inference.curvature.gauss_newton import beside_network, gauss_newton_rows, network_model, rest_block
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.progress import QUIET_SECONDS, off_unless
+
+Blocks = list[Tensor]  # one a block of the structure: a matrix, or a vector for "diagonal"; float64
+
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Precision:
+    """H in two parts; for a LogDensity, whose prior cannot be told apart, all of it is the data's."""
+
+    data: Blocks
+    prior: Blocks | None
+
+    @property
+    def total(self) -> Blocks:
+        """H."""
+        return self.data if self.prior is None else [a + b for a, b in zip(self.data, self.prior, strict=True)]
+
+
+def data_precision(
+    density: UnconstrainedDensity, z: Float[Tensor, "start size"], structure: Structure, progress: bool
+) -> Blocks:
+    """What the data add to H: the Gauss-Newton matrix, and the Hessian in the likelihood's own parameters at fixed
+    outputs (Schraudolph, Neural Computation 2002). Of several positions, about the mean over them.
+
+    The weights add to the block of a variance with a hyperprior as data do.
+
+    Raises
+    ------
+    TypeError
+        If the target is a LogDensity.
+    """
+    model, middle = network_model(density, "the Gauss-Newton matrix"), z.mean(0)
+    blocks = gauss_newton_blocks(density, z, structure, progress)
+    for name in beside_network(model):
+        prior = parameter_precision(density, name, density.priors(middle)[name], middle, diagonal=False)
+        _add(blocks, structure, spans_of(density)[name], rest_block(density, name, middle).double() - prior)
+    return blocks
+
+
+def precision_at(
+    density: UnconstrainedDensity, z: Float[Tensor, " size"], structure: Structure, progress: bool
+) -> Precision:
+    """H at a point, by its blocks."""
+    if not isinstance(density.model, BayesianModel):
+        return Precision(exact_precision(density, z, structure, progress), None)
+    prior = prior_precision(density, z, structure, density.model.prior_distributions)
+    return Precision(data_precision(density, z[None], structure, progress), prior)
+
+
+def gauss_newton_blocks(
+    density: UnconstrainedDensity, z: Float[Tensor, "start size"], structure: Structure, progress: bool
+) -> Blocks:
+    """The Gauss-Newton matrix; of several positions, about the mean over them. Raises TypeError for a LogDensity."""
+    wanted = structure.places[0] if structure.curvature == "last_layer" else slice(0, density.size)
+    blocks = _zeros(density, structure)
+    with tqdm(
+        total=_rows(density), desc="Gauss-Newton matrix", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS
+    ) as bar:
+        for rows in gauss_newton_rows(density, z, wanted):
+            _accumulate(blocks, rows.double(), structure, wanted.start)
+            bar.update(len(rows))
+    return blocks
+
+
+def prior_precision(
+    density: UnconstrainedDensity,
+    z: Float[Tensor, " size"],
+    structure: Structure,
+    distributions: Mapping[str, Distribution],
+) -> Blocks:
+    """What the priors add to H, differentiable in their tensors: 1/v for a residual pathway, Sigma^-1 for a collapsed
+    weight, and for any other distribution minus the Hessian of its log density in the free coordinates.
+    """
+    diagonal, blocks = structure.curvature == "diagonal", []
+    for names in structure.names:
+        parts = [parameter_precision(density, name, distributions[name], z, diagonal) for name in names]
+        blocks.append(torch.cat(parts) if diagonal else torch.block_diag(*parts))
+    return blocks
+
+
+def parameter_precision(
+    density: UnconstrainedDensity, name: str, distribution: Distribution, z: Float[Tensor, " size"], diagonal: bool
+) -> Float[Tensor, "size size"] | Float[Tensor, " size"]:
+    """The prior's part of H for one parameter, over the temperature."""
+    value = density.unpack(z)[name].double()
+    if not isinstance(distribution, PathwayNormal):
+        # Tempered already: the Jacobian is not.
+        matrix = _hessian_of_prior(distribution, value, density.model.constraints[name], density.temperature)
+        return matrix.diagonal() if diagonal else matrix
+    if diagonal:
+        result = _pathway_diagonal(distribution, value)
+    else:
+        eye = torch.eye(value.numel(), dtype=torch.float64, device=z.device).reshape(-1, *value.shape)
+        matrix = distribution.precision_times(eye).reshape(value.numel(), -1)
+        result = (matrix + matrix.mT) / 2
+    return result / density.temperature
+
+
+def _hessian_of_prior(
+    distribution: Distribution, value: Tensor, constraint: constraints.Constraint, temperature: float
+) -> Tensor:
+    transform = biject_to(constraint)
+
+    def negative(flat: Tensor) -> Tensor:
+        free = flat.reshape(value.shape)
+        constrained = transform(free)
+        jacobian = 0.0 if constraint is constraints.real else transform.log_abs_det_jacobian(free, constrained).sum()
+        return -(distribution.log_prob(constrained).sum() / temperature + jacobian)
+
+    with pyro.validation_enabled(False):
+        matrix: Tensor = hessian(negative)(value.flatten())
+    return matrix
+
+
+def _pathway_diagonal(distribution: PathwayNormal, value: Tensor) -> Float[Tensor, " size"]:
+    """The diagonal of Sigma^-1."""
+    count, dense, bases = value.numel(), distribution.dense_variance.to(value), distribution.bases
+    if are_orthogonal(bases):
+        inside, outside = torch.zeros(count).to(value), torch.ones(count).to(value)
+        for basis, variance in zip(bases, distribution.pathway_variances, strict=True):
+            units = _unit_rows(slice(0, basis.rank), value)
+            leverage = sum((basis.expand(rows).square().sum(0) for rows in units), torch.zeros_like(inside))
+            inside, outside = inside + leverage / (variance.to(value) + dense), outside - leverage
+        return inside + outside.clamp_min(0) / dense
+    pieces = []
+    for rows in _unit_rows(slice(0, count), value):
+        image = distribution.precision_times(rows.reshape(-1, *value.shape)).reshape(rows.shape)
+        pieces.append(image[rows.bool()])
+    return torch.cat(pieces)
+
+
+def _unit_rows(place: slice, like: Tensor, size: int | None = None) -> Iterator[Float[Tensor, "row size"]]:
+    """The rows of the identity that belong to a place, some at a time; as long as the place unless told."""
+    width = place.stop - place.start if size is None else size
+    for start in range(place.start, place.stop, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, place.stop)
+        yield torch.eye(stop - start, width, dtype=like.dtype, device=like.device).roll(start, dims=1)
+
+
+def exact_precision(
+    density: UnconstrainedDensity, z: Float[Tensor, " size"], structure: Structure, progress: bool
+) -> Blocks:
+    """The blocks of the Hessian of U itself: what a LogDensity has in place of the two parts."""
+    blocks = []
+    with (
+        pyro.validation_enabled(False),
+        tqdm(total=density.size, desc="Hessian", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS) as bar,
+    ):
+        pull = vjp(grad(density.potential), z)[1]
+        for place in structure.places:
+            parts = []
+            for units in _unit_rows(place, z, density.size):
+                rows = vmap(pull)(units)[0].detach().double()
+                parts.append(rows[units.bool()] if structure.curvature == "diagonal" else rows[:, place])
+                bar.update(len(rows))
+            block = torch.cat(parts)
+            blocks.append(block if block.ndim == 1 else (block + block.mT) / 2)
+    return blocks
+
+
+def _zeros(density: UnconstrainedDensity, structure: Structure) -> Blocks:
+    sizes = [place.stop - place.start for place in structure.places]
+    shapes = [(size,) if structure.curvature == "diagonal" else (size, size) for size in sizes]
+    return [torch.zeros(shape, dtype=torch.float64, device=density.device) for shape in shapes]
+
+
+def _accumulate(blocks: Blocks, rows: Tensor, structure: Structure, start: int) -> None:
+    """Add rows^T rows; the rows begin at coordinate ``start``."""
+    for block, place in zip(blocks, structure.places, strict=True):
+        own = rows[:, place.start - start : place.stop - start]
+        if structure.curvature == "diagonal":
+            block += own.square().sum(0)
+        else:
+            block.addmm_(own.mT, own)
+
+
+def _add(blocks: Blocks, structure: Structure, span: slice, matrix: Tensor) -> None:
+    """Add a diagonal block of H for one parameter, where the structure has it."""
+    for block, place in zip(blocks, structure.places, strict=True):
+        if place.start <= span.start and span.stop <= place.stop:
+            own = slice(span.start - place.start, span.stop - place.start)
+            if structure.curvature == "diagonal":
+                block[own] += matrix.diagonal()
+            else:
+                block[own, own] += matrix
+
+
+def _rows(density: UnconstrainedDensity) -> int:
+    """N D, the rows of the Gauss-Newton matrix's root."""
+    assert density.pair is not None
+    y = density.pair[1]
+    return y.numel() if y.is_floating_point() else len(y) * network_model(density, "its rows").num_outputs

@@ -1,0 +1,134 @@
+"""What the linear layers of a network see: their inputs, and the gradients of the outputs in theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vjp, vmap
+
+from bayes_rpp import RPPLinear
+from bayes_rpp.networks.linear import EquivariantLinear
+from bayes_rpp.types import Params
+from inference.curvature.gauss_newton import curvature_roots, network_model
+from inference.density.unconstrained import UnconstrainedDensity
+
+_NUMBERS_AT_ONCE = 2**24
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a module is y = W x + b, of vectors x."""
+    return isinstance(layer, RPPLinear | EquivariantLinear | nn.Linear)
+
+
+def layer_statistics(
+    density: UnconstrainedDensity,
+    z: Float[Tensor, " size"],
+    layers: Mapping[str, nn.Module],
+    generator: torch.Generator | None,
+) -> tuple[dict[str, Float[Tensor, "batch n"]], dict[str, Float[Tensor, "row m"]]]:
+    """The inputs of every layer, and the gradients in its outputs of every row of F_i^(1/2) f_i, (batch x output) of
+    them; with a generator, of one random combination of these rows for each example.
+
+    Raises
+    ------
+    ValueError
+        If a layer is applied more than once, or not to vectors.
+    """
+    model = network_model(density, "the Kronecker-factored curvature")
+    assert density.pair is not None
+    x, y = density.pair
+    params = density.params(z)
+    weights = {name: value for name, value in params.items() if name not in model.likelihood.constraints()}
+    probes = _probes(model.network, layers, weights, x)
+
+    def probed(moved: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs: dict[str, Tensor] = {}
+        with _hooked(layers, partial(_add, moved, inputs)):
+            return functional_call(model.network, weights, (x,)), inputs
+
+    traced: Any = vjp(probed, probes, has_aux=True)
+    outputs, pull, inputs = traced
+    rows = _rows(curvature_roots(model, outputs, y, params), generator) / density.temperature**0.5
+    (gradients,) = vmap(pull)(rows.transpose(0, 1).reshape(-1, *outputs.shape))
+    detached = {name: value.detach() for name, value in inputs.items()}
+    return detached, {name: value.detach().flatten(0, 1) for name, value in gradients.items()}
+
+
+def diagonals(
+    density: UnconstrainedDensity, z: Float[Tensor, " size"], names: list[str], generator: torch.Generator | None
+) -> Params:
+    """The diagonal of the Gauss-Newton matrix in some parameters; estimated with a generator, as above."""
+    model = network_model(density, "the Kronecker-factored curvature")
+    assert density.pair is not None
+    x, y = density.pair
+    params = density.params(z)
+    some = {name: params[name] for name in names}
+    result = {name: torch.zeros_like(value) for name, value in some.items()}
+    if not names:
+        return result
+    roots = curvature_roots(model, model.output(params, x), y, params)
+    rows = _rows(roots, generator) / density.temperature**0.5
+
+    def squares(example: Tensor, root: Tensor) -> Params:
+        slopes = jacrev(lambda part: root @ model.output({**params, **part}, example[None]).flatten())(some)
+        return {name: slope.square().sum(0) for name, slope in slopes.items()}
+
+    numbers = sum(value.numel() for value in some.values()) * rows.shape[1]
+    at_once = max(1, _NUMBERS_AT_ONCE // numbers)
+    for batch in zip(x.split(at_once), rows.split(at_once), strict=True):
+        for name, value in vmap(squares)(*batch).items():
+            result[name] += value.sum(0).detach()
+    return result
+
+
+def _rows(
+    roots: Float[Tensor, "batch output output"], generator: torch.Generator | None
+) -> Float[Tensor, "batch row output"]:
+    """The rows of F_i^(1/2), or one random combination of them."""
+    if generator is None:
+        return roots
+    shape = (len(roots), 1, roots.shape[1])
+    signs = torch.randint(2, shape, generator=generator, device=generator.device).to(roots) * 2 - 1
+    return signs @ roots
+
+
+@contextmanager
+def _hooked(layers: Mapping[str, nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+    """A forward hook on every layer, which is also told the layer's name, for a while."""
+    handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in layers.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _add(moved: Params, inputs: Params, name: str, _: nn.Module, given: Any, output: Tensor) -> Tensor:
+    if name in inputs:
+        raise ValueError(f"the layer {name!r} is applied more than once; use curvature='layer' or 'diagonal'.")
+    inputs[name] = given[0]
+    return output + moved[name]
+
+
+def _probes(network: nn.Module, layers: Mapping[str, nn.Module], weights: Params, x: Tensor) -> Params:
+    """Zeros in the shape of every layer's outputs."""
+    sizes: dict[str, int] = {}
+
+    def note(name: str, _: nn.Module, given: Any, output: Tensor) -> None:
+        if output.ndim != 2:
+            raise ValueError(
+                f"the layer {name!r} is applied to inputs of shape {tuple(given[0].shape)}, not to one vector for each "
+                "example; use curvature='layer' or 'diagonal'."
+            )
+        sizes[name] = output.shape[-1]
+
+    with _hooked(layers, note):
+        functional_call(network, weights, (x[:1],))
+    like = next(iter(weights.values()))
+    return {name: like.new_zeros(len(x), sizes[name]) for name in layers}

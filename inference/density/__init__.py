@@ -1,0 +1,1 @@
+"""The log joint over unconstrained coordinates."""

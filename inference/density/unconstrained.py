@@ -1,0 +1,188 @@
+"""A model's log density over one free vector for each chain: what the samplers see.
+
+    U(z) = -log p(y, theta(z) | x) / T - log |d theta / d z|
+
+z holds every parameter of one chain in unconstrained coordinates, T is the temperature. exp(-U) over z is the law with
+density p(y, theta | x)^(1/T) over theta, the posterior at T = 1, whatever the constraints of theta are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro.distributions import Distribution
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.types import Params
+from inference.data import Model, Pair
+from inference.density.transforms import to_constrained, to_free
+from inference.posterior.posterior import Posterior
+
+
+class UnconstrainedDensity:
+    """U(z) and its gradient, for many free vectors z at once.
+
+    Parameters
+    ----------
+    model : a BayesianModel or a LogDensity.
+    pair : the data (x, y); None for a LogDensity.
+    temperature : T, of the whole joint; 1 is the posterior.
+    device : where to compute.
+
+    Attributes
+    ----------
+    size : the number of free coordinates.
+    num_data : N; 0 without data.
+    dtype, device : of the vectors.
+    centred : whether weights are free coordinates themselves, see NonCentredDensity.
+
+    Examples
+    --------
+    >>> target = UnconstrainedDensity(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
+    >>> target.gradients(torch.ones(2, 3))[1]
+    tensor([1.5000, 1.5000])
+    """
+
+    centred = True
+
+    def __init__(
+        self, model: Model, pair: Pair | None, temperature: float = 1.0, device: torch.device | str = "cpu"
+    ) -> None:
+        self._initial_params = model.initial_params  # of the model as it was, so that a seed means the same everywhere
+        example = to_free(model.initial_params(0), model.constraints)
+        self.model: Model = model.to(device)
+        self.temperature, self.device = temperature, torch.device(device)
+        self.shapes = {name: value.shape for name, value in example.items()}
+        self.size = sum(math.prod(shape) for shape in self.shapes.values())
+        self.dtype = self.pack(example).dtype
+        self.pair = None if pair is None else (pair[0].to(device), pair[1].to(device))
+        self.num_data = 0 if pair is None else len(pair[0])
+
+    def initial(self, seeds: list[int]) -> Float[Tensor, "chain size"]:
+        """One start for each seed: the model's own initial state."""
+        starts = [self._initial_params(seed) for seed in seeds]
+        return self.free({name: torch.stack([start[name] for start in starts]) for name in starts[0]})
+
+    def latest(self, posterior: Posterior, chains: int) -> Float[Tensor, "chain size"]:
+        """Draws of a posterior, one for each chain: the last draw of each of its chains, then the draws before, and
+        around again. Variances that it had no hyperpriors for are where the model's own initial state has them.
+
+        Raises
+        ------
+        ValueError
+            If its parameters are not this model's, not finite, or on the boundary of their constraint.
+        """
+        expected = {name: tuple(value.shape[1:]) for name, value in self.params(self.initial([0])).items()}
+        samples = posterior.samples | self._missing_variances(posterior)
+        found = {name: tuple(value.shape[2:]) for name, value in samples.items()}
+        if found != expected:
+            hint = "" if found.keys() == expected.keys() else "; see Posterior.in_parametrization for residual layers"
+            raise ValueError(f"start is of another model: it has parameters {found}, expected {expected}{hint}.")
+        ordered = {name: value.flip(1).transpose(0, 1).flatten(0, 1) for name, value in samples.items()}
+        index = torch.arange(chains) % (posterior.chains * posterior.draws)
+        z = self.free({name: value[index] for name, value in ordered.items()}).to(self.dtype)
+        if not z.isfinite().all():
+            raise ValueError("start holds parameters that are not finite, or on the boundary of their constraint.")
+        return z
+
+    def _missing_variances(self, posterior: Posterior) -> Params:
+        names = self.model.hyperpriors if isinstance(self.model, BayesianModel) else {}
+        if not (missing := [name for name in names if name not in posterior.samples]):
+            return {}
+        start = self._initial_params(0)
+        return {name: start[name].expand(posterior.chains, posterior.draws) for name in missing}
+
+    def free(self, params: Params) -> Float[Tensor, "*batch size"]:
+        """The vectors of (constrained) parameters; the inverse of ``params``."""
+        return self.pack(to_free(params, self.model.constraints)).to(self.device)
+
+    def params(self, z: Float[Tensor, "*batch size"]) -> Params:
+        """The (constrained) parameters of vectors."""
+        return to_constrained(self.unpack(z), self.model.constraints)
+
+    def pack(self, free: Params) -> Float[Tensor, "*batch size"]:
+        """Free parameters, name -> (*batch, *shape), as vectors."""
+        flat = []
+        for name, shape in self.shapes.items():
+            batch = free[name].shape[: free[name].ndim - len(shape)]
+            flat.append(free[name].reshape(*batch, math.prod(shape)))
+        return torch.cat(flat, dim=-1)
+
+    def unpack(self, z: Float[Tensor, "*batch size"]) -> Params:
+        """Vectors as free parameters; the inverse of ``pack``."""
+        parts = z.split([math.prod(shape) for shape in self.shapes.values()], dim=-1)
+        named = zip(self.shapes.items(), parts, strict=True)
+        return {name: part.reshape((*z.shape[:-1], *shape)) for (name, shape), part in named}
+
+    def potential(
+        self, z: Float[Tensor, " size"], x: Tensor | None = None, y: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """U of one vector, on all data by default, or on a minibatch, whose log likelihood counts N / batch times."""
+        params = self.params(z)
+        if not isinstance(self.model, BayesianModel):
+            density = self.model.log_joint(params)
+        elif x is None and self.pair is not None:
+            density = self._exact_log_joint(self.model, params, *self.pair)
+        else:
+            density = self.model.log_joint(params, x, y, num_data=self.num_data)
+        return -(density / self.temperature + self.log_jacobian(z, params))
+
+    def _exact_log_joint(self, model: BayesianModel, params: Params, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
+        """On all data, summed in float64: in float32 the sum over a million parameters would be off by tenths of a nat,
+        which samplers accept or reject by. Gradients keep their type.
+        """
+        wide = self.dtype if self.device.type == "mps" else torch.float64  # which has no float64
+        prior = model.log_prior({name: value.to(wide) for name, value in params.items()})
+        return prior + model.log_likelihood_per_example(params, x, y).to(wide).sum()
+
+    def prior_potential(self, z: Float[Tensor, " size"]) -> Float[Tensor, ""]:
+        """U of one vector without the likelihood; of a BayesianModel."""
+        assert isinstance(self.model, BayesianModel)
+        params = self.params(z)
+        return -(self.model.log_prior(params) / self.temperature + self.log_jacobian(z, params))
+
+    def priors(self, z: Float[Tensor, " size"]) -> dict[str, Distribution]:
+        """The prior of every parameter in these coordinates, given the variances there; of a BayesianModel."""
+        assert isinstance(self.model, BayesianModel)
+        return self.model.distributions(self.params(z))
+
+    def log_jacobian(self, z: Float[Tensor, " size"], params: Params) -> Float[Tensor, ""] | float:
+        """log |d theta / d z| at the parameters of z."""
+        free, result = self.unpack(z), 0.0
+        for name, constraint in self.model.constraints.items():
+            if constraint is not constraints.real:
+                result = result + biject_to(constraint).log_abs_det_jacobian(free[name], params[name]).sum()
+        return result
+
+    def gradients(
+        self, z: Float[Tensor, "chain size"], batch: Pair | None = None
+    ) -> tuple[Float[Tensor, "chain size"], Float[Tensor, " chain"]]:
+        """Gradients and values of U for every chain at once.
+
+        Parameters
+        ----------
+        z : one vector for each chain.
+        batch : a minibatch (x, y) for each chain, with a leading chain dimension; None takes all data.
+        """
+        with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
+            leaf = z.detach().requires_grad_()
+            if len(z) == 1:  # the same, without the cost of vmap
+                values = self.potential(leaf[0], *(part[0] for part in batch or ()))[None]
+            else:
+                values = torch.func.vmap(self.potential)(leaf, *(batch or ()))
+            # The chains are independent. Several times cheaper than vmap over grad_and_value.
+            (gradients,) = torch.autograd.grad(values.sum(), leaf)
+        return gradients, values.detach()
+
+
+def float64_density(model: Model, pair: Pair | None, temperature: float, device: torch.device) -> UnconstrainedDensity:
+    """The target in float64; a LogDensity stays in the type of its example."""
+    if isinstance(model, BayesianModel) and pair is not None:
+        model = model.to(dtype=torch.float64)
+        pair = tuple(part.double() if part.is_floating_point() else part for part in pair)  # type: ignore[assignment]
+    return UnconstrainedDensity(model, pair, temperature, device)

@@ -1,0 +1,1 @@
+"""Learning prior variances by the evidence."""

@@ -1,0 +1,181 @@
+"""From trained weights to the joint optimum of weights and variances.
+
+    z_m <- argmax_z log p(y, z | x, v)          of every member m
+    log v <- a Newton step on the mean over m of the Laplace evidence, with z_m held fixed
+
+Training hardly moves the weights that the data do not need. They stay as large as they started and speak for a prior
+that is as wide as their start, whatever the data say; at the mode they are small, and the prior can shrink with them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from tqdm import tqdm
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.bayesian_model import model_at
+from bayes_rpp.types import Params
+from inference.curvature.block_structure import Structure
+from inference.density.unconstrained import float64_density
+from inference.empirical_bayes.evidence_ascent import EvidenceAscent
+from inference.empirical_bayes.settings import EvidenceSettings
+from inference.laplace.expansion import Expansion
+from inference.laplace.find_mode import find_mode
+from inference.posterior.posterior import Posterior
+from inference.progress import off_unless
+
+logger = logging.getLogger(__name__)
+
+_SETTLED = 0.05  # nats, of what a step promises and of what the last one brought
+_CLOSE = 0.01  # Newton decrement of a mode, in the metric of the curvature by which it is sought
+_FAR = 0.1  # one that would show in the evidence
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One member at its mode; the expansion holds the curvature."""
+
+    expansion: Expansion
+    log_evidence: float
+    decrement: float
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What is kept of the members' modes under some variances.
+
+    Attributes
+    ----------
+    objective : the mean log evidence, and the log density of hyperpriors.
+    """
+
+    values: dict[str, float]
+    modes: dict[int, Params]
+    evidences: dict[int, float]
+    decrements: dict[int, float]
+    objective: float
+
+
+def refine(
+    posterior: Posterior, given: BayesianModel, settings: EvidenceSettings, device: torch.device, progress: bool
+) -> Posterior:
+    """Alternate modes and variances until a step in these promises hardly anything and the last one brought hardly
+    anything, or for all the steps that the settings allow.
+
+    A promise is for fixed weights, which in truth go along. A variance that vanishes falls on and on for ever smaller
+    gains: where it ends is then an upper bound.
+
+    Parameters
+    ----------
+    posterior : trained members, and what was learned with them.
+    given : the model whose variances are learned, with its hyperpriors.
+
+    Returns
+    -------
+    The posterior of the round with most members, and among these with the largest mean evidence (times the density of
+    the hyperpriors), its members at their modes; ``stats["refinements"]`` has the log evidence and the variances of
+    every round. A member without a mode or an evidence is left out, with a warning. Ctrl-C and errors end it early;
+    without any round, the posterior comes back as it was.
+    """
+    ascent = EvidenceAscent(given, settings.evidence_lr)
+    rounds: list[_Round] = []
+    ascent.start_from(posterior.stats["variances"])
+    weights = {m: {name: v[m, -1] for name, v in posterior.samples.items()} for m in range(posterior.chains)}
+    bar = tqdm(range(settings.refinements + 1), desc="refining", unit="round", disable=off_unless(progress))
+    try:
+        for number in bar:
+            members = _at_modes(model_at(given, ascent.values), weights, posterior, settings, device)
+            if not members:
+                logger.warning("no member has a mode with an evidence: the variances are not refined any more.")
+                break
+            rounds.append(_kept_of(members, ascent))
+            weights |= rounds[-1].modes
+            bar.set_postfix(log_evidence=f"{rounds[-1].objective:.1f}")
+            if number == settings.refinements:
+                break
+            promise = ascent.newton_step([member.expansion for member in members.values()])
+            if promise < _SETTLED and number and rounds[-1].objective - rounds[-2].objective < _SETTLED:
+                break
+            del members  # their curvatures, before the next are formed
+    except KeyboardInterrupt:
+        logger.warning("interrupted in refinement %d; what was best before is kept.", len(rounds))
+    except (RuntimeError, ValueError) as error:
+        logger.warning("refinement %d failed, what was best before is kept: %s", len(rounds), error)
+    return _best_of(rounds, posterior, given) if rounds else posterior
+
+
+def _at_modes(
+    model: BayesianModel,
+    weights: Mapping[int, Params],
+    posterior: Posterior,
+    settings: EvidenceSettings,
+    device: torch.device,
+) -> dict[int, _Member]:
+    """The members that have a mode with an evidence, sought from their weights."""
+    density = float64_density(model, posterior.data, 1.0, device)
+    structure = Structure.of(density, settings.mode_curvature)
+    structure.check_memory(density)
+    found = {}
+    for member, params in weights.items():
+        try:
+            z = density.free({name: value.double() for name, value in params.items()})
+            mode = find_mode(density, z, structure, progress=False, close=_CLOSE)
+            with torch.no_grad():
+                expansion = Expansion.at(density, mode.z, settings.curvature)
+                log_evidence = float(expansion.log_evidence())
+        except RuntimeError as error:
+            logger.warning("member %d of those trained has no mode with an evidence: %s", member, error)
+            continue
+        if math.isfinite(log_evidence):
+            found[member] = _Member(expansion, log_evidence, mode.decrement)
+        else:
+            logger.warning("the evidence of member %d of those trained is %s.", member, log_evidence)
+    return found
+
+
+@torch.no_grad()
+def _kept_of(members: Mapping[int, _Member], ascent: EvidenceAscent) -> _Round:
+    evidences = {number: member.log_evidence for number, member in members.items()}
+    return _Round(
+        ascent.values,
+        {number: member.expansion.params for number, member in members.items()},
+        evidences,
+        {number: member.decrement for number, member in members.items()},
+        sum(evidences.values()) / len(evidences) + float(ascent.log_hyperprior(ascent.logs)),
+    )
+
+
+def _best_of(rounds: list[_Round], posterior: Posterior, given: BayesianModel) -> Posterior:
+    """The posterior of the round with most members, and then with the largest objective."""
+    best = max(rounds, key=lambda round_: (len(round_.modes), round_.objective))
+    kept = list(best.modes)
+    if len(kept) < posterior.chains:
+        logger.warning("%d of %d members have no mode: left out.", posterior.chains - len(kept), posterior.chains)
+    if (farthest := max(best.decrements.values())) > _FAR:
+        logger.warning(
+            "a member ended %.2g posterior standard deviations from its mode: its evidence is too small by about %.2g "
+            "nats. Take more epochs or refinements.",
+            farthest,
+            farthest**2 / 2,
+        )
+    samples = {
+        name: torch.stack([best.modes[member][name] for member in kept])[:, None].to(value.dtype).cpu()
+        for name, value in posterior.samples.items()
+    }
+    stats = posterior.stats | {
+        "variances": best.values,
+        "log_evidence": _mean(best),
+        "log_evidences": list(best.evidences.values()),
+        "refinements": [{"log_evidence": _mean(round_), "variances": round_.values} for round_ in rounds],
+    }
+    history = [replace(past, samples={n: v[kept] for n, v in past.samples.items()}) for past in posterior.history]
+    return Posterior(model_at(given, best.values), samples, stats, history, posterior.data)
+
+
+def _mean(round_: _Round) -> float:
+    return sum(round_.evidences.values()) / len(round_.evidences)

@@ -1,0 +1,1 @@
+"""Posteriors and evidences of linear-Gaussian models in closed form."""

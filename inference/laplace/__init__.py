@@ -1,0 +1,1 @@
+"""Modes, and Gaussian approximations at them."""

@@ -1,0 +1,167 @@
+r"""The Laplace approximation of the evidence, as a function of the prior variances and the noise.
+
+    log p(y | x) ~ log p(y | x, z*) + log p(z*) + d/2 log 2 pi - 1/2 log det H
+                 = log p(y | x, z*) + sum_p [log p(z*_p) - log p(0)] - 1/2 log det(I + Sigma K)
+
+with K the Gauss-Newton matrix of the data at z*, and Sigma the covariance of the Gaussian priors of the weights
+(MacKay, Neural Computation 1992; Immer, Bauer, Fortuin, Rätsch & Khan, ICML 2021). z* and K are held fixed; the rest is
+differentiable in the variances, and for a Gaussian likelihood in the noise variance, which divides K.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro.distributions import Distribution
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+
+from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.types import Params
+from inference.curvature.block_structure import Structure, spans_of
+from inference.curvature.gauss_newton import network_model, rest_block
+from inference.curvature.hessian_blocks import Blocks, data_precision, prior_precision
+from inference.curvature.kronecker import kronecker_blocks
+from inference.curvature.kronecker_blocks import CurvatureBlock
+from inference.curvature.log_determinant import log_determinant
+from inference.density.unconstrained import UnconstrainedDensity
+
+EvidenceCurvature = Literal["full", "layer", "kronecker", "symmetric", "diagonal"]
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A model around one position: what its Laplace evidence needs, whatever the prior variances are.
+
+    Attributes
+    ----------
+    target : the model as a density over free coordinates, in float64.
+    z : the position.
+    outputs : the network's, there.
+    matrices : the Gauss-Newton matrix of the data, by blocks of ``structure``; empty for factored curvatures.
+    structure : see above.
+    blocks : factored curvatures.
+    """
+
+    density: UnconstrainedDensity
+    z: Float[Tensor, " size"]
+    outputs: Tensor
+    matrices: Blocks
+    structure: Structure | None
+    blocks: list[CurvatureBlock]
+
+    @classmethod
+    def at(
+        cls,
+        density: UnconstrainedDensity,
+        z: Float[Tensor, " size"],
+        curvature: EvidenceCurvature,
+        progress: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Expansion:
+        """Compute the curvature at z; with a generator, factored ones by estimates, see ``kronecker_blocks``.
+
+        Raises
+        ------
+        TypeError
+            If the target is a LogDensity.
+        ValueError
+            If the curvature is unknown, would not fit into memory, or does not suit the network.
+        """
+        if curvature not in get_args(EvidenceCurvature):
+            known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
+            raise ValueError(f"curvature must be one of {known}, got {curvature!r}.")
+        model = network_model(density, "the Laplace evidence in terms of the prior")
+        assert density.pair is not None
+        with torch.no_grad():
+            outputs = model.output(density.params(z), density.pair[0])
+        if curvature == "kronecker" or curvature == "symmetric":
+            return cls(density, z, outputs, [], None, kronecker_blocks(density, z, curvature, generator))
+        structure = Structure.of(density, curvature)
+        structure.check_memory(density)
+        return cls(density, z, outputs, data_precision(density, z[None], structure, progress), structure, [])
+
+    @property
+    def params(self) -> Params:
+        """The constrained parameters at the position."""
+        return self.density.params(self.z)
+
+    def log_evidence(
+        self, priors: Mapping[str, Distribution] | None = None, noise_variance: Float[Tensor, ""] | None = None
+    ) -> Float[Tensor, ""]:
+        """The Laplace evidence under other variances, in nats.
+
+        Parameters
+        ----------
+        priors : the priors of parameters, by name, that replace the model's.
+        noise_variance : of a Gaussian likelihood that knows its noise, in place of the one that it knows.
+        """
+        model = network_model(self.density, "the Laplace evidence")
+        assert self.density.pair is not None
+        priors = {**model.prior_distributions, **(priors or {})}
+        likelihood, params, shrunk = model.likelihood, self.params, self.z.new_ones(())
+        if noise_variance is not None:
+            if (
+                not isinstance(likelihood, Gaussian)
+                or likelihood.learned
+                or isinstance(likelihood.noise_variance, tuple)
+            ):
+                raise ValueError(
+                    f"noise_variance can replace one known number of a Gaussian likelihood, not {likelihood}."
+                )
+            shrunk = likelihood.noise_variance / noise_variance
+            likelihood = dataclasses.replace(likelihood, learned=True, floor=0.5 * likelihood.noise_variance)
+            params = {**params, NOISE: noise_variance}
+        with pyro.validation_enabled(False):
+            result = likelihood.log_prob(self.outputs, self.density.pair[1], params).sum()
+            for name, value in self.params.items():
+                own = name in model.likelihood.constraints()
+                result = result + (self._own(name) if own else _relative_density(priors[name], value))
+            return result - 0.5 * self._log_determinant(priors, shrunk)
+
+    def _own(self, name: str) -> Tensor:
+        """What a parameter of the likelihood adds: its own one-dimensional Laplace approximation."""
+        model, value = network_model(self.density, "the Laplace evidence"), self.params[name]
+        block, constraint = rest_block(self.density, name, self.z), model.constraints[name]
+        result = model.prior_distributions[name].log_prob(value).sum() + 0.5 * len(block) * math.log(2 * math.pi)
+        if constraint is not constraints.real:
+            free = self.density.unpack(self.z)[name]
+            result = result + biject_to(constraint).log_abs_det_jacobian(free, value).sum()
+        return result - 0.5 * torch.logdet(block)
+
+    def _log_determinant(self, priors: Mapping[str, Distribution], shrunk: Tensor) -> Tensor:
+        """log det(I + Sigma K) over the weights."""
+        if self.structure is None:
+            return torch.stack([block.scaled(shrunk).log_determinant(priors) for block in self.blocks]).sum()
+        model = network_model(self.density, "the Laplace evidence")
+        own = [spans_of(self.density)[name] for name in model.likelihood.constraints()]
+        prior = prior_precision(self.density, self.z, self.structure, priors)
+        total = self.z.new_zeros(())
+        for place, data, precision in zip(self.structure.places, self.matrices, prior, strict=True):
+            kept = torch.ones(place.stop - place.start, dtype=torch.bool)
+            for span in own:
+                kept[max(span.start - place.start, 0) : max(span.stop - place.start, 0)] = False
+            if kept.any():
+                total = total + _log_determinant_of_ratio(data * shrunk, precision, kept)
+        return total
+
+
+def _relative_density(prior: Distribution, value: Tensor) -> Tensor:
+    """log p(z) - log p(0), without the normaliser."""
+    return (prior.log_prob(value) - prior.log_prob(torch.zeros_like(value))).sum()
+
+
+def _log_determinant_of_ratio(data: Tensor, prior: Tensor, kept: Tensor) -> Tensor:
+    """log det(I + P^-1 K) = log det(P + K) - log det P, over the coordinates that are kept."""
+    if data.ndim == 1:
+        return (data[kept] / prior[kept]).log1p().sum()
+    if not kept.all():
+        data, prior = data[kept][:, kept], prior[kept][:, kept]
+    return log_determinant(data + prior) - log_determinant(prior)

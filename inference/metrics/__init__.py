@@ -1,0 +1,1 @@
+"""Metrics of samplers: coordinates in which a posterior is well conditioned."""

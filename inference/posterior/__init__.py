@@ -1,0 +1,1 @@
+"""The result of every engine: draws, predictions, conversions and files."""

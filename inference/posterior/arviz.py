@@ -1,0 +1,66 @@
+"""The one place that talks to ArviZ: its 0.x line has InferenceData, its 1.x line DataTree."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+
+def inference_data(groups: Mapping[str, Mapping[str, Tensor]]) -> Any:
+    """ArviZ InferenceData with these groups, each name -> (chain, draw, *shape)."""
+    arviz = quiet_arviz()
+    arrays = {group: {name: value.numpy() for name, value in values.items()} for group, values in groups.items()}
+    if int(arviz.__version__.split(".")[0]) >= 1:
+        return arviz.from_dict(arrays)
+    with warnings.catch_warnings():  # an ensemble has many chains of one draw, and means it
+        warnings.filterwarnings("ignore", "More chains", UserWarning)
+        return arviz.from_dict(**arrays)
+
+
+def chain_diagnostics(values: Float[np.ndarray, "chain draw"]) -> dict[str, float]:
+    """R-hat, effective sample sizes and Monte Carlo error of one number (Vehtari, Gelman, Simpson, Carpenter &
+    Bürkner, "Rank-normalization, folding, and localization: an improved R-hat", Bayesian Analysis 2021).
+
+    Parameters
+    ----------
+    values : finite and not all equal, with ``least_draws`` or more. The R-hat of one chain compares its quarters.
+
+    Returns
+    -------
+    dict with r_hat (rank-normalised, split; infinite if every chain stands still somewhere else), ess_bulk, ess_tail,
+    and mcse_mean, in the units of the values.
+
+    Examples
+    --------
+    >>> chain_diagnostics(np.random.default_rng(0).normal(size=(4, 1000)))["r_hat"] < 1.01
+    True
+    """
+    arviz = quiet_arviz()
+    spread = np.ptp(values.astype(float))
+    values = (values - values.mean()) / spread  # ArviZ takes a range below 1e-15 for none
+    halves = values if len(values) > 1 else values[:, : values.shape[1] // 2 * 2].reshape(2, -1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # chains that stand still have no variance to divide by
+        return {
+            "r_hat": float(arviz.rhat(halves)),
+            "ess_bulk": float(arviz.ess(values, method="bulk")),
+            "ess_tail": float(arviz.ess(values, method="tail")),
+            "mcse_mean": float(arviz.mcse(values, method="mean")) * float(spread),
+        }
+
+
+def least_draws(chains: int) -> int:
+    """The draws a chain that R-hat needs: 4, but 8 of a single one."""
+    return 4 if chains > 1 else 8
+
+
+def quiet_arviz() -> Any:
+    """ArviZ, without the announcement that its import makes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "\\s*ArviZ is undergoing", FutureWarning)
+        import arviz
+    return arviz

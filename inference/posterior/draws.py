@@ -1,0 +1,57 @@
+"""Draws of a model's parameters, with what was recorded of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from torch import Tensor
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.types import Params
+from inference.data import Model, Pair
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of every chain before a given epoch of training."""
+
+    epoch: int
+    samples: Params
+
+
+@dataclass
+class Draws:
+    """The fields of a ``Posterior``."""
+
+    model: Model | None
+    samples: Params
+    stats: dict[str, Any] = field(default_factory=dict)
+    history: list[Snapshot] = field(default_factory=list)
+    data: Pair | None = None
+    sample_stats: dict[str, Tensor] = field(default_factory=dict)
+    partial: list[Self] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        parameters = sum(value[0, 0].numel() for value in self.samples.values())
+        engine = self.stats.get("engine", "unknown engine")
+        lost = f"; {len(self.partial)} chain{'s' * (len(self.partial) > 1)} diverged" if self.partial else ""
+        return f"Posterior({engine}: {self.chains} chain(s) x {self.draws} draw(s), {parameters:,} parameters{lost})"
+
+    @property
+    def chains(self) -> int:
+        """The number of chains."""
+        return len(next(iter(self.samples.values())))
+
+    @property
+    def draws(self) -> int:
+        """The number of draws of each chain."""
+        return next(iter(self.samples.values())).shape[1]
+
+    @property
+    def bayesian_model(self) -> BayesianModel:
+        """The model, if it is a network with a prior and a likelihood; otherwise raises TypeError."""
+        if not isinstance(self.model, BayesianModel):
+            hint = "; pass model= to Posterior.load" if self.model is None else ""
+            raise TypeError(f"this needs a posterior of a BayesianModel, but its model is {self.model!r}{hint}.")
+        return self.model

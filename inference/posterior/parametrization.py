@@ -1,0 +1,216 @@
+"""Draws of one parametrization of a model as draws of the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.bases.equivariant import EquivariantBasis
+from bayes_rpp.networks.reparametrize import reparametrized, residual_layers
+from bayes_rpp.networks.rpp_linear import Parametrization, check_parametrization
+from bayes_rpp.types import Params
+from inference.posterior.draws import Draws, Snapshot
+
+_NUMBERS_AT_ONCE = 4_194_304
+
+D = TypeVar("D", bound=Draws)
+
+
+def collapse(model: BayesianModel, samples: Params) -> tuple[BayesianModel, Params]:
+    """Draws of the sums W = sum_k Q_k beta_k + B and of all other parameters, from draws of the parts.
+
+    Parameters
+    ----------
+    model : with residual pathway layers in the network.
+    samples : name -> (*batch, *shape), with the same leading dimensions for all, such as (chain, draw).
+
+    Returns
+    -------
+    The model of the sums, with the same prior and likelihood, and its samples in its network's order; the function of
+    every draw is the same.
+
+    Raises
+    ------
+    ValueError
+        If the network has no residual pathway layers, or the samples are not those of the model's parameters.
+
+    Examples
+    --------
+    >>> model = BayesianModel(RPPEMLP(Vector, Scalar, SO(3), layers=0), RPPPrior(), Gaussian(noise_variance=0.1))
+    >>> list(collapse(model, model.initial_params(seed=0))[1])
+    ['network.0.weight', 'network.0.bias']
+    """
+    twin = in_other_parametrization(model, "collapsed")
+    return twin, _converted(model, twin, samples)
+
+
+def recover(
+    model: BayesianModel, samples: Params, generator: torch.Generator, temperature: float = 1.0
+) -> tuple[BayesianModel, Params]:
+    """Draws of the pathways' coordinates and dense parts, given draws of their sums.
+
+    beta ~ p(beta | W), exactly, and B = W - Q beta: since the likelihood depends on W alone, draws of the posterior of
+    W become draws of that of (beta, B). With one structured pathway beta | W ~ N(s Q^T W, s sigma_b^2 I), s =
+    sigma_a^2 / (sigma_a^2 + sigma_b^2); see ``PathwayNormal.split``.
+
+    Parameters
+    ----------
+    model, samples : as for ``collapse``, of the collapsed parametrization.
+    generator : of the draws of beta.
+    temperature : that of the draws of W; 0 makes modes of (beta, B) out of modes of W.
+
+    Returns
+    -------
+    The model of the parts, and its samples; the function of every draw is the same.
+
+    Raises
+    ------
+    ValueError
+        As ``collapse``; or if the temperature is not 1 and variances of residual layers have hyperpriors.
+
+    Examples
+    --------
+    >>> net = RPPEMLP(Vector, Scalar, SO(3), layers=0, parametrization="collapsed")
+    >>> model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.1))
+    >>> list(recover(model, model.initial_params(seed=0), torch.Generator().manual_seed(0))[1])
+    ['network.0.dense', 'network.0.bias_beta', 'network.0.bias_dense']
+    """
+    twin = in_other_parametrization(model, "residual")
+    refuse_other_law(model, temperature)
+    return twin, _converted(model, twin, samples, generator, temperature)
+
+
+def refuse_other_law(model: BayesianModel, temperature: float) -> None:
+    """Raise ValueError if the two parametrizations are different laws at a temperature, see ``hyperpriors_differ``."""
+    if hyperpriors_differ(model, temperature):
+        raise ValueError(
+            f"at temperature {temperature:g} the two parametrizations are different laws when variances of residual "
+            f"layers have hyperpriors, as {', '.join(model.hyperpriors)}: what the split adds depends on them. "
+            "Use temperature=1, give numbers, RPPPrior.with_variances({...}), or let samplers use "
+            "parametrization='given'."
+        )
+
+
+def hyperpriors_differ(model: BayesianModel, temperature: float) -> bool:
+    """Whether tempered posteriors of the sums and of the parts differ by more than coordinates.
+
+    The integral of p(beta, B | v)^(1/T) over the parts of a sum W is p(W | v)^(1/T) times a factor that depends on the
+    variances v, unless T = 1: nothing where v is fixed, another law of v where it has a hyperprior.
+    """
+    if temperature == 1:
+        return False
+    for path, layer in residual_layers(model.network).items():
+        prefix = f"{path}." if path else ""
+        for parts in layer.sums:
+            names = (parts.total, parts.dense, *parts.held) if parts.held else ()
+            if any(prefix + name in model.hierarchical for name in names):
+                return True
+    return False
+
+
+def in_parametrization(posterior: D, kind: type[D], parametrization: Parametrization, generator: torch.Generator) -> D:
+    """See ``Posterior.in_parametrization``; the result is of a plain ``kind``, since what an engine's own type adds is
+    in the old coordinates.
+    """
+    check_parametrization(parametrization)
+    model = posterior.bayesian_model
+    if all(layer.parametrization == parametrization for layer in residual_layers(model.network).values()):
+        return posterior
+    twin = in_other_parametrization(model, parametrization)
+    temperature = posterior.stats.get("temperature", 1.0)
+    refuse_other_law(model, temperature)
+    convert = partial(_converted, model, twin, generator=generator, temperature=temperature)
+    return kind(
+        model=twin,
+        samples=convert(posterior.samples),
+        stats=dict(posterior.stats),
+        history=[Snapshot(old.epoch, convert(old.samples)) for old in posterior.history],
+        data=posterior.data,
+        sample_stats={name: value for name, value in posterior.sample_stats.items() if name != "lp"},
+        partial=[in_parametrization(part, kind, parametrization, generator) for part in posterior.partial],
+    )
+
+
+def in_other_parametrization(model: BayesianModel, parametrization: Parametrization) -> BayesianModel:
+    """The model with its network in a parametrization; raises ValueError if it has no residual pathway layers."""
+    network = reparametrized(model.network, parametrization)
+    return BayesianModel(network, model.prior, model.likelihood, model.num_outputs)
+
+
+@torch.no_grad()
+def _converted(
+    model: BayesianModel,
+    twin: BayesianModel,
+    samples: Params,
+    generator: torch.Generator | None = None,
+    temperature: float = 1.0,
+) -> Params:
+    """Samples of a model as samples of its twin."""
+    if differing := set(samples) ^ set(model.constraints):
+        raise ValueError(
+            f"the samples must be those of the model's parameters, {list(model.constraints)}; they have "
+            f"{list(samples)}, which differ in {min(differing)!r}."
+        )
+    variances = {name: samples[name] for name in model.hyperpriors}
+    result, layers = dict(samples), residual_layers(twin.network)
+    for path, layer in residual_layers(model.network).items():
+        prefix = f"{path}." if path else ""
+        for parts in layer.sums if layers[path].parametrization != layer.parametrization else ():
+            total, names = prefix + parts.total, [prefix + name for name in (*parts.held, parts.dense)]
+            if layer.parametrization == "residual":
+                lead = samples[names[-1]].ndim - model.network.get_parameter(names[-1]).ndim
+                result[total] = _added([samples[name] for name in names], list(parts.held.values()), lead)
+            else:
+                parts_of_it = _split(model, total, samples[total], variances, generator, temperature)
+                result |= zip(names, parts_of_it, strict=True)
+    return {name: result[name] for name in twin.constraints}
+
+
+def _added(parts: Sequence[Tensor], bases: Sequence[EquivariantBasis], lead: int) -> Tensor:
+    """W = sum_k Q_k beta_k + B in float64, of beta_0, beta_1, ... and B."""
+
+    def add(*rows: Tensor) -> list[Tensor]:
+        *betas, dense = rows
+        total = dense.double()
+        for basis, beta in zip(bases, betas, strict=True):
+            total = total + basis.expand(beta.double()).reshape(dense.shape)
+        return [total.to(dense.dtype)]
+
+    return _in_pieces(add, parts, lead)[0]
+
+
+def _split(
+    model: BayesianModel,
+    name: str,
+    total: Tensor,
+    variances: Params,
+    generator: torch.Generator | None,
+    temperature: float,
+) -> list[Tensor]:
+    """A draw of beta_0, beta_1, ... (those that have coordinates) and B given each W, and given the variances that come
+    with it.
+    """
+
+    def split(*rows: Tensor) -> list[Tensor]:
+        *given, weights = rows
+        law = model.distributions(dict(zip(variances, given, strict=True)))[name]
+        betas, dense = law.split(weights, generator, temperature)
+        return [*(beta for beta, basis in zip(betas, law.bases, strict=True) if basis.rank), dense]
+
+    return _in_pieces(split, [*variances.values(), total], total.ndim - model.network.get_parameter(name).ndim)
+
+
+def _in_pieces(function: Callable[..., list[Tensor]], values: Sequence[Tensor], lead: int) -> list[Tensor]:
+    """A function of rows, on so many rows at a time that memory stays bounded."""
+    batch, shapes = values[-1].shape[:lead], [value.shape[lead:] for value in values]
+    rows = [value.reshape(batch.numel(), *shape) for value, shape in zip(values, shapes, strict=True)]
+    together = max(1, _NUMBERS_AT_ONCE // max(1, math.prod(shapes[-1])))
+    pieces = zip(*(value.split(together) for value in rows), strict=True)
+    results = zip(*(function(*piece) for piece in pieces), strict=True)
+    return [torch.cat(result).reshape(*batch, *result[0].shape[1:]) for result in results]

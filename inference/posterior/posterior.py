@@ -1,0 +1,208 @@
+"""Posterior: the one result type of every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp import BayesianModel, LogDensity
+from bayes_rpp.likelihoods import Categorical, Gaussian
+from bayes_rpp.networks.rpp_linear import Parametrization
+from bayes_rpp.types import Params
+from inference.data import Model, Pair
+from inference.posterior.arviz import inference_data
+from inference.posterior.draws import Draws, Snapshot
+from inference.posterior.files import load_posterior, save_posterior
+from inference.posterior.parametrization import in_parametrization
+from inference.posterior.predictive import Prediction, evaluate, predict_categorical, predict_gaussian, replicates
+
+_NUMBERS_AT_ONCE = 1_048_576
+_ROWS_OF_A_DENSITY = 4_096  # a guess at the size of what a LogDensity computes
+
+
+@dataclass(repr=False)
+class Posterior(Draws):
+    """Draws of a model's parameters, and what can be made of them.
+
+    Attributes
+    ----------
+    model : the BayesianModel or LogDensity; None for files of a network that this package did not build.
+    samples : name -> (chain, draw, *shape), constrained. A member of an ensemble is a chain of one draw.
+    stats : what the engine recorded.
+    history : earlier states, where the engine kept some.
+    data : the training data (x, y), if there were any.
+    sample_stats : what a sampler recorded of every draw, by ArviZ's names ("lp", "acceptance_rate", "diverging",
+        "energy", "n_steps", "step_size", "tree_depth", ...) -> (chain, draw); may be empty.
+    partial : the chains that diverged: each a posterior of one chain with the draws it had before, whose ``stats`` hold
+        "chain", its number, and "diverged", the step.
+
+    Examples
+    --------
+    >>> posterior = MAP(epochs=100).fit(model, data.train, seed=0)
+    >>> posterior.predict(data.test.x).mean.shape
+    torch.Size([1000, 9])
+    """
+
+    def at(self, snapshot: Snapshot) -> Posterior:
+        """The posterior with an earlier state in place of the last."""
+        return Posterior(self.model, snapshot.samples, {**self.stats, "epochs": snapshot.epoch}, [], self.data)
+
+    def in_parametrization(self, parametrization: Parametrization, seed: int = 0) -> Posterior:
+        """The same posterior with other coordinates: the function of every draw is the same, and so is its law.
+
+        "collapsed" adds the pathways up. "residual" draws beta from its exact law given W, see ``recover``: a draw
+        becomes a draw, but a mode of W becomes no mode of (beta, B). Snapshots of the history and partial chains are
+        converted alike; of the ``sample_stats``, "lp" is left out, since a density depends on the coordinates. Draws
+        of a tempered posterior need its "temperature" among the ``stats``. The result is a plain Posterior.
+
+        Parameters
+        ----------
+        parametrization : "residual" or "collapsed"; that which the posterior has returns the posterior itself.
+        seed : of the draws of beta.
+
+        Raises
+        ------
+        TypeError
+            If the model is a LogDensity.
+        ValueError
+            If the network has no residual pathway layers, as EMLP and MLP, the parametrization is unknown, or the
+            posterior is tempered and variances of residual layers have hyperpriors: its law would be another one.
+
+        Examples
+        --------
+        >>> posterior.in_parametrization("residual").samples["network.0.beta"].shape
+        torch.Size([4, 1000, 1])
+        """
+        return in_parametrization(self, Posterior, parametrization, torch.Generator().manual_seed(seed))
+
+    def outputs(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "chain draw batch *output"]:
+        """The noise-free network output of every draw."""
+        model, x = self.bayesian_model, torch.as_tensor(x).cpu()
+        model.check_inputs(x)
+        flat = {name: value.flatten(0, 1) for name, value in self.samples.items()}
+        return evaluate(model, flat, x).unflatten(0, (self.chains, self.draws))
+
+    def predict(self, x: Float[Tensor, "batch *input"]) -> Prediction:
+        """The posterior predictive at new inputs.
+
+        Returns
+        -------
+        Prediction with ``samples`` (chain, draw, batch, *output), and ``mean``, ``variance`` = ``epistemic`` +
+        ``aleatoric``, each (batch, *output). For a Categorical likelihood the samples are logits, mean and variance
+        those of the one-hot label.
+
+        Raises
+        ------
+        ValueError
+            If x does not fit the network, or holds NaN.
+        """
+        model = self.bayesian_model
+        samples = self.outputs(x)
+        if isinstance(model.likelihood, Categorical):
+            return predict_categorical(samples)
+        if isinstance(model.likelihood, Gaussian):
+            noise = torch.as_tensor(model.likelihood.noise(self.samples), dtype=samples.dtype)
+            return predict_gaussian(samples, noise)
+        raise TypeError(f"no predictive variance is known for {type(model.likelihood).__name__}; use `outputs`.")
+
+    def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:
+        """log p(y_i | x_i, theta) of every draw and example."""
+        model, x, y = self.bayesian_model, torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
+        model.check_data(x, y)
+        outputs, flat = self.outputs(x).flatten(0, 1), {n: v.flatten(0, 1) for n, v in self.samples.items()}
+        rows = [model.likelihood.log_prob(o, y, {n: v[i] for n, v in flat.items()}) for i, o in enumerate(outputs)]
+        return torch.stack(rows).unflatten(0, (self.chains, self.draws))
+
+    def log_joint(self) -> Float[Tensor, "chain draw"]:
+        """log p(y, theta | x) of every draw on the training data, in nats; for a LogDensity, the log density.
+
+        It is a density of the constrained parameters, at temperature 1. Memory stays bounded, whatever the number of
+        draws.
+
+        Raises
+        ------
+        ValueError
+            If the model needs data and the posterior holds none.
+        TypeError
+            If there is no model.
+        """
+        model = self.model if isinstance(self.model, LogDensity) else self.bayesian_model
+        if self.data is None and isinstance(model, BayesianModel):
+            raise ValueError("the log joint needs the training data (x, y), but this posterior's `data` are None.")
+        draws = {name: value.flatten(0, 1) for name, value in self.samples.items()}
+        numbers = sum(value[0].numel() for value in draws.values())
+        together = max(1, _NUMBERS_AT_ONCE // max(numbers, len(self.data[0]) if self.data else _ROWS_OF_A_DENSITY))
+        pieces = zip(*(value.split(together) for value in draws.values()), strict=True)
+        values = [_log_joint(model, dict(zip(draws, piece, strict=True)), self.data) for piece in pieces]
+        return torch.cat(values).unflatten(0, (self.chains, self.draws))
+
+    def to_arviz(self) -> Any:
+        """ArviZ InferenceData with groups posterior, sample_stats where the sampler recorded some, and, where there are
+        data, posterior_predictive, log_likelihood, observed_data.
+
+        ``arviz.summary``, ``arviz.loo`` and the plots take it.
+        """
+        groups = {"posterior": self.samples}
+        if self.sample_stats:
+            groups["sample_stats"] = self.sample_stats
+        if self.data is not None:
+            groups["observed_data"] = {"y": self.data[1]}
+        if self.data is not None and self.model is not None:
+            outputs, seed = self.outputs(self.data[0]), int(self.stats.get("seed", 0))
+            groups["posterior_predictive"] = {"y": replicates(self.bayesian_model, outputs, self.samples, seed)}
+            groups["log_likelihood"] = {"y": self.log_likelihood(*self.data)}
+        return inference_data(groups)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a folder of safetensors and JSON; it appears whole or not at all, and replaces an older one.
+
+        Returns
+        -------
+        The folder.
+        """
+        return save_posterior(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path, model: Model | None = None) -> Posterior:
+        """Read what ``save`` wrote.
+
+        Parameters
+        ----------
+        path : the folder.
+        model : needed only for networks or log densities that this package did not build; others are rebuilt from the
+            files.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If the folder is missing, damaged, or of another version.
+        """
+        return load_posterior(Path(path), model, Posterior)
+
+
+@torch.no_grad()
+def _log_joint(model: Model, draws: Params, pair: Pair | None) -> Float[Tensor, " draw"]:
+    """The log joint of a few draws."""
+    with pyro.validation_enabled(False):
+        if pair is None or isinstance(model, LogDensity):
+            return _of_each(model.log_joint, draws)
+        y, outputs = pair[1], evaluate(model, draws, pair[0])
+
+        def log_likelihood(params: Params, output: Tensor) -> Tensor:
+            return model.likelihood.log_prob(output, y, params).sum()
+
+        return _of_each(model.log_prior, draws) + _of_each(log_likelihood, draws, outputs)
+
+
+def _of_each(function: Callable[..., Tensor], draws: Params, *others: Tensor) -> Float[Tensor, " draw"]:
+    """A function of each draw, and of the others' rows; one draw takes no vmap, which not every network allows."""
+    if len(next(iter(draws.values()))) == 1:
+        return function({name: value[0] for name, value in draws.items()}, *(other[0] for other in others))[None]
+    return torch.func.vmap(function)(draws, *others)

@@ -1,0 +1,100 @@
+"""Evaluating a network at many draws, and the moments of the predictive distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.types import Params
+
+_ROWS_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The posterior predictive at a batch of inputs.
+
+    Attributes
+    ----------
+    samples : noise-free outputs, (chain, draw, batch, *output); logits for a Categorical likelihood.
+    mean : (batch, *output).
+    epistemic : the variance, over the draws, of the conditional mean.
+    aleatoric : the mean, over the draws, of the conditional variance.
+    """
+
+    samples: Float[Tensor, "chain draw batch *output"]
+    mean: Float[Tensor, "batch *output"]
+    epistemic: Float[Tensor, "batch *output"]
+    aleatoric: Float[Tensor, "batch *output"]
+
+    @property
+    def variance(self) -> Float[Tensor, "batch *output"]:
+        """The total variance, by the law of total variance."""
+        return self.epistemic + self.aleatoric
+
+
+@torch.no_grad()
+def evaluate(model: BayesianModel, draws: Params, x: Tensor) -> Float[Tensor, "draw batch *output"]:
+    """The output of every draw, some draws and some rows at a time so that memory stays bounded."""
+    like = next(iter(draws.values()))
+    count, x = len(like), model.as_input(x)
+    x = x.to(like.dtype) if x.is_floating_point() else x
+    rows = min(len(x), _ROWS_AT_ONCE)
+    together = max(1, _ROWS_AT_ONCE // max(rows, 1))
+    columns = []
+    for part in x.split(rows) if len(x) else [x]:
+        pieces = []
+        for start in range(0, count, together):
+            some = {name: value[start : start + together] for name, value in draws.items()}
+            if len(next(iter(some.values()))) == 1:
+                pieces.append(model.output({name: value[0] for name, value in some.items()}, part)[None])
+            else:
+                pieces.append(torch.func.vmap(model.output, in_dims=(0, None))(some, part))
+        columns.append(torch.cat(pieces))
+    return torch.cat(columns, dim=1)
+
+
+def predict_gaussian(samples: Tensor, noise: Float[Tensor, "*chain_draw_outputs"]) -> Prediction:
+    """Moments for y ~ N(f, noise); the noise is a number, or (chain, draw) or (chain, draw, outputs)."""
+    draws = samples.flatten(0, 1)
+    if noise.ndim > 1:
+        between = [1] * (draws.ndim - 2)  # the batch, and all axes of an output but its last
+        noise = noise.reshape(len(draws), *between, -1)
+    aleatoric = noise.expand_as(draws).mean(0)
+    mean = draws.mean(0)
+    return Prediction(samples, mean, (draws - mean).square().mean(0), aleatoric)
+
+
+def predict_categorical(samples: Tensor) -> Prediction:
+    """Moments of the one-hot label under softmax(f)."""
+    probabilities = samples.flatten(0, 1).softmax(-1)
+    mean = probabilities.mean(0)
+    aleatoric = (probabilities * (1 - probabilities)).mean(0)
+    return Prediction(samples, mean, (probabilities - mean).square().mean(0), aleatoric)
+
+
+def replicates(
+    model: BayesianModel, outputs: Float[Tensor, "chain draw batch *output"], samples: Params, seed: int
+) -> Float[Tensor, "chain draw batch *event"]:
+    """One replicate of the observations, with noise, for every draw.
+
+    Parameters
+    ----------
+    model : with the likelihood.
+    outputs : the noise-free outputs of every draw.
+    samples : the draws, name -> (chain, draw, *shape), for a noise variance that is among them.
+    seed : of the noise.
+    """
+    chains, draws = outputs.shape[:2]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        rows = [
+            model.likelihood.distribution(outputs[c, d], {n: v[c, d] for n, v in samples.items()}).sample()
+            for c in range(chains)
+            for d in range(draws)
+        ]
+    return torch.stack(rows).unflatten(0, (chains, draws))

@@ -1,0 +1,124 @@
+"""The parametrization that chains walk in, and the way back."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Literal, Protocol
+
+import torch
+
+from bayes_rpp import BayesianModel
+from bayes_rpp.networks.reparametrize import residual_layers
+from bayes_rpp.networks.rpp_linear import Parametrization
+from inference.data import Model, Pair
+from inference.density.noncentred import sampling_density
+from inference.metrics.build_metric import MetricName
+from inference.metrics.condition_number import condition_number
+from inference.metrics.preconditioned import PreconditionedDensity
+from inference.posterior.parametrization import hyperpriors_differ, in_other_parametrization, refuse_other_law
+from inference.posterior.posterior import Posterior
+
+logger = logging.getLogger(__name__)
+
+ParametrizationChoice = Literal["given", "residual", "collapsed", "auto"]
+
+
+class ParametrizationSettings(Protocol):
+    """What the choice depends on."""
+
+    @property
+    def parametrization(self) -> ParametrizationChoice: ...  # noqa: D102
+    @property
+    def metric(self) -> MetricName | None: ...  # noqa: D102
+    @property
+    def temperature(self) -> float: ...  # noqa: D102
+    @property
+    def centred(self) -> bool: ...  # noqa: D102
+
+
+def choose_parametrization(
+    settings: ParametrizationSettings,
+    model: Model,
+    pair: Pair | None,
+    start: Posterior | None,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> tuple[Model, Posterior | None]:
+    """The model whose posterior the chains walk on, in the parametrization of the settings, and their start on it.
+
+    "auto" takes the parametrization with the smaller condition number in the coordinates of the metric, at the start;
+    where they are about the same, the collapsed one, which has fewer coordinates. Where the two are different laws, at
+    a temperature other than 1 with hyperpriors on variances of residual layers, it takes the given one.
+
+    Raises
+    ------
+    TypeError
+        If another parametrization than the given one is wanted for a LogDensity.
+    ValueError
+        If the network has no residual pathway layers, or the wanted parametrization would be another law.
+    """
+    if settings.parametrization == "given":
+        return model, start
+    if not isinstance(model, BayesianModel):
+        raise TypeError(
+            f"parametrization={settings.parametrization!r} needs a BayesianModel; a LogDensity has but one."
+        )
+    if len({layer.parametrization for layer in residual_layers(model.network).values()}) > 1:
+        raise ValueError(
+            f"parametrization={settings.parametrization!r} needs a network whose residual layers are all alike; this "
+            "has residual and collapsed ones. Use 'given'."
+        )
+    wanted: tuple[Parametrization, ...] = ("collapsed", "residual")
+    if settings.parametrization != "auto":
+        wanted = (settings.parametrization,)
+    elif hyperpriors_differ(model, settings.temperature):
+        return model, start
+    twins = {name: _in(model, name, settings.temperature) for name in wanted}
+    starts = {name: _start(twin, name, start, seed) for name, twin in twins.items()}
+    if len(wanted) == 1:
+        return twins[wanted[0]], starts[wanted[0]]
+    numbers = {name: _condition(settings, twin, pair, starts[name], seed, device) for name, twin in twins.items()}
+    best: Parametrization = "collapsed" if numbers["collapsed"] <= 1.1 * numbers["residual"] else "residual"
+    logger.info("condition numbers %s: the chains walk in the %s parametrization", numbers, best)
+    return twins[best], starts[best]
+
+
+def in_given_parametrization(posterior: Posterior, model: Model, seed: int) -> Posterior:
+    """The posterior in the parametrization of the model that was given."""
+    if posterior.model is model or not isinstance(model, BayesianModel):
+        return posterior
+    walked = residual_layers(posterior.bayesian_model.network).values()
+    given = residual_layers(model.network).values()
+    parametrization = next(iter(given)).parametrization
+    for part in (posterior, *posterior.partial):
+        part.stats["parametrization"] = next(iter(walked)).parametrization
+    converted = copy.copy(posterior.in_parametrization(parametrization, seed))
+    for part in (converted, *converted.partial):
+        part.model = model
+    return converted
+
+
+def _in(model: BayesianModel, parametrization: Parametrization, temperature: float) -> BayesianModel:
+    layers = residual_layers(model.network).values()
+    if all(layer.parametrization == parametrization for layer in layers):
+        return model
+    refuse_other_law(model, temperature)
+    return in_other_parametrization(model, parametrization)
+
+
+def _start(candidate: BayesianModel, name: Parametrization, start: Posterior | None, seed: int) -> Posterior | None:
+    return None if start is None or candidate is start.model else start.in_parametrization(name, seed)
+
+
+def _condition(
+    settings: ParametrizationSettings,
+    model: BayesianModel,
+    pair: Pair | None,
+    start: Posterior | None,
+    seed: int,
+    device: torch.device | str,
+) -> float:
+    density = sampling_density(model, pair, settings.temperature, device, centred=settings.centred)
+    z = density.initial([seed]) if start is None else density.latest(start, 1)
+    return condition_number(PreconditionedDensity(density, settings.metric, z, seed), z[0])

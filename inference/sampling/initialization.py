@@ -1,0 +1,83 @@
+"""Where the chains of a log density begin: near the bulk of it, with scales from its Hessian there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyro
+import torch
+from jaxtyping import Float
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.func import hessian
+
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.metrics.preconditioned import PreconditionedDensity
+
+_MOST_FOR_HESSIAN = 200  # coordinates
+_FAR_OUT = 10.0  # nats a coordinate: typical draws are half a nat a coordinate above the mode
+_HESSIANS = 4  # chains whose Hessians are averaged
+
+
+def initialize_chains(
+    preconditioned: PreconditionedDensity, z: Float[Tensor, "chain size"]
+) -> tuple[Tensor, Tensor | None]:
+    """Where chains begin on a density that has no Gauss-Newton matrix, and the covariance that the space's metric is
+    then taken from, if it is.
+    """
+    z = descend_to_bulk(preconditioned.density, z)
+    if (covariance := hessian_covariance(preconditioned.density, z)) is not None:
+        preconditioned.fit_to(covariance)
+    return z, covariance
+
+
+def descend_to_bulk(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> Float[Tensor, "chain size"]:
+    """Bring chains that start far out down to the bulk of the density; the others stay where they are.
+
+    Descends by L-BFGS (Nocedal & Wright, Numerical Optimization, chapter 7) until a step gains less than a nat a
+    coordinate, so that a density without a mode, such as a funnel, is not followed to its end.
+    """
+    return torch.stack([_descend(density, start) for start in z])
+
+
+def _descend(density: UnconstrainedDensity, start: Float[Tensor, " size"]) -> Float[Tensor, " size"]:
+    def evaluate(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        z = torch.as_tensor(numbers, dtype=density.dtype, device=density.device)
+        gradients, values = density.gradients(z[None])
+        value, slope = float(values[0]), gradients[0].double().cpu().numpy()
+        return (value, slope) if np.isfinite(value) and np.isfinite(slope).all() else (np.inf, np.zeros_like(slope))
+
+    first, _ = evaluate(start.double().cpu().numpy())
+    last = [first]
+
+    def enough(intermediate_result: object) -> None:
+        value = float(intermediate_result.fun)  # type: ignore[attr-defined]
+        gained, last[0] = last[0] - value, value
+        if gained < density.size:
+            raise StopIteration
+
+    found = minimize(evaluate, start.double().cpu().numpy(), jac=True, method="L-BFGS-B", callback=enough)
+    if not first - found.fun > _FAR_OUT * density.size:
+        return start
+    return torch.as_tensor(found.x, dtype=density.dtype, device=density.device)
+
+
+def hessian_covariance(
+    density: UnconstrainedDensity, z: Float[Tensor, "chain size"]
+) -> Float[Tensor, "size size"] | None:
+    """The inverse of |Hess U|, its eigenvalues taken as positive, on average over some chains; None beyond 200
+    coordinates, or where it is not finite.
+    """
+    if density.size > _MOST_FOR_HESSIAN:
+        return None
+    total = torch.zeros(density.size, density.size, dtype=torch.float64, device=density.device)
+    chosen = z[:_HESSIANS]
+    with pyro.validation_enabled(False):
+        for place in chosen:
+            matrix = hessian(density.potential)(place).detach().double()
+            if not matrix.isfinite().all():
+                return None
+            values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+            total += (vectors * values.abs()) @ vectors.mT / len(chosen)
+    values, vectors = torch.linalg.eigh(total)
+    floor = 1e-10 * float(values.max().clamp_min(1e-30))
+    return ((vectors / values.clamp_min(floor)) @ vectors.mT).to(z.dtype)

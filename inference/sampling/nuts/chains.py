@@ -1,0 +1,88 @@
+"""The chains of NUTS one after another: interrupts, chains that fail, and checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from bayes_rpp.seeding import seeded
+from inference.metrics.preconditioned import PreconditionedDensity
+from inference.progress import off_unless
+from inference.sampling.checkpoint import Checkpoint
+from inference.sampling.nuts.kernel import Chain, ChainResult
+from inference.sampling.nuts.settings import NUTSSettings
+
+logger = logging.getLogger(__name__)
+
+
+def sample_sequentially(
+    settings: NUTSSettings,
+    preconditioned: PreconditionedDensity,
+    u: Float[Tensor, "chain size"],
+    seeds: tuple[int, ...],
+    checkpoint: Checkpoint | None,
+    progress: bool,
+) -> tuple[list[ChainResult], dict[int, ChainResult]]:
+    """The chains to keep, made one after another, and those that failed, by their places; finished chains of the
+    checkpoint are not made again. After an interrupt with nothing to keep but draws of chains that failed, only these.
+    """
+    finished = {} if checkpoint is None else _saved(checkpoint)
+    failed: dict[int, ChainResult] = {}
+    chain = Chain(preconditioned, settings)
+    try:
+        with tqdm(
+            total=settings.chains * settings.steps, initial=len(finished) * settings.steps,
+            desc=f"{settings.chains} chain(s)", unit="step", disable=off_unless(progress),
+        ) as bar:  # fmt: skip
+            for place, (own, seed) in enumerate(zip(u, seeds, strict=True)):
+                if place in finished:
+                    continue
+                chain = Chain(preconditioned, settings)
+                try:
+                    with seeded(seed, preconditioned.device):
+                        chain.sample(own, bar)
+                except Exception as error:  # the other chains are worth keeping, whatever it is
+                    logger.warning("chain %d failed in step %d: %r.", place, chain.steps + 1, error)
+                    failed[place] = dataclasses.replace(chain.walked(), error=error)
+                    continue
+                finished[place] = chain.walked()
+                if checkpoint is not None:
+                    _save(checkpoint, finished)
+    except KeyboardInterrupt:
+        drawn = chain.drawn or sum(len(other.u) for other in failed.values())
+        if not finished and not drawn:
+            raise
+        kept = f"{len(finished)} finished chain(s)" if finished else f"{drawn} draw(s)"
+        at = len(finished) + len(failed) + 1
+        logger.warning("interrupted in chain %d of %d; keeping %s.", at, settings.chains, kept)
+        if not finished and chain.drawn:
+            return [chain.walked()], failed
+    return [finished[place] for place in sorted(finished)], failed
+
+
+def _save(checkpoint: Checkpoint, finished: dict[int, ChainResult]) -> None:
+    tensors, plain = {}, {}
+    for place, chain in finished.items():
+        tensors[f"{place}/u"] = chain.u
+        tensors |= {f"{place}/statistics/{name}": value for name, value in chain.statistics.items()}
+        plain[str(place)] = {
+            "steps": chain.steps, "divergences": chain.divergences, "evaluations": chain.evaluations,
+        }  # fmt: skip
+    checkpoint.save(tensors, {"chains": plain})
+
+
+def _saved(checkpoint: Checkpoint) -> dict[int, ChainResult]:
+    if (found := checkpoint.load()) is None:
+        return {}
+    tensors, plain = found
+    finished = {}
+    for place, numbers in plain["chains"].items():
+        prefix = f"{place}/statistics/"
+        statistics = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        finished[int(place)] = ChainResult(tensors[f"{place}/u"], statistics, **numbers)
+    logger.info("going on from %s, with %d finished chain(s)", checkpoint.path, len(finished))
+    return finished

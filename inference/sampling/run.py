@@ -1,0 +1,110 @@
+"""A run of many chains: their state, the loop of their steps, and its checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from inference.metrics.preconditioned import PreconditionedDensity
+from inference.progress import off_unless
+from inference.sampling.checkpoint import Checkpoint
+from inference.sampling.kernel import Kernel, State
+from inference.sampling.random_streams import ChainRandom
+from inference.sampling.trace import Trace, finite_rows
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 60.0  # from one checkpoint to the next
+# In a shared state: the free vectors, or their covariance, from which the space's metric was taken anew.
+METRIC_FROM, METRIC_COVARIANCE = "metric_from", "metric_covariance"
+
+
+class Run:
+    """A run of a sampler: its state, its record, and its checkpoint."""
+
+    def __init__(self, sampler: Kernel, preconditioned: PreconditionedDensity, z: Tensor, random: ChainRandom) -> None:
+        self.sampler, self.preconditioned, self.random = sampler, preconditioned, random
+        u = preconditioned.whiten(z)
+        self.trace = Trace(preconditioned, u, sampler.draws)
+        self.step, self.seconds = 0, 0.0
+        with torch.no_grad():
+            self.state = sampler.begin(preconditioned, u, random)
+        self.checkpoint: Checkpoint | None = None
+
+    def attach(self, checkpoint: Checkpoint) -> None:
+        """Write checkpoints, and go on from one that is there."""
+        self.checkpoint = checkpoint
+        if (saved := checkpoint.load()) is None:
+            return
+        tensors, plain = saved
+        device = self.preconditioned.device
+        self.step, self.seconds = plain["step"], plain["seconds"]
+        self.state = State(_under(tensors, "chains/", device), _under(tensors, "shared/", device))
+        if METRIC_FROM in self.state.shared:
+            self.preconditioned.refresh(self.state.shared[METRIC_FROM])
+        if METRIC_COVARIANCE in self.state.shared:
+            self.preconditioned.fit_to(self.state.shared[METRIC_COVARIANCE])
+        self.random.restore(_under(tensors, "random/"))
+        self.trace.restore(_under(tensors, "record/"), plain)
+        logger.info("going on from %s, step %d of %d", checkpoint.path, self.step, self.sampler.steps)
+
+    def save(self) -> None:
+        """Write a checkpoint, if there is to be one."""
+        if self.checkpoint is None:
+            return
+        drawn, plain = self.trace.state()
+        tensors = {f"chains/{name}": value for name, value in self.state.chains.items()}
+        tensors |= {f"shared/{name}": value for name, value in self.state.shared.items()}
+        tensors |= {f"random/{name}": value for name, value in self.random.state().items()}
+        tensors |= {f"record/{name}": value for name, value in drawn.items()}
+        try:
+            self.checkpoint.save(tensors, plain | {"step": self.step, "seconds": self.seconds})
+        except OSError as error:  # the draws are worth more than the file
+            logger.error("the checkpoint %s could not be written: %s. The run goes on.", self.checkpoint.path, error)
+
+    @torch.no_grad()
+    def sample(self, progress: bool) -> None:
+        """All steps that are left."""
+        sampler, trace = self.sampler, self.trace
+        bar = tqdm(
+            total=sampler.steps, initial=self.step, desc=f"{sampler.chains} chain(s)", unit="step",
+            disable=off_unless(progress),
+        )  # fmt: skip
+        began, earlier, saved = time.perf_counter(), self.seconds, time.perf_counter()
+        try:
+            while self.step < sampler.steps and trace.alive.any():
+                before = self.random.state()
+                try:
+                    self._advance()
+                except BaseException:  # an interrupted step is made again by the run that goes on
+                    self.random.restore(before)
+                    raise
+                self.seconds = earlier + time.perf_counter() - began
+                bar.update()
+                if self.checkpoint is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                    self.save()
+                    saved = time.perf_counter()
+        finally:
+            bar.close()
+            self.save()
+
+    def _advance(self) -> None:
+        step, trace = self.step, self.trace
+        after = self.sampler.advance(self.preconditioned, self.state, self.random, step)
+        trace.note(finite_rows(after.position), step + 1)
+        if trace.diverged:  # a chain that diverged stays where it was
+            after = after.only_where(trace.alive, self.state)
+        keep = self.sampler.keeps(step)
+        if keep:
+            trace.write(after.position, self.sampler.statistics(after, step), step + 1)
+        # No call between these: an interrupt comes before all of them or after.
+        self.state, self.step, trace.drawn = after, step + 1, trace.drawn + keep
+
+
+def _under(tensors: dict[str, Tensor], prefix: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {name: value.to(device) for name, value in chosen.items()}

@@ -1,0 +1,1 @@
+"""Stochastic-gradient Langevin dynamics and Hamiltonian Monte Carlo."""

@@ -1,0 +1,79 @@
+"""What the samplers that walk along stochastic gradients share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inference.metrics.preconditioned import PreconditionedDensity
+from inference.sampling.chain_sampler import ChainSampler
+from inference.sampling.kernel import State
+from inference.sampling.random_streams import ChainRandom
+from inference.settings import require_integers, require_positive
+
+
+@dataclass(frozen=True)
+class StochasticGradientSampler(ChainSampler, ABC):
+    """A sampler whose step takes one (minibatch) gradient of U and one standard normal vector a chain.
+
+    Parameters
+    ----------
+    step_size : of the update.
+    batch_size : examples a step, whose log likelihood counts N / batch_size times; None takes all. Each chain goes
+        through the data in its own random order, and shuffles when fewer than a batch are left.
+    chains, draws, warmup, thin, temperature, metric, centred : see ChainSettings. In other coordinates than the free
+        parameters' own, u with z = S u, the update is that of u: preconditioned by S S^T, exactly as stationary as
+        without.
+    """
+
+    step_size: float
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("step_size", self.step_size)
+        if self.batch_size is not None:
+            require_integers(self, batch_size=1)
+
+    @abstractmethod
+    def update(
+        self,
+        chains: dict[str, Tensor],
+        gradient: Float[Tensor, "chain size"],
+        noise: Float[Tensor, "chain size"],
+        step: int,
+    ) -> dict[str, Tensor]:
+        """What the chains have after a step (counted from 0); the gradient is that of U at their positions."""
+
+    def step_size_at(self, step: int) -> float:
+        """The step size of a step, counted from 0."""
+        return self.step_size
+
+    @property
+    def minibatch(self) -> int | None:
+        """See ChainSampler."""
+        return self.batch_size
+
+    def advance(self, preconditioned: PreconditionedDensity, state: State, random: ChainRandom, step: int) -> State:
+        """See ChainSampler."""
+        gradient, potential = preconditioned.gradients(state.position, random.batch())
+        # Where U itself is not finite the gradient may still be; the chain must not go on.
+        gradient = torch.where(potential.isfinite()[:, None], gradient, torch.nan)
+        return State(self.update(state.chains, gradient, random.noise(), step), state.shared)
+
+    def statistics(self, state: State, step: int) -> dict[str, Float[Tensor, " chain"]]:
+        """See ChainSampler."""
+        return {"step_size": state.position.new_full((len(state.position),), self.step_size_at(step))}
+
+    def advice(self) -> str:
+        """See ChainSampler."""
+        return f"try a smaller step_size than {self.step_size}, or start from a MAP: start=MAP().fit(...)."
+
+    def summary(self, state: State) -> dict[str, Any]:
+        """See ChainSampler."""
+        return {"step_size": self.step_size}

@@ -1,0 +1,1 @@
+"""Particles that follow a ladder of temperatures: annealed importance sampling and tempered SMC."""

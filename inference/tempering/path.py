@@ -1,0 +1,199 @@
+"""Paths of densities from a normalised reference r to the joint p(y, theta | x), over free vectors z.
+
+    log f_t(z) = (1 - t) log r(z) + t log p(y, z | x) = log r(z) + t D(z),    0 <= t <= 1
+
+p(y, z | x) holds the Jacobian of constrained parameters. D, the gain, is log p(y, z | x) - log r(z): the log likelihood
+where the reference is the prior. The integral of f_0 is 1, that of f_1 the evidence.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import pyro
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp import BayesianModel, LogDensity
+from bayes_rpp.bayesian_model import prior_draws
+from inference.density.unconstrained import UnconstrainedDensity
+from inference.laplace.posterior import LaplacePosterior
+from inference.metrics.metric import DenseMetric, DiagonalMetric, Metric, SplitMetric
+from inference.tempering.curvature import SameEverywhere, TemperedCurvature, tempered_curvature
+
+ReferenceName = Literal["prior", "laplace"]
+
+_NUMBERS_AT_ONCE = 2**24  # activations and weights, for one forward pass
+_POSITIONS = 8  # over which the curvature is averaged
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Particles, and what the path knows of the place of each.
+
+    Attributes
+    ----------
+    position : z.
+    reference : -log r(z).
+    gain : D(z); minus infinity where the joint density is zero or no number.
+    reference_slope, gain_slope : the gradients of the two.
+    """
+
+    position: Float[Tensor, "particle size"]
+    reference: Float[Tensor, " particle"]
+    gain: Float[Tensor, " particle"]
+    reference_slope: Float[Tensor, "particle size"]
+    gain_slope: Float[Tensor, "particle size"]
+
+    def energy(self, t: float) -> Float[Tensor, " particle"]:
+        """-log f_t."""
+        return self.reference - t * self.gain
+
+    def slope(self, t: float) -> Float[Tensor, "particle size"]:
+        """The gradient of -log f_t."""
+        return self.reference_slope - t * self.gain_slope
+
+    def chosen(self, index: Tensor) -> Cloud:
+        """Some of the particles, each as often as the index names it."""
+        return Cloud(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def where(self, mask: Tensor, other: Cloud) -> Cloud:
+        """These particles where the mask is true, and those of another cloud elsewhere."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return Cloud(*(torch.where(mask if a.ndim == 1 else mask[:, None], a, b) for a, b in pairs))
+
+
+class TemperedPath(ABC):
+    """f_t for many particles at once.
+
+    Parameters
+    ----------
+    target : U(z) = -log p(y, z | x).
+
+    Attributes
+    ----------
+    gradients : how many gradients on all data were taken so far.
+    """
+
+    def __init__(self, density: UnconstrainedDensity) -> None:
+        self.density, self.gradients = density, 0
+
+    @abstractmethod
+    def sample(self, count: int, seed: int) -> Float[Tensor, "particle size"]:
+        """Independent draws of the reference."""
+
+    @abstractmethod
+    def curvature(self, t: float, cloud: Cloud) -> TemperedCurvature:
+        """For coordinates in which f_t is closer to isotropic, from where its particles are."""
+
+    @abstractmethod
+    def _parts(self, z: Float[Tensor, "particle size"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """-log r, D and the gradients of both."""
+
+    def at(self, z: Float[Tensor, "particle size"]) -> Cloud:
+        """The particles at these positions, evaluated some at a time where all would take too much memory."""
+        self.gradients += len(z)
+        parts = [self._parts(some) for some in z.split(self._at_once())]
+        reference, gain, reference_slope, gain_slope = (torch.cat(part) for part in zip(*parts, strict=True))
+        gain = torch.where(gain.isnan(), -torch.inf, gain)
+        return Cloud(z, reference, gain, reference_slope, gain_slope)
+
+    def _at_once(self) -> int:
+        shapes = self.density.shapes.values()
+        widths = sum(shape[0] for shape in shapes if len(shape) > 1)
+        return max(1, _NUMBERS_AT_ONCE // (self.density.size + self.density.num_data * max(widths, 1)))
+
+
+class PriorPath(TemperedPath):
+    """f_t = prior times likelihood^t.
+
+    Parameters
+    ----------
+    target : of a BayesianModel.
+    """
+
+    def __init__(self, density: UnconstrainedDensity) -> None:
+        super().__init__(density)
+        assert isinstance(density.model, BayesianModel)
+        self.model = density.model
+        example = density.params(density.initial([0])[0])
+        with pyro.validation_enabled(False):
+            prior = LogDensity(self.model.log_prior, example, self.model.constraints)
+            self._prior = UnconstrainedDensity(prior, None, device=density.device)
+
+    def sample(self, count: int, seed: int) -> Float[Tensor, "particle size"]:
+        """See TemperedPath; by the priors' own Pyro distributions."""
+        return self.density.free(prior_draws(self.model, count, seed)).to(self.density.dtype)
+
+    def curvature(self, t: float, cloud: Cloud) -> TemperedCurvature:
+        """See TemperedPath."""
+        self.gradients += self.model.num_outputs
+        return tempered_curvature(self.density, t, cloud.position[cloud.gain.isfinite()][:_POSITIONS])
+
+    def _log_likelihood(self, z: Float[Tensor, " size"]) -> Float[Tensor, ""]:
+        assert self.density.pair is not None
+        return self.model.log_likelihood(self.density.params(z), *self.density.pair)
+
+    def _parts(self, z: Float[Tensor, "particle size"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        reference_slope, reference = self._prior.gradients(z)
+        with pyro.validation_enabled(False), torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            gain = torch.func.vmap(self._log_likelihood)(leaf)
+            (gain_slope,) = torch.autograd.grad(gain.sum(), leaf)
+        return reference, gain.detach(), reference_slope, gain_slope
+
+
+class LaplacePath(TemperedPath):
+    """f_t = N(z*, H^-1)^(1 - t) times the joint density^t: short where the posterior is close to the Gaussian.
+
+    Parameters
+    ----------
+    posterior : a Laplace approximation of the target, with a curvature of all coordinates.
+
+    Raises
+    ------
+    ValueError
+        If it fixes some coordinates, as "last_layer" does.
+    """
+
+    def __init__(self, posterior: LaplacePosterior) -> None:
+        super().__init__(posterior.density)
+        approximation, dtype = posterior.approximation, self.density.dtype
+        if approximation.dimension < approximation.size:
+            raise ValueError(
+                f"a reference needs a density over all {approximation.size} coordinates, but curvature="
+                f"{posterior.structure.curvature!r} fixes all but {approximation.dimension}; use 'full' or 'layer'."
+            )
+        self._mean, self._places = approximation.mean.to(dtype), posterior.structure.places
+        self._blocks = [block.to(dtype) for block in posterior.precision.total]
+        constant = approximation.dimension * math.log(2 * math.pi) - approximation.log_determinant
+        self._constant = float(constant) / 2
+        parts: list[Metric] = [
+            DiagonalMetric(block) if block.ndim == 1 else DenseMetric(block) for block in self._blocks
+        ]
+        self._metric = SplitMetric([len(block) for block in self._blocks], parts)
+
+    def sample(self, count: int, seed: int) -> Float[Tensor, "particle size"]:
+        """See TemperedPath."""
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(count, len(self._mean), generator=generator, dtype=self._mean.dtype)
+        return self._mean + self._metric.color(noise.to(self._mean.device))
+
+    def curvature(self, t: float, cloud: Cloud) -> TemperedCurvature:
+        """See TemperedPath; that of the Gaussian, whatever t."""
+        return SameEverywhere(self._metric)
+
+    def _parts(self, z: Float[Tensor, "particle size"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        slope, value = self.density.gradients(z)
+        away = z - self._mean
+        parts = [
+            away[:, place] * block if block.ndim == 1 else away[:, place] @ block
+            for place, block in zip(self._places, self._blocks, strict=True)
+        ]
+        reference_slope = torch.cat(parts, dim=1)
+        reference = (away * reference_slope).sum(1) / 2 + self._constant
+        return reference, reference - value, reference_slope, reference_slope - slope

@@ -1,0 +1,1 @@
+"""Gradient training of many members at once: MAP and deep ensembles."""

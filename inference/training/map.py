@@ -1,0 +1,36 @@
+"""MAP: one mode of the posterior, by Adam.
+
+theta minimises -log p(y, theta | x) / N. Constrained parameters (a learned noise variance) are optimised in a free
+coordinate, but the density that is maximised is the one over the constrained parameter, without a Jacobian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from inference.data import Data, Model
+from inference.posterior.posterior import Posterior
+from inference.training.modes import fit_modes
+from inference.training.settings import Settings
+
+
+@dataclass(frozen=True)
+class MAP(Settings):
+    """One mode: the maximum a posteriori estimate, in the constrained parameters' own coordinates.
+
+    Parameters
+    ----------
+    epochs, batch_size, lr, schedule, snapshots : see DeepEnsemble.
+
+    Examples
+    --------
+    >>> posterior = MAP(epochs=500).fit(model, data.train, seed=0)
+    """
+
+    def fit(
+        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+    ) -> Posterior:
+        """Train, and return one chain with one draw. See DeepEnsemble.fit."""
+        return fit_modes(model, data, self, 1, seed, device, progress, engine="MAP")

@@ -1,0 +1,56 @@
+"""Settings of gradient training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from inference.settings import require_integers
+
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train: what MAP and DeepEnsemble are made of.
+
+    Parameters
+    ----------
+    epochs : passes through the data.
+    batch_size : examples a step; None takes all.
+    lr : Adam's learning rate.
+    schedule : "constant", or "cosine" from lr down to zero.
+    snapshots : how many intermediate states to keep in the posterior's history, evenly spread over the epochs.
+    """
+
+    epochs: int = 500
+    batch_size: int | None = 500
+    lr: float = 3e-3
+    schedule: Schedule = "cosine"
+    snapshots: int = 0
+
+    def __post_init__(self) -> None:
+        require_integers(self, epochs=1, snapshots=0)
+        if self.batch_size is not None:
+            require_integers(self, batch_size=1)
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr must be positive and finite, got {self.lr}.")
+        if self.snapshots and self.snapshots >= self.epochs:
+            raise ValueError(f"snapshots = {self.snapshots} must be fewer than epochs = {self.epochs}.")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}.")
+
+    def rate(self, share: float) -> float:
+        """The learning rate after this share of the training."""
+        return self.lr * cosine(share) if self.schedule == "cosine" else self.lr
+
+
+def cosine(share: float) -> float:
+    """From one down to zero."""
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
+def snapshot_epochs(settings: Settings) -> set[int]:
+    """Epochs, evenly spread, before which to take a snapshot."""
+    return {round(settings.epochs * (k + 1) / (settings.snapshots + 1)) for k in range(settings.snapshots)}

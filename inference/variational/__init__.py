@@ -1,0 +1,1 @@
+"""Variational inference by Pyro guides."""

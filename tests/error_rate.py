@@ -1,0 +1,50 @@
+"""Margins of the statistical tests: right code fails any of them, by chance, in one run of the suite in 10,000.
+
+The suite makes about 400 statistical comparisons of estimates with what they should be; its error rate is divided among
+1,000, so that there is room for more and for tails that are a little heavier than those of the normal law. Within a
+comparison the rate is divided once more, by Bonferroni, among the statistics that it looks at.
+
+A planted mistake must be found as surely: its effect is asked for where it is expected at twice the limit or more, so
+that it is missed as rarely as right code is blamed.
+"""
+
+import math
+
+import torch
+from scipy.stats import norm
+from scipy.stats import t as student
+from torch import Tensor
+
+SUITE_ERROR_RATE, COMPARISONS = 1e-4, 1000
+ERROR_RATE = SUITE_ERROR_RATE / COMPARISONS  # of one comparison: the least p-value of right code
+
+
+def z_limit(statistics: int = 1) -> float:
+    """What the largest modulus of so many standard normal statistics exceeds with the error rate."""
+    return float(norm.isf(ERROR_RATE / 2 / statistics))
+
+
+def t_limit(statistics: int, degrees: float) -> float:
+    """The same of statistics whose standard errors are estimated with so many degrees of freedom."""
+    return float(student.isf(ERROR_RATE / 2 / statistics, degrees))
+
+
+def effective_degrees(effective: float) -> float:
+    """Degrees of freedom of a standard error from so many effective draws of one chain.
+
+    An autocorrelation time has the relative variance 2 (2 M + 1) / n when M lags are summed (Sokal, 1997, section 3),
+    3 of them at least; a standard error that is known to a relative variance of 1 / 2k has k degrees of freedom.
+    """
+    return effective / 7
+
+
+def excess(units: Tensor, expected: Tensor | float, allowance: float = 0.0) -> float:
+    """The largest deviation of the means of independent units, (unit, statistic), over the limit of right ones."""
+    away = (units.mean(0) - torch.as_tensor(expected)).abs() - allowance
+    scores = away.clamp_min(0) / units.std(0) * math.sqrt(len(units))
+    return float(scores.max()) / t_limit(scores.numel(), len(units) - 1)
+
+
+def agrees(units: Tensor, expected: Tensor | float, allowance: float = 0.0) -> bool:
+    """Whether statistics of independent units, (unit, statistic), have these expectations, up to an allowance."""
+    return excess(units, expected, allowance) < 1
