@@ -9,7 +9,7 @@ from pyro.distributions import HalfCauchy, LogNormal, Normal, TransformedDistrib
 from torch.distributions import ExpTransform, constraints
 
 from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
-from inference import HMC, SGHMC, SGLD, Posterior
+from inference import HMC, SGHMC, SGLD, Polynomial, Posterior
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.sampling.checkpoint import Checkpoint
 
@@ -36,7 +36,7 @@ def fit(path, engine=ENGINE, problem=None, **options):
         (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=2), "its warmup is 1, here it is 2"),
         (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, thin=2), "its thin is 1, here it is 2"),
         (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, metric="layer"), "its metric is 'identity', here it"),
-        (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, schedule="polynomial"), "its schedule is 'constant'"),
+        (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, schedule=Polynomial()), "its schedule is 'Constant()'"),
         (SGHMC(1e-3, batch_size=5, chains=2, draws=3, warmup=1), "its engine is 'SGLD', here it is 'SGHMC'"),
         (HMC(chains=2, draws=3, warmup=1), "its engine is 'SGLD', here it is 'HMC'"),
     ],
