@@ -49,7 +49,7 @@ class ChainSampler(Kernel[S]):
         """Run the chains, and return their draws.
 
         A chain that stops being finite is reported with its step; the draws it had are in ``partial``, and the others
-        go on. Ctrl-C ends the run early and keeps the draws there are (if there are none yet, it is raised).
+        go on. Ctrl-C ends the run early and keeps the draws so far (without any draws, it is raised).
 
         Parameters
         ----------
@@ -58,8 +58,8 @@ class ChainSampler(Kernel[S]):
         seed : chains take seeds derived from it; the same seed gives the same bits.
         device : "auto" takes an accelerator if there is one.
         progress : whether to show a progress bar, in a terminal.
-        start : where to start: the last draw of each of its chains, then the draws before, one a chain, and around
-            again where there are too few. None takes the model's initial states.
+        start : a posterior to start from: the last draw of each of its chains, then the draws before, one a chain, and
+            again from the first where there are too few. None takes the model's initial states.
         checkpoint : a file that the run's state is written to every minute, on Ctrl-C and at the end. If it exists, the
             run goes on from there, and ends with the same bits as one without a break.
 

@@ -1,4 +1,4 @@
-"""A run's state on disk, from which it goes on with the same bits."""
+"""A run's state on disk, from which it is resumed with the same bits."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Checkpoint:
             save_file(contiguous, beside, metadata=header)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What was saved; None if there is no file yet.
+        """The tensors and values that were saved; None if no file exists yet.
 
         Raises
         ------
@@ -94,11 +94,11 @@ def run_identity(
     pair: Pair | None,
     seed: int,
 ) -> dict[str, Any]:
-    """What two runs must have in common for one to go on where the other stopped.
+    """What two runs must have in common for one to resume the other.
 
     A model is known by the settings of its prior, likelihood and network, exactly; and by its density at two points,
-    which is all that tells a LogDensity from another. The densities, and the projection of each chain that a start is
-    known by, are compared up to rounding, which differs from machine to machine, and with the number of threads.
+    which is all that tells a LogDensity from another. The densities, and the projection of each chain that identifies
+    a start, are compared up to rounding, which differs from machine to machine, and with the number of threads.
     """
     initial = density.initial([0])
     aside = 0.1 * torch.arange(density.size, dtype=z.dtype, device=z.device).cos()

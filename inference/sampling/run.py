@@ -50,7 +50,7 @@ class Run(Generic[S]):
         logger.info("going on from %s, step %d of %d", checkpoint.path, self.step, self.sampler.steps)
 
     def save(self) -> None:
-        """Write a checkpoint, if there is to be one."""
+        """Write a checkpoint, if one is attached."""
         if self.checkpoint is None:
             return
         drawn, plain = self.trace.state()
@@ -91,7 +91,7 @@ class Run(Generic[S]):
     def _advance(self) -> None:
         step, trace = self.step, self.trace
         after, statistics = self.sampler.advance(self.preconditioned, self.state, self.random, step)
-        trace.note(finite_rows(after.chains.position), step + 1)
+        trace.mark_diverged(finite_rows(after.chains.position), step + 1)
         if trace.diverged:  # such a chain keeps its last finite state
             chains = where(trace.alive, after.chains, self.state.chains)
             after = after._replace(chains=chains)  # type: ignore[attr-defined]

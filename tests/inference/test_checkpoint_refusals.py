@@ -203,6 +203,15 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path, damage):
     assert (path.read_bytes() if path.is_file() else None) == before
 
 
+def test_a_file_of_an_older_format_is_refused_with_both_formats(tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr("inference.sampling.checkpoint._FORMAT", "bayes_rpp checkpoint 2")
+        fit(tmp_path / "run", SGLD(1e-3, chains=2, draws=3, warmup=1))
+    message = r"its format is 'bayes_rpp checkpoint 2', and this version reads 'bayes_rpp checkpoint 3'"
+    with pytest.raises(ValueError, match=rf"is no checkpoint.*{message}"):
+        fit(tmp_path / "run", SGLD(1e-3, chains=2, draws=3, warmup=1))
+
+
 def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     calls = []

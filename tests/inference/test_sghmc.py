@@ -128,7 +128,7 @@ def test_first_velocities_are_not_the_first_noise(monkeypatch):
 
     class Watched(SGHMC):
         def update(self, chains, gradient, noise, step):
-            velocities.append(chains["velocity"].clone())
+            velocities.append(chains.velocity.clone())
             noises.append(noise.clone())
             return super().update(chains, gradient, noise, step)
 
