@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Literal, Protocol
 
 import torch
 
@@ -13,32 +12,17 @@ from bayes_rpp.networks.reparametrize import residual_layers
 from bayes_rpp.networks.rpp_linear import Parametrization
 from inference.data import Model, Pair
 from inference.density.noncentred import sampling_density
-from inference.metrics.build_metric import MetricName
 from inference.metrics.condition_number import condition_number
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.parametrization import hyperpriors_differ, in_other_parametrization, refuse_other_law
 from inference.posterior.posterior import Posterior
+from inference.sampling.settings import ChainSettings
 
 logger = logging.getLogger(__name__)
 
-ParametrizationChoice = Literal["given", "residual", "collapsed", "auto"]
-
-
-class ParametrizationSettings(Protocol):
-    """The settings of a sampler that the choice depends on."""
-
-    @property
-    def parametrization(self) -> ParametrizationChoice: ...  # noqa: D102
-    @property
-    def metric(self) -> MetricName | None: ...  # noqa: D102
-    @property
-    def temperature(self) -> float: ...  # noqa: D102
-    @property
-    def centred(self) -> bool: ...  # noqa: D102
-
 
 def choose_parametrization(
-    settings: ParametrizationSettings,
+    settings: ChainSettings,
     model: Model,
     pair: Pair | None,
     start: Posterior | None,
@@ -114,7 +98,7 @@ def _start(candidate: BayesianModel, name: Parametrization, start: Posterior | N
 
 
 def _condition(
-    settings: ParametrizationSettings,
+    settings: ChainSettings,
     model: BayesianModel,
     pair: Pair | None,
     start: Posterior | None,

@@ -30,6 +30,18 @@ def initialize_chains(
     return z, covariance
 
 
+def check_starts(gradient: Float[Tensor, "chain size"], potential: Float[Tensor, " chain"], first: int = 0) -> None:
+    """ValueError for the first chain, counted from ``first``, that starts where U or its gradient is not finite."""
+    finite = potential.isfinite() & gradient.isfinite().all(1)
+    if not finite.all():
+        index = int((~finite).nonzero()[0])
+        value = potential[index]
+        what = "its gradient is not finite" if value.isfinite() else f"the log density is {-float(value)}"
+        raise ValueError(
+            f"chain {first + index} starts where {what}; start elsewhere, for example from a MAP: start=MAP().fit(...)."
+        )
+
+
 def descend_to_bulk(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> Float[Tensor, "chain size"]:
     """Bring chains that start far out down to the bulk of the density; the others are returned as they are.
 

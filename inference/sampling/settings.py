@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from inference.metrics.build_metric import MetricName
-from inference.sampling.choose_parametrization import ParametrizationChoice
 from inference.settings import require_integers, require_positive
+
+ParametrizationChoice = Literal["given", "residual", "collapsed", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True)

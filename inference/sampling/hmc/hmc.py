@@ -30,7 +30,7 @@ from inference.sampling.chain_sampler import ChainSampler
 from inference.sampling.hmc.adaptation import Adaptation
 from inference.sampling.hmc.leapfrog import Point, PreconditionedHamiltonian, leapfrog
 from inference.sampling.hmc.warmup import MOST_STEPS, STUCK, Trajectory, WarmUp, restore_metric
-from inference.sampling.initialization import initialize_chains
+from inference.sampling.initialization import check_starts, initialize_chains
 from inference.sampling.kernel import Statistics, where
 from inference.sampling.random_streams import ChainRandom
 from inference.settings import require_positive
@@ -113,7 +113,7 @@ class HMC(ChainSampler[HMCState]):
             z, covariance = initialize_chains(preconditioned, u)
             u = preconditioned.whiten(z)
         point = PreconditionedHamiltonian(preconditioned).at(u)
-        _check_start(point)
+        check_starts(point.gradient, point.potential)
         divergences = torch.zeros_like(point.potential, dtype=torch.int64)
         chains = HMCChains(point, torch.full_like(point.potential, 0.5), divergences)
         adaptation = self._warm_up.begin(preconditioned, point, random, covariance)
@@ -192,14 +192,3 @@ def _kinetic(momentum: Float[Tensor, "chain size"]) -> Float[Tensor, " chain"]:
     """In the type of the potential energy, whose change it is to cancel."""
     wide = momentum.dtype if momentum.device.type == "mps" else torch.float64
     return momentum.square().sum(1, dtype=wide) / 2
-
-
-def _check_start(point: Point) -> None:
-    finite = point.potential.isfinite() & point.gradient.isfinite().all(1)
-    if not finite.all():
-        chain = int((~finite).nonzero()[0])
-        potential = point.potential[chain]
-        what = "its gradient is not finite" if potential.isfinite() else f"the log density is {-float(potential)}"
-        raise ValueError(
-            f"chain {chain} starts where {what}; start elsewhere, for example from a MAP: start=MAP().fit(...)."
-        )

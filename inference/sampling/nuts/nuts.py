@@ -27,7 +27,7 @@ from inference.posterior.posterior import Posterior
 from inference.sampling.chain_sampler import ChainsDiverged
 from inference.sampling.checkpoint import Checkpoint, run_identity
 from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
-from inference.sampling.initialization import initialize_chains
+from inference.sampling.initialization import check_starts, initialize_chains
 from inference.sampling.nuts.chains import sample_sequentially
 from inference.sampling.nuts.kernel import ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
@@ -181,13 +181,8 @@ def _posterior(
 
 
 def _check_starts(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> None:
-    for chain, own in enumerate(z):
-        gradient, value = density.gradients(own[None])
-        if not (value.isfinite().all() and gradient.isfinite().all()):
-            what = "its gradient is not finite" if value.isfinite() else f"the log density is {-float(value)}"
-            raise ValueError(
-                f"chain {chain} starts where {what}; start from a mode: start=MAP().fit(model, data, seed=0)."
-            )
+    for chain, own in enumerate(z):  # one by one, as they are sampled
+        check_starts(*density.gradients(own[None]), first=chain)
 
 
 def _check_dense_mass(density: UnconstrainedDensity) -> None:
