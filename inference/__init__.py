@@ -8,6 +8,7 @@ from inference.posterior.posterior import Posterior
 from inference.posterior.predictive import Prediction
 from inference.sampling.hmc.hmc import HMC
 from inference.sampling.nuts.nuts import NUTS
+from inference.sampling.stochastic_gradient.schedules import Constant, Cyclical, Polynomial
 from inference.sampling.stochastic_gradient.sghmc import SGHMC
 from inference.sampling.stochastic_gradient.sgld import SGLD
 from inference.training.ensemble import DeepEnsemble
@@ -20,10 +21,13 @@ __all__ = [
     "NUTS",
     "SGHMC",
     "SGLD",
+    "Constant",
+    "Cyclical",
     "DeepEnsemble",
     "EmpiricalBayes",
     "Laplace",
     "LaplacePosterior",
+    "Polynomial",
     "Posterior",
     "Prediction",
     "PyroGuide",

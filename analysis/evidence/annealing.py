@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.evidence.protocol import Evidence
-from analysis.evidence.tempered_settings import PILOT_SHARE, IslandSettings, TemperedSettings
+from analysis.evidence.tempered_settings import IslandSettings, TemperedSettings
 from inference.data import Data, Model
 from inference.settings import chain_seeds
 from inference.tempering.particles import Annealing, anneal
 from inference.tempering.path import TemperedPath
-from inference.tempering.schedule import Adaptive, Guide, Plan, Planned
+from inference.tempering.schedule import Plan
 
 _FEW, _FEW_ISLANDS = 0.1, 0.5  # of the weights, by their effective number
 _LOW_ACCEPTANCE = 0.3
@@ -47,16 +47,10 @@ class AnnealedImportanceSampling(TemperedSettings):
     """
 
     def plan(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
-        """The fixed schedule, by a pilot."""
+        """See TemperedSettings."""
         plan = self.pilot(path, seed, progress)
         wanted = self.temperatures if isinstance(self.temperatures, int) else math.ceil(plan.length**2)
         return plan.spaced(max(wanted, 1))
-
-    def guide(self, path: TemperedPath, seed: int, progress: bool) -> Guide:
-        """See TemperedSettings."""
-        if self.temperatures == "adaptive":
-            return Adaptive(path, 1 - (1 - PILOT_SHARE) / 10, self.trajectory_length)
-        return Planned(self.plan(path, seed, progress))
 
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
@@ -68,7 +62,7 @@ class AnnealedImportanceSampling(TemperedSettings):
         path = self.path(model, data, seed, device, progress)
         guide = self.guide(path, seed, progress)
         run = anneal(path, guide, (self.particles, 1), chain_seeds(seed, 2)[1], progress=progress)
-        warnings = run_warnings(run, self.temperatures == "adaptive") + weight_warnings(run)
+        warnings = run_warnings(run) + weight_warnings(run)
         value, error = log_mean(run.log_weights)
         seconds, details = time.perf_counter() - began, run_details(run)
         return Evidence(value, type(self).__name__, error, seconds, path.gradients, tuple(warnings), details)
@@ -100,7 +94,7 @@ class TemperedSMC(IslandSettings):
         path = self.path(model, data, seed, device, progress)
         guide = self.guide(path, seed, progress)
         run = anneal(path, guide, self.shape, chain_seeds(seed, 2)[1], progress=progress)
-        warnings = run_warnings(run, self.temperatures == "adaptive")
+        warnings = run_warnings(run)
         if effective_share(run.log_weights) < _FEW_ISLANDS:
             warnings.append(
                 f"the {self.islands} islands' estimates spread over {float(run.log_weights.std()):.2g} nats: value and "
@@ -124,21 +118,15 @@ def effective_share(log_weights: Float[Tensor, " run"]) -> float:
     return float((2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()) / len(log_weights)
 
 
-def run_warnings(run: Annealing, adaptive: bool) -> list[str]:
-    """What any run may have to say."""
-    warnings = []
-    if adaptive:
-        warnings.append(
-            "temperatures and kernels were chosen by the same particles, which biases the estimate a little; "
-            "temperatures='pilot' does not."
-        )
+def run_warnings(run: Annealing) -> list[str]:
+    """Of any run."""
     worst = min(range(len(run.acceptance)), key=lambda level: run.acceptance[level])
-    if run.acceptance[worst] < _LOW_ACCEPTANCE:
-        warnings.append(
-            f"the acceptance fell to {run.acceptance[worst]:.2f} at the temperature {run.temperatures[worst]:.3g}: the "
-            "particles hardly moved there. Take more particles, for a better pilot."
-        )
-    return warnings
+    if run.acceptance[worst] >= _LOW_ACCEPTANCE:
+        return []
+    return [
+        f"the acceptance fell to {run.acceptance[worst]:.2f} at the temperature {run.temperatures[worst]:.3g}: the "
+        "particles hardly moved there. Take more particles, for a better pilot."
+    ]
 
 
 def weight_warnings(run: Annealing) -> list[str]:

@@ -60,17 +60,15 @@ def reverse_annealing(
     Raises
     ------
     ValueError, TypeError
-        If the temperatures are "adaptive", which is no schedule to go back by; or as ``method.estimate``.
+        As ``method.estimate``.
     """
     method = AnnealedImportanceSampling() if method is None else method
-    if method.temperatures == "adaptive":
-        raise ValueError("temperatures='adaptive' cannot be gone back by; use 'pilot' or a number.")
     began = time.perf_counter()
     path = method.path(model, data, seed, device, progress)
     plan = method.plan(path, seed, progress)
     z = path.density.latest(exact_draws, method.particles)
     run = anneal_back(path, plan, z, chain_seeds(seed, 3)[2][1], progress=progress)
-    warnings = run_warnings(run, adaptive=False) + weight_warnings(run)
+    warnings = run_warnings(run) + weight_warnings(run)
     value, error = log_mean(run.log_weights)
     name, seconds = f"reverse {type(method).__name__}", time.perf_counter() - began
     return Evidence(-value, name, error, seconds, path.gradients, tuple(warnings), run_details(run))

@@ -1,4 +1,4 @@
-"""What evidences by tempering are told, and how their path and its temperatures come about."""
+"""The settings of evidences by tempering, the path that they give and its temperatures."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from inference.laplace.laplace import Laplace
 from inference.settings import chain_seeds, require_integers, require_positive
 from inference.tempering.particles import anneal
 from inference.tempering.path import LaplacePath, PriorPath, ReferenceName, TemperedPath
-from inference.tempering.schedule import Adaptive, Guide, Plan, Planned
+from inference.tempering.schedule import Adaptive, Plan, Planned
 
-Temperatures = int | Literal["pilot", "adaptive"]
+Temperatures = int | Literal["pilot"]
 
-PILOT_SHARE = 0.9  # of the particles, by the conditional effective sample size
+_PILOT_SHARE = 0.9  # of the particles, by the conditional effective sample size
 _PILOT_PARTICLES = 256
 _PILOT_MOVES = 2  # at each temperature
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemperedSettings:
-    """What every evidence by tempering is told.
+    """Settings shared by all evidences by tempering.
 
     Parameters
     ----------
     particles : how many, side by side.
     temperatures : "pilot": a first run of other particles chooses the temperatures and the kernels, which are then
         fixed, so that the estimate of the evidence is unbiased. A number: the same, with so many steps of equal length
-        along the pilot's path. "adaptive": the particles themselves choose, without a pilot, which biases the estimate
-        a little.
+        along the pilot's path.
     reference : where the path begins. "prior": it tempers the likelihood. "laplace": the Gaussian of a Laplace
         approximation, a shorter path where the posterior has one mode that is nearly Gaussian; what lies in other
         modes is found rarely or not at all. None takes the prior, and for a LogDensity the Gaussian.
@@ -58,12 +57,12 @@ class TemperedSettings:
     def __post_init__(self) -> None:
         require_integers(self, particles=2)
         require_positive("trajectory_length", self.trajectory_length)
-        if self.temperatures not in ("pilot", "adaptive"):
+        if self.temperatures != "pilot":
             try:
                 require_integers(self, temperatures=1)
             except ValueError:
                 raise ValueError(
-                    f"temperatures must be a positive integer, 'pilot' or 'adaptive', got {self.temperatures!r}."
+                    f"temperatures must be a positive integer or 'pilot', got {self.temperatures!r}."
                 ) from None
         if self.reference is not None and self.reference not in get_args(ReferenceName):
             raise ValueError(f"reference must be 'prior', 'laplace' or None, got {self.reference!r}.")
@@ -92,23 +91,25 @@ class TemperedSettings:
         return PriorPath(float64_density(model, resolve_data(model, data), 1.0, resolve_device(device)))
 
     def pilot(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
-        """The plan of a run of its own; the same seed gives the same plan."""
-        guide = Adaptive(path, PILOT_SHARE, self.trajectory_length)
+        """The schedule that a run of other particles finds; the same seed gives the same schedule."""
+        guide = Adaptive(path, _PILOT_SHARE, self.trajectory_length)
         shape = (1, min(self.particles, _PILOT_PARTICLES))
         anneal(path, guide, shape, chain_seeds(seed, 1)[0], moves=_PILOT_MOVES, progress=progress)
         return guide.plan
 
-    def guide(self, path: TemperedPath, seed: int, progress: bool) -> Guide:
-        """What leads the particles."""
-        if self.temperatures == "adaptive":
-            return Adaptive(path, PILOT_SHARE, self.trajectory_length)
+    def plan(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
+        """The fixed schedule, by a pilot."""
         plan = self.pilot(path, seed, progress)
-        return Planned(plan.spaced(self.temperatures) if isinstance(self.temperatures, int) else plan)
+        return plan.spaced(self.temperatures) if isinstance(self.temperatures, int) else plan
+
+    def guide(self, path: TemperedPath, seed: int, progress: bool) -> Planned:
+        """The guide of the fixed schedule."""
+        return Planned(self.plan(path, seed, progress))
 
 
 @dataclass(frozen=True, kw_only=True)
 class IslandSettings(TemperedSettings):
-    """What evidences by islands of particles are told.
+    """Settings of evidences by islands of particles.
 
     Parameters
     ----------

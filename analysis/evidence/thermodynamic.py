@@ -125,7 +125,7 @@ class ThermodynamicIntegration(LadderSettings):
         ladder, run, gradients = self._run(model, data, seed, device, progress)
         islands = ladder.integral(corrected=True)
         correction = float((islands - ladder.integral(corrected=False)).mean())
-        warnings = run_warnings(run, self.temperatures == "adaptive")
+        warnings = run_warnings(run)
         if abs(correction) > _LARGE_CORRECTION:
             warnings.append(
                 f"the correction of the trapezoidal rule is {correction:.2g} nats, and what it leaves is not in the "
@@ -172,6 +172,6 @@ class SteppingStone(LadderSettings):
         pooled = ratios.logsumexp(1) - math.log(self.islands)
         error = float((ratios - pooled[:, None]).exp().sum(0).std()) / math.sqrt(self.islands)
         value, seconds = float(pooled.sum()), time.perf_counter() - began
-        warnings = run_warnings(run, self.temperatures == "adaptive")
+        warnings = run_warnings(run)
         details = run_details(run) | {"log_ratios": pooled.cpu()}
         return Evidence(value, type(self).__name__, error, seconds, gradients, tuple(warnings), details)

@@ -1,1 +1,1 @@
-"""Markov chain Monte Carlo: what all samplers share."""
+"""Markov chain Monte Carlo: HMC, NUTS and stochastic gradients, and the runs of their chains."""

@@ -1,16 +1,13 @@
-"""The one loop of all samplers whose chains run side by side."""
+"""The fit of all samplers whose chains run side by side."""
 
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.density.noncentred import sampling_density
@@ -18,10 +15,9 @@ from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
 from inference.sampling.checkpoint import Checkpoint, run_identity
 from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
-from inference.sampling.kernel import State
+from inference.sampling.kernel import Kernel, S
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.run import Run
-from inference.sampling.settings import ChainSettings
 from inference.settings import chain_seeds, plain_seed
 
 logger = logging.getLogger(__name__)
@@ -36,35 +32,8 @@ class ChainsDiverged(RuntimeError):
 
 
 @dataclass(frozen=True)
-class ChainSampler(ChainSettings, ABC):
+class ChainSampler(Kernel[S]):
     """A sampler that moves all of its chains with one call."""
-
-    @abstractmethod
-    def begin(
-        self, preconditioned: PreconditionedDensity, u: Float[Tensor, "chain size"], random: ChainRandom
-    ) -> State:
-        """The state at the start."""
-
-    @abstractmethod
-    def advance(self, preconditioned: PreconditionedDensity, state: State, random: ChainRandom, step: int) -> State:
-        """The state after a step, counted from 0."""
-
-    @abstractmethod
-    def statistics(self, state: State, step: int) -> dict[str, Float[Tensor, " chain"]]:
-        """What is kept with a draw, by ArviZ's names for sample_stats."""
-
-    @property
-    def minibatch(self) -> int | None:
-        """Examples a step; None takes all."""
-        return None
-
-    @abstractmethod
-    def advice(self) -> str:
-        """What to do about chains that diverged."""
-
-    def summary(self, state: State) -> dict[str, Any]:
-        """What the sampler adds to the posterior's ``stats``."""
-        return {}
 
     def fit(
         self,
@@ -80,7 +49,7 @@ class ChainSampler(ChainSettings, ABC):
         """Run the chains, and return their draws.
 
         A chain that stops being finite is reported with its step; the draws it had are in ``partial``, and the others
-        go on. Ctrl-C ends the run early and keeps the draws there are (if there are none yet, it is raised).
+        go on. Ctrl-C ends the run early and keeps the draws so far (without any draws, it is raised).
 
         Parameters
         ----------
@@ -89,8 +58,8 @@ class ChainSampler(ChainSettings, ABC):
         seed : chains take seeds derived from it; the same seed gives the same bits.
         device : "auto" takes an accelerator if there is one.
         progress : whether to show a progress bar, in a terminal.
-        start : where to start: the last draw of each of its chains, then the draws before, one a chain, and around
-            again where there are too few. None takes the model's initial states.
+        start : a posterior to start from: the last draw of each of its chains, then the draws before, one a chain, and
+            again from the first where there are too few. None takes the model's initial states.
         checkpoint : a file that the run's state is written to every minute, on Ctrl-C and at the end. If it exists, the
             run goes on from there, and ends with the same bits as one without a break.
 
@@ -110,8 +79,8 @@ class ChainSampler(ChainSettings, ABC):
         """
         seed, pair = plain_seed(seed), resolve_data(model, data)
         _check_batch_size(self.minibatch, pair)
-        walked, start = choose_parametrization(self, model, pair, start, seed, resolve_device(device))
-        density = sampling_density(walked, pair, self.temperature, resolve_device(device), centred=self.centred)
+        sampled_model, start = choose_parametrization(self, model, pair, start, seed, resolve_device(device))
+        density = sampling_density(sampled_model, pair, self.temperature, resolve_device(device), centred=self.centred)
         start_seeds, noise_seeds = zip(*chain_seeds(seed, self.chains), strict=True)
         z = density.initial(list(start_seeds)) if start is None else density.latest(start, self.chains)
         preconditioned = PreconditionedDensity(density, self.metric, z, seed)
@@ -124,7 +93,7 @@ class ChainSampler(ChainSettings, ABC):
             if not run.trace.drawn:
                 raise
             logger.warning("interrupted in step %d of %d; keeping %d draw(s).", run.step, self.steps, run.trace.drawn)
-        return self._as_posterior(walked, model, pair, seed, run)
+        return self._as_posterior(sampled_model, model, pair, seed, run)
 
     def _as_posterior(self, model: Model, given: Model, pair: Pair | None, seed: int, run: Run) -> Posterior:
         trace = run.trace

@@ -1,11 +1,11 @@
-"""A run's state on disk, from which it goes on with the same bits."""
+"""A run's state on disk, from which it is resumed with the same bits."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from dataclasses import asdict
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from inference.density.unconstrained import UnconstrainedDensity
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_FORMAT = "bayes_rpp checkpoint 2"
+_FORMAT = "bayes_rpp checkpoint 3"
 
 
 class Checkpoint:
@@ -56,7 +56,7 @@ class Checkpoint:
             save_file(contiguous, beside, metadata=header)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What was saved; None if there is no file yet.
+        """The tensors and values that were saved; None if no file exists yet.
 
         Raises
         ------
@@ -71,8 +71,11 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
         except (OSError, SafetensorError) as error:
             raise ValueError(f"the checkpoint {self.path} is damaged: {error}. Remove it to start anew.") from error
-        if header.get("format") != _FORMAT:
-            raise ValueError(f"{self.path} is no checkpoint of a sampler that this version can read.")
+        if (written := header.get("format")) != _FORMAT:
+            raise ValueError(
+                f"{self.path} is no checkpoint of a sampler that this version can read: its format is {written!r}, "
+                f"and this version reads {_FORMAT!r}. Give another path, or remove the file to start anew."
+            )
         found = json.loads(header["identity"])
         for name, wanted in self.identity.items():
             if not _agree(found.get(name), wanted):
@@ -91,24 +94,25 @@ def run_identity(
     pair: Pair | None,
     seed: int,
 ) -> dict[str, Any]:
-    """What two runs must have in common for one to go on where the other stopped.
+    """What two runs must have in common for one to resume the other.
 
-    A model is known by the settings of its prior, likelihood and network, exactly; and by its density at two places,
-    which is all that tells a LogDensity from another. The densities, and the projection of each chain that a start is
-    known by, are compared up to rounding, which differs from machine to machine, and with the number of threads.
+    A model is known by the settings of its prior, likelihood and network, exactly; and by its density at two points,
+    which is all that tells a LogDensity from another. The densities, and the projection of each chain that identifies
+    a start, are compared up to rounding, which differs from machine to machine, and with the number of threads.
     """
-    place = density.initial([0])
+    initial = density.initial([0])
     aside = 0.1 * torch.arange(density.size, dtype=z.dtype, device=z.device).cos()
-    densities = [-float(density.gradients(z)[1]) for z in (place, place + aside)]
+    densities = [-float(density.gradients(z)[1]) for z in (initial, initial + aside)]
     parameters = {name: (list(shape), str(density.model.constraints[name])) for name, shape in density.shapes.items()}
     within = torch.finfo(z.dtype).eps ** 0.5
-    run = {"engine": type(settings).__name__, **asdict(settings), "seed": seed}
+    named = {name: repr(value) if is_dataclass(value) else value for name, value in vars(settings).items()}
+    run = {"engine": type(settings).__name__, **named, "seed": seed}
     return run | {
         "data": None if pair is None else _digest(*pair),
         "model": {
             **model_identity(density.model),
             "parameters": parameters,
-            "log_densities": {"at_two_places": densities, "within": within},
+            "log_densities": {"at_two_points": densities, "within": within},
         },
         "start": {"projections": (z.double() @ aside.double()).tolist(), "within": within},
     }
@@ -128,7 +132,7 @@ def _agree(found: Any, wanted: Any, within: float | None = None) -> bool:
 
 
 def _difference(name: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
-    """The first place where values differ, by its dotted name, and the two values there."""
+    """The first value that differs, by its dotted name, and the two values."""
     if isinstance(wanted, dict) and isinstance(found, dict) and found.keys() == wanted.keys():
         within = wanted.get("within")
         for part in wanted:

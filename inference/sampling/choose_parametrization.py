@@ -1,10 +1,9 @@
-"""The parametrization that chains walk in, and the way back."""
+"""The choice of the parametrization that chains sample in, and the conversion of their draws to the model's own."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from typing import Literal, Protocol
 
 import torch
 
@@ -13,56 +12,43 @@ from bayes_rpp.networks.reparametrize import residual_layers
 from bayes_rpp.networks.rpp_linear import Parametrization
 from inference.data import Model, Pair
 from inference.density.noncentred import sampling_density
-from inference.metrics.build_metric import MetricName
 from inference.metrics.condition_number import condition_number
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.parametrization import hyperpriors_differ, in_other_parametrization, refuse_other_law
 from inference.posterior.posterior import Posterior
+from inference.sampling.settings import ChainSettings
 
 logger = logging.getLogger(__name__)
 
-ParametrizationChoice = Literal["given", "residual", "collapsed", "auto"]
-
-
-class ParametrizationSettings(Protocol):
-    """What the choice depends on."""
-
-    @property
-    def parametrization(self) -> ParametrizationChoice: ...  # noqa: D102
-    @property
-    def metric(self) -> MetricName | None: ...  # noqa: D102
-    @property
-    def temperature(self) -> float: ...  # noqa: D102
-    @property
-    def centred(self) -> bool: ...  # noqa: D102
-
 
 def choose_parametrization(
-    settings: ParametrizationSettings,
+    settings: ChainSettings,
     model: Model,
     pair: Pair | None,
     start: Posterior | None,
     seed: int,
     device: torch.device | str = "cpu",
 ) -> tuple[Model, Posterior | None]:
-    """The model whose posterior the chains walk on, in the parametrization of the settings, and their start on it.
+    """The model in the sampler's parametrization, and the start of the chains in it.
 
     "auto" takes the parametrization with the smaller condition number in the coordinates of the metric, at the start;
-    where they are about the same, the collapsed one, which has fewer coordinates. Where the two are different laws, at
-    a temperature other than 1 with hyperpriors on variances of residual layers, it takes the given one.
+    where they are about the same, the collapsed one, which has fewer coordinates. Where the two are different
+    distributions, at a temperature other than 1 with hyperpriors on variances of residual layers, it takes the given
+    one.
 
     Raises
     ------
     TypeError
         If another parametrization than the given one is wanted for a LogDensity.
     ValueError
-        If the network has no residual pathway layers, or the wanted parametrization would be another law.
+        If the network has no residual pathway layers, or the wanted parametrization would be another
+        distribution.
     """
     if settings.parametrization == "given":
         return model, start
     if not isinstance(model, BayesianModel):
         raise TypeError(
-            f"parametrization={settings.parametrization!r} needs a BayesianModel; a LogDensity has but one."
+            f"parametrization={settings.parametrization!r} needs a BayesianModel; a LogDensity has only one."
         )
     if len({layer.parametrization for layer in residual_layers(model.network).values()}) > 1:
         raise ValueError(
@@ -80,7 +66,7 @@ def choose_parametrization(
         return twins[wanted[0]], starts[wanted[0]]
     numbers = {name: _condition(settings, twin, pair, starts[name], seed, device) for name, twin in twins.items()}
     best: Parametrization = "collapsed" if numbers["collapsed"] <= 1.1 * numbers["residual"] else "residual"
-    logger.info("condition numbers %s: the chains walk in the %s parametrization", numbers, best)
+    logger.info("condition numbers %s: the chains sample in the %s parametrization", numbers, best)
     return twins[best], starts[best]
 
 
@@ -88,11 +74,11 @@ def in_given_parametrization(posterior: Posterior, model: Model, seed: int) -> P
     """The posterior in the parametrization of the model that was given."""
     if posterior.model is model or not isinstance(model, BayesianModel):
         return posterior
-    walked = residual_layers(posterior.bayesian_model.network).values()
+    sampled = residual_layers(posterior.bayesian_model.network).values()
     given = residual_layers(model.network).values()
     parametrization = next(iter(given)).parametrization
     for part in (posterior, *posterior.partial):
-        part.stats["parametrization"] = next(iter(walked)).parametrization
+        part.stats["parametrization"] = next(iter(sampled)).parametrization
     converted = copy.copy(posterior.in_parametrization(parametrization, seed))
     for part in (converted, *converted.partial):
         part.model = model
@@ -112,7 +98,7 @@ def _start(candidate: BayesianModel, name: Parametrization, start: Posterior | N
 
 
 def _condition(
-    settings: ParametrizationSettings,
+    settings: ChainSettings,
     model: BayesianModel,
     pair: Pair | None,
     start: Posterior | None,

@@ -1,4 +1,4 @@
-"""Where the chains of a log density begin: near the bulk of it, with scales from its Hessian there."""
+"""Initialization of the chains of a log density: near the bulk of it, with scales from its Hessian there."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _HESSIANS = 4  # chains whose Hessians are averaged
 def initialize_chains(
     preconditioned: PreconditionedDensity, z: Float[Tensor, "chain size"]
 ) -> tuple[Tensor, Tensor | None]:
-    """Where chains begin on a density that has no Gauss-Newton matrix, and the covariance that the space's metric is
-    then taken from, if it is.
+    """The first positions of chains on a density that has no Gauss-Newton matrix, and the covariance that its metric
+    was taken from, if it was.
     """
     z = descend_to_bulk(preconditioned.density, z)
     if (covariance := hessian_covariance(preconditioned.density, z)) is not None:
@@ -30,8 +30,20 @@ def initialize_chains(
     return z, covariance
 
 
+def check_starts(gradient: Float[Tensor, "chain size"], potential: Float[Tensor, " chain"], first: int = 0) -> None:
+    """ValueError for the first chain, counted from ``first``, that starts where U or its gradient is not finite."""
+    finite = potential.isfinite() & gradient.isfinite().all(1)
+    if not finite.all():
+        index = int((~finite).nonzero()[0])
+        value = potential[index]
+        what = "its gradient is not finite" if value.isfinite() else f"the log density is {-float(value)}"
+        raise ValueError(
+            f"chain {first + index} starts where {what}; start elsewhere, for example from a MAP: start=MAP().fit(...)."
+        )
+
+
 def descend_to_bulk(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> Float[Tensor, "chain size"]:
-    """Bring chains that start far out down to the bulk of the density; the others stay where they are.
+    """Bring chains that start far out down to the bulk of the density; the others are returned as they are.
 
     Descends by L-BFGS (Nocedal & Wright, Numerical Optimization, chapter 7) until a step gains less than a nat a
     coordinate, so that a density without a mode, such as a funnel, is not followed to its end.
@@ -49,13 +61,13 @@ def _descend(density: UnconstrainedDensity, start: Float[Tensor, " size"]) -> Fl
     first, _ = evaluate(start.double().cpu().numpy())
     last = [first]
 
-    def enough(intermediate_result: object) -> None:
+    def stop_early(intermediate_result: object) -> None:
         value = float(intermediate_result.fun)  # type: ignore[attr-defined]
         gained, last[0] = last[0] - value, value
         if gained < density.size:
             raise StopIteration
 
-    found = minimize(evaluate, start.double().cpu().numpy(), jac=True, method="L-BFGS-B", callback=enough)
+    found = minimize(evaluate, start.double().cpu().numpy(), jac=True, method="L-BFGS-B", callback=stop_early)
     if not first - found.fun > _FAR_OUT * density.size:
         return start
     return torch.as_tensor(found.x, dtype=density.dtype, device=density.device)
@@ -72,8 +84,8 @@ def hessian_covariance(
     total = torch.zeros(density.size, density.size, dtype=torch.float64, device=density.device)
     chosen = z[:_HESSIANS]
     with pyro.validation_enabled(False):
-        for place in chosen:
-            matrix = hessian(density.potential)(place).detach().double()
+        for one in chosen:
+            matrix = hessian(density.potential)(one).detach().double()
             if not matrix.isfinite().all():
                 return None
             values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)

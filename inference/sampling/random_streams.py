@@ -61,8 +61,8 @@ class ChainRandom:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next numbers depend on; cheap enough for every step."""
-        places = torch.tensor([self._used, self._position])
-        return {"block": self._before_block, "choices": self._choices, "orders": self._orders, "places": places}
+        counters = torch.tensor([self._used, self._position])
+        return {"block": self._before_block, "choices": self._choices, "orders": self._orders, "counters": counters}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go back to a ``state``."""
@@ -71,7 +71,7 @@ class ChainRandom:
                 generator.set_state(one.clone())  # a view of the stack is read beyond its end
         self._choices = state["choices"]
         self._orders = state["orders"].to(self._orders.device)
-        self._used, self._position = state["places"].tolist()
+        self._used, self._position = state["counters"].tolist()
         self._fill()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Generic
 
 import torch
 from torch import Tensor
@@ -12,21 +13,21 @@ from tqdm import tqdm
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.progress import off_unless
 from inference.sampling.checkpoint import Checkpoint
-from inference.sampling.kernel import Kernel, State
+from inference.sampling.kernel import Kernel, S, named_tensors, where, with_tensors
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.trace import Trace, finite_rows
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0  # from one checkpoint to the next
-# In a shared state: the free vectors, or their covariance, from which the space's metric was taken anew.
-METRIC_FROM, METRIC_COVARIANCE = "metric_from", "metric_covariance"
 
 
-class Run:
-    """A run of a sampler: its state, its record, and its checkpoint."""
+class Run(Generic[S]):
+    """A run of a sampler: its state, its trace, and its checkpoint."""
 
-    def __init__(self, sampler: Kernel, preconditioned: PreconditionedDensity, z: Tensor, random: ChainRandom) -> None:
+    def __init__(
+        self, sampler: Kernel[S], preconditioned: PreconditionedDensity, z: Tensor, random: ChainRandom
+    ) -> None:
         self.sampler, self.preconditioned, self.random = sampler, preconditioned, random
         u = preconditioned.whiten(z)
         self.trace = Trace(preconditioned, u, sampler.draws)
@@ -36,31 +37,26 @@ class Run:
         self.checkpoint: Checkpoint | None = None
 
     def attach(self, checkpoint: Checkpoint) -> None:
-        """Write checkpoints, and go on from one that is there."""
+        """Write checkpoints, and go on from the one that exists."""
         self.checkpoint = checkpoint
         if (saved := checkpoint.load()) is None:
             return
         tensors, plain = saved
-        device = self.preconditioned.device
         self.step, self.seconds = plain["step"], plain["seconds"]
-        self.state = State(_under(tensors, "chains/", device), _under(tensors, "shared/", device))
-        if METRIC_FROM in self.state.shared:
-            self.preconditioned.refresh(self.state.shared[METRIC_FROM])
-        if METRIC_COVARIANCE in self.state.shared:
-            self.preconditioned.fit_to(self.state.shared[METRIC_COVARIANCE])
+        self.state = with_tensors(self.state, "state", tensors, self.preconditioned.device)
+        self.sampler.resume(self.preconditioned, self.state)
         self.random.restore(_under(tensors, "random/"))
-        self.trace.restore(_under(tensors, "record/"), plain)
+        self.trace.restore(_under(tensors, "trace/"), plain)
         logger.info("going on from %s, step %d of %d", checkpoint.path, self.step, self.sampler.steps)
 
     def save(self) -> None:
-        """Write a checkpoint, if there is to be one."""
+        """Write a checkpoint, if one is attached."""
         if self.checkpoint is None:
             return
         drawn, plain = self.trace.state()
-        tensors = {f"chains/{name}": value for name, value in self.state.chains.items()}
-        tensors |= {f"shared/{name}": value for name, value in self.state.shared.items()}
+        tensors = named_tensors(self.state, "state")
         tensors |= {f"random/{name}": value for name, value in self.random.state().items()}
-        tensors |= {f"record/{name}": value for name, value in drawn.items()}
+        tensors |= {f"trace/{name}": value for name, value in drawn.items()}
         try:
             self.checkpoint.save(tensors, plain | {"step": self.step, "seconds": self.seconds})
         except OSError as error:  # the draws are worth more than the file
@@ -94,17 +90,17 @@ class Run:
 
     def _advance(self) -> None:
         step, trace = self.step, self.trace
-        after = self.sampler.advance(self.preconditioned, self.state, self.random, step)
-        trace.note(finite_rows(after.position), step + 1)
-        if trace.diverged:  # a chain that diverged stays where it was
-            after = after.only_where(trace.alive, self.state)
+        after, statistics = self.sampler.advance(self.preconditioned, self.state, self.random, step)
+        trace.mark_diverged(finite_rows(after.chains.position), step + 1)
+        if trace.diverged:  # such a chain keeps its last finite state
+            chains = where(trace.alive, after.chains, self.state.chains)
+            after = after._replace(chains=chains)  # type: ignore[attr-defined]
         keep = self.sampler.keeps(step)
         if keep:
-            trace.write(after.position, self.sampler.statistics(after, step), step + 1)
+            trace.write(after.chains.position, statistics, step + 1)
         # No call between these: an interrupt comes before all of them or after.
         self.state, self.step, trace.drawn = after, step + 1, trace.drawn + keep
 
 
-def _under(tensors: dict[str, Tensor], prefix: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    return {name: value.to(device) for name, value in chosen.items()}
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from inference.metrics.build_metric import MetricName
-from inference.sampling.choose_parametrization import ParametrizationChoice
 from inference.settings import require_integers, require_positive
+
+ParametrizationChoice = Literal["given", "residual", "collapsed", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChainSettings:
-    """Settings shared by all samplers.
+    """How many chains and draws, and the coordinates of the chains.
 
     Parameters
     ----------
@@ -21,12 +22,12 @@ class ChainSettings:
     warmup : steps before the first kept draw.
     thin : steps from one kept draw to the next.
     temperature : of the whole joint; 1 is the posterior.
-    metric : the coordinates in which the chains walk, from the curvature at their starts: see build_metric.
-    parametrization : of a network's residual layers, in which the chains walk: "given", "residual", "collapsed", or
-        "auto", the one with the smaller condition number. The draws come back in the model's own, exactly. At a
-        temperature other than 1 the two are different laws if variances of residual layers have hyperpriors: then only
-        the given one is walked in.
-    centred : of a model with hyperpriors, whether the chains walk in the weights, or in the weights over the standard
+    metric : of the coordinates that are sampled, from the curvature at the starts of the chains: see build_metric.
+    parametrization : of a network's residual layers, in which the chains sample: "given", "residual", "collapsed", or
+        "auto", the one with the smaller condition number. The draws are converted to the model's own, exactly. At a
+        temperature other than 1 the two are different distributions if variances of residual layers have hyperpriors:
+        then only the given one is sampled.
+    centred : of a model with hyperpriors, whether the coordinates are the weights, or the weights over the standard
         deviations that they have given the variances, see NonCentredDensity: better where the data say little about
         the weights. The draws are of the weights themselves, either way.
     """

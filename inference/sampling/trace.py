@@ -1,4 +1,4 @@
-"""The draws of chains that run side by side, and what became of each chain."""
+"""The draws of chains that run side by side, and the chains that diverged."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ logger = logging.getLogger(__name__)
 
 
 class Trace:
-    """Draws and their statistics, in memory that is taken once.
+    """Draws and their statistics, in memory that is allocated once.
 
     Parameters
     ----------
-    space : of the positions.
+    preconditioned : the density in the coordinates of the positions.
     start : the first positions, (chain, size).
-    draws : how many there will be.
+    draws : of each chain, in the end.
 
     Attributes
     ----------
-    drawn : the draws there are.
-    diverged : chain -> the step in which it stopped being finite, and the draws it had.
+    drawn : the number of draws so far.
+    diverged : chain -> the step in which it stopped being finite, and the number of draws before.
     alive : (chain,) whether a chain goes on.
 
     Raises
@@ -55,10 +55,10 @@ class Trace:
 
     def write(self, position: Float[Tensor, "chain size"], statistics: dict[str, Tensor], step: int) -> None:
         """Write the positions of all chains as their next draw, which counts once ``drawn`` does; a chain whose
-        parameters are not finite is noted with the step.
+        parameters are not finite diverged in this step.
         """
         params = self.preconditioned.params(position)
-        self.note(finite_rows(*params.values()), step)
+        self.mark_diverged(finite_rows(*params.values()), step)
         for name, value in params.items():
             self._samples[name][:, self.drawn] = value
         for name, value in statistics.items():
@@ -66,7 +66,7 @@ class Trace:
                 self._statistics[name] = torch.zeros(len(position), self.draws, dtype=value.dtype)
             self._statistics[name][:, self.drawn] = value.cpu()
 
-    def note(self, finite: Bool[Tensor, " chain"], step: int) -> None:
+    def mark_diverged(self, finite: Bool[Tensor, " chain"], step: int) -> None:
         """Report chains that stopped being finite in this step."""
         if finite.all():
             return
@@ -82,7 +82,7 @@ class Trace:
         return [chain for chain in range(len(self.alive)) if chain not in self.diverged]
 
     def samples(self) -> Params:
-        """The draws there are, of the chains that did not diverge."""
+        """The draws so far, of the chains that did not diverge."""
         return self._of_kept(self._samples)
 
     def statistics(self) -> dict[str, Tensor]:
@@ -95,7 +95,7 @@ class Trace:
         return {name: value[self.kept, : self.drawn].contiguous() for name, value in values.items()}
 
     def partial(self) -> dict[int, tuple[Params, dict[str, Tensor]]]:
-        """Chain -> the draws and statistics it had before it diverged, as one chain; those without any are left out."""
+        """Chain -> the draws and statistics before it diverged, as one chain; those without any are left out."""
 
         def cut(values: dict[str, Tensor], chain: int, count: int) -> dict[str, Tensor]:
             return {name: value[chain : chain + 1, :count].clone() for name, value in values.items()}

@@ -1,1 +1,1 @@
-"""Particles that follow a ladder of temperatures: annealed importance sampling and tempered SMC."""
+"""Annealed importance sampling and tempered sequential Monte Carlo: particles along a ladder of temperatures."""

@@ -35,10 +35,10 @@ class Coordinates(Protocol):
 
 
 class TemperedCurvature(Protocol):
-    """What is known of the curvature along a path."""
+    """The curvature of the densities of a path, from particles at one temperature."""
 
     def serves(self, t: float) -> bool:
-        """Whether it is near enough at the temperature t."""
+        """Whether it is accurate enough at the temperature t."""
 
     def coordinates(self, t: float) -> Coordinates:
         """At the temperature t."""
@@ -93,7 +93,7 @@ class _Dense:
 
 
 class _Nearby:
-    """Coordinates that were made for one temperature."""
+    """Coordinates of one temperature, for those a little above it."""
 
     def __init__(self, coordinates: Coordinates, until: float) -> None:
         self._coordinates, self._until = coordinates, until
@@ -114,7 +114,7 @@ def tempered_curvature(density: UnconstrainedDensity, t: float, z: Float[Tensor,
 
     Parameters
     ----------
-    target : of a BayesianModel.
+    density : of a BayesianModel.
     t : the temperature that the positions belong to.
     z : the positions.
     """
@@ -131,26 +131,26 @@ def tempered_curvature(density: UnconstrainedDensity, t: float, z: Float[Tensor,
     (prior,) = prior_precision(density, z.mean(0), structure, density.priors(z.mean(0)))
     for name in model.hyperpriors:  # all of it is the prior's
         span = spans_of(density)[name]
-        prior[span, span] = _upright([rest_block(density, name, one).double() for one in z])
+        prior[span, span] = _mean_absolute([rest_block(density, name, one).double() for one in z])
         data[span, span] = 0.0
     for name in model.likelihood.constraints():
         span = spans_of(density)[name]
-        data[span, span] = _likelihoods_own(density, name, z)
+        data[span, span] = _likelihood_block(density, name, z)
     return _Dense(prior.to(density.dtype), data.to(density.dtype), 4 * t)
 
 
-def _likelihoods_own(
+def _likelihood_block(
     density: UnconstrainedDensity, name: str, z: Float[Tensor, "position size"]
 ) -> Float[Tensor, "size size"]:
-    """The likelihood's curvature in a parameter of its own, which may be bent the other way far from the mode."""
-    law = density.priors(z[0])[name]
-    return _upright(
-        rest_block(density, name, one).double() - parameter_precision(density, name, law, one, diagonal=False)
+    """The likelihood's curvature in a parameter of its own, which may be negative far from the mode."""
+    prior = density.priors(z[0])[name]
+    return _mean_absolute(
+        rest_block(density, name, one).double() - parameter_precision(density, name, prior, one, diagonal=False)
         for one in z
     )
 
 
-def _upright(blocks: Iterable[Float[Tensor, "size size"]]) -> Float[Tensor, "size size"]:
+def _mean_absolute(blocks: Iterable[Float[Tensor, "size size"]]) -> Float[Tensor, "size size"]:
     """The mean over positions, with the absolute values of the eigenvalues at each."""
     values, vectors = torch.linalg.eigh(torch.stack(list(blocks)))
     return ((vectors * values.abs()[:, None]) @ vectors.mT).mean(0)

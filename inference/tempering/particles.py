@@ -1,4 +1,4 @@
-"""Particles that are led from a reference to a posterior, forwards or backwards, all side by side.
+"""Particles that go from a reference to a posterior, or back, all side by side.
 
     reweight    w_i <- w_i f_t'(z_i) / f_t(z_i) = w_i exp((t' - t) D(z_i))
     resample    within an island, where the effective number of its particles is below half of them
@@ -20,7 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inference.progress import QUIET_SECONDS, off_unless
-from inference.tempering.path import Cloud, TemperedPath
+from inference.sampling.hmc.leapfrog import leapfrog
+from inference.tempering.curvature import Coordinates
+from inference.tempering.path import Particles, TemperedPath
 from inference.tempering.schedule import Guide, Kernel, Plan
 
 Observer = Callable[[float, Float[Tensor, "move island particle"], Float[Tensor, "island particle"]], None]
@@ -28,19 +30,19 @@ Observer = Callable[[float, Float[Tensor, "move island particle"], Float[Tensor,
 
 @dataclass(frozen=True)
 class Annealing:
-    """The end of a run.
+    """The result of a run.
 
     Attributes
     ----------
     log_weights : of each island, the log of its mean weight: an estimate of the log evidence, or, backwards, of minus
         it.
-    cloud : the particles at the end.
-    temperatures : that they went through, without the first.
+    particles : at the end.
+    temperatures : of the run, without the first.
     acceptance : the mean acceptance at each.
     """
 
     log_weights: Float[Tensor, " island"]
-    cloud: Cloud
+    particles: Particles
     temperatures: list[float]
     acceptance: list[float]
 
@@ -65,8 +67,8 @@ def anneal(
     shape : the number of islands, and of particles in each.
     seeds : of the draws of the reference, and of everything else.
     moves : trajectories at each temperature.
-    observe : is told, at every temperature, the gains after each of its moves, and the particles' log weights, which
-        add up to one within an island.
+    observe : called at every temperature with the gains after each of its moves, and the particles' log weights, whose
+        exponentials add up to one within an island.
     progress : whether to show a bar, in a terminal.
 
     Raises
@@ -75,29 +77,29 @@ def anneal(
         If no draw of the reference has a finite gain.
     """
     generator = torch.Generator(path.density.device).manual_seed(seeds[1])
-    cloud = path.at(path.sample(shape[0] * shape[1], seeds[0]))
-    if not cloud.gain.isfinite().any():
+    particles = path.at(path.sample(shape[0] * shape[1], seeds[0]))
+    if not particles.gain.isfinite().any():
         raise ValueError(
-            f"none of {len(cloud.gain)} draws of the reference has a finite log density; take more particles, or a "
+            f"none of {len(particles.gain)} draws of the reference has a finite log density; take more particles, or a "
             "prior under which the data are possible."
         )
-    total = torch.zeros(shape[0], dtype=cloud.gain.dtype, device=cloud.gain.device)
+    total = torch.zeros(shape[0], dtype=particles.gain.dtype, device=particles.gain.device)
     within = torch.full(shape, 1 / shape[1], dtype=total.dtype, device=total.device).log()
     t, temperatures, acceptance = 0.0, [], []
     if observe is not None:
-        observe(t, cloud.gain.reshape(1, *shape), within)
+        observe(t, particles.gain.reshape(1, *shape), within)
     with tqdm(desc="tempering", unit="level", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:
         while t < 1:
-            before, t = t, guide.next_temperature(t, cloud.gain, (total[:, None] + within).flatten())
-            within = within + (t - before) * cloud.gain.reshape(shape)
+            before, t = t, guide.next_temperature(t, particles.gain, (total[:, None] + within).flatten())
+            within = within + (t - before) * particles.gain.reshape(shape)
             grown = within.logsumexp(1)
-            total, within = total + grown, _or_even(within - grown[:, None])
-            cloud, within = _resample(cloud, within, generator)
+            total, within = total + grown, _equal_if_all_zero(within - grown[:, None])
+            particles, within = _resample(particles, within, generator)
             gains, accepted = [], 0.0
             for _ in range(moves):
-                cloud, rate = move(path, cloud, t, guide.kernel(t, cloud), generator)
+                particles, rate = move(path, particles, t, guide.kernel(t, particles), generator)
                 guide.learn(rate)
-                gains.append(cloud.gain.reshape(shape))
+                gains.append(particles.gain.reshape(shape))
                 accepted += rate / moves
             if observe is not None:
                 observe(t, torch.stack(gains), within)
@@ -105,7 +107,7 @@ def anneal(
             acceptance.append(accepted)
             bar.update()
             bar.set_postfix(t=f"{t:.3g}")
-    return Annealing(total, cloud, temperatures, acceptance)
+    return Annealing(total, particles, temperatures, acceptance)
 
 
 @torch.no_grad()
@@ -124,62 +126,78 @@ def anneal_back(
     progress : whether to show a bar, in a terminal.
     """
     generator = torch.Generator(path.density.device).manual_seed(seed)
-    cloud = path.at(z)
-    total, acceptance = torch.zeros_like(cloud.gain), []
+    particles = path.at(z)
+    total, acceptance = torch.zeros_like(particles.gain), []
     levels = range(len(plan.temperatures), 0, -1)
     bar = tqdm(levels, desc="tempering back", unit="level", disable=off_unless(progress), delay=QUIET_SECONDS)
     for level in bar:
         t = plan.temperatures[level - 1]
-        cloud, rate = move(path, cloud, t, plan.kernel(level), generator)
-        total = total - (t - (plan.temperatures[level - 2] if level > 1 else 0.0)) * cloud.gain
+        particles, rate = move(path, particles, t, plan.kernel(level), generator)
+        total = total - (t - (plan.temperatures[level - 2] if level > 1 else 0.0)) * particles.gain
         acceptance.append(rate)
-    return Annealing(total, cloud, list(plan.temperatures[::-1]), acceptance)
+    return Annealing(total, particles, list(plan.temperatures[::-1]), acceptance)
 
 
-def move(path: TemperedPath, cloud: Cloud, t: float, kernel: Kernel, generator: torch.Generator) -> tuple[Cloud, float]:
-    """One trajectory of HMC for each particle, which leaves f_t invariant, and its mean acceptance."""
-    like = cloud.position
-    velocity = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
-    proposal, after = trajectory(path, cloud, t, kernel, velocity)
-    change = proposal.energy(t) - cloud.energy(t) + (after.square() - velocity.square()).sum(1) / 2
-    probability = torch.where(change.isnan(), 0.0, (-change).clamp(max=0).exp())
-    uniform = torch.rand(len(like), generator=generator, dtype=like.dtype, device=like.device)
-    return proposal.where(uniform < probability, cloud), float(probability.mean())
+@dataclass(frozen=True)
+class TemperedHamiltonian:
+    """That of f_t, whose positions are z = S u and whose momenta are those of u."""
+
+    path: TemperedPath
+    t: float
+    coordinates: Coordinates
+
+    def at(self, position: Float[Tensor, "particle size"]) -> Particles:
+        """See Hamiltonian."""
+        return self.path.at(position)
+
+    def gradient(self, point: Particles) -> Float[Tensor, "particle size"]:
+        """See Hamiltonian."""
+        return self.coordinates.pull(point.slope(self.t))
+
+    def velocity(self, momentum: Float[Tensor, "particle size"]) -> Float[Tensor, "particle size"]:
+        """See Hamiltonian."""
+        return self.coordinates.color(momentum)
 
 
 def trajectory(
-    path: TemperedPath, cloud: Cloud, t: float, kernel: Kernel, velocity: Float[Tensor, "particle size"]
-) -> tuple[Cloud, Float[Tensor, "particle size"]]:
-    """The leapfrog's trajectory of each particle: where it ends, and the velocity there.
-
-    v <- v - (h / 2) S^T grad;    z <- z + h S v;    v <- v - (h / 2) S^T grad
-    """
-    coordinates, size = kernel.coordinates, kernel.step_size
-    velocity = velocity - size / 2 * coordinates.pull(cloud.slope(t))
-    for made in range(1, kernel.steps + 1):
-        cloud = path.at(cloud.position + size * coordinates.color(velocity))
-        velocity = velocity - (size if made < kernel.steps else size / 2) * coordinates.pull(cloud.slope(t))
-    return cloud, velocity
+    path: TemperedPath, particles: Particles, t: float, kernel: Kernel, momentum: Float[Tensor, "particle size"]
+) -> tuple[Particles, Float[Tensor, "particle size"]]:
+    """The leapfrog's trajectory of each particle: where it ends, and the momentum there."""
+    hamiltonian = TemperedHamiltonian(path, t, kernel.coordinates)
+    return leapfrog(hamiltonian, particles, momentum, kernel.step_size, kernel.steps)
 
 
-def _or_even(within: Float[Tensor, "island particle"]) -> Float[Tensor, "island particle"]:
-    """Even log weights for an island whose particles have none left: its mean weight is zero for good."""
+def move(
+    path: TemperedPath, particles: Particles, t: float, kernel: Kernel, generator: torch.Generator
+) -> tuple[Particles, float]:
+    """A transition of HMC for each particle, which leaves f_t invariant, and the mean acceptance."""
+    like = particles.position
+    momentum = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+    proposal, after = trajectory(path, particles, t, kernel, momentum)
+    change = proposal.energy(t) - particles.energy(t) + (after.square() - momentum.square()).sum(1) / 2
+    probability = torch.where(change.isnan(), 0.0, (-change).clamp(max=0).exp())
+    uniform = torch.rand(len(like), generator=generator, dtype=like.dtype, device=like.device)
+    return proposal.where(uniform < probability, particles), float(probability.mean())
+
+
+def _equal_if_all_zero(within: Float[Tensor, "island particle"]) -> Float[Tensor, "island particle"]:
+    """Equal log weights for an island of which all weights are zero: its mean weight stays zero."""
     lost = within.isnan().any(1, keepdim=True)
     return torch.where(lost, torch.full_like(within, 1 / within.shape[1]).log(), within)
 
 
 def _resample(
-    cloud: Cloud, within: Float[Tensor, "island particle"], generator: torch.Generator
-) -> tuple[Cloud, Float[Tensor, "island particle"]]:
-    """Draw particles anew in islands where the effective number is below half, and make their weights even."""
-    islands, particles = within.shape
-    due = (2 * within).logsumexp(1).neg().exp() < particles / 2
+    particles: Particles, within: Float[Tensor, "island particle"], generator: torch.Generator
+) -> tuple[Particles, Float[Tensor, "island particle"]]:
+    """Draw particles anew in islands where the effective number is below half of them, with equal weights."""
+    islands, size = within.shape
+    due = (2 * within).logsumexp(1).neg().exp() < size / 2
     if not due.any():
-        return cloud, within
-    index = torch.where(due[:, None], systematic(within.exp(), generator), torch.arange(particles).to(within.device))
-    index = index + particles * torch.arange(islands, device=within.device)[:, None]
-    even = torch.full_like(within, 1 / particles).log()
-    return cloud.chosen(index.flatten()), torch.where(due[:, None], even, within)
+        return particles, within
+    index = torch.where(due[:, None], systematic(within.exp(), generator), torch.arange(size).to(within.device))
+    index = index + size * torch.arange(islands, device=within.device)[:, None]
+    equal = torch.full_like(within, 1 / size).log()
+    return particles.chosen(index.flatten()), torch.where(due[:, None], equal, within)
 
 
 def systematic(weights: Float[Tensor, "island particle"], generator: torch.Generator) -> Int[Tensor, "island particle"]:
@@ -190,9 +208,9 @@ def systematic(weights: Float[Tensor, "island particle"], generator: torch.Gener
     weights : W, which add up to one in each island.
     generator : of one uniform number for each island.
     """
-    islands, particles = weights.shape
+    islands, size = weights.shape
     start = torch.rand(islands, 1, generator=generator, dtype=weights.dtype, device=weights.device)
-    places = (start + torch.arange(particles, device=weights.device)) / particles
-    edges = weights.cumsum(1)
-    edges = edges / edges[:, -1:]
-    return torch.searchsorted(edges, places, right=True).clamp(max=particles - 1)
+    levels = (start + torch.arange(size, device=weights.device)) / size
+    cumulative = weights.cumsum(1)
+    cumulative = cumulative / cumulative[:, -1:]
+    return torch.searchsorted(cumulative, levels, right=True).clamp(max=size - 1)

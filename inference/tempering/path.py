@@ -32,8 +32,8 @@ _POSITIONS = 8  # over which the curvature is averaged
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """Particles, and what the path knows of the place of each.
+class Particles:
+    """Positions, and the densities of the path there.
 
     Attributes
     ----------
@@ -57,14 +57,14 @@ class Cloud:
         """The gradient of -log f_t."""
         return self.reference_slope - t * self.gain_slope
 
-    def chosen(self, index: Tensor) -> Cloud:
+    def chosen(self, index: Tensor) -> Particles:
         """Some of the particles, each as often as the index names it."""
-        return Cloud(*(getattr(self, field.name)[index] for field in fields(self)))
+        return Particles(*(getattr(self, field.name)[index] for field in fields(self)))
 
-    def where(self, mask: Tensor, other: Cloud) -> Cloud:
-        """These particles where the mask is true, and those of another cloud elsewhere."""
+    def where(self, mask: Tensor, other: Particles) -> Particles:
+        """These particles where the mask is true, and those of another particles elsewhere."""
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return Cloud(*(torch.where(mask if a.ndim == 1 else mask[:, None], a, b) for a, b in pairs))
+        return Particles(*(torch.where(mask if a.ndim == 1 else mask[:, None], a, b) for a, b in pairs))
 
 
 class TemperedPath(ABC):
@@ -72,7 +72,7 @@ class TemperedPath(ABC):
 
     Parameters
     ----------
-    target : U(z) = -log p(y, z | x).
+    density : U(z) = -log p(y, z | x).
 
     Attributes
     ----------
@@ -87,20 +87,20 @@ class TemperedPath(ABC):
         """Independent draws of the reference."""
 
     @abstractmethod
-    def curvature(self, t: float, cloud: Cloud) -> TemperedCurvature:
-        """For coordinates in which f_t is closer to isotropic, from where its particles are."""
+    def curvature(self, t: float, particles: Particles) -> TemperedCurvature:
+        """For coordinates in which f_t is closer to isotropic, from the positions of its particles."""
 
     @abstractmethod
     def _parts(self, z: Float[Tensor, "particle size"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """-log r, D and the gradients of both."""
 
-    def at(self, z: Float[Tensor, "particle size"]) -> Cloud:
+    def at(self, z: Float[Tensor, "particle size"]) -> Particles:
         """The particles at these positions, evaluated some at a time where all would take too much memory."""
         self.gradients += len(z)
         parts = [self._parts(some) for some in z.split(self._at_once())]
         reference, gain, reference_slope, gain_slope = (torch.cat(part) for part in zip(*parts, strict=True))
         gain = torch.where(gain.isnan(), -torch.inf, gain)
-        return Cloud(z, reference, gain, reference_slope, gain_slope)
+        return Particles(z, reference, gain, reference_slope, gain_slope)
 
     def _at_once(self) -> int:
         shapes = self.density.shapes.values()
@@ -113,7 +113,7 @@ class PriorPath(TemperedPath):
 
     Parameters
     ----------
-    target : of a BayesianModel.
+    density : of a BayesianModel.
     """
 
     def __init__(self, density: UnconstrainedDensity) -> None:
@@ -129,10 +129,10 @@ class PriorPath(TemperedPath):
         """See TemperedPath; by the priors' own Pyro distributions."""
         return self.density.free(prior_draws(self.model, count, seed)).to(self.density.dtype)
 
-    def curvature(self, t: float, cloud: Cloud) -> TemperedCurvature:
+    def curvature(self, t: float, particles: Particles) -> TemperedCurvature:
         """See TemperedPath."""
         self.gradients += self.model.num_outputs
-        return tempered_curvature(self.density, t, cloud.position[cloud.gain.isfinite()][:_POSITIONS])
+        return tempered_curvature(self.density, t, particles.position[particles.gain.isfinite()][:_POSITIONS])
 
     def _log_likelihood(self, z: Float[Tensor, " size"]) -> Float[Tensor, ""]:
         assert self.density.pair is not None
@@ -148,11 +148,11 @@ class PriorPath(TemperedPath):
 
 
 class LaplacePath(TemperedPath):
-    """f_t = N(z*, H^-1)^(1 - t) times the joint density^t: short where the posterior is close to the Gaussian.
+    """f_t = N(z*, H^-1)^(1 - t) times the joint density^t: a short path if the posterior is close to the Gaussian.
 
     Parameters
     ----------
-    posterior : a Laplace approximation of the target, with a curvature of all coordinates.
+    posterior : a Laplace approximation of the density, with a curvature of all coordinates.
 
     Raises
     ------
@@ -168,7 +168,7 @@ class LaplacePath(TemperedPath):
                 f"a reference needs a density over all {approximation.size} coordinates, but curvature="
                 f"{posterior.structure.curvature!r} fixes all but {approximation.dimension}; use 'full' or 'layer'."
             )
-        self._mean, self._places = approximation.mean.to(dtype), posterior.structure.places
+        self._mean, self._spans = approximation.mean.to(dtype), posterior.structure.places
         self._blocks = [block.to(dtype) for block in posterior.precision.total]
         constant = approximation.dimension * math.log(2 * math.pi) - approximation.log_determinant
         self._constant = float(constant) / 2
@@ -183,7 +183,7 @@ class LaplacePath(TemperedPath):
         noise = torch.randn(count, len(self._mean), generator=generator, dtype=self._mean.dtype)
         return self._mean + self._metric.color(noise.to(self._mean.device))
 
-    def curvature(self, t: float, cloud: Cloud) -> TemperedCurvature:
+    def curvature(self, t: float, particles: Particles) -> TemperedCurvature:
         """See TemperedPath; that of the Gaussian, whatever t."""
         return SameEverywhere(self._metric)
 
@@ -191,8 +191,8 @@ class LaplacePath(TemperedPath):
         slope, value = self.density.gradients(z)
         away = z - self._mean
         parts = [
-            away[:, place] * block if block.ndim == 1 else away[:, place] @ block
-            for place, block in zip(self._places, self._blocks, strict=True)
+            away[:, span] * block if block.ndim == 1 else away[:, span] @ block
+            for span, block in zip(self._spans, self._blocks, strict=True)
         ]
         reference_slope = torch.cat(parts, dim=1)
         reference = (away * reference_slope).sum(1) / 2 + self._constant

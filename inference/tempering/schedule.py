@@ -1,7 +1,7 @@
-"""The temperatures that particles go through, and the kernels that move them: chosen on the way, or planned before.
+"""The temperatures that particles go through, and the kernels that move them: fixed, as a pilot run found them.
 
-A plan that other particles made leaves an estimate of the evidence unbiased; choices made on the same particles bias it
-a little (Beskos, Jasra, Kantas & Thiery, Annals of Applied Probability 2016).
+A schedule that other particles found leaves an estimate of the evidence unbiased; one chosen on the same particles
+biases it a little (Beskos, Jasra, Kantas & Thiery, Annals of Applied Probability 2016), so only a pilot run adapts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.tempering.curvature import Coordinates, TemperedCurvature
-from inference.tempering.path import Cloud, TemperedPath
+from inference.tempering.path import Particles, TemperedPath
 
 _TARGET_ACCEPT = 0.8
 _MOST_STEPS = 100  # of a trajectory
@@ -67,8 +67,8 @@ class Plan:
     def kernel(self, level: int) -> Kernel:
         """Of t_level, counted from 1."""
         t = self.temperatures[level - 1]
-        place = bisect_right([start for start, _ in self.curvatures], t) - 1
-        coordinates = self.curvatures[max(place, 0)][1].coordinates(t)
+        index = bisect_right([start for start, _ in self.curvatures], t) - 1
+        coordinates = self.curvatures[max(index, 0)][1].coordinates(t)
         return Kernel.of_length(coordinates, self.trajectory_length, self.step_sizes[level - 1])
 
     def spaced(self, count: int) -> Plan:
@@ -86,20 +86,20 @@ class Plan:
 
 
 class Guide(Protocol):
-    """What decides on the next temperature, and on the kernel there."""
+    """The choice of the next temperature, and of the kernel there."""
 
     def next_temperature(self, t: float, gain: Tensor, log_weights: Tensor) -> float:
         """The temperature after t, for particles with these gains and log weights."""
 
-    def kernel(self, t: float, cloud: Cloud) -> Kernel:
+    def kernel(self, t: float, particles: Particles) -> Kernel:
         """The kernel that moves the particles at t."""
 
     def learn(self, acceptance: float) -> None:
-        """Take note of the mean acceptance of a move."""
+        """Adapt to the mean acceptance of a move."""
 
 
 class Planned:
-    """A guide that keeps to a plan."""
+    """The guide of a fixed schedule."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self._level = plan, 0
@@ -109,16 +109,16 @@ class Planned:
         self._level += 1
         return self.plan.temperatures[self._level - 1]
 
-    def kernel(self, t: float, cloud: Cloud) -> Kernel:
+    def kernel(self, t: float, particles: Particles) -> Kernel:
         """See Guide."""
         return self.plan.kernel(self._level)
 
     def learn(self, acceptance: float) -> None:
-        """See Guide; nothing is learned."""
+        """See Guide; nothing is adapted."""
 
 
 class Adaptive:
-    """A guide that chooses by the particles themselves.
+    """The guide of a pilot run, which chooses by the particles themselves.
 
     The next temperature is that where the conditional effective sample size falls to a share of the particles, CESS / P
     = (sum_i W_i v_i)^2 / sum_i W_i v_i^2 with v_i = exp((t' - t) D_i) (Zhou, Johansen & Aston, Journal of
@@ -158,10 +158,10 @@ class Adaptive:
         self._step_sizes.append(self._step_size)
         return high
 
-    def kernel(self, t: float, cloud: Cloud) -> Kernel:
+    def kernel(self, t: float, particles: Particles) -> Kernel:
         """See Guide."""
         if not self._curvatures or not self._curvatures[-1][1].serves(t):
-            self._curvatures.append((t, self.path.curvature(t, cloud)))
+            self._curvatures.append((t, self.path.curvature(t, particles)))
         return Kernel.of_length(self._curvatures[-1][1].coordinates(t), self.trajectory_length, self._step_size)
 
     def learn(self, acceptance: float) -> None:
@@ -171,7 +171,7 @@ class Adaptive:
 
     @property
     def plan(self) -> Plan:
-        """What was chosen, for other particles."""
+        """The schedule that was found, for other particles."""
         return Plan(
             tuple(self._temperatures),
             tuple(self._distances[1:]),

@@ -87,7 +87,7 @@ def step_against_adam() -> None:
         def sample(state=state, sampler=sampler, preconditioned=preconditioned, random=random) -> None:  # type: ignore[no-untyped-def]
             with torch.no_grad():
                 for _ in range(STEPS):
-                    state[0] = sampler.advance(preconditioned, state[0], random, 0)
+                    state[0], _ = sampler.advance(preconditioned, state[0], random, 0)
 
         def train(members=members, x=x, y=y) -> None:  # type: ignore[no-untyped-def]
             for _ in range(STEPS):

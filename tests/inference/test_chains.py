@@ -8,7 +8,7 @@ import torch
 from torch.distributions import LogNormal, constraints
 
 from bayes_rpp import Gaussian, LogDensity
-from inference import MAP, SGHMC, SGLD, Posterior
+from inference import MAP, SGHMC, SGLD, Cyclical, Polynomial, Posterior
 from inference.sampling import chain_sampler as chains
 from inference.sampling.stochastic_gradient.minibatch_gradient import StochasticGradientSampler
 
@@ -87,7 +87,7 @@ def test_diverging_chain_is_reported_and_left_out_and_the_others_are_untouched(q
 
     class Watched(kind):
         def update(self, chains, gradient, noise, step):
-            positions.append(float(chains["position"][1]))
+            positions.append(float(chains.position[1]))
             return super().update(chains, gradient, noise, step)
 
     engine = Watched(step_size, chains=3, draws=50, warmup=50)
@@ -188,16 +188,23 @@ def test_memory_is_for_the_draws_kept_and_does_not_grow_with_the_steps(engine):
         ({"warmup": -1}, r"warmup must be an integer of at least 0, got -1"),
         ({"temperature": 0.0}, r"temperature must be positive and finite, got 0\.0"),
         ({"batch_size": 0}, r"batch_size must be an integer of at least 1, got 0"),
-        ({"schedule": "cosine"}, r"schedule must be 'constant', 'polynomial' or 'cyclical', got 'cosine'"),
-        ({"decay": 0.5}, r"decay must be in \(0\.5, 1\], got 0\.5"),
-        ({"decay_steps": 0}, r"decay_steps must be positive and finite, got 0"),
-        ({"cycles": 0}, r"cycles must be an integer of at least 1, got 0"),
-        ({"schedule": "cyclical", "cycles": 3}, r"cycles must divide draws and warmup, got cycles = 3, draws = 1000"),
+        ({"schedule": Cyclical(cycles=3)}, r"cycles must divide draws and warmup, got cycles = 3, draws = 1000"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         SGLD(**{"step_size": 0.1, **settings})
+
+
+def test_wrong_schedules_are_refused():
+    with pytest.raises(TypeError, match=r"schedule must be Constant\(\), Polynomial.* or Cyclical.*, got 'cyclical'"):
+        SGLD(0.1, schedule="cyclical")
+    with pytest.raises(ValueError, match=r"decay must be in \(0\.5, 1\], got 0\.5"):
+        Polynomial(decay=0.5)
+    with pytest.raises(ValueError, match="decay_steps must be positive and finite, got 0"):
+        Polynomial(decay_steps=0)
+    with pytest.raises(ValueError, match="cycles must be an integer of at least 1, got 0"):
+        Cyclical(cycles=0)
 
 
 def test_minibatches_that_cannot_be_are_refused(make_linear_problem):

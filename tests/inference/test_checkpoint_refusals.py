@@ -9,7 +9,7 @@ from pyro.distributions import HalfCauchy, LogNormal, Normal, TransformedDistrib
 from torch.distributions import ExpTransform, constraints
 
 from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
-from inference import HMC, SGHMC, SGLD, Posterior
+from inference import HMC, SGHMC, SGLD, Polynomial, Posterior
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.sampling.checkpoint import Checkpoint
 
@@ -36,7 +36,7 @@ def fit(path, engine=ENGINE, problem=None, **options):
         (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=2), "its warmup is 1, here it is 2"),
         (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, thin=2), "its thin is 1, here it is 2"),
         (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, metric="layer"), "its metric is 'identity', here it"),
-        (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, schedule="polynomial"), "its schedule is 'constant'"),
+        (SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1, schedule=Polynomial()), "its schedule is 'Constant()'"),
         (SGHMC(1e-3, batch_size=5, chains=2, draws=3, warmup=1), "its engine is 'SGLD', here it is 'SGHMC'"),
         (HMC(chains=2, draws=3, warmup=1), "its engine is 'SGLD', here it is 'HMC'"),
     ],
@@ -201,6 +201,15 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path, damage):
     with pytest.raises(ValueError, match=rf"{path}.*(is damaged|is no checkpoint)"):
         fit(path, engine)
     assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_a_file_of_an_older_format_is_refused_with_both_formats(tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr("inference.sampling.checkpoint._FORMAT", "bayes_rpp checkpoint 2")
+        fit(tmp_path / "run", SGLD(1e-3, chains=2, draws=3, warmup=1))
+    message = r"its format is 'bayes_rpp checkpoint 2', and this version reads 'bayes_rpp checkpoint 3'"
+    with pytest.raises(ValueError, match=rf"is no checkpoint.*{message}"):
+        fit(tmp_path / "run", SGLD(1e-3, chains=2, draws=3, warmup=1))
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):

@@ -12,7 +12,7 @@ from inference import HMC, SGLD, Posterior
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.hmc import hmc
-from inference.sampling.hmc.hmc import leapfrog
+from inference.sampling.hmc.leapfrog import PreconditionedHamiltonian, leapfrog
 
 METRICS = ["identity", "diagonal", "layer", "full", "pathway"]
 STATISTICS = {"lp", "acceptance_rate", "diverging", "energy", "n_steps", "step_size"}
@@ -46,34 +46,30 @@ def make_space(make_small_model, bodies):
         density = UnconstrainedDensity(model, tuple(part.double() for part in bodies.train))
         z = density.initial([0, 1, 2])
         preconditioned = PreconditionedDensity(density, metric, z)
-        return preconditioned, started(preconditioned, preconditioned.whiten(z))
+        hamiltonian = PreconditionedHamiltonian(preconditioned)
+        return hamiltonian, hamiltonian.at(preconditioned.whiten(z))
 
     return make
 
 
-def started(preconditioned, position):
-    gradient, potential = preconditioned.gradients(position)
-    return {"position": position, "gradient": gradient, "potential": potential}
-
-
-def energy(chains, momentum):
-    return chains["potential"] + momentum.square().sum(1) / 2
+def energy(point, momentum):
+    return point.potential + momentum.square().sum(1) / 2
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_leapfrog_is_reversible_and_of_second_order(make_space, metric):
-    preconditioned, start = make_space(metric)
-    momentum = normal(3, preconditioned.size)
-    slopes = start["gradient"].abs().max()
+    hamiltonian, start = make_space(metric)
+    momentum = normal(3, hamiltonian.preconditioned.size)
+    slopes = start.gradient.abs().max()
     step_size = float(0.02 / slopes.sqrt())
-    end, after = leapfrog(preconditioned, start, momentum, step_size, 7)
-    assert (end["position"] - start["position"]).abs().max() > 1e-3
-    back, before = leapfrog(preconditioned, end, -after, step_size, 7)
-    torch.testing.assert_close(back["position"], start["position"], rtol=0, atol=1e-10)
+    end, after = leapfrog(hamiltonian, start, momentum, step_size, 7)
+    assert (end.position - start.position).abs().max() > 1e-3
+    back, before = leapfrog(hamiltonian, end, -after, step_size, 7)
+    torch.testing.assert_close(back.position, start.position, rtol=0, atol=1e-10)
     torch.testing.assert_close(before, -momentum, rtol=1e-10, atol=1e-10)
     errors = []
     for halvings in (1, 2):
-        end, after = leapfrog(preconditioned, start, momentum, step_size / 2**halvings, 8 * 2**halvings)
+        end, after = leapfrog(hamiltonian, start, momentum, step_size / 2**halvings, 8 * 2**halvings)
         errors.append((energy(end, after) - energy(start, momentum)).norm())
     assert 3.5 < float(errors[0] / errors[1]) < 4.5
 
@@ -85,13 +81,14 @@ def test_leapfrog_preserves_volume_and_what_the_space_knows_of_its_end():
     preconditioned, around = PreconditionedDensity(density, None, density.initial([0])), normal(4)
     preconditioned.fit_to(number([0.49, 4.0]))
     points = torch.cat([around + 1e-5 * torch.eye(4).double(), around - 1e-5 * torch.eye(4).double()])
-    end, after = leapfrog(preconditioned, started(preconditioned, points[:, :2]), points[:, 2:], 0.2, 6)
-    moved = torch.cat([end["position"], after], dim=1)
+    hamiltonian = PreconditionedHamiltonian(preconditioned)
+    end, after = leapfrog(hamiltonian, hamiltonian.at(points[:, :2]), points[:, 2:], 0.2, 6)
+    moved = torch.cat([end.position, after], dim=1)
     jacobian = (moved[:4] - moved[4:]) / 2e-5
     assert torch.linalg.det(jacobian) == pytest.approx(1, abs=1e-6)
     assert (jacobian - torch.eye(4)).abs().max() > 0.5
-    for name, value in started(preconditioned, end["position"]).items():
-        assert torch.equal(end[name], value)
+    for found, value in zip(end, hamiltonian.at(end.position), strict=True):
+        assert torch.equal(found, value)
 
 
 GAMMA = LogDensity(lambda p: Gamma(3.0, 2.0).log_prob(p["rate"]), {"rate": number(1.0)}, {"rate": constraints.positive})
@@ -246,7 +243,7 @@ def test_a_start_without_a_density_is_refused_by_its_chain():
 
 
 def test_trajectories_that_are_cut_short_are_reported_once(monkeypatch, caplog):
-    monkeypatch.setattr(hmc, "_MOST_STEPS", 2)
+    monkeypatch.setattr(hmc, "MOST_STEPS", 2)
     engine = HMC(chains=2, warmup=0, draws=8, metric="identity", trajectory_length=50.0)
     assert engine.fit(gaussian(1.0), None, seed=0).sample_stats["n_steps"].max() == 2
     assert caplog.text.count("all such are cut short to 2") == 1

@@ -50,10 +50,10 @@ def test_dual_averaging_finds_the_step_with_the_wanted_acceptance():
     """The acceptance falls with the step like 2 Phi(-h), and is noisy; the step is right for 0.7."""
     noise, state = normal(4000), adaptation.start_step_size(50.0)
     for one in noise:
-        acceptance = math.erfc(float(state["log_step"].exp()) / math.sqrt(2)) + 0.1 * float(one)
+        acceptance = math.erfc(float(state.log_step.exp()) / math.sqrt(2)) + 0.1 * float(one)
         state = adaptation.learn_step_size(state, acceptance, 0.7)
     right = 0.385320466  # of a standard normal variable's modulus, the quantile 0.3
-    assert float(state["log_step_mean"].exp()) == pytest.approx(right, rel=0.05)
+    assert float(state.log_step_mean.exp()) == pytest.approx(right, rel=0.05)
 
 
 @pytest.mark.parametrize("wanted", [0.65, 0.8, 0.95])
@@ -99,16 +99,16 @@ def test_the_trajectory_length_climbs_and_stays_between_its_bounds():
     state, up = adaptation.start_trajectory(1.0, normal(4, 2)), []
     for _ in range(400):
         state = adaptation.learn_trajectory(state, 5.0, 0.5, 20.0)
-        up.append(float(state["log_length"]))
+        up.append(float(state.log_length))
     assert all(after >= before for before, after in pairwise(up))
     assert math.exp(up[-1]) == pytest.approx(20.0)
-    assert float(state["log_length_mean"].exp()) == pytest.approx(20.0, rel=1e-3)
+    assert float(state.log_length_mean.exp()) == pytest.approx(20.0, rel=1e-3)
     for _ in range(400):
         state = adaptation.learn_trajectory(state, -5.0, 0.5, 20.0)
-    assert float(state["log_length"].exp()) == pytest.approx(0.5)
+    assert float(state.log_length.exp()) == pytest.approx(0.5)
     for slope in (0.0, 1e100, -1e100):
         changed = adaptation.learn_trajectory(adaptation.start_trajectory(1.0, normal(4, 2)), slope, 0.5, 20.0)
-        assert abs(float(changed["log_length"])) <= 0.35 + 1e-12
+        assert abs(float(changed.log_length)) <= 0.35 + 1e-12
 
 
 def test_moments_are_those_of_direct_formulas():
@@ -116,10 +116,10 @@ def test_moments_are_those_of_direct_formulas():
     state = adaptation.start_moments(draws[:, 0])
     for step in range(30):
         state = adaptation.learn_moments(state, draws[:, step])
-    torch.testing.assert_close(state["moment_mean"], draws.mean(1), rtol=1e-12, atol=0)
+    torch.testing.assert_close(state.mean, draws.mean(1), rtol=1e-12, atol=0)
     left = draws - draws.mean(1, keepdim=True)
     products = torch.einsum("cdi,cdj->ij", left, left)
-    torch.testing.assert_close(state["moment_square"], products, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(state.square, products, rtol=1e-8, atol=1e-8)
     within = products / (4 * 29)
     expected = (120 * within + 5 * within.diagonal().diag()) / 125
     torch.testing.assert_close(adaptation.learned_covariance(state), expected, rtol=1e-8, atol=1e-10)
@@ -166,9 +166,9 @@ def test_a_given_trajectory_length_is_kept(make_linear_problem):
 
     class Watched(HMC):
         def advance(self, preconditioned, state, random, step):
-            after = super().advance(preconditioned, state, random, step)
-            counts.append(float(after.chains["n_steps"][0] * after.chains["step_size"][0]))
-            return after
+            after, statistics = super().advance(preconditioned, state, random, step)
+            counts.append(float(statistics["n_steps"][0] * statistics["step_size"][0]))
+            return after, statistics
 
     posterior = Watched(chains=4, warmup=40, draws=40, trajectory_length=6.0).fit(model, data, seed=0, progress=False)
     size = posterior.stats["step_size"]

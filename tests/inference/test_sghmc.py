@@ -48,9 +48,9 @@ class Euler(SGHMC):
     """The published update, explicit."""
 
     def update(self, chains, gradient, noise, step):
-        z, v, h = chains["position"], chains["velocity"], self.step_size
+        z, v, h = chains.position, chains.velocity, self.step_size
         after = v - h * gradient - self.friction * h * v + math.sqrt(2 * self.friction * h) * noise
-        return {"position": z + h * v, "velocity": after}
+        return chains._replace(position=z + h * v, velocity=after)
 
 
 class NoiseWithoutSquareRoot(SGHMC):
@@ -128,7 +128,7 @@ def test_first_velocities_are_not_the_first_noise(monkeypatch):
 
     class Watched(SGHMC):
         def update(self, chains, gradient, noise, step):
-            velocities.append(chains["velocity"].clone())
+            velocities.append(chains.velocity.clone())
             noises.append(noise.clone())
             return super().update(chains, gradient, noise, step)
 

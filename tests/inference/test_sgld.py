@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from bayes_rpp import BayesianModel, Gaussian, LogDensity
-from inference import SGLD
+from inference import SGLD, Cyclical, Polynomial
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.sampling.random_streams import ChainRandom
+from inference.sampling.stochastic_gradient.sgld import SGLDChains
 
 FAMILY_WISE_ERROR = 1e-3
 
@@ -43,7 +44,7 @@ def agrees(scores):
 
 class NoiseWithoutSquareRoot(SGLD):
     def update(self, chains, gradient, noise, step):
-        return {"position": chains["position"] - self.step_size * gradient + 2 * self.step_size * noise}
+        return chains._replace(position=chains.position - self.step_size * gradient + 2 * self.step_size * noise)
 
 
 @pytest.mark.parametrize(
@@ -131,19 +132,19 @@ def test_every_chain_sees_every_example_once_in_each_pass_in_its_own_order(make_
     assert not torch.equal(batches[0][0], batches[3][0])
 
 
-@pytest.mark.parametrize("schedule", ["polynomial", "cyclical"])
+@pytest.mark.parametrize("schedule", [Polynomial(decay_steps=100), Cyclical(cycles=2)])
 def test_schedules_reach_the_gaussian(schedule):
-    engine = SGLD(0.1, schedule=schedule, decay_steps=100, cycles=2, chains=256, draws=600, warmup=400)
+    engine = SGLD(0.1, schedule=schedule, chains=256, draws=600, warmup=400)
     samples = engine.fit(gaussian(1.0), None, seed=0).samples["z"]
-    if schedule == "cyclical":
+    if isinstance(schedule, Cyclical):
         samples = samples.unflatten(1, (2, 300))[:, :, 100:].flatten(1, 2)  # once the noise has come back
     assert 0.9 < float(samples.var((0, 1))) < 1.1
 
 
 def test_step_sizes_follow_their_schedules():
-    polynomial = SGLD(0.1, schedule="polynomial", decay=0.6, decay_steps=10)
+    polynomial = SGLD(0.1, schedule=Polynomial(decay=0.6, decay_steps=10))
     assert [polynomial.step_size_at(k) for k in (0, 10, 70)] == pytest.approx([0.1, 0.1 * 2**-0.6, 0.1 * 8**-0.6])
-    cyclical = SGLD(0.1, schedule="cyclical", cycles=2, draws=4, warmup=4, thin=3)  # two cycles of eight steps
+    cyclical = SGLD(0.1, schedule=Cyclical(cycles=2), draws=4, warmup=4, thin=3)  # two cycles of eight steps
     assert [cyclical.step_size_at(k) for k in (0, 4, 8, 12)] == pytest.approx([0.1, 0.05, 0.1, 0.05])
     assert cyclical.step_size_at(7) == pytest.approx(0.05 * (1 + math.cos(math.pi * 7 / 8)))
     assert [k for k in range(16) if cyclical.explores(k)] == [0, 1, 8, 9]
@@ -151,8 +152,8 @@ def test_step_sizes_follow_their_schedules():
 
 
 def test_cycles_begin_without_noise():
-    engine = SGLD(0.1, schedule="cyclical", cycles=2, draws=4, warmup=4)
+    engine = SGLD(0.1, schedule=Cyclical(cycles=2), draws=4, warmup=4)
     z, gradient, noise = torch.randn(3, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    explored, drawn = (engine.update({"position": z}, gradient, noise, step)["position"] for step in (4, 6))
+    explored, drawn = (engine.update(SGLDChains(z), gradient, noise, step).position for step in (4, 6))
     assert torch.equal(explored, z - 0.1 * gradient)
     torch.testing.assert_close(drawn, z - 0.05 * gradient + math.sqrt(0.1) * noise)

@@ -1,11 +1,9 @@
-"""What HMC learns during its warm-up: the step size, the trajectory length, and the covariance of the draws.
-
-Every function takes and returns plain dicts of tensors, so that a run can be saved and gone on with.
-"""
+"""What HMC adapts during its warm-up: the step size, the trajectory length, and the covariance of the draws."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,22 +15,88 @@ _MOST_FOR_COVARIANCE = 200  # coordinates
 _LONGEST_CHANGE = 0.35  # of the log trajectory length in one step
 
 
-def settling(warmup: int) -> int:
-    """The steps of the first part of the warm-up, in which chains find the bulk."""
+class StepSize(NamedTuple):
+    """Dual averaging of the log step size h.
+
+    Attributes
+    ----------
+    log_step : of the next trajectory of the warm-up.
+    log_step_mean : the weighted mean of those before, for the draws.
+    log_step_centre : what log_step is shrunk towards.
+    error : the running mean of the wanted acceptance less the acceptance.
+    updates : so far.
+    """
+
+    log_step: Float[Tensor, ""]
+    log_step_mean: Float[Tensor, ""]
+    log_step_centre: Float[Tensor, ""]
+    error: Float[Tensor, ""]
+    updates: Float[Tensor, ""]
+
+
+class TrajectoryLength(NamedTuple):
+    """Adam on the log trajectory length.
+
+    Attributes
+    ----------
+    log_length : of the next trajectories of the warm-up.
+    log_length_mean : the running mean of those before, for the draws.
+    square : the running mean of squared slopes.
+    updates : so far.
+    centre : the running mean of the positions, which distances are measured from.
+    """
+
+    log_length: Float[Tensor, ""]
+    log_length_mean: Float[Tensor, ""]
+    square: Float[Tensor, ""]
+    updates: Float[Tensor, ""]
+    centre: Float[Tensor, " size"]
+
+
+class Moments(NamedTuple):
+    """Welford's sums over one window: how many draws of each chain, their mean in each chain, and the sum of products
+    (of many coordinates, of squares) of what is left, over all chains.
+    """
+
+    draws: Float[Tensor, ""]
+    mean: Float[Tensor, "chain size"]
+    square: Float[Tensor, "size size"] | Float[Tensor, " size"]
+
+
+class Adaptation(NamedTuple):
+    """All that HMC adapts, shared by the chains.
+
+    Attributes
+    ----------
+    step_size, trajectory_length : see there.
+    moments : of the draws of this window; None where the metric is from the curvature.
+    metric_positions : the free vectors z from whose curvature the metric was last taken, if from any but the start.
+    metric_covariance : the covariance that the metric was last taken from, if from one.
+    """
+
+    step_size: StepSize
+    trajectory_length: TrajectoryLength
+    moments: Moments | None
+    metric_positions: Float[Tensor, "chain size"] | None = None
+    metric_covariance: Float[Tensor, "size size"] | Float[Tensor, " size"] | None = None
+
+
+def initial_interval(warmup: int) -> int:
+    """The steps of the first part of the warm-up, in which chains find the bulk of the posterior."""
     if warmup < 20:
         return 0
     return 75 if warmup >= 150 else round(0.15 * warmup)
 
 
 def windows(warmup: int) -> list[int]:
-    """The steps after which the metric is taken anew: windows that double in length, between a first part in which
-    chains settle, and a last one for the step size alone: Stan's schedule, with up to 100 steps in the last part, since
-    after its 50 the acceptance is still a tenth above a wanted one of 0.65.
+    """The steps after which the metric is taken anew: windows that double in length, between an initial interval and a
+    last one for the step size alone: Stan's schedule, with up to 100 steps in the last part, since after its 50 the
+    acceptance is still a tenth above a wanted one of 0.65.
     """
     if warmup < 20:
         return []
     last, length = (min(100, warmup // 3), 25) if warmup >= 150 else (round(0.1 * warmup), warmup)
-    ends, end = [], settling(warmup)
+    ends, end = [], initial_interval(warmup)
     while end < warmup - last:
         # A window that would leave too little for the next one takes all.
         end = end + length if end + 3 * length <= warmup - last else warmup - last
@@ -41,35 +105,29 @@ def windows(warmup: int) -> list[int]:
     return ends
 
 
-def start_step_size(initial: float) -> dict[str, Tensor]:
-    """Dual averaging of the log step size, at its beginning."""
+def start_step_size(initial: float) -> StepSize:
+    """Dual averaging at its beginning."""
     log_step = torch.tensor(math.log(initial), dtype=torch.float64)
     zero = torch.zeros((), dtype=torch.float64)
-    return {"log_step": log_step, "log_step_mean": log_step, "log_step_centre": log_step, "error": zero, "count": zero}
+    return StepSize(log_step, log_step_mean=log_step, log_step_centre=log_step, error=zero, updates=zero)
 
 
-def learn_step_size(state: dict[str, Tensor], acceptance: float, wanted: float) -> dict[str, Tensor]:
+def learn_step_size(state: StepSize, acceptance: float, wanted: float) -> StepSize:
     """One step of dual averaging towards a wanted acceptance (Hoffman & Gelman, JMLR 2014, eq. 6)."""
-    count = state["count"] + 1
-    share = 1 / (count + _DELAY)
-    error = (1 - share) * state["error"] + share * (wanted - acceptance)
-    log_step = state["log_step_centre"] - count.sqrt() / _GAMMA * error
-    weight = count**-_DECAY
-    mean = weight * log_step + (1 - weight) * state["log_step_mean"]
-    return state | {"log_step": log_step, "log_step_mean": mean, "error": error, "count": count}
+    updates = state.updates + 1
+    share = 1 / (updates + _DELAY)
+    error = (1 - share) * state.error + share * (wanted - acceptance)
+    log_step = state.log_step_centre - updates.sqrt() / _GAMMA * error
+    weight = updates**-_DECAY
+    mean = weight * log_step + (1 - weight) * state.log_step_mean
+    return StepSize(log_step, mean, state.log_step_centre, error, updates)
 
 
-def usual_acceptance(before: Float[Tensor, " chain"], acceptance: Float[Tensor, " chain"]) -> Float[Tensor, " chain"]:
-    """A running mean of each chain's acceptance, over about ten trajectories."""
-    return 0.9 * before + 0.1 * acceptance
-
-
-def start_trajectory(initial: float, like: Float[Tensor, "chain size"]) -> dict[str, Tensor]:
-    """Adam on the log trajectory length, at its beginning, and the centre that distances are measured from."""
+def start_trajectory(initial: float, position: Float[Tensor, "chain size"]) -> TrajectoryLength:
+    """Adam at its beginning, and the centre of the positions."""
     zero = torch.zeros((), dtype=torch.float64)
     log_length = torch.tensor(math.log(initial), dtype=torch.float64)
-    lengths = {"log_length": log_length, "log_length_mean": log_length}
-    return lengths | {"square": zero, "updates": zero, "centre": like.mean(0)}
+    return TrajectoryLength(log_length, log_length, square=zero, updates=zero, centre=position.mean(0))
 
 
 def trajectory_slope(
@@ -95,44 +153,42 @@ def trajectory_slope(
     return float((weights * slopes[usable]).sum() / weights.sum())
 
 
-def learn_trajectory(state: dict[str, Tensor], slope: float, shortest: float, longest: float) -> dict[str, Tensor]:
+def learn_trajectory(state: TrajectoryLength, slope: float, shortest: float, longest: float) -> TrajectoryLength:
     """One step of Adam up the slope, without momentum."""
-    updates = state["updates"] + 1
-    square = _MEMORY * state["square"] + (1 - _MEMORY) * slope**2
+    updates = state.updates + 1
+    square = _MEMORY * state.square + (1 - _MEMORY) * slope**2
     root = (square / (1 - _MEMORY**updates)).sqrt() + 1e-30
     change = (_RATE * slope / root).clamp(-_LONGEST_CHANGE, _LONGEST_CHANGE)
-    log_length = (state["log_length"] + change).clamp(math.log(shortest), math.log(max(longest, shortest)))
-    mean = _MEMORY * state["log_length_mean"] + (1 - _MEMORY) * log_length
-    return state | {"log_length": log_length, "log_length_mean": mean, "square": square, "updates": updates}
+    log_length = (state.log_length + change).clamp(math.log(shortest), math.log(max(longest, shortest)))
+    mean = _MEMORY * state.log_length_mean + (1 - _MEMORY) * log_length
+    return TrajectoryLength(log_length, mean, square, updates, state.centre)
 
 
-def start_moments(like: Float[Tensor, "chain size"]) -> dict[str, Tensor]:
-    """Sums over one window for each chain's mean and the covariance around it; of many coordinates, the variances."""
+def start_moments(like: Float[Tensor, "chain size"]) -> Moments:
+    """Sums over no draws yet."""
     size = like.shape[1]
     square = like.new_zeros((size, size) if size <= _MOST_FOR_COVARIANCE else (size,))
-    count = torch.zeros((), dtype=torch.float64)
-    return {"moment_count": count, "moment_mean": torch.zeros_like(like), "moment_square": square}
+    return Moments(torch.zeros((), dtype=torch.float64), torch.zeros_like(like), square)
 
 
-def learn_moments(state: dict[str, Tensor], position: Float[Tensor, "chain size"]) -> dict[str, Tensor]:
+def learn_moments(state: Moments, position: Float[Tensor, "chain size"]) -> Moments:
     """Welford's update, around each chain's own mean: chains in different modes do not widen the scales."""
-    count = state["moment_count"] + 1
-    difference = position - state["moment_mean"]
-    mean = state["moment_mean"] + difference / count
-    left, square = position - mean, state["moment_square"]
-    square = square + (difference.mT @ left if square.ndim == 2 else (difference * left).sum(0))
-    return state | {"moment_count": count, "moment_mean": mean, "moment_square": square}
+    draws = state.draws + 1
+    difference = position - state.mean
+    mean = state.mean + difference / draws
+    left = position - mean
+    added = difference.mT @ left if state.square.ndim == 2 else (difference * left).sum(0)
+    return Moments(draws, mean, state.square + added)
 
 
-def learned_covariance(state: dict[str, Tensor]) -> Float[Tensor, "size size"] | Float[Tensor, " size"]:
+def learned_covariance(state: Moments) -> Float[Tensor, "size size"] | Float[Tensor, " size"]:
     """The covariance within the chains, or, where there are fewer than ten draws a coordinate, the variances alone.
 
-    Off the diagonal it is drawn towards zero as much as five draws would.
+    Off the diagonal it is shrunk towards zero as much as five draws would.
     """
-    square = state["moment_square"]
-    draws = float(state["moment_count"]) * len(state["moment_mean"])
-    covariance = square / max(draws - len(state["moment_mean"]), 1.0)
-    if square.ndim == 2 and draws < 10 * len(square):
+    chains, draws = len(state.mean), float(state.draws) * len(state.mean)
+    covariance = state.square / max(draws - chains, 1.0)
+    if covariance.ndim == 2 and draws < 10 * len(covariance):
         covariance = covariance.diagonal()
     variance = covariance if covariance.ndim == 1 else covariance.diagonal()
     variance = variance.clamp_min(1e-10 * float(variance.max().clamp_min(1e-30)))  # a chain that has not moved yet

@@ -27,8 +27,9 @@ def sample_sequentially(
     checkpoint: Checkpoint | None,
     progress: bool,
 ) -> tuple[list[ChainResult], dict[int, ChainResult]]:
-    """The chains to keep, made one after another, and those that failed, by their places; finished chains of the
-    checkpoint are not made again. After an interrupt with nothing to keep but draws of chains that failed, only these.
+    """The chains to keep, sampled one after another, and those that failed, by their numbers; finished chains of the
+    checkpoint are not sampled again. After an interrupt with nothing to keep but draws of chains that failed, only
+    these.
     """
     finished = {} if checkpoint is None else _saved(checkpoint)
     failed: dict[int, ChainResult] = {}
@@ -38,18 +39,18 @@ def sample_sequentially(
             total=settings.chains * settings.steps, initial=len(finished) * settings.steps,
             desc=f"{settings.chains} chain(s)", unit="step", disable=off_unless(progress),
         ) as bar:  # fmt: skip
-            for place, (own, seed) in enumerate(zip(u, seeds, strict=True)):
-                if place in finished:
+            for number, (own, seed) in enumerate(zip(u, seeds, strict=True)):
+                if number in finished:
                     continue
                 chain = Chain(preconditioned, settings)
                 try:
                     with seeded(seed, preconditioned.device):
                         chain.sample(own, bar)
                 except Exception as error:  # the other chains are worth keeping, whatever it is
-                    logger.warning("chain %d failed in step %d: %r.", place, chain.steps + 1, error)
-                    failed[place] = dataclasses.replace(chain.walked(), error=error)
+                    logger.warning("chain %d failed in step %d: %r.", number, chain.steps + 1, error)
+                    failed[number] = dataclasses.replace(chain.result(), error=error)
                     continue
-                finished[place] = chain.walked()
+                finished[number] = chain.result()
                 if checkpoint is not None:
                     _save(checkpoint, finished)
     except KeyboardInterrupt:
@@ -60,16 +61,16 @@ def sample_sequentially(
         at = len(finished) + len(failed) + 1
         logger.warning("interrupted in chain %d of %d; keeping %s.", at, settings.chains, kept)
         if not finished and chain.drawn:
-            return [chain.walked()], failed
-    return [finished[place] for place in sorted(finished)], failed
+            return [chain.result()], failed
+    return [finished[number] for number in sorted(finished)], failed
 
 
 def _save(checkpoint: Checkpoint, finished: dict[int, ChainResult]) -> None:
     tensors, plain = {}, {}
-    for place, chain in finished.items():
-        tensors[f"{place}/u"] = chain.u
-        tensors |= {f"{place}/statistics/{name}": value for name, value in chain.statistics.items()}
-        plain[str(place)] = {
+    for number, chain in finished.items():
+        tensors[f"{number}/u"] = chain.u
+        tensors |= {f"{number}/statistics/{name}": value for name, value in chain.statistics.items()}
+        plain[str(number)] = {
             "steps": chain.steps, "divergences": chain.divergences, "evaluations": chain.evaluations,
         }  # fmt: skip
     checkpoint.save(tensors, {"chains": plain})
@@ -80,9 +81,9 @@ def _saved(checkpoint: Checkpoint) -> dict[int, ChainResult]:
         return {}
     tensors, plain = found
     finished = {}
-    for place, numbers in plain["chains"].items():
-        prefix = f"{place}/statistics/"
+    for number, counts in plain["chains"].items():
+        prefix = f"{number}/statistics/"
         statistics = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        finished[int(place)] = ChainResult(tensors[f"{place}/u"], statistics, **numbers)
+        finished[int(number)] = ChainResult(tensors[f"{number}/u"], statistics, **counts)
     logger.info("going on from %s, with %d finished chain(s)", checkpoint.path, len(finished))
     return finished

@@ -1,4 +1,4 @@
-"""One chain of Pyro's No-U-Turn sampler, with what is worth knowing of every step."""
+"""One chain of Pyro's No-U-Turn sampler, with the statistics of every step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from inference.sampling.nuts.settings import NUTSSettings
 
 
 class Point(NamedTuple):
-    """A point of a trajectory; nothing of the size of a position is kept."""
+    """A point of a trajectory, without its position, to save memory."""
 
     potential: Float[Tensor, ""]
     weight: Float[Tensor, ""]  # log of exp(H_0 - H), with H_0 at the start
@@ -27,7 +27,7 @@ class Point(NamedTuple):
 
 
 class Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
-    """Pyro's kernel on a Space, which counts evaluations of U and remembers the points of the last trajectory."""
+    """Pyro's kernel; it counts evaluations of U and keeps the points of the last trajectory."""
 
     def __init__(self, preconditioned: PreconditionedDensity, settings: NUTSSettings) -> None:
         self.preconditioned, self.evaluations, self.start_energy = preconditioned, 0, math.nan
@@ -41,10 +41,9 @@ class Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
 
     def _potential(self, params: Params) -> Float[Tensor, ""]:
         self.evaluations += 1
-        value = self.preconditioned.potential(params["u"]).to(
-            self.preconditioned.dtype
-        )  # Pyro's mass matrix takes its type from it
-        return value.where(value > -math.inf, math.inf)  # NaN, too, is an impossible place
+        value = self.preconditioned.potential(params["u"])
+        value = value.to(self.preconditioned.dtype)  # Pyro's mass matrix takes its type from it
+        return value.where(value > -math.inf, math.inf)  # where it is NaN, too, the density is zero
 
     def sample(self, params: Params) -> Params:
         """One step; see Pyro."""
@@ -74,11 +73,11 @@ class Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
 
 @dataclass
 class ChainResult:
-    """What a chain has made so far.
+    """The draws of a chain so far.
 
     Attributes
     ----------
-    u : its draws, (draw, size), in the coordinates of the space.
+    u : the draws, in preconditioned coordinates.
     statistics : of every draw, by ArviZ's names.
     steps : with the warm-up.
     divergences : after the warm-up.
@@ -95,7 +94,7 @@ class ChainResult:
 
 
 class Chain:
-    """A kernel, and what is kept of it."""
+    """A kernel, and its draws."""
 
     def __init__(self, preconditioned: PreconditionedDensity, settings: NUTSSettings) -> None:
         self.kernel, self.settings = Kernel(preconditioned, settings), settings
@@ -105,7 +104,7 @@ class Chain:
 
     @property
     def drawn(self) -> int:
-        """How many draws there are."""
+        """The number of draws so far."""
         return len(self._rows)
 
     def sample(self, u: Float[Tensor, " size"], bar: tqdm) -> None:
@@ -124,8 +123,8 @@ class Chain:
             bar.update()
         self.kernel.cleanup()
 
-    def walked(self) -> ChainResult:
-        """What there is."""
+    def result(self) -> ChainResult:
+        """The draws so far."""
         types = {float: torch.float64, int: torch.int64, bool: torch.bool}
         statistics = {
             name: torch.tensor([row[name] for row in self._rows], dtype=types[type(first)])

@@ -3,7 +3,7 @@
 A trajectory of leapfrog steps in H(z, r) = U(z) + r^T M^-1 r / 2 doubles, forwards or backwards in time, until its ends
 approach each other, and the next position is drawn from its points with weights exp(-H) (Hoffman & Gelman, JMLR 2014;
 Betancourt, arXiv:1701.02434, appendix A). During warm-up the step size is tuned to a mean acceptance rate, and M^-1 to
-the covariance of the draws. Any U and any M leave exp(-U) invariant: there is no discretisation error.
+the covariance of the draws. Any U and any M leave exp(-U) invariant: the discretisation causes no error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from inference.posterior.posterior import Posterior
 from inference.sampling.chain_sampler import ChainsDiverged
 from inference.sampling.checkpoint import Checkpoint, run_identity
 from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
-from inference.sampling.initialization import initialize_chains
+from inference.sampling.initialization import check_starts, initialize_chains
 from inference.sampling.nuts.chains import sample_sequentially
 from inference.sampling.nuts.kernel import ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
@@ -44,7 +44,7 @@ class NUTS(NUTSSettings):
     """The No-U-Turn sampler: exact up to Monte Carlo error, with nothing to tune.
 
     Every step takes many gradients on all data: for small networks, or as the reference for other engines. Chains run
-    one after another; with the identity metric, a chain does not depend on how many there are. Pyro shrinks the
+    one after another; with the identity metric, a chain does not depend on the number of chains. Pyro shrinks the
     variances that it adapts to towards 1e-3, with the weight of five draws: directions with far smaller variances are
     slow, unless a metric scales them.
 
@@ -79,8 +79,8 @@ class NUTS(NUTSSettings):
         """Run the chains, and return their draws.
 
         A chain that fails with an error is reported with its step; the draws it had are in ``partial``, and the others
-        go on. Ctrl-C ends the run early and keeps the finished chains, or, if there are none, the draws there are of
-        the chain that was broken off (if there are none yet, it is raised).
+        go on. Ctrl-C ends the run early and keeps the finished chains, or, if none is finished, the draws so far of the
+        chain that was interrupted (without any draws, it is raised).
 
         Parameters
         ----------
@@ -89,10 +89,10 @@ class NUTS(NUTSSettings):
         seed : chains take seeds derived from it; the same seed gives the same bits.
         device : "auto" takes an accelerator if there is one.
         progress : whether to show a progress bar, in a terminal.
-        start : where to start: the last draw of each of its chains, then the draws before, one a chain, and around
-            again where there are too few. None takes the model's initial states.
-        checkpoint : a file that every finished chain is written to. If it exists, they are not made again, and the run
-            ends with the same bits as one without a break.
+        start : a posterior to start from: the last draw of each of its chains, then the draws before, one a chain, and
+            again from the first where there are too few. None takes the model's initial states.
+        checkpoint : a file that every finished chain is written to. If it exists, they are not sampled again, and the
+            run ends with the same bits as one without a break.
 
         Returns
         -------
@@ -117,12 +117,12 @@ class NUTS(NUTSSettings):
                 self.warmup, _SHORTEST_WARMUP,
             )  # fmt: skip
         seed, pair = plain_seed(seed), resolve_data(model, data)
-        walked, start = choose_parametrization(self, model, pair, start, seed, resolve_device(device))
-        density = sampling_density(walked, pair, self.temperature, resolve_device(device), centred=self.centred)
+        sampled_model, start = choose_parametrization(self, model, pair, start, seed, resolve_device(device))
+        density = sampling_density(sampled_model, pair, self.temperature, resolve_device(device), centred=self.centred)
         if self.dense_mass:
             _check_dense_mass(density)
         starts, noise = zip(*chain_seeds(seed, self.chains), strict=True)
-        # One by one: a chain is to have the same bits however many there are.
+        # One by one: a chain has the same bits whatever the number of chains.
         z = (
             torch.cat([density.initial([own]) for own in starts])
             if start is None
@@ -141,7 +141,7 @@ class NUTS(NUTSSettings):
             "seed": seed,
             "temperature": self.temperature,
             "steps": self.steps if not chains else chains[0].steps,
-            "diverged": {str(place): chain.steps + 1 for place, chain in failed.items()},
+            "diverged": {str(number): chain.steps + 1 for number, chain in failed.items()},
             "seconds": round(time.perf_counter() - began, 3),
             "divergences": [chain.divergences for chain in chains],
             "gradient_evaluations": sum(chain.evaluations for chain in chains),
@@ -150,17 +150,17 @@ class NUTS(NUTSSettings):
         if any(chain.divergences for chain in chains):
             logger.warning("%s step(s) of the chains diverged; try a higher target_accept.", stats["divergences"])
         partial = []
-        for place, chain in failed.items():
+        for number, chain in failed.items():
             if len(chain.u):
-                own = stats | {"chain": place, "diverged": chain.steps + 1}
-                partial.append(_posterior(walked, preconditioned, [chain], own, pair))
+                own = stats | {"chain": number, "diverged": chain.steps + 1}
+                partial.append(_posterior(sampled_model, preconditioned, [chain], own, pair))
         if not chains:
             what = "all" if len(failed) == self.chains else "interrupted; before that, all"
             message = f"{what} {len(failed)} chain(s) failed; the first error is the cause of this one."
             raise ChainsDiverged(
                 message, [in_given_parametrization(part, model, seed) for part in partial]
             ) from failed[0].error
-        posterior = _posterior(walked, preconditioned, chains, stats, pair)
+        posterior = _posterior(sampled_model, preconditioned, chains, stats, pair)
         posterior.partial = partial
         return in_given_parametrization(posterior, model, seed)
 
@@ -181,13 +181,8 @@ def _posterior(
 
 
 def _check_starts(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> None:
-    for chain, own in enumerate(z):
-        gradient, value = density.gradients(own[None])
-        if not (value.isfinite().all() and gradient.isfinite().all()):
-            what = "its gradient is not finite" if value.isfinite() else f"the log density is {-float(value)}"
-            raise ValueError(
-                f"chain {chain} starts where {what}; start from a mode: start=MAP().fit(model, data, seed=0)."
-            )
+    for chain, own in enumerate(z):  # one by one, as they are sampled
+        check_starts(*density.gradients(own[None]), first=chain)
 
 
 def _check_dense_mass(density: UnconstrainedDensity) -> None:

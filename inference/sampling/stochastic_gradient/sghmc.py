@@ -15,19 +15,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
 from inference.metrics.preconditioned import PreconditionedDensity
-from inference.sampling.kernel import State
 from inference.sampling.random_streams import ChainRandom
-from inference.sampling.stochastic_gradient.minibatch_gradient import StochasticGradientSampler
+from inference.sampling.stochastic_gradient.minibatch_gradient import (
+    StochasticGradientSampler,
+    StochasticGradientState,
+)
 from inference.settings import require_positive
 
 
+class SGHMCChains(NamedTuple):
+    """Of each chain: theta and v."""
+
+    position: Float[Tensor, "chain size"]
+    velocity: Float[Tensor, "chain size"]
+
+
 @dataclass(frozen=True)
-class SGHMC(StochasticGradientSampler):
+class SGHMC(StochasticGradientSampler[SGHMCChains]):
     """Stochastic gradient Hamiltonian Monte Carlo, many chains at once.
 
     Parameters
@@ -50,20 +60,20 @@ class SGHMC(StochasticGradientSampler):
 
     def begin(
         self, preconditioned: PreconditionedDensity, u: Float[Tensor, "chain size"], random: ChainRandom
-    ) -> State:
+    ) -> StochasticGradientState[SGHMCChains]:
         """Positions and velocities, these from their stationary distribution."""
-        return State({"position": u, "velocity": random.noise().clone()}, {})
+        return StochasticGradientState(SGHMCChains(u, random.noise().clone()))
 
     def update(
         self,
-        chains: dict[str, Tensor],
+        chains: SGHMCChains,
         gradient: Float[Tensor, "chain size"],
         noise: Float[Tensor, "chain size"],
         step: int,
-    ) -> dict[str, Tensor]:
+    ) -> SGHMCChains:
         """One step of the equations above."""
         h, keep = self.step_size, math.exp(-self.friction * self.step_size)
-        v = chains["velocity"] - h * gradient
-        z = chains["position"] + h / 2 * v
+        v = chains.velocity - h * gradient
+        z = chains.position + h / 2 * v
         v = keep * v + math.sqrt(-math.expm1(-2 * self.friction * h)) * noise
-        return {"position": z + h / 2 * v, "velocity": v}
+        return SGHMCChains(z + h / 2 * v, v)
