@@ -17,6 +17,7 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 bench: .venv/installed-test
+	$(BIN)/python tests/benchmarks/imports.py
 	$(BIN)/python tests/benchmarks/training_step.py
 	$(BIN)/python tests/benchmarks/bases.py
 	$(BIN)/python tests/benchmarks/build.py

@@ -73,3 +73,7 @@ __all__ = [
     "restrict",
     "uniform_rep",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

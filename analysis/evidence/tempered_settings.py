@@ -1,4 +1,4 @@
-"""What evidences by tempering are told, and how their path and its temperatures come about."""
+"""Settings of the evidences by tempering: the path of densities, and the temperatures along it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from inference.laplace.laplace import Laplace
 from inference.settings import chain_seeds, require_integers, require_positive
 from inference.tempering.particles import anneal
 from inference.tempering.path import LaplacePath, PriorPath, ReferenceName, TemperedPath
-from inference.tempering.schedule import Adaptive, Guide, Plan, Planned
+from inference.tempering.schedule import Adaptive, Plan
 
-Temperatures = int | Literal["pilot", "adaptive"]
+Temperatures = int | Literal["pilot"]
 
 PILOT_SHARE = 0.9  # of the particles, by the conditional effective sample size
 _PILOT_PARTICLES = 256
@@ -26,15 +26,14 @@ _PILOT_MOVES = 2  # at each temperature
 
 @dataclass(frozen=True, kw_only=True)
 class TemperedSettings:
-    """What every evidence by tempering is told.
+    """Settings of every evidence by tempering.
 
     Parameters
     ----------
     particles : how many, side by side.
     temperatures : "pilot": a first run of other particles chooses the temperatures and the kernels, which are then
         fixed, so that the estimate of the evidence is unbiased. A number: the same, with so many steps of equal length
-        along the pilot's path. "adaptive": the particles themselves choose, without a pilot, which biases the estimate
-        a little.
+        along the pilot's path.
     reference : where the path begins. "prior": it tempers the likelihood. "laplace": the Gaussian of a Laplace
         approximation, a shorter path where the posterior has one mode that is nearly Gaussian; what lies in other
         modes is found rarely or not at all. None takes the prior, and for a LogDensity the Gaussian.
@@ -58,12 +57,12 @@ class TemperedSettings:
     def __post_init__(self) -> None:
         require_integers(self, particles=2)
         require_positive("trajectory_length", self.trajectory_length)
-        if self.temperatures not in ("pilot", "adaptive"):
+        if self.temperatures != "pilot":
             try:
                 require_integers(self, temperatures=1)
             except ValueError:
                 raise ValueError(
-                    f"temperatures must be a positive integer, 'pilot' or 'adaptive', got {self.temperatures!r}."
+                    f"temperatures must be a positive integer or 'pilot', got {self.temperatures!r}."
                 ) from None
         if self.reference is not None and self.reference not in get_args(ReferenceName):
             raise ValueError(f"reference must be 'prior', 'laplace' or None, got {self.reference!r}.")
@@ -86,7 +85,7 @@ class TemperedSettings:
             return path
         if not isinstance(model, BayesianModel):
             raise ValueError(
-                "reference='prior' needs a BayesianModel; of a LogDensity the prior cannot be told from the rest. Use "
+                "reference='prior' needs a BayesianModel: a LogDensity does not separate its prior from the rest. Use "
                 "reference='laplace'."
             )
         return PriorPath(float64_density(model, resolve_data(model, data), 1.0, resolve_device(device)))
@@ -98,38 +97,7 @@ class TemperedSettings:
         anneal(path, guide, shape, chain_seeds(seed, 1)[0], moves=_PILOT_MOVES, progress=progress)
         return guide.plan
 
-    def guide(self, path: TemperedPath, seed: int, progress: bool) -> Guide:
-        """What leads the particles."""
-        if self.temperatures == "adaptive":
-            return Adaptive(path, PILOT_SHARE, self.trajectory_length)
+    def plan(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
+        """The temperatures and the kernels of the run, by a pilot."""
         plan = self.pilot(path, seed, progress)
-        return Planned(plan.spaced(self.temperatures) if isinstance(self.temperatures, int) else plan)
-
-
-@dataclass(frozen=True, kw_only=True)
-class IslandSettings(TemperedSettings):
-    """What evidences by islands of particles are told.
-
-    Parameters
-    ----------
-    islands : of particles that meet only among themselves; standard errors are from the differences between them.
-    particles : in all; a multiple of the islands, with at least four in each.
-    temperatures, reference, trajectory_length, laplace : see TemperedSettings.
-    """
-
-    particles: int = 1024
-    islands: int = 8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_integers(self, islands=2)
-        if self.particles % self.islands or self.particles < 4 * self.islands:
-            raise ValueError(
-                f"particles must be a multiple of the {self.islands} islands, with four or more in each, got "
-                f"{self.particles}."
-            )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The number of islands, and of particles in each."""
-        return self.islands, self.particles // self.islands
+        return plan.spaced(self.temperatures) if isinstance(self.temperatures, int) else plan

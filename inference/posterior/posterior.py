@@ -57,7 +57,7 @@ class Posterior(Draws):
     def in_parametrization(self, parametrization: Parametrization, seed: int = 0) -> Posterior:
         """The same posterior with other coordinates: the function of every draw is the same, and so is its law.
 
-        "collapsed" adds the pathways up. "residual" draws beta from its exact law given W, see ``recover``: a draw
+        "collapsed" adds the pathways up. "residual" draws beta from its exact law given W: a draw
         becomes a draw, but a mode of W becomes no mode of (beta, B). Snapshots of the history and partial chains are
         converted alike; of the ``sample_stats``, "lp" is left out, since a density depends on the coordinates. Draws
         of a tempered posterior need its "temperature" among the ``stats``. The result is a plain Posterior.

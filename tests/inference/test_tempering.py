@@ -15,7 +15,7 @@ from inference import MAP, Laplace
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.tempering.curvature import SameEverywhere, tempered_curvature
-from inference.tempering.particles import anneal, anneal_back, move, systematic, trajectory
+from inference.tempering.particles import anneal, move, systematic, trajectory
 from inference.tempering.path import LaplacePath, PriorPath
 from inference.tempering.schedule import Adaptive, Kernel, Plan, Planned, conditional_share
 
@@ -328,14 +328,14 @@ def test_interrupt_is_raised(monkeypatch):
 
 @pytest.fixture(scope="module")
 def planned():
-    """A path between two Gaussians and its plan: the evidence is known, and so are draws at both ends."""
+    """A path between two Gaussians and its plan: the evidence is known."""
     path = PriorPath(UnconstrainedDensity(*linear_model()))
     guide = Adaptive(path, 0.8, math.pi / 2)
     anneal(path, guide, (1, 200), (0, 1), moves=2, progress=False)
     mean, precision = conjugate(path.density, 1.0)
     posterior = MultivariateNormal(mean, precision_matrix=precision)
     truth = float(-path.density.potential(mean) - posterior.log_prob(mean))
-    return path, guide.plan, truth, draws(mean, precision, 800, seed=5)
+    return path, guide.plan, truth
 
 
 def score(log_weights, truth):
@@ -345,19 +345,18 @@ def score(log_weights, truth):
 
 
 def test_islands_and_single_particles_have_the_evidence_as_their_mean(planned):
-    path, plan, truth, exact = planned
+    path, plan, truth = planned
     before = path.gradients
     islands = anneal(path, Planned(plan), (200, 8), (2, 3), progress=False)
     assert path.gradients - before == 1600 * (1 + sum(plan.kernel(k + 1).steps for k in range(len(plan.temperatures))))
     singles = anneal(path, Planned(plan.spaced(30)), (800, 1), (4, 5), progress=False)
-    back = anneal_back(path, plan.spaced(30), exact, 6, progress=False)
-    scores = [score(islands.log_weights, truth), score(singles.log_weights, truth), score(back.log_weights, -truth)]
-    assert max(abs(each) for each in scores) < z_limit(3)
+    scores = [score(islands.log_weights, truth), score(singles.log_weights, truth)]
+    assert max(abs(each) for each in scores) < z_limit(2)
 
 
 @pytest.mark.parametrize("mistake", ["no acceptance", "another temperature", "another reference"])
 def test_mistakes_in_the_run_move_the_mean(planned, monkeypatch, mistake):
-    path, plan, truth, _ = planned
+    path, plan, truth = planned
     honest = inference.tempering.particles.move
 
     def unaccepted(path, cloud, t, kernel, noise):
