@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def map_draws(
     columns = []
     for some in zip(*(each.split(at_once) for each in rows), strict=True):
         pieces = [
-            _together(function, _apply(draws, lambda value, at=at: value[at : at + together]), some)
+            _together(function, _apply(draws, itemgetter(slice(at, at + together))), some)
             for at in range(0, count, together)
         ]
         columns.append(torch.cat(pieces))

@@ -179,7 +179,8 @@ def test_draws_kept_at_a_break_are_the_first_of_the_whole_run(make_linear_proble
 KILLED = """
 import os, sys, torch
 from bayes_rpp import LogDensity
-from inference import HMC, SGHMC, SGLD, chain_run
+from inference import HMC, SGHMC, SGLD
+from inference.sampling import run as chain_run
 chain_run.CHECKPOINT_SECONDS = 0
 calls = 0
 def density(p):
