@@ -22,6 +22,7 @@ docs: .venv/installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/installed-test
+	$(BIN)/python tests/benchmarks/imports.py
 	$(BIN)/python tests/benchmarks/training_step.py
 	$(BIN)/python tests/benchmarks/bases.py
 	$(BIN)/python tests/benchmarks/build.py

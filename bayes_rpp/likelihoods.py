@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import pyro.distributions as dist
 import torch
@@ -195,6 +195,3 @@ class Categorical:
             )
         if y.numel() and not (int(y.min()) >= 0 and int(y.max()) < num_outputs):
             raise ValueError(f"labels must lie in 0..{num_outputs - 1}, got {int(y.min())}..{int(y.max())}.")
-
-
-LIKELIHOODS: dict[Literal["Gaussian", "Categorical"], type] = {"Gaussian": Gaussian, "Categorical": Categorical}

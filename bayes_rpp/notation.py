@@ -169,6 +169,7 @@ def _bind_if_named(tokens: _Tokens, rep: Rep) -> Rep:
         tokens.fail(at, str(error))
 
 
+# Python's own ast.parse was tried: it marks "O(3" at its bracket, loses the place of "5*", and reads T(0x2) and T(1_0).
 class _Tokens:
     """The tokens of a text, each with its place."""
 

@@ -33,3 +33,7 @@ __all__ = [
     "PyroGuide",
     "Snapshot",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from analysis.evidence import PSISLOO, WAIC, ConditionalEvidence, Evidence, EvidenceMethod, LaplaceEvidence, loo_of
+from analysis.evidence import PSISLOO, ConditionalEvidence, Evidence, EvidenceMethod, LaplaceEvidence, loo_of
 from analysis.evidence.cross_validation import Engine, require_draws, require_engine
 from analysis.evidence.integrated import integrated_evidence
 from analysis.symmetry.equivariance import equivariance_error
@@ -29,7 +29,7 @@ from inference.data import Data, Pair, resolve_data
 logger = logging.getLogger(__name__)
 
 # What a method gives that is no evidence of the data: the name of its column.
-_SCORES: dict[type, str] = {PSISLOO: "elpd_loo", WAIC: "elpd_waic", ConditionalEvidence: "log_conditional_evidence"}
+_SCORES: dict[type, str] = {PSISLOO: "elpd_loo", ConditionalEvidence: "log_conditional_evidence"}
 _COLUMNS = {
     "log_evidence": ("log evidence", ".1f"),
     "log_evidence_error": ("+-", ".2g"),
@@ -37,8 +37,6 @@ _COLUMNS = {
     "probability": ("probability", ".3g"),
     "elpd_loo": ("LOO", ".1f"),
     "elpd_loo_error": ("+-", ".2g"),
-    "elpd_waic": ("WAIC", ".1f"),
-    "elpd_waic_error": ("+-", ".2g"),
     "log_conditional_evidence": ("cond. evidence", ".1f"),
     "log_conditional_evidence_error": ("+-", ".2g"),
     "test_log_score": ("test score", ".3f"),
@@ -61,7 +59,7 @@ class Comparison:
     dataset : dims "model"; NaN where there is nothing to say. log_evidence with log_evidence_error, log_bayes_factor
         against the best model (at most 0), probability; elpd_loo; test_log_score, the mean over test examples of
         log p(y | x, data), with the standard error of that mean, and test_mse; equivariance_error, the median over the
-        draws; parameters of the network; seconds. Other methods' scores are elpd_waic and log_conditional_evidence.
+        draws; parameters of the network; seconds. The score of ConditionalEvidence is log_conditional_evidence.
     posteriors : of every model.
     warnings : what should be known before the table is relied on, in sentences.
     """
@@ -109,7 +107,7 @@ def compare(
     method : what gives the evidence of every model, with the variances that the engine left. By default the engine's
         own, if it is EmpiricalBayes: the Laplace evidence at the mode, which is sought from where the training of the
         best member ended, integrated over the variances that have hyperpriors; else LaplaceEvidence().
-        PSISLOO, WAIC and ConditionalEvidence give scores, and no probabilities.
+        PSISLOO and ConditionalEvidence give scores, and no probabilities.
     test : other data, for the test scores.
     group : against which the equivariance error is measured, by default each network's own; at test inputs if there
         are some.

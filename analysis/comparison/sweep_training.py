@@ -13,9 +13,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from tqdm import tqdm
 
@@ -219,4 +219,4 @@ def _best_noise(expansion: Expansion, model: BayesianModel, current: float) -> f
 
     least = max(math.log(current) - _REACH, math.log(1.01 * model.likelihood.floor))
     bounds = least, math.log(current) + _REACH
-    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x)
+    return math.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x)

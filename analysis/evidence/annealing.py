@@ -19,12 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.evidence.protocol import Evidence
-from analysis.evidence.tempered_settings import IslandSettings, TemperedSettings
+from analysis.evidence.tempered_settings import TemperedSettings
 from inference.data import Data, Model
-from inference.settings import chain_seeds
+from inference.settings import chain_seeds, require_integers
 from inference.tempering.particles import Annealing, anneal
 from inference.tempering.path import TemperedPath
-from inference.tempering.schedule import Plan
+from inference.tempering.schedule import Plan, Planned
 
 _FEW, _FEW_ISLANDS = 0.1, 0.5  # of the weights, by their effective number
 _LOW_ACCEPTANCE = 0.3
@@ -32,7 +32,7 @@ _LOW_ACCEPTANCE = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class AnnealedImportanceSampling(TemperedSettings):
-    """Annealed importance sampling (Neal, 2001): every particle has a weight of its own, and they never meet.
+    """Annealed importance sampling (Neal, 2001): every particle has a weight of its own, and none is replaced.
 
     The standard error is that of independent weights, by the delta method. "pilot" takes as many temperatures as give
     log weights a variance of about 1, the square of the length of the path.
@@ -58,18 +58,11 @@ class AnnealedImportanceSampling(TemperedSettings):
         """See EvidenceMethod. ``details`` has log_weights (particle,), temperatures, acceptance and effective, the
         share of the particles that the weights are worth.
         """
-        began = time.perf_counter()
-        path = self.path(model, data, seed, device, progress)
-        guide = self.guide(path, seed, progress)
-        run = anneal(path, guide, (self.particles, 1), chain_seeds(seed, 2)[1], progress=progress)
-        warnings = run_warnings(run) + weight_warnings(run)
-        value, error = log_mean(run.log_weights)
-        seconds, details = time.perf_counter() - began, run_details(run)
-        return Evidence(value, type(self).__name__, error, seconds, path.gradients, tuple(warnings), details)
+        return _estimate(self, (self.particles, 1), model, data, seed, device, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemperedSMC(IslandSettings):
+class TemperedSMC(TemperedSettings):
     """Tempered sequential Monte Carlo (Del Moral, Doucet & Jasra, 2006): particles that have lost their weight are
     replaced by copies of others, within an island, where the effective number falls below half.
 
@@ -77,12 +70,26 @@ class TemperedSMC(IslandSettings):
 
     Parameters
     ----------
-    particles, islands, temperatures, reference, trajectory_length, laplace : see IslandSettings.
+    islands : groups of particles that are resampled apart; standard errors are from the differences between them.
+    particles : in all; a multiple of the islands, with at least four in each.
+    temperatures, reference, trajectory_length, laplace : see TemperedSettings.
 
     Examples
     --------
     >>> TemperedSMC(particles=1024, reference="laplace").estimate(model, data.train, seed=0)
     """
+
+    particles: int = 1024
+    islands: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integers(self, islands=2)
+        if self.particles % self.islands or self.particles < 4 * self.islands:
+            raise ValueError(
+                f"particles must be a multiple of the {self.islands} islands, with four or more in each, got "
+                f"{self.particles}."
+            )
 
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
@@ -90,19 +97,28 @@ class TemperedSMC(IslandSettings):
         """See EvidenceMethod. ``details`` has log_weights (island,), the log of each island's own estimate,
         temperatures, acceptance and effective, the share of the islands that their weights are worth.
         """
-        began = time.perf_counter()
-        path = self.path(model, data, seed, device, progress)
-        guide = self.guide(path, seed, progress)
-        run = anneal(path, guide, self.shape, chain_seeds(seed, 2)[1], progress=progress)
-        warnings = run_warnings(run)
-        if effective_share(run.log_weights) < _FEW_ISLANDS:
-            warnings.append(
-                f"the {self.islands} islands' estimates spread over {float(run.log_weights.std()):.2g} nats: value and "
-                "standard error hang on few of them. Take more particles, or a longer trajectory_length."
-            )
-        value, error = log_mean(run.log_weights)
-        seconds, details = time.perf_counter() - began, run_details(run)
-        return Evidence(value, type(self).__name__, error, seconds, path.gradients, tuple(warnings), details)
+        shape = self.islands, self.particles // self.islands
+        return _estimate(self, shape, model, data, seed, device, progress)
+
+
+def _estimate(
+    method: TemperedSettings,
+    shape: tuple[int, int],
+    model: Model,
+    data: Data,
+    seed: int,
+    device: str | torch.device,
+    progress: bool,
+) -> Evidence:
+    """The evidence from so many islands, of so many particles each."""
+    began = time.perf_counter()
+    path = method.path(model, data, seed, device, progress)
+    plan = method.plan(path, seed, progress)
+    run = anneal(path, Planned(plan), shape, chain_seeds(seed, 2)[1], progress=progress)
+    value, error = log_mean(run.log_weights)
+    warnings = (*acceptance_warnings(run), *(weight_warnings(run) if shape[1] == 1 else _island_warnings(run)))
+    seconds = time.perf_counter() - began
+    return Evidence(value, type(method).__name__, error, seconds, path.gradients, warnings, run_details(run))
 
 
 def log_mean(log_weights: Float[Tensor, " run"]) -> tuple[float, float]:
@@ -118,8 +134,8 @@ def effective_share(log_weights: Float[Tensor, " run"]) -> float:
     return float((2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp()) / len(log_weights)
 
 
-def run_warnings(run: Annealing) -> list[str]:
-    """Of any run."""
+def acceptance_warnings(run: Annealing) -> list[str]:
+    """A warning where the particles hardly moved."""
     worst = min(range(len(run.acceptance)), key=lambda level: run.acceptance[level])
     if run.acceptance[worst] >= _LOW_ACCEPTANCE:
         return []
@@ -130,17 +146,27 @@ def run_warnings(run: Annealing) -> list[str]:
 
 
 def weight_warnings(run: Annealing) -> list[str]:
-    """What independent weights may have to say."""
+    """A warning where few particles have most of the weight."""
     if (share := effective_share(run.log_weights)) >= _FEW:
         return []
     return [
-        f"the weights are worth {100 * share:.1f} % of {len(run.log_weights)} particles: value and standard error hang "
-        "on few of them. Take more temperatures, or a longer trajectory_length."
+        f"the weights are worth {100 * share:.1f} % of {len(run.log_weights)} particles: value and standard error "
+        "depend on few of them. Take more temperatures, or a longer trajectory_length."
+    ]
+
+
+def _island_warnings(run: Annealing) -> list[str]:
+    """A warning where few islands have most of the weight."""
+    if effective_share(run.log_weights) >= _FEW_ISLANDS:
+        return []
+    return [
+        f"the {len(run.log_weights)} islands' estimates spread over {float(run.log_weights.std()):.2g} nats: value and "
+        "standard error depend on few of them. Take more particles, or a longer trajectory_length."
     ]
 
 
 def run_details(run: Annealing) -> dict[str, Any]:
-    """What any run found."""
+    """The details of every evidence by tempering."""
     return {
         "log_weights": run.log_weights.cpu(),
         "effective": effective_share(run.log_weights),

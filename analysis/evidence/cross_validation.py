@@ -1,4 +1,4 @@
-"""How well a model predicts its data when they are left out: PSIS-LOO and WAIC from the draws of a posterior."""
+"""How well a model predicts its data when they are left out: PSIS-LOO from the draws of a posterior."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from analysis.convergence.verdict import APPROXIMATIONS
+from analysis.convergence_diagnostics.verdict import APPROXIMATIONS
 from analysis.evidence.protocol import Evidence
 from inference import Posterior
 from inference.data import Data, Model
@@ -20,7 +20,6 @@ from inference.posterior.arviz import quiet_arviz
 
 _LEAST_DRAWS = 100
 _NAMED = 5
-_LARGE_VARIANCE = 0.4  # of a log likelihood: Vehtari, Gelman & Gabry, 2017
 
 
 class Engine(Protocol):
@@ -59,33 +58,6 @@ class PSISLOO:
         return replace(loo_of(posterior), seconds=time.perf_counter() - began)
 
 
-@dataclass(frozen=True)
-class WAIC:
-    """The widely applicable information criterion, on the scale of log densities; see ``waic_of``.
-
-    Parameters
-    ----------
-    engine : what draws from the posterior, such as NUTS().
-
-    Examples
-    --------
-    >>> WAIC(NUTS()).estimate(model, data.train, seed=0)
-    """
-
-    engine: Engine
-
-    def __post_init__(self) -> None:
-        require_engine(self.engine)
-
-    def estimate(
-        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
-    ) -> Evidence:
-        """See EvidenceMethod and ``waic_of``."""
-        began = time.perf_counter()
-        posterior = self.engine.fit(model, data, seed=seed, device=device, progress=progress)
-        return replace(waic_of(posterior), seconds=time.perf_counter() - began)
-
-
 def loo_of(posterior: Posterior) -> Evidence:
     """The expected log predictive density of left-out examples, sum_i log p(y_i | y_-i), in nats.
 
@@ -116,9 +88,9 @@ def loo_of(posterior: Posterior) -> Evidence:
     >>> loo_of(NUTS().fit(model, data.train, seed=0)).details["pareto_k"].max()
     """
     began = time.perf_counter()
-    with warnings.catch_warnings():  # said better in Evidence.warnings
+    with warnings.catch_warnings():  # Evidence.warnings names the examples
         warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
-        found = quiet_arviz().loo(_likelihoods(posterior, "LOO"), pointwise=True, scale="log")
+        found = quiet_arviz().loo(_likelihoods(posterior), pointwise=True, scale="log")
     shapes = found.pareto_k.values
     limit = float(found.good_k)
     bad = np.flatnonzero(~(shapes <= limit))
@@ -131,50 +103,6 @@ def loo_of(posterior: Posterior) -> Evidence:
     details = {"pareto_k": shapes, "pointwise": found.loo_i.values, "effective_parameters": float(found.p_loo)}
     return Evidence(
         float(found.elpd_loo), "PSIS-LOO", float(found.se), time.perf_counter() - began, None, tuple(notes), details
-    )
-
-
-def waic_of(posterior: Posterior) -> Evidence:
-    """The log predictive density of the training examples less the variance of their log likelihoods, in nats.
-
-        sum_i log mean_s p(y_i | theta_s) - var_s log p(y_i | theta_s)
-
-    It has the limit of leave-one-out for many examples (Watanabe, JMLR 2010), but is less robust than ``loo_of``: an
-    example whose log likelihood has a variance above 0.4 is counted and named in ``warnings``.
-
-    Parameters
-    ----------
-    posterior : as for ``loo_of``.
-
-    Returns
-    -------
-    Evidence as of ``loo_of``, with the "variances" of the log likelihoods in place of "pareto_k".
-
-    Raises
-    ------
-    ValueError, TypeError
-        As ``loo_of``.
-
-    Examples
-    --------
-    >>> waic_of(NUTS().fit(model, data.train, seed=0)).value
-    """
-    began = time.perf_counter()
-    view = _likelihoods(posterior, "WAIC")
-    with warnings.catch_warnings():  # said better in Evidence.warnings
-        warnings.filterwarnings("ignore", "For one or more samples the posterior variance", UserWarning)
-        found = quiet_arviz().waic(view, pointwise=True, scale="log")
-    variances = view.log_likelihood["y"].var(("chain", "draw")).values
-    bad = np.flatnonzero(~(variances <= _LARGE_VARIANCE))
-    notes = notes_on(posterior)
-    if len(bad):
-        notes.append(
-            f"The log likelihood of {_examples(bad)} has a posterior variance above {_LARGE_VARIANCE} (the largest is "
-            f"{variances[bad].max():.2g}), where WAIC begins to fail; prefer PSIS-LOO, whose Pareto k tells."
-        )
-    details = {"variances": variances, "pointwise": found.waic_i.values, "effective_parameters": float(found.p_waic)}
-    return Evidence(
-        float(found.elpd_waic), "WAIC", float(found.se), time.perf_counter() - began, None, tuple(notes), details
     )
 
 
@@ -200,18 +128,18 @@ def require_draws(posterior: Posterior, purpose: str) -> None:
         raise ValueError(f"{purpose} needs draws at temperature 1, got draws at temperature {temperature}.")
 
 
-def _likelihoods(posterior: Posterior, purpose: str) -> Any:
+def _likelihoods(posterior: Posterior) -> Any:
     """ArviZ's view of the log likelihood of every draw and example.
 
     The likelihoods stand as the "posterior", since the effective draws that count for the weights are theirs.
     """
-    require_draws(posterior, purpose)
+    require_draws(posterior, "LOO")
     model = posterior.bayesian_model
     if posterior.data is None:
-        raise ValueError(f"{purpose} needs the training data (x, y), but this posterior's `data` are None.")
+        raise ValueError("LOO needs the training data (x, y), but this posterior's `data` are None.")
     model.check_data(*posterior.data)
     if len(posterior.data[0]) < 2:
-        raise ValueError(f"{purpose} needs at least 2 examples, got 1.")
+        raise ValueError("LOO needs at least 2 examples, got 1.")
     values: Float[np.ndarray, "chain draw example"] = posterior.log_likelihood(*posterior.data).double().numpy()
     relative = np.exp(values - values.max(axis=(0, 1)))
     with warnings.catch_warnings():
@@ -220,7 +148,7 @@ def _likelihoods(posterior: Posterior, purpose: str) -> Any:
 
 
 def notes_on(posterior: Posterior) -> list[str]:
-    """What the draws themselves leave to be desired."""
+    """Warnings about the draws themselves."""
     engine = posterior.stats.get("engine")
     notes = []
     if engine in APPROXIMATIONS:

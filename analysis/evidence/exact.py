@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from analysis.evidence.protocol import Evidence
-from bayes_rpp import BayesianModel, PathwayNormal
+from bayes_rpp import BayesianModel
 from inference.data import Data, Model
 from inference.exact.hierarchical import hierarchical_posterior
 from inference.exact.linear_gaussian import Space
@@ -84,38 +81,3 @@ class ExactEvidence:
             "observations": problem.residual.numel(),
         }
         return Evidence(value, "exact", standard_error=0.0, seconds=time.perf_counter() - began, details=details)
-
-
-def exact_log_evidence(
-    model: Model,
-    data: Data,
-    distributions: Mapping[str, PathwayNormal],
-    space: Space = "auto",
-    device: str | torch.device = "auto",
-) -> Float[Tensor, ""]:
-    """The exact log evidence of a linear model under other priors, differentiable in their variances.
-
-    To take many steps in the variances, call ``linear_gaussian`` once, and the ``log_evidence`` of what it gives.
-
-    Parameters
-    ----------
-    model, data : as for ``ExactEvidence.estimate``.
-    distributions : new priors of parameters, by name; others keep the model's.
-    space : see ExactEvidence.
-    device : "auto" takes an accelerator if there is one.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As ``ExactEvidence.estimate``, or if a name is none of the model's.
-
-    Examples
-    --------
-    >>> variance = torch.tensor(1e-3, requires_grad=True)
-    >>> exact_log_evidence(model, data.train, {"network.0.dense": PathwayNormal((9, 20), variance)}).backward()
-    >>> variance.grad
-    """
-    problem, prior = linear_gaussian(model, data, device=device)
-    if unknown := sorted(set(distributions) - set(prior)):
-        raise ValueError(f"distributions names {unknown[0]!r}; the model's parameters are {list(prior)}.")
-    return problem.log_evidence({**prior, **distributions}, space)

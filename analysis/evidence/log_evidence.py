@@ -28,8 +28,8 @@ def log_evidence(
     ----------
     model : a BayesianModel; or a LogDensity with data=None.
     data : (x, y) as tensors or arrays, or a Dataset of such pairs.
-    method : ExactEvidence, LaplaceEvidence (the default), AnnealedImportanceSampling, TemperedSMC,
-        ThermodynamicIntegration, SteppingStone; or a predictive score in its place: PSISLOO, WAIC, ConditionalEvidence.
+    method : ExactEvidence, LaplaceEvidence (the default), AnnealedImportanceSampling, TemperedSMC;
+        or a predictive score in its place, PSISLOO or ConditionalEvidence.
     seed : of everything random.
     device : "auto" takes an accelerator if there is one.
     progress : whether to show progress bars, in a terminal.

@@ -1,4 +1,4 @@
-"""The settings of evidences by tempering, the path that they give and its temperatures."""
+"""Settings of the evidences by tempering: the path of densities, and the temperatures along it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from inference.laplace.laplace import Laplace
 from inference.settings import chain_seeds, require_integers, require_positive
 from inference.tempering.particles import anneal
 from inference.tempering.path import LaplacePath, PriorPath, ReferenceName, TemperedPath
-from inference.tempering.schedule import Adaptive, Plan, Planned
+from inference.tempering.schedule import Adaptive, Plan
 
 Temperatures = int | Literal["pilot"]
 
-_PILOT_SHARE = 0.9  # of the particles, by the conditional effective sample size
+PILOT_SHARE = 0.9  # of the particles, by the conditional effective sample size
 _PILOT_PARTICLES = 256
 _PILOT_MOVES = 2  # at each temperature
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemperedSettings:
-    """Settings shared by all evidences by tempering.
+    """Settings of every evidence by tempering.
 
     Parameters
     ----------
@@ -85,52 +85,19 @@ class TemperedSettings:
             return path
         if not isinstance(model, BayesianModel):
             raise ValueError(
-                "reference='prior' needs a BayesianModel; of a LogDensity the prior cannot be told from the rest. Use "
+                "reference='prior' needs a BayesianModel: a LogDensity does not separate its prior from the rest. Use "
                 "reference='laplace'."
             )
         return PriorPath(float64_density(model, resolve_data(model, data), 1.0, resolve_device(device)))
 
     def pilot(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
-        """The schedule that a run of other particles finds; the same seed gives the same schedule."""
-        guide = Adaptive(path, _PILOT_SHARE, self.trajectory_length)
+        """The plan of a run of its own; the same seed gives the same plan."""
+        guide = Adaptive(path, PILOT_SHARE, self.trajectory_length)
         shape = (1, min(self.particles, _PILOT_PARTICLES))
         anneal(path, guide, shape, chain_seeds(seed, 1)[0], moves=_PILOT_MOVES, progress=progress)
         return guide.plan
 
     def plan(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
-        """The fixed schedule, by a pilot."""
+        """The temperatures and the kernels of the run, by a pilot."""
         plan = self.pilot(path, seed, progress)
         return plan.spaced(self.temperatures) if isinstance(self.temperatures, int) else plan
-
-    def guide(self, path: TemperedPath, seed: int, progress: bool) -> Planned:
-        """The guide of the fixed schedule."""
-        return Planned(self.plan(path, seed, progress))
-
-
-@dataclass(frozen=True, kw_only=True)
-class IslandSettings(TemperedSettings):
-    """Settings of evidences by islands of particles.
-
-    Parameters
-    ----------
-    islands : of particles that meet only among themselves; standard errors are from the differences between them.
-    particles : in all; a multiple of the islands, with at least four in each.
-    temperatures, reference, trajectory_length, laplace : see TemperedSettings.
-    """
-
-    particles: int = 1024
-    islands: int = 8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_integers(self, islands=2)
-        if self.particles % self.islands or self.particles < 4 * self.islands:
-            raise ValueError(
-                f"particles must be a multiple of the {self.islands} islands, with four or more in each, got "
-                f"{self.particles}."
-            )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The number of islands, and of particles in each."""
-        return self.islands, self.particles // self.islands

@@ -17,7 +17,6 @@ _PANELS = (
     ("log_evidence", "evidence", "log evidence below the best [nats]", True),
     ("log_conditional_evidence", "conditional evidence", "log evidence below the best [nats]", True),
     ("elpd_loo", "leave-one-out", "LOO score below the best [nats]", True),
-    ("elpd_waic", "WAIC", "WAIC below the best [nats]", True),
     ("test_log_score", "test data", "log score per example [nats]", False),
     ("equivariance_error", "symmetry", "equivariance error", False),
 )
@@ -27,7 +26,7 @@ _MANY = 30.0  # nats, from which differences are drawn on a logarithmic scale
 def plot_comparison(comparison: Comparison, axes: Sequence[Axes] | None = None) -> list[Axes]:
     """Models as rows, and a panel for each thing that speaks for or against them.
 
-    Evidence, leave-one-out and WAIC are drawn as differences to the best model, with bars of one standard error where
+    Evidence and leave-one-out are drawn as differences to the best model, with bars of one standard error where
     the method has one, and the posterior probability beside; on a scale that is linear up to 1 nat and logarithmic
     beyond, if some are large. The test score and the equivariance error are drawn as they are. What is NaN for every
     model has no panel.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import xarray as xr
-from scipy.stats import gaussian_kde
 
 _SMALLEST_SPREAD = 0.02
 
@@ -32,7 +32,7 @@ def log_density(values: xr.DataArray, grid: np.ndarray) -> xr.DataArray:
     logs = _logs(values)
     spread, bandwidth = float(np.std(logs, ddof=1)) if len(logs) > 1 else 0.0, _bandwidth(logs)
     if spread > _SMALLEST_SPREAD / 10:
-        density = gaussian_kde(logs, bw_method=bandwidth / spread)(grid)
+        density = scipy.stats.gaussian_kde(logs, bw_method=bandwidth / spread)(grid)
     else:
         z = (grid - logs.mean()) / bandwidth
         density = np.exp(-0.5 * z**2) / (bandwidth * np.sqrt(2 * np.pi))

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from analysis.convergence.intervals import interval
+from analysis.convergence_diagnostics.intervals import interval
 from analysis.plots.density_and_predictive import COLORS
 from analysis.symmetry.binding import bind
 from analysis.symmetry.equivariance import equivariance_error

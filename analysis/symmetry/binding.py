@@ -15,6 +15,7 @@ from bayes_rpp.representations.rep import Element
 from bayes_rpp.representations.tensor_products import terms_text
 from bayes_rpp.types import Params
 from inference import Posterior
+from inference.posterior.map_draws import map_draws
 
 Function = Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]
 
@@ -120,20 +121,9 @@ def over_draws(
 ) -> Float[Tensor, "chain draw *values batch"]:
     """``function(params, *rows)`` of every draw, some draws and some rows at a time so that memory stays bounded.
 
-    The first of ``rows`` are the network's inputs. One draw takes no vmap, which not every network allows.
+    The first of ``rows`` are the network's inputs.
     """
     draws: Params = {name: value.flatten(0, 1) for name, value in posterior.samples.items()}
-    like = next(iter(draws.values()))
-    rows = (posterior.bayesian_model.as_input(rows[0]).to(like.dtype), *rows[1:])
-    together = max(1, _ROWS_AT_ONCE // len(rows[0]))
-    columns = []
-    for part in zip(*(some.split(_ROWS_AT_ONCE) for some in rows), strict=True):
-        pieces = []
-        for start in range(0, len(like), together):
-            some = {name: value[start : start + together] for name, value in draws.items()}
-            if len(next(iter(some.values()))) == 1:
-                pieces.append(function({name: value[0] for name, value in some.items()}, *part)[None])
-            else:
-                pieces.append(torch.func.vmap(function, in_dims=(0, *[None] * len(part)))(some, *part))
-        columns.append(torch.cat(pieces))
-    return torch.cat(columns, dim=-1).unflatten(0, (posterior.chains, posterior.draws))
+    inputs = posterior.bayesian_model.as_input(rows[0]).to(next(iter(draws.values())).dtype)
+    values = map_draws(function, draws, inputs, *rows[1:], at_once=_ROWS_AT_ONCE, dim=-1)
+    return values.unflatten(0, (posterior.chains, posterior.draws))

@@ -10,9 +10,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Complex, Float, Int
-from scipy import linalg, sparse
-from scipy.sparse.csgraph import connected_components
 
 from bayes_rpp.bases.weight_spaces import Matrix, WeightSpace, along, column_fill, kronecker_columns, weight_space
 
@@ -68,7 +67,7 @@ def fixed_tensors(constraints: TensorConstraints) -> Float[np.ndarray, "size ran
     _check_bytes(64 * entries, f"the equations of {len(weights.selected):,} unknowns")
     if not len(weights.selected):
         return np.zeros((constraints.size, 0))
-    normal = sparse.csc_array((len(weights.selected),) * 2, dtype=complex)
+    normal = scipy.sparse.csc_array((len(weights.selected),) * 2, dtype=complex)
     if constraints.algebra:
         normal = normal + _normal_matrix(_algebra_equations(constraints, weights))
     dense = []
@@ -88,7 +87,7 @@ def fixed_tensors(constraints: TensorConstraints) -> Float[np.ndarray, "size ran
     return basis
 
 
-def _algebra_equations(constraints: TensorConstraints, weights: WeightSpace) -> sparse.csc_array:
+def _algebra_equations(constraints: TensorConstraints, weights: WeightSpace) -> scipy.sparse.csc_array:
     """The Lie algebra's action on the selected tensors, element below element: sums over axes."""
     rows, columns, values = [], [], []
     strides = [math.prod(constraints.sizes[axis + 1 :]) for axis in range(len(constraints.sizes))]
@@ -106,7 +105,7 @@ def _algebra_equations(constraints: TensorConstraints, weights: WeightSpace) -> 
 
 def _generator_equations(
     rotated: list[Complex[np.ndarray, "n n"]], size: int, weights: WeightSpace
-) -> sparse.csc_array:
+) -> scipy.sparse.csc_array:
     """A generator's action on the selected tensors, less the tensors themselves."""
     rows, values = kronecker_columns(rotated, weights.digits)
     here = np.arange(len(weights.selected))
@@ -122,11 +121,11 @@ def _generator_equations(
 
 def _sparse(
     rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"], values: np.ndarray, shape: tuple[int, int]
-) -> sparse.csc_array:
-    return sparse.csc_array(sparse.coo_array((values, (rows, columns)), shape=shape))
+) -> scipy.sparse.csc_array:
+    return scipy.sparse.csc_array(scipy.sparse.coo_array((values, (rows, columns)), shape=shape))
 
 
-def _normal_matrix(equations: sparse.csc_array) -> sparse.csc_array:
+def _normal_matrix(equations: scipy.sparse.csc_array) -> scipy.sparse.csc_array:
     return (equations.conj().T @ equations).tocsc()
 
 
@@ -134,15 +133,15 @@ Block = tuple[Int[np.ndarray, " size"], Float[np.ndarray, "size rank"]]
 """Null vectors, and the places of their entries."""
 
 
-def _sparse_null_vectors(normal: sparse.csc_array) -> list[Block]:
+def _sparse_null_vectors(normal: scipy.sparse.csc_array) -> list[Block]:
     """The null space of a real positive semidefinite matrix, block by block: one for each component of its graph."""
     entries = normal.tocoo()
     values = entries.data.real
     kept = np.abs(values) > 1e-13 * max(1.0, np.abs(values).max(initial=0.0))
     (rows, columns), values = (index[kept] for index in entries.coords), values[kept]
     n = normal.shape[0]
-    graph = sparse.coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(n, n))
-    _, labels = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(n, n))
+    _, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
     sizes = np.bincount(labels, minlength=1)
     _check_eigenproblem(int(sizes.max()))
     order = np.argsort(labels, kind="stable")
@@ -184,7 +183,7 @@ def _assembled(blocks: list[Block], n: int) -> Float[np.ndarray, "n rank"]:
 def _null_vectors(normal: Matrix) -> Float[np.ndarray, "n rank"]:
     bound = np.abs(normal).sum(axis=0).max(initial=1.0)
     # Divide and conquer: the drivers that find a part of the spectrum may lose orthogonality among equal eigenvalues.
-    values, vectors = linalg.eigh(normal, driver="evd", check_finite=False)
+    values, vectors = scipy.linalg.eigh(normal, driver="evd", check_finite=False)
     return vectors[:, values <= _NULL_TOLERANCE * bound]
 
 

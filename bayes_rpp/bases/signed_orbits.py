@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 LARGEST_ORBIT_BYTES = 2_000_000_000
 _TOLERANCE = 1e-12
@@ -110,8 +109,8 @@ def _move(sizes: Sequence[int], generator: Sequence[tuple[np.ndarray, np.ndarray
 def _components(moves: Sequence[np.ndarray], nodes: int) -> Int[np.ndarray, " nodes"]:
     source = np.tile(np.arange(nodes), len(moves))
     target = np.concatenate(moves) if moves else source
-    graph = sparse.coo_array((np.ones(len(source), dtype=np.int8), (source, target)), shape=(nodes, nodes))
-    return connected_components(graph, directed=False)[1]
+    graph = scipy.sparse.coo_array((np.ones(len(source), dtype=np.int8), (source, target)), shape=(nodes, nodes))
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
 def _by_first_appearance(labels: np.ndarray) -> Int[np.ndarray, " size"]:
@@ -119,7 +118,7 @@ def _by_first_appearance(labels: np.ndarray) -> Int[np.ndarray, " size"]:
     return np.argsort(np.argsort(first))[inverse]
 
 
-def orbit_increment(outer: Orbits, inner: Orbits) -> sparse.csr_array:
+def orbit_increment(outer: Orbits, inner: Orbits) -> scipy.sparse.csr_array:
     """An orthonormal basis (size, rank) of the invariants of a subgroup that are orthogonal to those of the group.
 
     Inside an orbit of the group, the group's invariant is a unit vector over the subgroup's orbits; a Householder
@@ -129,7 +128,7 @@ def orbit_increment(outer: Orbits, inner: Orbits) -> sparse.csr_array:
     first = alive[np.unique(inner.labels[alive], return_index=True)[1]]  # the first coordinate of each inner orbit
     sizes, parents = np.bincount(inner.labels[alive], minlength=inner.rank), outer.labels[first]
     weights = outer.signs[first] * np.sqrt(sizes)
-    columns = [sparse.identity(inner.rank, format="csc")[:, np.flatnonzero(parents < 0)]]
+    columns = [scipy.sparse.identity(inner.rank, format="csc")[:, np.flatnonzero(parents < 0)]]
     order = np.argsort(parents, kind="stable")
     order = order[parents[order] >= 0]
     for members in np.split(order, np.flatnonzero(np.diff(parents[order])) + 1):
@@ -139,8 +138,8 @@ def orbit_increment(outer: Orbits, inner: Orbits) -> sparse.csr_array:
             reflection = np.eye(len(members)) - 2 * np.outer(vector, vector) / (vector @ vector)
             places = np.repeat(members, len(members) - 1), np.tile(np.arange(len(members) - 1), len(members))
             shape = (inner.rank, len(members) - 1)
-            columns.append(sparse.coo_array((reflection[:, 1:].ravel(), places), shape=shape))
+            columns.append(scipy.sparse.coo_array((reflection[:, 1:].ravel(), places), shape=shape))
     indicators = inner.signs[alive] / np.sqrt(sizes[inner.labels[alive]])
     shape = (len(inner.labels), inner.rank)
-    spread = sparse.csr_array(sparse.coo_array((indicators, (alive, inner.labels[alive])), shape=shape))
-    return sparse.csr_array(spread @ sparse.hstack(columns, format="csc"))
+    spread = scipy.sparse.csr_array(scipy.sparse.coo_array((indicators, (alive, inner.labels[alive])), shape=shape))
+    return scipy.sparse.csr_array(spread @ scipy.sparse.hstack(columns, format="csc"))

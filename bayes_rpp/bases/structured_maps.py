@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool
-from scipy.fft import dct
 from torch import Tensor
 
 from bayes_rpp.bases.dense import KroneckerBasis
@@ -72,5 +72,7 @@ def low_frequency_maps(m: int, n: int, frequencies: int) -> EquivariantBasis:
     """
     if frequencies < 1:
         raise ValueError(f"frequencies must be at least 1, got {frequencies}.")
-    cosines = [torch.from_numpy(dct(np.eye(size), norm="ortho", axis=0)[:frequencies].T.copy()) for size in (m, n)]
+    cosines = [
+        torch.from_numpy(scipy.fft.dct(np.eye(size), norm="ortho", axis=0)[:frequencies].T.copy()) for size in (m, n)
+    ]
     return KroneckerBasis(*cosines)

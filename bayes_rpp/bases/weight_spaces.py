@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from jaxtyping import Complex, Float, Int
-from scipy import linalg, sparse
 
 Matrix = Float[np.ndarray, "n n"]
 
@@ -56,7 +56,7 @@ class WeightSpace:
         return np.unravel_index(self.selected, [len(axis.values) for axis in self.axes])
 
     @property
-    def real_basis(self) -> sparse.csc_array:
+    def real_basis(self) -> scipy.sparse.csc_array:
         """(count, count), unitary: from real coordinates to coefficients of ``selected``."""
         here, there = np.arange(len(self.selected)), self.conjugates
         own, first = here[here == there], here[here < there]
@@ -64,7 +64,7 @@ class WeightSpace:
         rows = np.concatenate([own, first, second, first, second])
         columns = np.concatenate([own, first, first, second, second])
         values = np.concatenate([np.ones(len(own)), r * ones, r * ones, -1j * r * ones, 1j * r * ones])
-        return sparse.csc_array(sparse.coo_array((values, (rows, columns)), shape=(len(here), len(here))))
+        return scipy.sparse.csc_array(scipy.sparse.coo_array((values, (rows, columns)), shape=(len(here), len(here))))
 
     def lift(self, coordinates: Float[np.ndarray, "count rank"]) -> Float[np.ndarray, "size rank"]:
         """Real tensors in the original basis, of real coordinates."""
@@ -73,7 +73,7 @@ class WeightSpace:
         columns = np.broadcast_to(np.arange(len(self.selected))[:, None], rows.shape)
         entries = (values.ravel(), (rows.ravel(), columns.ravel()))
         shape = int(np.prod(sizes, dtype=np.int64)), len(self.selected)
-        tensors = sparse.csr_array(sparse.coo_array(entries, shape=shape)) @ self.real_basis
+        tensors = scipy.sparse.csr_array(scipy.sparse.coo_array(entries, shape=shape)) @ self.real_basis
         result = (tensors.real @ coordinates).reshape(*sizes, -1)
         for place, axis in enumerate(self.axes):
             if not np.array_equal(axis.rotation, np.eye(len(axis.rotation))):
@@ -137,7 +137,7 @@ def _generic_element(
     """
     if algebra:
         by_axis = {tuple(m.tobytes() for m in own): axis for axis, own in enumerate(zip(*algebra, strict=True))}
-        joint = [linalg.block_diag(*(row[axis] for axis in sorted(by_axis.values()))) for row in algebra]
+        joint = [scipy.linalg.block_diag(*(row[axis] for axis in sorted(by_axis.values()))) for row in algebra]
         coefficients = _normal_combination(np.array(joint).tobytes(), len(joint), len(joint[0]))
         return [np.tensordot(coefficients, np.array(own), axes=1) for own in zip(*algebra, strict=True)], True
     normal = [row for row in discrete if all(_is_normal(matrix) for matrix in row)]
@@ -179,7 +179,7 @@ def _null_rows(matrix: Float[np.ndarray, "k *n"]) -> Float[np.ndarray, "null k"]
 @lru_cache(maxsize=256)
 def _eigen_axis(content: bytes, n: int) -> EigenAxis:
     """From the real Schur form, whose blocks are [[a, b], [-b, a]], with eigenvalue a + ib at (1, i)/sqrt 2."""
-    form, rotation = linalg.schur(np.frombuffer(content).reshape(n, n), output="real")
+    form, rotation = scipy.linalg.schur(np.frombuffer(content).reshape(n, n), output="real")
     values, blocks, conjugates = form.diagonal().astype(complex), np.eye(n, dtype=complex), np.arange(n)
     for k in np.flatnonzero(np.abs(form.diagonal(-1)) > _NORMAL_TOLERANCE * max(1.0, np.abs(form).max())):
         values[k] += 1j * form[k, k + 1]

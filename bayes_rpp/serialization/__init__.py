@@ -1,1 +1,5 @@
 """Models, priors and groups as JSON values, and back."""
+
+from bayes_rpp.serialization.registry import register
+
+__all__ = ["register"]

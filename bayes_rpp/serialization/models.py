@@ -6,39 +6,37 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
 
 from bayes_rpp.bayesian_model import BayesianModel
 from bayes_rpp.groups.group import Group
-from bayes_rpp.likelihoods import LIKELIHOODS
+from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
+from bayes_rpp.networks.residual_sum import ResidualSum
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
 from bayes_rpp.serialization.groups import describe_group, describe_rep, rebuild_group, rebuild_rep
 from bayes_rpp.serialization.priors import class_name, describe_prior, exact_description, rebuild_prior
-
-Description = dict[str, Any]
+from bayes_rpp.serialization.registry import Description, Role, described, rebuilt, register
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_NETWORKS: dict[str, type[SymmetricNetwork]] = {"RPPEMLP": RPPEMLP, "EMLP": EMLP, "MLP": MLP}
 
 
 def describe_model(model: object) -> Description | None:
-    """A model as JSON values, or None if it has a part that is not this package's own."""
-    if not isinstance(model, BayesianModel) or type(model.likelihood) not in LIKELIHOODS.values():
+    """A model as JSON values, or None if it has a part of a class that is not registered."""
+    if not isinstance(model, BayesianModel):
         return None
-    network, prior = _describe_network(model.network), describe_prior(model.prior)
-    if network is None or prior is None:
+    network, likelihood, prior = _part(model.network), _part(model.likelihood), describe_prior(model.prior)
+    if network is None or likelihood is None or prior is None:
         return None
-    likelihood = {"kind": type(model.likelihood).__name__, **asdict(model.likelihood)}  # type: ignore[call-overload]
     dtype = str(next((p.dtype for p in model.network.parameters()), torch.get_default_dtype())).removeprefix("torch.")
-    return {"network": network, "prior": prior, "likelihood": likelihood, "dtype": dtype}
+    outputs = model.num_outputs
+    return {"network": network, "prior": prior, "likelihood": likelihood, "num_outputs": outputs, "dtype": dtype}
 
 
 def model_identity(model: object) -> Description:
     """What is known exactly of a model, as JSON values: enough to tell models apart, not to build them again.
 
-    The prior's and the likelihood's settings; of this package's networks their configuration, of others the classes of
-    their modules. Empty for a LogDensity, which is a function and nothing else.
+    The prior's and the likelihood's settings; of registered networks their description, of others the classes of their
+    modules. Empty for a LogDensity, which is a function and nothing else.
 
     Examples
     --------
@@ -51,7 +49,7 @@ def model_identity(model: object) -> Description:
     return {
         "prior": exact_description(model.prior),
         "likelihood": exact_description(model.likelihood),
-        "network": _describe_network(model.network) or modules,
+        "network": _part(model.network) or modules,
     }
 
 
@@ -64,30 +62,28 @@ def rebuild_model(description: Description) -> BayesianModel:
         If the description names an unknown network, likelihood or hyperprior, or lacks a part.
     """
     try:
-        likelihood = dict(description["likelihood"])
-        kind = LIKELIHOODS[likelihood.pop("kind")]
-        dtype = _DTYPES[description["dtype"]]
-        network = _rebuild_network(description["network"]).to(dtype)
-        return BayesianModel(network, rebuild_prior(description["prior"]), kind(**likelihood))
+        network = _rebuilt("network", description["network"]).to(_DTYPES[description["dtype"]])
+        likelihood = _rebuilt("likelihood", description["likelihood"])
+        prior, outputs = rebuild_prior(description["prior"]), description.get("num_outputs")  # None in older files
+        return BayesianModel(network, prior, likelihood, outputs)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the model's description is damaged or of another version: {error!r}.") from error
 
 
-def _describe_network(network: nn.Module) -> Description | None:
-    if type(network) is NormalizedNetwork:
-        inner = _describe_network(network.network)
-        sides = {
-            name: {"mean": side.mean.tolist(), "scale": side.scale.tolist()}
-            for name, side in (("inputs", network.inputs), ("outputs", network.outputs))
-        }
-        return None if inner is None else {"kind": "NormalizedNetwork", "network": inner, **sides}
-    kind = type(network).__name__
-    if not isinstance(network, SymmetricNetwork) or _NETWORKS.get(kind) is not type(network):
-        return None
+def _part(value: object) -> Description | None:
+    """A network or a likelihood with the name of its kind, or None if its class is not registered."""
+    found = described(value)
+    return None if found is None else {"kind": found[0], **found[1]}
+
+
+def _rebuilt(role: Role, description: Description) -> Any:
+    return rebuilt(role, description["kind"], {name: value for name, value in description.items() if name != "kind"})
+
+
+def _describe_symmetric(network: SymmetricNetwork) -> Description:
     config = network.config()
     group = config["group"]
     return {
-        "kind": kind,
         **config,
         "group": describe_group(group) if isinstance(group, Group) else [describe_group(part) for part in group],
         "rep_in": describe_rep(config["rep_in"]),
@@ -96,30 +92,54 @@ def _describe_network(network: nn.Module) -> Description | None:
     }
 
 
-def _rebuild_network(description: Description) -> Any:
-    description = dict(description)
-    kind = description.pop("kind")
-    if kind == "NormalizedNetwork":
-        network = _rebuild_network(description["network"])
-        inputs, outputs = description["inputs"], description["outputs"]
-        return NormalizedNetwork(
-            network,
-            Standardizer(network.rep_in, _exact(inputs["mean"]), _exact(inputs["scale"])),
-            Standardizer(network.rep_out, _exact(outputs["mean"]), _exact(outputs["scale"])),
-        )
-    if kind not in _NETWORKS:
-        raise ValueError(f"unknown network {kind!r}; known are {', '.join(_NETWORKS)}.")
+def _symmetric_arguments(description: Description) -> Description:
     given = description["group"]
     groups = [rebuild_group(group) for group in (given if isinstance(given, list) else [given])]
-    arguments = {
+    return {
         **description,
         "group": groups[0] if len(groups) == 1 else groups,
         "rep_in": rebuild_rep(description["rep_in"], groups[0]),
         "rep_out": rebuild_rep(description["rep_out"], groups[0]),
         "channels": [rebuild_rep(rep, groups[0]) for rep in description["channels"]],
     }
-    return _NETWORKS[kind](**arguments)
+
+
+def _describe_normalized(network: NormalizedNetwork) -> Description | None:
+    inner = _part(network.network)
+    sides = {
+        name: {"mean": side.mean.tolist(), "scale": side.scale.tolist()}
+        for name, side in (("inputs", network.inputs), ("outputs", network.outputs))
+    }
+    return None if inner is None else {"network": inner, **sides}
+
+
+def _rebuild_normalized(description: Description) -> NormalizedNetwork:
+    network = _rebuilt("network", description["network"])
+    inputs, outputs = description["inputs"], description["outputs"]
+    return NormalizedNetwork(
+        network,
+        Standardizer(network.rep_in, _exact(inputs["mean"]), _exact(inputs["scale"])),
+        Standardizer(network.rep_out, _exact(outputs["mean"]), _exact(outputs["scale"])),
+    )
+
+
+def _describe_sum(network: ResidualSum) -> Description | None:
+    parts = {name: _part(getattr(network, name)) for name in ("structured", "residual")}
+    return None if None in parts.values() else parts
+
+
+def _rebuild_sum(description: Description) -> ResidualSum:
+    return ResidualSum(*(_rebuilt("network", description[name]) for name in ("structured", "residual")))
 
 
 def _exact(numbers: list[Any]) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.float64)
+
+
+register("RPPEMLP", RPPEMLP, _describe_symmetric, lambda given: RPPEMLP(**_symmetric_arguments(given)))
+register("EMLP", EMLP, _describe_symmetric, lambda given: EMLP(**_symmetric_arguments(given)))
+register("MLP", MLP, _describe_symmetric, lambda given: MLP(**_symmetric_arguments(given)))
+register("NormalizedNetwork", NormalizedNetwork, _describe_normalized, _rebuild_normalized)
+register("ResidualSum", ResidualSum, _describe_sum, _rebuild_sum)
+register("Gaussian", Gaussian, asdict, lambda given: Gaussian(**given))
+register("Categorical", Categorical, asdict, lambda given: Categorical(**given))

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import Distribution
 from torch import Tensor
 
 from bayes_rpp.priors.rpp_prior import RPPPrior
 from bayes_rpp.priors.variance_settings import Entry, Variance
+from bayes_rpp.serialization.registry import Description, described, rebuilt, register
 
-_HYPERPRIORS = {
-    law.__name__: law
-    for law in (dist.HalfCauchy, dist.InverseGamma, dist.LogNormal, dist.HalfNormal, dist.Gamma, dist.Exponential)
-}
 _KIND = "hyperprior"  # a mapping of layers has numbers and dicts for values, no text
 
 
+def _describe_law(law: Distribution) -> Description:
+    return {name: float(getattr(law, name)) for name in law.arg_constraints}
+
+
+def _rebuild_law(kind: type[Distribution], description: Description) -> Distribution:
+    return kind(**{name: torch.tensor(number, dtype=torch.float64) for name, number in description.items()})
+
+
+for _kind in (dist.HalfCauchy, dist.InverseGamma, dist.LogNormal, dist.HalfNormal, dist.Gamma, dist.Exponential):
+    register(_kind.__name__, _kind, _describe_law, partial(_rebuild_law, _kind))
+
+
 class _ForeignError(Exception):
-    """A hyperprior that no file can hold."""
+    """A hyperprior of a class that is not registered."""
 
 
 def describe_prior(prior: RPPPrior) -> dict[str, Any] | None:
-    """A prior as JSON values, or None if it has a hyperprior of a kind that cannot be rebuilt from them.
+    """A prior as JSON values, or None if it has a hyperprior of a class that is not registered.
 
     Examples
     --------
@@ -107,10 +118,10 @@ def _describe(setting: Variance) -> Any:
 def _describe_entry(value: Entry) -> Any:
     if isinstance(value, int | float):
         return value
-    kind = type(value).__name__
-    if _HYPERPRIORS.get(kind) is not type(value):
+    found = described(value)
+    if found is None:
         raise _ForeignError
-    return {_KIND: kind, **{name: float(getattr(value, name)) for name in value.arg_constraints}}
+    return {_KIND: found[0], **found[1]}
 
 
 def _rebuild(setting: Any) -> Variance:
@@ -122,5 +133,4 @@ def _rebuild(setting: Any) -> Variance:
 def _rebuild_entry(value: Any) -> Entry:
     if not isinstance(value, Mapping):
         return value
-    numbers = {name: torch.tensor(number, dtype=torch.float64) for name, number in value.items() if name != _KIND}
-    return _HYPERPRIORS[value[_KIND]](**numbers)
+    return rebuilt("hyperprior", value[_KIND], {name: part for name, part in value.items() if name != _KIND})

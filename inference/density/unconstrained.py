@@ -21,6 +21,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
 from inference.density.transforms import to_constrained, to_free
+from inference.posterior.map_draws import map_draws
 from inference.posterior.posterior import Posterior
 
 
@@ -171,10 +172,7 @@ class UnconstrainedDensity:
         """
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
             leaf = z.detach().requires_grad_()
-            if len(z) == 1:  # the same, without the cost of vmap
-                values = self.potential(leaf[0], *(part[0] for part in batch or ()))[None]
-            else:
-                values = torch.func.vmap(self.potential)(leaf, *(batch or ()))
+            values = map_draws(lambda chain: self.potential(*chain), (leaf, *(batch or ())))
             # The chains are independent. Several times cheaper than vmap over grad_and_value.
             (gradients,) = torch.autograd.grad(values.sum(), leaf)
         return gradients, values.detach()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import Distribution
 from torch import Tensor
 from torch.func import jacrev, vmap
 
@@ -17,7 +15,7 @@ from bayes_rpp.types import Params
 from inference.curvature.block_gaussian import GaussianApproximation
 from inference.curvature.block_structure import Structure
 from inference.curvature.gauss_newton import network_model
-from inference.curvature.hessian_blocks import Precision, prior_precision
+from inference.curvature.hessian_blocks import Precision
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.posterior.posterior import Posterior
 from inference.posterior.predictive import Prediction, predict_categorical, predict_gaussian
@@ -51,31 +49,6 @@ class LaplacePosterior(Posterior):
     def mode(self) -> Params:
         """The constrained parameters at the mode, in float64, on the device of the fit."""
         return self.density.params(self.approximation.mean)
-
-    def with_prior(self, distributions: Mapping[str, Distribution]) -> GaussianApproximation:
-        """The Gaussian that other priors would give around the same mode, with the same curvature of the data.
-
-        Differentiable in the tensors of the distributions: to choose variances by the evidence, give PathwayNormals
-        whose variances require gradients (MacKay, 1992; Immer et al., ICML 2021).
-
-        Parameters
-        ----------
-        distributions : new priors of parameters, by name; others keep the model's.
-
-        Raises
-        ------
-        ValueError
-            If a name is none of the model's.
-        TypeError
-            If the model is a LogDensity, whose prior cannot be told from its data.
-        """
-        given = network_model(self.density, "a change of the prior").prior_distributions
-        if unknown := sorted(set(distributions) - set(given)):
-            raise ValueError(f"distributions names {unknown[0]!r}; the model's parameters are {list(given)}.")
-        mean = self.approximation.mean
-        prior = prior_precision(self.density, mean, self.structure, {**given, **distributions})
-        total = replace(self.precision, prior=prior).total
-        return GaussianApproximation(mean, list(zip(self.structure.places, total, strict=True)))
 
     def linearized(self, x: Float[Tensor, "batch *input"]) -> Prediction:
         """The predictive of the network that is linear in its parameters around the mode (Immer, Korzepa & Bauer,
@@ -128,33 +101,6 @@ class LaplacePosterior(Posterior):
         """
         parts = [self.approximation.project(jacobian) for _, jacobian in self._jacobians(x)]
         return torch.cat(parts).cpu()
-
-    def functional_variance_of(self, function: Callable[[Params], Tensor]) -> Float[Tensor, "*output_and_output"]:
-        """The covariance of any smooth function of the parameters, by the delta method: J H^-1 J^T.
-
-        Parameters
-        ----------
-        function : of the dict of constrained parameters, in the model's type and on the CPU; pure, and made of torch
-            operations. The equivariance error, for example.
-
-        Returns
-        -------
-        (*output, *output), in float64: a number for a scalar function, a matrix for a vector.
-
-        Examples
-        --------
-        >>> posterior.functional_variance_of(lambda params: params["network.0.dense"].square().sum()).sqrt()
-        """
-        like = {name: value.dtype for name, value in self.samples.items()}
-
-        def of_free(z: Tensor) -> Tensor:
-            return function({name: value.cpu().to(like[name]) for name, value in self.density.params(z).items()})
-
-        with pyro.validation_enabled(False):
-            jacobian = jacrev(of_free)(self.approximation.mean)
-        shape = jacobian.shape[:-1]
-        covariance = self.approximation.project(jacobian.reshape(-1, self.approximation.size))
-        return covariance.reshape(shape + shape).cpu()
 
     @torch.no_grad()
     def _jacobians(self, x: Tensor) -> Iterator[tuple[Float[Tensor, "rows *output"], Float[Tensor, "rows flat size"]]]:

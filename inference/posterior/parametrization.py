@@ -22,70 +22,6 @@ _NUMBERS_AT_ONCE = 4_194_304
 D = TypeVar("D", bound=Draws)
 
 
-def collapse(model: BayesianModel, samples: Params) -> tuple[BayesianModel, Params]:
-    """Draws of the sums W = sum_k Q_k beta_k + B and of all other parameters, from draws of the parts.
-
-    Parameters
-    ----------
-    model : with residual pathway layers in the network.
-    samples : name -> (*batch, *shape), with the same leading dimensions for all, such as (chain, draw).
-
-    Returns
-    -------
-    The model of the sums, with the same prior and likelihood, and its samples in its network's order; the function of
-    every draw is the same.
-
-    Raises
-    ------
-    ValueError
-        If the network has no residual pathway layers, or the samples are not those of the model's parameters.
-
-    Examples
-    --------
-    >>> model = BayesianModel(RPPEMLP(Vector, Scalar, SO(3), layers=0), RPPPrior(), Gaussian(noise_variance=0.1))
-    >>> list(collapse(model, model.initial_params(seed=0))[1])
-    ['network.0.weight', 'network.0.bias']
-    """
-    twin = in_other_parametrization(model, "collapsed")
-    return twin, _converted(model, twin, samples)
-
-
-def recover(
-    model: BayesianModel, samples: Params, generator: torch.Generator, temperature: float = 1.0
-) -> tuple[BayesianModel, Params]:
-    """Draws of the pathways' coordinates and dense parts, given draws of their sums.
-
-    beta ~ p(beta | W), exactly, and B = W - Q beta: since the likelihood depends on W alone, draws of the posterior of
-    W become draws of that of (beta, B). With one structured pathway beta | W ~ N(s Q^T W, s sigma_b^2 I), s =
-    sigma_a^2 / (sigma_a^2 + sigma_b^2); see ``PathwayNormal.split``.
-
-    Parameters
-    ----------
-    model, samples : as for ``collapse``, of the collapsed parametrization.
-    generator : of the draws of beta.
-    temperature : that of the draws of W; 0 makes modes of (beta, B) out of modes of W.
-
-    Returns
-    -------
-    The model of the parts, and its samples; the function of every draw is the same.
-
-    Raises
-    ------
-    ValueError
-        As ``collapse``; or if the temperature is not 1 and variances of residual layers have hyperpriors.
-
-    Examples
-    --------
-    >>> net = RPPEMLP(Vector, Scalar, SO(3), layers=0, parametrization="collapsed")
-    >>> model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.1))
-    >>> list(recover(model, model.initial_params(seed=0), torch.Generator().manual_seed(0))[1])
-    ['network.0.dense', 'network.0.bias_beta', 'network.0.bias_dense']
-    """
-    twin = in_other_parametrization(model, "residual")
-    refuse_other_law(model, temperature)
-    return twin, _converted(model, twin, samples, generator, temperature)
-
-
 def refuse_other_law(model: BayesianModel, temperature: float) -> None:
     """Raise ValueError if the two parametrizations are different laws at a temperature, see ``hyperpriors_differ``."""
     if hyperpriors_differ(model, temperature):
@@ -115,8 +51,12 @@ def hyperpriors_differ(model: BayesianModel, temperature: float) -> bool:
 
 
 def in_parametrization(posterior: D, kind: type[D], parametrization: Parametrization, generator: torch.Generator) -> D:
-    """See ``Posterior.in_parametrization``; the result is of a plain ``kind``, since what an engine's own type adds is
+    """See ``Posterior.in_parametrization``. The result is of a plain ``kind``, since what an engine's own type adds is
     in the old coordinates.
+
+    Sums are W = sum_k Q_k beta_k + B. Parts are drawn from beta ~ p(beta | W), exactly, with B = W - Q beta: since the
+    likelihood depends on W alone, draws of the posterior of W become draws of that of (beta, B). With one structured
+    pathway beta | W ~ N(s Q^T W, s sigma_b^2 I), s = sigma_a^2 / (sigma_a^2 + sigma_b^2); see ``PathwayNormal.split``.
     """
     check_parametrization(parametrization)
     model = posterior.bayesian_model
@@ -125,7 +65,7 @@ def in_parametrization(posterior: D, kind: type[D], parametrization: Parametriza
     twin = in_other_parametrization(model, parametrization)
     temperature = posterior.stats.get("temperature", 1.0)
     refuse_other_law(model, temperature)
-    convert = partial(_converted, model, twin, generator=generator, temperature=temperature)
+    convert = partial(_converted, model, twin, generator, temperature)
     return kind(
         model=twin,
         samples=convert(posterior.samples),
@@ -147,11 +87,11 @@ def in_other_parametrization(model: BayesianModel, parametrization: Parametrizat
 def _converted(
     model: BayesianModel,
     twin: BayesianModel,
+    generator: torch.Generator,
+    temperature: float,
     samples: Params,
-    generator: torch.Generator | None = None,
-    temperature: float = 1.0,
 ) -> Params:
-    """Samples of a model as samples of its twin."""
+    """Samples of a model, name -> (chain, draw, *shape), as samples of its twin."""
     if differing := set(samples) ^ set(model.constraints):
         raise ValueError(
             f"the samples must be those of the model's parameters, {list(model.constraints)}; they have "
@@ -164,15 +104,14 @@ def _converted(
         for parts in layer.sums if layers[path].parametrization != layer.parametrization else ():
             total, names = prefix + parts.total, [prefix + name for name in (*parts.held, parts.dense)]
             if layer.parametrization == "residual":
-                lead = samples[names[-1]].ndim - model.network.get_parameter(names[-1]).ndim
-                result[total] = _added([samples[name] for name in names], list(parts.held.values()), lead)
+                result[total] = _added([samples[name] for name in names], list(parts.held.values()))
             else:
                 parts_of_it = _split(model, total, samples[total], variances, generator, temperature)
                 result |= zip(names, parts_of_it, strict=True)
     return {name: result[name] for name in twin.constraints}
 
 
-def _added(parts: Sequence[Tensor], bases: Sequence[EquivariantBasis], lead: int) -> Tensor:
+def _added(parts: Sequence[Tensor], bases: Sequence[EquivariantBasis]) -> Tensor:
     """W = sum_k Q_k beta_k + B in float64, of beta_0, beta_1, ... and B."""
 
     def add(*rows: Tensor) -> list[Tensor]:
@@ -182,7 +121,7 @@ def _added(parts: Sequence[Tensor], bases: Sequence[EquivariantBasis], lead: int
             total = total + basis.expand(beta.double()).reshape(dense.shape)
         return [total.to(dense.dtype)]
 
-    return _in_pieces(add, parts, lead)[0]
+    return _in_pieces(add, parts)[0]
 
 
 def _split(
@@ -190,7 +129,7 @@ def _split(
     name: str,
     total: Tensor,
     variances: Params,
-    generator: torch.Generator | None,
+    generator: torch.Generator,
     temperature: float,
 ) -> list[Tensor]:
     """A draw of beta_0, beta_1, ... (those that have coordinates) and B given each W, and given the variances that come
@@ -203,14 +142,13 @@ def _split(
         betas, dense = law.split(weights, generator, temperature)
         return [*(beta for beta, basis in zip(betas, law.bases, strict=True) if basis.rank), dense]
 
-    return _in_pieces(split, [*variances.values(), total], total.ndim - model.network.get_parameter(name).ndim)
+    return _in_pieces(split, [*variances.values(), total])
 
 
-def _in_pieces(function: Callable[..., list[Tensor]], values: Sequence[Tensor], lead: int) -> list[Tensor]:
-    """A function of rows, on so many rows at a time that memory stays bounded."""
-    batch, shapes = values[-1].shape[:lead], [value.shape[lead:] for value in values]
-    rows = [value.reshape(batch.numel(), *shape) for value, shape in zip(values, shapes, strict=True)]
-    together = max(1, _NUMBERS_AT_ONCE // max(1, math.prod(shapes[-1])))
+def _in_pieces(function: Callable[..., list[Tensor]], values: Sequence[Tensor]) -> list[Tensor]:
+    """A function of rows, on so many of the draws (chain, draw, *shape) at a time that memory stays bounded."""
+    rows = [value.flatten(0, 1) for value in values]
+    together = max(1, _NUMBERS_AT_ONCE // max(1, math.prod(rows[-1].shape[1:])))
     pieces = zip(*(value.split(together) for value in rows), strict=True)
     results = zip(*(function(*piece) for piece in pieces), strict=True)
-    return [torch.cat(result).reshape(*batch, *result[0].shape[1:]) for result in results]
+    return [torch.cat(result).unflatten(0, values[-1].shape[:2]) for result in results]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from inference.data import Model, Pair
 from inference.posterior.arviz import inference_data
 from inference.posterior.draws import Draws, Snapshot
 from inference.posterior.files import load_posterior, save_posterior
+from inference.posterior.map_draws import map_draws
 from inference.posterior.parametrization import in_parametrization
 from inference.posterior.predictive import Prediction, evaluate, predict_categorical, predict_gaussian, replicates
 
@@ -57,7 +57,7 @@ class Posterior(Draws):
     def in_parametrization(self, parametrization: Parametrization, seed: int = 0) -> Posterior:
         """The same posterior with other coordinates: the function of every draw is the same, and so is its law.
 
-        "collapsed" adds the pathways up. "residual" draws beta from its exact law given W, see ``recover``: a draw
+        "collapsed" adds the pathways up. "residual" draws beta from its exact law given W: a draw
         becomes a draw, but a mode of W becomes no mode of (beta, B). Snapshots of the history and partial chains are
         converted alike; of the ``sample_stats``, "lp" is left out, since a density depends on the coordinates. Draws
         of a tempered posterior need its "temperature" among the ``stats``. The result is a plain Posterior.
@@ -192,17 +192,11 @@ def _log_joint(model: Model, draws: Params, pair: Pair | None) -> Float[Tensor, 
     """The log joint of a few draws."""
     with pyro.validation_enabled(False):
         if pair is None or isinstance(model, LogDensity):
-            return _of_each(model.log_joint, draws)
+            return map_draws(model.log_joint, draws)
         y, outputs = pair[1], evaluate(model, draws, pair[0])
 
-        def log_likelihood(params: Params, output: Tensor) -> Tensor:
+        def log_likelihood(drawn: tuple[Params, Tensor]) -> Tensor:
+            params, output = drawn
             return model.likelihood.log_prob(output, y, params).sum()
 
-        return _of_each(model.log_prior, draws) + _of_each(log_likelihood, draws, outputs)
-
-
-def _of_each(function: Callable[..., Tensor], draws: Params, *others: Tensor) -> Float[Tensor, " draw"]:
-    """A function of each draw, and of the others' rows; one draw takes no vmap, which not every network allows."""
-    if len(next(iter(draws.values()))) == 1:
-        return function({name: value[0] for name, value in draws.items()}, *(other[0] for other in others))[None]
-    return torch.func.vmap(function)(draws, *others)
+        return map_draws(model.log_prior, draws) + map_draws(log_likelihood, (draws, outputs))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.types import Params
+from inference.posterior.map_draws import map_draws
 
 _ROWS_AT_ONCE = 16_384
 
@@ -40,22 +41,9 @@ class Prediction:
 @torch.no_grad()
 def evaluate(model: BayesianModel, draws: Params, x: Tensor) -> Float[Tensor, "draw batch *output"]:
     """The output of every draw, some draws and some rows at a time so that memory stays bounded."""
-    like = next(iter(draws.values()))
-    count, x = len(like), model.as_input(x)
+    x, like = model.as_input(x), next(iter(draws.values()))
     x = x.to(like.dtype) if x.is_floating_point() else x
-    rows = min(len(x), _ROWS_AT_ONCE)
-    together = max(1, _ROWS_AT_ONCE // max(rows, 1))
-    columns = []
-    for part in x.split(rows) if len(x) else [x]:
-        pieces = []
-        for start in range(0, count, together):
-            some = {name: value[start : start + together] for name, value in draws.items()}
-            if len(next(iter(some.values()))) == 1:
-                pieces.append(model.output({name: value[0] for name, value in some.items()}, part)[None])
-            else:
-                pieces.append(torch.func.vmap(model.output, in_dims=(0, None))(some, part))
-        columns.append(torch.cat(pieces))
-    return torch.cat(columns, dim=1)
+    return map_draws(model.output, draws, x, at_once=_ROWS_AT_ONCE)
 
 
 def predict_gaussian(samples: Tensor, noise: Float[Tensor, "*chain_draw_outputs"]) -> Prediction:

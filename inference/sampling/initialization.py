@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pyro
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.func import hessian
 
@@ -67,7 +67,9 @@ def _descend(density: UnconstrainedDensity, start: Float[Tensor, " size"]) -> Fl
         if gained < density.size:
             raise StopIteration
 
-    found = minimize(evaluate, start.double().cpu().numpy(), jac=True, method="L-BFGS-B", callback=stop_early)
+    found = scipy.optimize.minimize(
+        evaluate, start.double().cpu().numpy(), jac=True, method="L-BFGS-B", callback=stop_early
+    )
     if not first - found.fun > _FAR_OUT * density.size:
         return start
     return torch.as_tensor(found.x, dtype=density.dtype, device=density.device)

@@ -1,4 +1,4 @@
-"""Particles that go from a reference to a posterior, or back, all side by side.
+"""Particles that go from a reference to a posterior, all side by side.
 
     reweight    w_i <- w_i f_t'(z_i) / f_t(z_i) = w_i exp((t' - t) D(z_i))
     resample    within an island, where the effective number of its particles is below half of them
@@ -11,7 +11,6 @@ one particle each this is annealed importance sampling (Neal, Statistics and Com
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,9 +22,7 @@ from inference.progress import QUIET_SECONDS, off_unless
 from inference.sampling.hmc.leapfrog import leapfrog
 from inference.tempering.curvature import Coordinates
 from inference.tempering.path import Particles, TemperedPath
-from inference.tempering.schedule import Guide, Kernel, Plan
-
-Observer = Callable[[float, Float[Tensor, "move island particle"], Float[Tensor, "island particle"]], None]
+from inference.tempering.schedule import Guide, Kernel
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,7 @@ class Annealing:
 
     Attributes
     ----------
-    log_weights : of each island, the log of its mean weight: an estimate of the log evidence, or, backwards, of minus
-        it.
+    log_weights : of each island, the log of its mean weight: an estimate of the log evidence.
     particles : at the end.
     temperatures : of the run, without the first.
     acceptance : the mean acceptance at each.
@@ -55,7 +51,6 @@ def anneal(
     seeds: tuple[int, int],
     *,
     moves: int = 1,
-    observe: Observer | None = None,
     progress: bool = True,
 ) -> Annealing:
     """From independent draws of the reference to t = 1. Ctrl-C is raised.
@@ -67,8 +62,6 @@ def anneal(
     shape : the number of islands, and of particles in each.
     seeds : of the draws of the reference, and of everything else.
     moves : trajectories at each temperature.
-    observe : called at every temperature with the gains after each of its moves, and the particles' log weights, whose
-        exponentials add up to one within an island.
     progress : whether to show a bar, in a terminal.
 
     Raises
@@ -86,8 +79,6 @@ def anneal(
     total = torch.zeros(shape[0], dtype=particles.gain.dtype, device=particles.gain.device)
     within = torch.full(shape, 1 / shape[1], dtype=total.dtype, device=total.device).log()
     t, temperatures, acceptance = 0.0, [], []
-    if observe is not None:
-        observe(t, particles.gain.reshape(1, *shape), within)
     with tqdm(desc="tempering", unit="level", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:
         while t < 1:
             before, t = t, guide.next_temperature(t, particles.gain, (total[:, None] + within).flatten())
@@ -95,47 +86,16 @@ def anneal(
             grown = within.logsumexp(1)
             total, within = total + grown, _equal_if_all_zero(within - grown[:, None])
             particles, within = _resample(particles, within, generator)
-            gains, accepted = [], 0.0
+            accepted = 0.0
             for _ in range(moves):
                 particles, rate = move(path, particles, t, guide.kernel(t, particles), generator)
                 guide.learn(rate)
-                gains.append(particles.gain.reshape(shape))
                 accepted += rate / moves
-            if observe is not None:
-                observe(t, torch.stack(gains), within)
             temperatures.append(t)
             acceptance.append(accepted)
             bar.update()
             bar.set_postfix(t=f"{t:.3g}")
     return Annealing(total, particles, temperatures, acceptance)
-
-
-@torch.no_grad()
-def anneal_back(
-    path: TemperedPath, plan: Plan, z: Float[Tensor, "particle size"], seed: int, *, progress: bool = True
-) -> Annealing:
-    """From exact draws of the posterior back to the reference: each weight has the expectation 1 / evidence (Grosse,
-    Ghahramani & Adams, 2015). Ctrl-C is raised.
-
-    Parameters
-    ----------
-    path : of the densities.
-    plan : the temperatures and the kernels, which must not depend on the draws.
-    z : the draws; every particle is an island of its own.
-    seed : of the moves.
-    progress : whether to show a bar, in a terminal.
-    """
-    generator = torch.Generator(path.density.device).manual_seed(seed)
-    particles = path.at(z)
-    total, acceptance = torch.zeros_like(particles.gain), []
-    levels = range(len(plan.temperatures), 0, -1)
-    bar = tqdm(levels, desc="tempering back", unit="level", disable=off_unless(progress), delay=QUIET_SECONDS)
-    for level in bar:
-        t = plan.temperatures[level - 1]
-        particles, rate = move(path, particles, t, plan.kernel(level), generator)
-        total = total - (t - (plan.temperatures[level - 2] if level > 1 else 0.0)) * particles.gain
-        acceptance.append(rate)
-    return Annealing(total, particles, list(plan.temperatures[::-1]), acceptance)
 
 
 @dataclass(frozen=True)

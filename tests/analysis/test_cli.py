@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from analysis.cli import commands
 from analysis.cli import main as cli
 from analysis.cli.runs import Run
 from bayes_rpp.datasets import inertia
@@ -246,6 +247,6 @@ def test_interrupt_ends_with_status_one(fitted, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "read_data", interrupt)
+    monkeypatch.setattr(commands, "read_data", interrupt)
     assert cli.main(["fit", str(fitted.parent / "bodies.csv"), *O3, *TINY, "--out", str(tmp_path / "run")]) == 1
     assert capsys.readouterr().err == "bayes-rpp: interrupted\n"

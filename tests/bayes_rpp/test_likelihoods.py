@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from bayes_rpp import Categorical, Gaussian, likelihoods
-from bayes_rpp.likelihoods import LIKELIHOODS
 
 
 def numbers(*shape, seed=0):
@@ -140,7 +139,7 @@ def test_a_categorical_takes_every_label_and_no_data():
     Categorical().check(torch.zeros(0, dtype=torch.int64), 3)
 
 
-@pytest.mark.parametrize("kind", [*LIKELIHOODS.values(), likelihoods.Likelihood])
+@pytest.mark.parametrize("kind", [Gaussian, Categorical, likelihoods.Likelihood])
 def test_annotations_can_be_read(kind):
     for _, method in inspect.getmembers(kind, inspect.isfunction):
         if method.__module__ == likelihoods.__name__:

@@ -2,9 +2,11 @@
 
 import copy
 import json
+from dataclasses import asdict, dataclass
 
 import pytest
 import torch
+from pyro.distributions import Chi2
 from torch import nn
 
 from bayes_rpp import (
@@ -27,6 +29,7 @@ from bayes_rpp import (
     T,
     Vector,
 )
+from bayes_rpp.serialization import register, registry
 from bayes_rpp.serialization.models import describe_model, rebuild_model
 
 QUARTER_TURN = Group(generators=[[[0.0, -1.0], [1.0, 0.0]]], name="C4")
@@ -112,6 +115,52 @@ def test_descriptions_go_through_json_unchanged():
     assert describe_model(rebuild_model(description)) == description
 
 
+class Widened(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.width, self.layers = width, nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 2))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@dataclass(frozen=True)
+class Wide(Gaussian):
+    widening: float = 2.0
+
+
+def test_classes_of_a_users_own_come_back_once_they_are_registered(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    prior = RPPPrior(dense_variance=Chi2(3.0))
+    model = BayesianModel(Widened(4), prior, Wide(0.3), num_outputs=2)
+    assert describe_model(model) is None
+    register("Widened", Widened, lambda net: {"width": net.width}, lambda given: Widened(**given))
+    register("Wide", Wide, asdict, lambda given: Wide(**given))
+    register("Chi2", Chi2, lambda law: {"df": float(law.df)}, lambda given: Chi2(torch.tensor(given["df"])))
+    rebuilt = through_json(model)
+    params, x = model.initial_params(seed=1), numbers(5, 3)
+    assert torch.equal(rebuilt.output(params, x), model.output(params, x))
+    assert rebuilt.likelihood == model.likelihood
+    assert torch.equal(rebuilt.prior.dense_variance.df, prior.dense_variance.df)
+    assert torch.equal(rebuilt.log_prior(params), model.log_prior(params))
+    register("Wide", Wide, asdict, lambda given: Wide(**given))
+    with pytest.raises(ValueError, match=r"the name 'Wide' is taken by .*\.Wide; give .*\.Widened another"):
+        register("Wide", Widened, asdict, lambda given: Widened(**given))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"likelihood": {"kind": "Cauchy"}}, "unknown likelihood 'Cauchy'; known are Gaussian, Categorical"),
+        ({"likelihood": {"kind": "MLP"}}, "unknown likelihood 'MLP'; known are Gaussian, Categorical"),
+        ({"network": {"kind": "Gaussian"}}, "unknown network 'Gaussian'; known are RPPEMLP, EMLP, MLP"),
+    ],
+)
+def test_names_that_are_unknown_or_of_another_kind_are_refused(part, message):
+    with pytest.raises(ValueError, match=f"{message}.* bayes_rpp.serialization.register"):
+        rebuild_model(describe_model(model_of("MLP")) | part)
+
+
 class Mine(MLP):
     pass
 
@@ -132,7 +181,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_what_is_not_this_packages_own_has_no_description(kind):
+def test_what_is_not_registered_has_no_description(kind):
     assert describe_model(FOREIGN[kind]()) is None
 
 

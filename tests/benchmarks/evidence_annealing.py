@@ -14,7 +14,6 @@ import sys
 import torch
 
 from analysis.evidence.annealing import AnnealedImportanceSampling, TemperedSMC
-from analysis.evidence.thermodynamic import SteppingStone, ThermodynamicIntegration
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, Vector
 
 WANTED = 0.1
@@ -37,8 +36,6 @@ def main() -> None:
     model, data = problem()
     methods = (
         TemperedSMC(particles=particles, islands=4),
-        SteppingStone(particles=particles, islands=4, moves=1),
-        ThermodynamicIntegration(particles=particles, islands=4, moves=1),
         AnnealedImportanceSampling(particles=max(particles // 4, 2)),
     )
     for method in methods:

@@ -11,7 +11,6 @@ from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPLinear, RPPPrior,
 from inference import HMC, MAP, NUTS, SGHMC, SGLD, DeepEnsemble, Laplace, Posterior, PyroGuide
 from inference.curvature.block_structure import Structure
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.posterior.parametrization import collapse, recover
 
 
 def linear_model(parametrization="residual", learned=False, **settings):
@@ -145,7 +144,8 @@ def test_sums_are_split_by_the_variances_of_their_own_draw(per_layer):
     start = model.initial_params(0)
     samples = {n: value.expand(3, count, *value.shape) for n, value in start.items()}
     samples |= {name: v[:, None].expand(3, count)}
-    twin, parts = recover(model, samples, torch.Generator().manual_seed(0))
+    posterior = Posterior(model, samples).in_parametrization("residual")
+    twin, parts = posterior.model, posterior.samples
     assert torch.equal(parts[name], samples[name])
     layer = twin.network.network[0]
     assert isinstance(layer, RPPLinear)
@@ -157,7 +157,7 @@ def test_sums_are_split_by_the_variances_of_their_own_draw(per_layer):
     bound = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - 1e-3 / 4 / z.numel()))
     assert z.abs().max() < bound
     assert spread.abs().max() < bound * math.sqrt(2 / count)
-    _, sums = collapse(twin, parts)
+    sums = posterior.in_parametrization("collapsed").samples
     torch.testing.assert_close(sums["network.0.weight"], samples["network.0.weight"], rtol=1e-9, atol=1e-9)
 
 

@@ -13,7 +13,13 @@ from scipy.stats import t as student
 from torch.distributions import MultivariateNormal, constraints
 
 import inference.tempering.particles
-from analysis.evidence.annealing import AnnealedImportanceSampling, TemperedSMC, effective_share, log_mean, run_warnings
+from analysis.evidence.annealing import (
+    AnnealedImportanceSampling,
+    TemperedSMC,
+    acceptance_warnings,
+    effective_share,
+    log_mean,
+)
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector
 from bayes_rpp.bayesian_model import prior_draws
 from inference import MAP, Laplace
@@ -181,7 +187,7 @@ def test_log_density_has_the_integral_of_the_quadrature():
 
 def test_log_density_has_no_prior_to_begin_at():
     density = LogDensity(lambda p: -p["z"].square().sum(), {"z": torch.zeros(2)})
-    with pytest.raises(ValueError, match="of a LogDensity the prior cannot be told from the rest"):
+    with pytest.raises(ValueError, match="a LogDensity does not separate its prior from the rest"):
         smc(reference="prior").estimate(density, None, seed=0)
 
 
@@ -204,9 +210,9 @@ def test_weights_that_hang_on_few_particles_are_warned_of():
 
 def test_steps_that_are_refused_are_warned_of():
     run = Annealing(normal(8), None, [0.1, 0.5, 1.0], [0.8, 0.2, 0.29])
-    (warning,) = run_warnings(run)
+    (warning,) = acceptance_warnings(run)
     assert "the acceptance fell to 0.20 at the temperature 0.5" in warning
-    assert not run_warnings(replace(run, acceptance=[0.8, 0.3, 0.5]))
+    assert not acceptance_warnings(replace(run, acceptance=[0.8, 0.3, 0.5]))
 
 
 @pytest.mark.parametrize("method", [ais, smc])
@@ -289,7 +295,7 @@ def test_integers_of_any_kind_are_settings_and_seeds():
         ({"temperatures": 0}, "temperatures must be a positive integer or 'pilot', got 0"),
         ({"temperatures": True}, "temperatures must be a positive integer or 'pilot', got True"),
         ({"particles": 2.5}, "particles must be an integer of at least 2, got 2.5"),
-        ({"temperatures": "linear"}, "temperatures must be a positive integer or 'pilot', got 'linear'"),
+        ({"temperatures": "adaptive"}, "temperatures must be a positive integer or 'pilot', got 'adaptive'"),
         ({"reference": "flat"}, "reference must be 'prior', 'laplace' or None, got 'flat'"),
         ({"islands": 1}, "islands must be an integer of at least 2, got 1"),
         ({"particles": 100}, "particles must be a multiple of the 8 islands, with four or more in each, got 100"),

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from analysis.evidence.annealing import AnnealedImportanceSampling
-from analysis.evidence.exact import ExactEvidence, exact_log_evidence
+from analysis.evidence.exact import ExactEvidence
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import (
     EMLP,
@@ -144,10 +144,11 @@ def with_variances(model, log_variances):
 @pytest.mark.parametrize("space", ["weights", "functions"])
 def test_gradient_in_the_variances_is_that_of_finite_differences(space):
     model, data = linear("collapsed"), observations()
+    problem, _ = linear_gaussian(model, data, device="cpu")
     at = torch.tensor([0.2, -2.0], dtype=torch.float64, requires_grad=True)
 
     def evidence(log_variances):
-        return exact_log_evidence(model, data, with_variances(model, log_variances), space, device="cpu")
+        return problem.log_evidence(with_variances(model, log_variances), space)
 
     value = evidence(at)
     (gradient,) = torch.autograd.grad(value, at)
@@ -155,13 +156,6 @@ def test_gradient_in_the_variances_is_that_of_finite_differences(space):
     step = 1e-5 * torch.eye(2, dtype=torch.float64)
     differences = torch.stack([(evidence(at + h) - evidence(at - h)).detach() / 2e-5 for h in step])
     torch.testing.assert_close(gradient, differences, rtol=1e-5, atol=0)
-
-
-def test_distributions_that_are_not_given_keep_the_prior_of_the_model():
-    model, data = linear("collapsed"), observations()
-    assert float(exact_log_evidence(model, data, {}, device="cpu")) == pytest.approx(exact(model, data), rel=1e-13)
-    with pytest.raises(ValueError, match="distributions names 'nothing'"):
-        exact_log_evidence(model, data, {"nothing": PathwayNormal((3, 7), 1.0)}, device="cpu")
 
 
 @each_parametrization

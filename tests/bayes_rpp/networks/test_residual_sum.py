@@ -1,6 +1,7 @@
 """Whole networks as pathways."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, O, ResidualSum, RPPPrior, Trivial, Vector
 from bayes_rpp.priors.rpp_prior import parameter_roles
-from bayes_rpp.serialization.models import describe_model
+from bayes_rpp.serialization.models import describe_model, rebuild_model
 from inference import MAP
 
 
@@ -95,14 +96,19 @@ def test_an_equivariant_part_makes_the_sum_equivariant_where_the_residual_is_zer
     torch.testing.assert_close(network(x @ g.mT), network(x) @ g.mT, rtol=1e-10, atol=1e-10)
 
 
-def test_copies_are_independent_and_have_no_description():
+def test_copies_are_independent_and_a_rebuilt_sum_is_the_same_function():
     network, x = linear_plus_mlp(), torch.ones(2, 3)
     copied = copy.deepcopy(network)
     assert torch.equal(copied(x), network(x))
     with torch.no_grad():
         copied.structured.network[0].weight.add_(1)
     assert not torch.equal(copied(x), network(x))
-    assert describe_model(BayesianModel(network, RPPPrior(), Gaussian(0.1))) is None
+    model = BayesianModel(network, RPPPrior(), Gaussian(0.1))
+    rebuilt, params = rebuild_model(json.loads(json.dumps(describe_model(model)))), model.initial_params(seed=1)
+    assert torch.equal(rebuilt.output(params, x), model.output(params, x))
+    assert torch.equal(rebuilt.log_prior(params), model.log_prior(params))
+    foreign = BayesianModel(ResidualSum(network.structured, torch.nn.Linear(3, 3)), RPPPrior(), Gaussian(0.1))
+    assert describe_model(foreign) is None
 
 
 @pytest.mark.parametrize("curved", [False, True])

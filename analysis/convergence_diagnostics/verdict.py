@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from inference import Posterior
 from inference.posterior.arviz import least_draws
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 AGREEMENT, ENOUGH = 1.01, 400  # of R-hat and of effective draws: Vehtari et al., 2021
 ERROR = "equivariance error"

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from analysis.convergence.verdict import ERROR, verdict
+from analysis.convergence_diagnostics.verdict import ERROR, verdict
 from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import LogDensity
 from inference import Posterior

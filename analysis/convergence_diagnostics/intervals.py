@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-import xarray as xr
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _PROBABILITY = 0.94
 _FEW_DRAWS = 20  # 6 % of so few draws is at most one
@@ -41,15 +43,8 @@ def interval(values: xr.DataArray) -> xr.DataArray:
     count = values.sizes["chain"] * values.sizes["draw"]
     if count == 0:
         raise ValueError(f"values holds no draws: its sizes are {dict(values.sizes)}.")
-    draws = values.transpose("chain", "draw", ...)
     tail = 0.0 if count <= _FEW_DRAWS else (1 - _PROBABILITY) / 2
-    rest = draws.dims[2:]
-    found = np.quantile(draws.values.reshape(count, *draws.shape[2:]), [tail, 0.5, 1 - tail], axis=0)
+    found = values.quantile([tail, 0.5, 1 - tail], ("chain", "draw"), skipna=False, keep_attrs=True)
+    found = found.rename(quantile="stat").assign_coords(stat=["lower", "median", "upper"]).transpose(..., "stat")
     what = f"the {_PROBABILITY:.0%} equal-tailed interval" if tail else "minimum, median and maximum"
-    return xr.DataArray(
-        np.moveaxis(found, 0, -1),
-        dims=[*rest, "stat"],
-        coords={dim: draws[dim] for dim in rest if dim in draws.coords} | {"stat": ["lower", "median", "upper"]},
-        name=values.name,
-        attrs={**values.attrs, "interval": f"{what} of {count} draws"},
-    )
+    return found.assign_attrs(interval=f"{what} of {count} draws")

@@ -1,0 +1,116 @@
+"""What ``bayes-rpp demo``, ``fit`` and ``report`` do."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import matplotlib
+import torch
+
+from analysis.cli.data_files import read_data
+from analysis.cli.runs import PICTURE, POSTERIOR, REPORT, Run, write_report
+from analysis.symmetry.equivariance import equivariance_error
+from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, parse_group, parse_rep
+from bayes_rpp.datasets import inertia
+from inference import MAP, DeepEnsemble
+from inference.posterior.files import check_replaceable, check_writable
+
+matplotlib.use("Agg")
+
+_NETWORKS = {"rpp": RPPEMLP, "emlp": EMLP, "mlp": MLP}
+
+
+def _engine(options: Namespace, kind: str, snapshots: int = 0) -> DeepEnsemble | MAP:
+    if kind == "map":
+        return MAP(epochs=options.epochs, batch_size=options.batch_size, lr=options.lr, snapshots=snapshots)
+    return DeepEnsemble(
+        members=options.members,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        snapshots=snapshots,
+    )
+
+
+def demo(options: Namespace) -> None:
+    """Fit ensembles to two kinds of inertia data, symmetric and not, and report on both."""
+    engine, runs, reference = _engine(options, "ensemble", snapshots=max(0, min(4, options.epochs - 1))), {}, {}
+    cases = {"inertia": 0.0, "modified inertia": 0.3}
+    folders = {label: options.out / label.replace(" ", "-") for label in cases}
+    for folder in (options.out, *folders.values()):
+        check_writable(folder)
+        check_replaceable(folder / POSTERIOR)
+    for label, breaking in cases.items():
+        print(f"fitting {options.members} members to {label} ...", file=sys.stderr)
+        data = inertia(train=1000, test=1000, symmetry_breaking=breaking, seed=options.seed)
+        network = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=options.channels, layers=options.layers)
+        model = BayesianModel(network, RPPPrior(), Gaussian(noise_variance=0.2))
+        runs[label] = Run(engine.fit(model, data.train, seed=options.seed), *data.test)
+        runs[label].save(folders[label])
+        if breaking:
+            true = equivariance_error(data.function, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
+            reference[label] = float(true)
+    _print_report(runs, options.out, reference)
+
+
+def fit(options: Namespace) -> None:
+    """Fit a posterior to a user's data, and save it with the held-out part of them."""
+    group = parse_group(options.group)
+    rep_in, rep_out = parse_rep(options.rep_in)(group), parse_rep(options.rep_out)(group)
+    engine = _engine(options, options.engine)
+    if not 0 < options.test_fraction < 1:
+        raise ValueError(f"--test-fraction must lie between 0 and 1, got {options.test_fraction}.")
+    x, y = read_data(options.data, options.x, options.y)
+    _check_widths(options, x, y, rep_in.size, rep_out.size)
+    test = round(options.test_fraction * len(x))
+    if not 0 < test < len(x):
+        raise ValueError(
+            f"--test-fraction {options.test_fraction} of {len(x)} rows leaves nothing to train or to test on."
+        )
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(options.seed))
+    held_out, kept = order[:test], order[test:]
+    network = _NETWORKS[options.network](rep_in, rep_out, group, channels=options.channels, layers=options.layers)
+    variances = {"equivariant_variance": options.equivariant_variance, "dense_variance": options.dense_variance}
+    prior = RPPPrior(**{name: value for name, value in variances.items() if value is not None})
+    normalized = NormalizedNetwork.fit(network, x[kept], y[kept])
+    # One value for each copy of a piece, as the scales are: another would prefer directions.
+    default_noise = tuple((0.01 * normalized.outputs.scale.square()).tolist())
+    noise = default_noise if options.noise_variance is None else options.noise_variance
+    model = BayesianModel(normalized, prior, Gaussian(noise))
+    check_writable(options.out)
+    check_replaceable(options.out / POSTERIOR)
+    run = Run(engine.fit(model, (x[kept], y[kept]), seed=options.seed), x[held_out], y[held_out])
+    run.save(options.out)
+    print(f"the run is in {options.out}; see it with: bayes-rpp report {options.out}")
+
+
+def _check_widths(options: Namespace, x: torch.Tensor, y: torch.Tensor, size_in: int, size_out: int) -> None:
+    for name, value, rep, size in (("x", x, options.rep_in, size_in), ("y", y, options.rep_out, size_out)):
+        if value.shape[1] != size:
+            side = "in" if name == "x" else "out"
+            raise ValueError(
+                f"--{name} gives {value.shape[1]} number(s) a row, but --rep-{side} {rep!r} of {options.group} "
+                f"has size {size}."
+            )
+        if not torch.isfinite(value).all():
+            row, column = (int(i) for i in (~torch.isfinite(value)).nonzero()[0])
+            raise ValueError(
+                f"{options.data} holds a NaN or infinite {name}, first in row {row + 1}, number {column + 1} of {name}."
+            )
+
+
+def report(options: Namespace) -> None:
+    """Report on a saved run."""
+    run = Run.load(options.folder)
+    check_writable(options.folder)
+    _print_report({options.folder.resolve().name: run}, options.folder, None)
+
+
+def _print_report(runs: dict[str, Run], folder: Path, reference: dict[str, float] | None) -> None:
+    print(write_report(runs, folder, reference))
+    for label, value in (reference or {}).items():
+        print(f"{label}: the equivariance error of the true function is {value:.4f}")
+    picture = folder / PICTURE
+    print(f"picture: {picture}   numbers: {folder / REPORT}" if picture.exists() else f"numbers: {folder / REPORT}")
