@@ -1,4 +1,4 @@
-"""What ``fit`` takes as data, as a pair of tensors on a device."""
+"""What ``fit`` takes: models, data as a pair of tensors, and a device."""
 
 from __future__ import annotations
 
@@ -40,6 +40,20 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
     y = y.to(x.dtype) if y.is_floating_point() and x.is_floating_point() else y
     model.check_data(x, y)
     return x, y
+
+
+def refuse_hyperpriors(engine: str, model: Model) -> None:
+    """Raise ValueError if a model has hyperpriors: as a variance goes to 0, and its weights with it, the joint density
+    goes to infinity, so that it has no maximum.
+    """
+    if not isinstance(model, BayesianModel) or not model.hyperpriors:
+        return
+    names = ", ".join(model.hyperpriors)
+    raise ValueError(
+        f"{engine} maximises the joint density, which is unbounded as a variance goes to 0, and there are hyperpriors "
+        f"on {names}. Sample these variances with the weights, by HMC, NUTS or SGHMC; or choose them by the evidence, "
+        "with EmpiricalBayes; or give numbers, RPPPrior.with_variances({...})."
+    )
 
 
 def _stack_examples(data: Dataset) -> Pair:

@@ -28,8 +28,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from inference import MAP, DeepEnsemble
-from inference.data import Data, Pair, resolve_data, resolve_device
-from inference.hyperprior_refusal import refuse_hyperpriors
+from inference.data import Data, Pair, refuse_hyperpriors, resolve_data, resolve_device
 from inference.progress import off_unless
 
 logger = logging.getLogger(__name__)
@@ -215,7 +214,7 @@ def _sweep(
         bar = tqdm(piece, desc="measuring", unit="cell", disable=off_unless(progress))
         for place, index in enumerate(bar):
             yield int(index), _cell(problem, cells[index], trained, place, criteria, test)
-        if trained.epochs < problem.mode.epochs:
+        if trained.interrupted:
             raise KeyboardInterrupt
 
 

@@ -8,7 +8,6 @@ members of a cell differ by these.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import scipy
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise, model_at
@@ -28,11 +26,10 @@ from inference import MAP, DeepEnsemble
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
 from inference.laplace.expansion import EvidenceCurvature, Expansion
-from inference.progress import off_unless
-from inference.training.batches import batches, batches_per_epoch, member_seeds
-from inference.training.varied_stack import VariedStack, no_wider_than_prior, stacked_starts
-
-logger = logging.getLogger(__name__)
+from inference.training.loop import train
+from inference.training.minibatches import Minibatches, member_seeds
+from inference.training.objectives import initial_params, no_wider_than_prior, varied_stack
+from inference.training.parameter_stack import ParameterStack
 
 _BYTES_AT_ONCE = 2**30  # of weights, Adam's moments, and what is kept for the gradient; at work it is about twice that
 _COPIES = 6  # of the weights
@@ -70,13 +67,10 @@ class Problem:
         """The fits of each cell."""
         return self.mode.members if isinstance(self.mode, DeepEnsemble) else 1
 
-    def starts(self) -> Params:
-        """The weights from which the engine of ``mode`` would start with the same seed, (member, *shape)."""
-        return stacked_starts(self.model, member_seeds(self.seed, self.members))
-
-    def orders(self) -> list[torch.Generator]:
-        """Of each member's minibatches."""
-        return [torch.Generator().manual_seed(seed) for seed in member_seeds(self.seed, self.members)]
+    @property
+    def seeds(self) -> list[int]:
+        """Of each member's start and minibatches: those of the engine of ``mode`` with the same seed."""
+        return member_seeds(self.seed, self.members)
 
 
 @dataclass(frozen=True)
@@ -87,12 +81,14 @@ class TrainedCells:
     ----------
     params : the weights, name -> (fit, *shape), on the CPU.
     values : the variances of each fit, by name; a learned noise variance among them.
-    epochs : that were trained; fewer than the settings' after Ctrl-C.
+    epochs : that were trained; fewer than the settings' after Ctrl-C, or where all fits diverged.
+    interrupted : whether Ctrl-C ended the training.
     """
 
     params: Params
     values: list[dict[str, float]]
     epochs: int
+    interrupted: bool
 
     def is_finite(self, fit: int) -> bool:
         """Whether a fit did not diverge."""
@@ -100,7 +96,7 @@ class TrainedCells:
 
 
 def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool) -> TrainedCells:
-    """Train all fits of some cells side by side, by Adam in units of each cell's prior (see VariedStack).
+    """Train all fits of some cells side by side, by Adam in units of each cell's prior (see LogJointGivenVariances).
 
     A start that is wider than a cell's prior is shrunk to its width, parameter by parameter: Adam's small steps would
     not bring it back. A noise variance that the likelihood learns is known in the joint; at five epochs it is set to
@@ -122,27 +118,19 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
         learned.
     progress : whether to show a bar.
     """
-    mode, pair, cells = problem.mode, problem.pair, len(values)
+    mode, cells = problem.mode, len(values)
     values = [dict(cell) for cell in values for _ in range(problem.members)]
-    stack = VariedStack(problem.model, _starts(problem, values), _stacked(values), mode.lr, problem.device)
-    orders, num_data, epoch = problem.orders(), len(pair[0]), 0
-    steps, step = mode.epochs * batches_per_epoch(pair, mode), 0
+    stack = _stack(problem, values)
+    minibatches = Minibatches(problem.pair, mode.batch_size, problem.seeds, problem.device, repeats=cells)
     updates = _noise_updates(mode.epochs) if has_learned_noise(problem.model) else set()
-    bar = tqdm(range(mode.epochs), desc=f"sweep, {cells} cell(s)", unit="epoch", disable=off_unless(progress))
-    try:
-        for epoch in bar:
-            if epoch in updates:
-                values = _with_best_noise(problem, stack.params(), values)
-                stack.set_values(_stacked(values))
-            for batch in batches(pair, mode, orders, problem.device):
-                assert batch is not None
-                stack.optimizer.param_groups[0]["lr"] = mode.rate(step / steps)
-                stack.step(_repeated(batch, cells), num_data)
-                step += 1
-        epoch = mode.epochs
-    except KeyboardInterrupt:
-        logger.warning("interrupted in epoch %d of %d; evaluating what was trained.", epoch + 1, mode.epochs)
-    return TrainedCells(stack.params(), values, epoch)
+
+    def update_noise(epoch: int) -> None:
+        if epoch in updates:
+            values[:] = _with_best_noise(problem, stack.params(), values)
+            stack.set_variances(_stacked(values))
+
+    trained = train(stack, minibatches, mode, f"sweep, {cells} cell(s)", progress, [update_noise])
+    return TrainedCells(trained.params, values, trained.epochs, trained.interrupted)
 
 
 def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
@@ -153,13 +141,11 @@ def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
         kept.append(saved.numel() * saved.element_size())
         return saved
 
-    x, y = (part[: problem.mode.batch_size].to(problem.device)[None] for part in problem.pair)
-    single = [dict(values)] * problem.members
-    stack = VariedStack(problem.model, _starts(problem, single), _stacked(single), problem.mode.lr, problem.device)
-    batch = x.expand(problem.members, *x.shape[1:]), y.expand(problem.members, *y.shape[1:])
+    stack = _stack(problem, [dict(values)] * problem.members)
+    batch = next(iter(Minibatches(problem.pair, problem.mode.batch_size, problem.seeds, problem.device)))
     with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
-        stack.step(batch, len(problem.pair[0]))
-    weights = sum(value.numel() * value.element_size() for value in stack.units.values())
+        stack.gradients(batch)
+    weights = sum(value.numel() * value.element_size() for value in stack.coordinates.values())
     return max(1, _BYTES_AT_ONCE // (_COPIES * weights + sum(kept)))
 
 
@@ -168,13 +154,10 @@ def cell_density(problem: Problem, values: Mapping[str, float]) -> Unconstrained
     return float64_density(problem.cell_model(values), problem.pair, 1.0, problem.device)
 
 
-def _repeated(batch: Pair, cells: int) -> Pair:
-    """The members' batches for every cell; of one member without a copy."""
-    x, y = (
-        part.expand(cells, *part.shape[1:]) if len(part) == 1 else part.repeat(cells, *[1] * (part.ndim - 1))
-        for part in batch
-    )
-    return x, y
+def _stack(problem: Problem, values: list[dict[str, float]]) -> ParameterStack:
+    """All fits, from their starts; ``values`` are of each fit."""
+    starts, variances = _starts(problem, values), _stacked(values)
+    return varied_stack(problem.model, starts, variances, len(problem.pair[0]), problem.device)
 
 
 def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " fit"]]:
@@ -183,8 +166,8 @@ def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " fit"]]
 
 def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
     """The common starts, in each cell no wider than its prior; ``values`` are of each fit."""
-    cells = len(values) // problem.members
-    starts = {name: start.repeat(cells, *[1] * (start.ndim - 1)) for name, start in problem.starts().items()}
+    starts, cells = initial_params(problem.model, problem.seeds), len(values) // problem.members
+    starts = {name: start.repeat(cells, *[1] * (start.ndim - 1)) for name, start in starts.items()}
     return no_wider_than_prior(starts, problem.model.prior.laws(problem.model.network), _stacked(values))
 
 

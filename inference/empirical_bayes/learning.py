@@ -8,9 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import model_at
@@ -23,10 +20,12 @@ from inference.empirical_bayes.settings import EvidenceSettings
 from inference.laplace.expansion import Expansion
 from inference.posterior.draws import Snapshot
 from inference.posterior.posterior import Posterior
-from inference.progress import off_unless
-from inference.training.batches import batches, batches_per_epoch, member_seeds
-from inference.training.settings import cosine, snapshot_epochs
-from inference.training.varied_stack import VariedStack, no_wider_than_prior, stacked_starts
+from inference.training.ensemble import as_chains
+from inference.training.loop import snapshots_into, train
+from inference.training.minibatches import Minibatches, member_seeds
+from inference.training.objectives import initial_params, no_wider_than_prior, varied_stack
+from inference.training.parameter_stack import finite_members
+from inference.training.settings import cosine
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +58,9 @@ class VarianceLearning:
         self.ascent = EvidenceAscent(self.given, settings.evidence_lr)
         self.ascent.start_from({name: value for name, value in (values or {}).items() if name != NOISE})
         seeds, current = member_seeds(seed, settings.members), self._values()
-        starts = no_wider_than_prior(stacked_starts(model, seeds), self.given.prior.laws(model.network), current)
-        self.stack = VariedStack(model_at(self.given, self.ascent.values), starts, current, settings.lr, device)
-        self.orders = [torch.Generator().manual_seed(start) for start in seeds]
+        starts = no_wider_than_prior(initial_params(model, seeds), self.given.prior.laws(model.network), current)
+        self.stack = varied_stack(model_at(self.given, self.ascent.values), starts, current, len(pair[0]), device)
+        self.minibatches = Minibatches(pair, settings.batch_size, seeds, device)
         self.probes = torch.Generator(device).manual_seed(seed) if settings.estimate else None
         self.path: list[dict[str, Any]] = []
         self.history: list[Snapshot] = []
@@ -74,35 +73,13 @@ class VarianceLearning:
         RuntimeError
             If every member diverges.
         """
-        settings, epoch = self.settings, 0
-        losses, when = torch.full((1,), math.inf), snapshot_epochs(settings)
-        bar = tqdm(range(settings.epochs), desc="empirical Bayes", unit="epoch", disable=off_unless(progress))
-        try:
-            for epoch in bar:
-                if epoch in when:
-                    self.history.append(Snapshot(epoch, self.stack.params()))
-                if epoch >= settings.first and (epoch - settings.first) % settings.every == 0:
-                    self._update(epoch)
-                losses = self._train(epoch)
-                if not losses.isfinite().any():
-                    raise RuntimeError(
-                        f"the training diverged in epoch {epoch + 1}; try a smaller lr than {settings.lr}."
-                    )
-        except KeyboardInterrupt:
-            logger.warning("interrupted in epoch %d of %d.", epoch + 1, settings.epochs)
-            return False
-        return True
-
-    def _train(self, epoch: int) -> Float[Tensor, " member"]:
-        """One epoch; returns the last losses."""
-        steps = batches_per_epoch(self.pair, self.settings)
-        losses = torch.full((1,), math.inf)
-        for step, batch in enumerate(batches(self.pair, self.settings, self.orders, self.device)):
-            rate = self.settings.rate((epoch + step / steps) / self.settings.epochs)
-            self.stack.optimizer.param_groups[0]["lr"] = rate
-            assert batch is not None
-            losses = self.stack.step(batch, len(self.pair[0]))
-        return losses
+        before_epoch = [snapshots_into(self.history, self.stack, self.settings), self._update_if_due]
+        trained = train(self.stack, self.minibatches, self.settings, "empirical Bayes", progress, before_epoch)
+        if trained.all_failed:
+            raise RuntimeError(
+                f"the training diverged in epoch {trained.epochs}; try a smaller lr than {self.settings.lr}."
+            )
+        return not trained.interrupted
 
     def _values(self) -> Params:
         """The variances of the moment, for each member."""
@@ -111,12 +88,17 @@ class VarianceLearning:
     def _expansions(self, params: Params, generator: torch.Generator | None) -> Iterator[tuple[int, Expansion]]:
         """Of every member that has not diverged, under the variances of the moment."""
         density = float64_density(model_at(self.given, self.ascent.values), self.pair, 1.0, self.device)
-        for member in _finite(params):
+        for member in finite_members(params):
             z = density.free({name: value[member].double() for name, value in params.items()})
             try:
                 yield member, Expansion.at(density, z, self.settings.curvature, generator=generator)
             except torch.linalg.LinAlgError as error:  # weights far off, of which the training may come back
                 logger.warning("member %d has no curvature: %s", member, error)
+
+    def _update_if_due(self, epoch: int) -> None:
+        since = epoch - self.settings.first
+        if since >= 0 and since % self.settings.every == 0:
+            self._update(epoch)
 
     def _update(self, epoch: int) -> None:
         done = (epoch - self.settings.first) / (self.settings.epochs - self.settings.first)
@@ -127,7 +109,7 @@ class VarianceLearning:
             logger.warning("no member has an evidence in epoch %d; the variances stay as they are.", epoch + 1)
             return
         self.path.append({"epoch": epoch, "log_evidence": before, "variances": self.ascent.values})
-        self.stack.set_values(self._values())
+        self.stack.set_variances(self._values())
 
     def posterior(self) -> Posterior:
         """The members as they are, and their evidence.
@@ -154,15 +136,9 @@ class VarianceLearning:
             "log_evidence": log_evidence,
             "log_evidences": [evidences[member] for member in kept],
         }
-        history = [Snapshot(past.epoch, _chains(past.samples, kept)) for past in self.history]
+        history = [Snapshot(past.epoch, as_chains(past.samples, kept)) for past in self.history]
         model = model_at(self.given, self.ascent.values)
-        return Posterior(model, _chains(params, kept), stats, history, self.pair)
-
-
-def _finite(params: Params) -> list[int]:
-    """The members whose weights are all finite."""
-    good = torch.stack([value.flatten(1).isfinite().all(1) for value in params.values()]).all(0)
-    return good.nonzero().flatten().tolist()
+        return Posterior(model, as_chains(params, kept), stats, history, self.pair)
 
 
 def _log_evidence(expansion: Expansion) -> float:
@@ -172,8 +148,3 @@ def _log_evidence(expansion: Expansion) -> float:
             return float(expansion.log_evidence())
     except torch.linalg.LinAlgError:
         return math.nan
-
-
-def _chains(params: Params, members: list[int]) -> Params:
-    """Some members, as chains of one draw each."""
-    return {name: value[members][:, None] for name, value in params.items()}

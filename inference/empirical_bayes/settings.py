@@ -9,11 +9,11 @@ from bayes_rpp import BayesianModel
 from inference.curvature.block_structure import Curvature
 from inference.laplace.expansion import EvidenceCurvature
 from inference.settings import require_integers, require_positive
-from inference.training.settings import Settings
+from inference.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class EvidenceSettings(Settings):
+class EvidenceSettings(TrainingSettings):
     """See ``EmpiricalBayes``."""
 
     curvature: EvidenceCurvature = "symmetric"

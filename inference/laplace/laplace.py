@@ -17,9 +17,8 @@ import torch
 
 from inference.curvature.block_gaussian import GaussianApproximation, NotPositiveDefiniteError
 from inference.curvature.block_structure import Curvature, Structure
-from inference.data import Data, Model, resolve_data, resolve_device
+from inference.data import Data, Model, refuse_hyperpriors, resolve_data, resolve_device
 from inference.density.unconstrained import float64_density
-from inference.hyperprior_refusal import refuse_hyperpriors
 from inference.laplace.find_mode import Mode, find_mode
 from inference.laplace.posterior import LaplacePosterior
 from inference.posterior.posterior import Posterior

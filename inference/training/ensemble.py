@@ -6,19 +6,28 @@ Pritzel & Blundell, NeurIPS 2017). The members are modes, and a proxy of the pos
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from dataclasses import dataclass
 
 import torch
 
-from inference.data import Data, Model
+from bayes_rpp.types import Params
+from inference.data import Data, Model, Pair, refuse_hyperpriors, resolve_data, resolve_device
+from inference.posterior.draws import Snapshot
 from inference.posterior.posterior import Posterior
-from inference.settings import require_integers
-from inference.training.modes import fit_modes
-from inference.training.settings import Settings
+from inference.settings import plain_seed, require_integers
+from inference.training.loop import TrainingRecord, snapshots_into, train
+from inference.training.minibatches import Minibatches, member_seeds
+from inference.training.objectives import joint_stack
+from inference.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class DeepEnsemble(Settings):
+class DeepEnsemble(TrainingSettings):
     """Many modes at once: the members' parameters are stacked, and one graph trains them all.
 
     Parameters
@@ -64,4 +73,59 @@ class DeepEnsemble(Settings):
         RuntimeError
             If every member diverged.
         """
-        return fit_modes(model, data, self, self.members, seed, device, progress, engine="DeepEnsemble")
+        return fit_modes("DeepEnsemble", self, self.members, model, data, seed, device, progress)
+
+
+def fit_modes(
+    engine: str,
+    settings: TrainingSettings,
+    members: int,
+    model: Model,
+    data: Data,
+    seed: int,
+    device: str | torch.device,
+    progress: bool,
+) -> Posterior:
+    """Check the model and the data, train, and leave out the members that diverged; RuntimeError if that is all."""
+    refuse_hyperpriors(engine, model)
+    seed, pair, began = plain_seed(seed), resolve_data(model, data), time.perf_counter()
+    trained, history = train_modes(settings, model, pair, member_seeds(seed, members), resolve_device(device), progress)
+    if trained.all_failed:
+        raise RuntimeError(
+            f"all {members} member(s) diverged, in epoch(s) {sorted(set(trained.failures.values()))}; "
+            f"try a smaller lr than {settings.lr}, or standardise the data with NormalizedNetwork.fit."
+        )
+    kept, seconds = [member for member in range(members) if member not in trained.failures], time.perf_counter() - began
+    stats = {
+        "engine": engine,
+        "seed": seed,
+        "epochs": trained.epochs,
+        "seconds": round(seconds, 3),
+        "loss": [loss if math.isfinite(loss) else None for loss in trained.losses[kept].tolist()],
+        "diverged": {str(member): epoch for member, epoch in trained.failures.items()},
+    }
+    history = [Snapshot(past.epoch, as_chains(past.samples, kept)) for past in history]
+    logger.info("%s: %d of %d member(s) in %.1f s", engine, len(kept), members, seconds)
+    return Posterior(model, as_chains(trained.params, kept), stats, history, pair)
+
+
+def train_modes(
+    settings: TrainingSettings,
+    model: Model,
+    pair: Pair | None,
+    seeds: list[int],
+    device: torch.device,
+    progress: bool,
+) -> tuple[TrainingRecord, list[Snapshot]]:
+    """Minimise -log joint / N for every seed at once; each has its own initial state and its own order of the data."""
+    history: list[Snapshot] = []
+    stack = joint_stack(model, seeds, 0 if pair is None else len(pair[0]), device)
+    minibatches = Minibatches(pair, settings.batch_size, seeds, device)
+    name = f"training {len(seeds)} member(s)"
+    trained = train(stack, minibatches, settings, name, progress, [snapshots_into(history, stack, settings)])
+    return trained, history
+
+
+def as_chains(params: Params, members: list[int]) -> Params:
+    """Some members of a stack, as chains of one draw each."""
+    return {name: value[members].unsqueeze(1) for name, value in params.items()}

@@ -1,75 +1,102 @@
-"""Gradient training of many members at once: one stack of parameters, one optimiser, one graph."""
+"""The loop over epochs of every engine that trains by Adam."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp.types import Params
-from inference.data import Model, Pair
+from inference.posterior.draws import Snapshot
 from inference.progress import off_unless
-from inference.training.batches import batches, batches_per_epoch
-from inference.training.member_stack import MemberStack
-from inference.training.settings import Settings, snapshot_epochs
+from inference.training.minibatches import Minibatches
+from inference.training.parameter_stack import ParameterStack, finite_members
+from inference.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Trained:
-    """What training leaves: constrained parameters with a leading member dimension, and a record of each member."""
+class TrainingRecord:
+    """What training leaves.
+
+    Attributes
+    ----------
+    params : constrained parameters, name -> (member, *shape), on the CPU.
+    losses : of each member, in the last step of the last whole epoch.
+    failures : member -> the epoch in which its loss or its parameters stopped being finite.
+    epochs : that were completed.
+    interrupted : whether Ctrl-C ended it.
+    """
 
     params: Params
-    snapshots: list[tuple[int, Params]]
-    loss: Tensor
-    failures: dict[int, int] = field(default_factory=dict)  # member -> the epoch in which its loss stopped being finite
+    losses: Float[Tensor, " member"]
+    failures: dict[int, int] = field(default_factory=dict)
     epochs: int = 0
+    interrupted: bool = False
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether no member is left."""
+        return len(self.failures) == len(self.losses)
 
 
 def train(
-    model: Model, pair: Pair | None, settings: Settings, seeds: list[int], device: torch.device, progress: bool
-) -> Trained:
-    """Minimise -log joint / N for every seed at once by Adam.
+    stack: ParameterStack,
+    minibatches: Minibatches,
+    settings: TrainingSettings,
+    description: str,
+    progress: bool,
+    before_epoch: Sequence[Callable[[int], None]] = (),
+) -> TrainingRecord:
+    """Take the steps of all epochs, until every member has failed or an interrupt (Ctrl-C) ends it early.
 
-    Every member has its own initial state and its own order of the examples. An interrupt (Ctrl-C) ends training early
-    and keeps what there is.
+    Parameters
+    ----------
+    settings : the number of epochs and the learning rates.
+    description : of the progress bar.
+    before_epoch : functions of the number of epochs done, called in this order before each epoch.
     """
-    stack = MemberStack(model, seeds, settings.lr, device)
-    result = Trained({}, [], torch.full((len(seeds),), math.inf), {})
-    when = snapshot_epochs(settings)
-    steps, step = settings.epochs * batches_per_epoch(pair, settings), 0
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    record = TrainingRecord({}, torch.full((stack.members,), math.inf))
+    steps, step = settings.epochs * len(minibatches), 0
     try:
-        for epoch in tqdm(
-            range(settings.epochs), desc=f"training {len(seeds)} member(s)", unit="epoch", disable=off_unless(progress)
-        ):
-            if epoch in when:
-                result.snapshots.append((epoch, stack.params()))
-            for batch in batches(pair, settings, generators, device):
-                stack.optimizer.param_groups[0]["lr"] = settings.rate(step / steps)
-                losses = stack.step(batch, 0 if pair is None else len(pair[0]))
+        for epoch in tqdm(range(settings.epochs), desc=description, unit="epoch", disable=off_unless(progress)):
+            for prepare in before_epoch:
+                prepare(epoch)
+            for batch in minibatches:
+                losses = stack.step(batch, settings.rate(step / steps))
                 step += 1
-            result.loss = losses.cpu()
-            _note_failures(result, ~losses.isfinite(), epoch + 1)
-            result.epochs = epoch + 1
-            if len(result.failures) == len(seeds):
+            record.losses, record.epochs = losses.cpu(), epoch + 1
+            _note_failures(record, record.losses.isfinite().nonzero().flatten().tolist())
+            if record.all_failed:
                 break
     except KeyboardInterrupt:
-        logger.warning("interrupted in epoch %d of %d; keeping what was trained.", result.epochs + 1, settings.epochs)
-    result.params = stack.params()
-    finite = torch.stack([value.reshape(len(seeds), -1).isfinite().all(1) for value in result.params.values()]).all(0)
-    _note_failures(result, ~finite, max(result.epochs, 1))
-    return result
+        record.interrupted = True
+        logger.warning("interrupted in epoch %d of %d; keeping what was trained.", record.epochs + 1, settings.epochs)
+    record.params = stack.params()
+    _note_failures(record, finite_members(record.params))
+    return record
 
 
-def _note_failures(result: Trained, failed: Tensor, epoch: int) -> None:
-    for member in failed.nonzero().flatten().tolist():
-        if member not in result.failures:
-            result.failures[member] = epoch
-            others = "; the others go on" if len(failed) > 1 else ""
-            logger.warning("member %d diverged in epoch %d: it is not finite any more%s.", member, epoch, others)
+def snapshots_into(history: list[Snapshot], stack: ParameterStack, settings: TrainingSettings) -> Callable[[int], None]:
+    """A function to call before each epoch: it adds snapshots, each name -> (member, *shape), when they are due."""
+
+    def add(epoch: int) -> None:
+        if epoch in settings.snapshot_epochs:
+            history.append(Snapshot(epoch, stack.params()))
+
+    return add
+
+
+def _note_failures(record: TrainingRecord, finite: list[int]) -> None:
+    epoch = max(record.epochs, 1)
+    for member in sorted(set(range(len(record.losses))) - set(finite) - set(record.failures)):
+        record.failures[member] = epoch
+        others = "; the others go on" if len(record.losses) > 1 else ""
+        logger.warning("member %d diverged in epoch %d: it is not finite any more%s.", member, epoch, others)

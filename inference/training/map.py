@@ -12,12 +12,12 @@ import torch
 
 from inference.data import Data, Model
 from inference.posterior.posterior import Posterior
-from inference.training.modes import fit_modes
-from inference.training.settings import Settings
+from inference.training.ensemble import fit_modes
+from inference.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class MAP(Settings):
+class MAP(TrainingSettings):
     """One mode: the maximum a posteriori estimate, in the constrained parameters' own coordinates.
 
     Parameters
@@ -33,4 +33,4 @@ class MAP(Settings):
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Posterior:
         """Train, and return one chain with one draw. See DeepEnsemble.fit."""
-        return fit_modes(model, data, self, 1, seed, device, progress, engine="MAP")
+        return fit_modes("MAP", self, 1, model, data, seed, device, progress)

@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from inference.settings import require_integers
+from inference.settings import require_integers, require_positive
 
 Schedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to train: what MAP and DeepEnsemble are made of.
+class TrainingSettings:
+    """How to train, for every engine that trains by Adam.
 
     Parameters
     ----------
@@ -34,8 +34,7 @@ class Settings:
         require_integers(self, epochs=1, snapshots=0)
         if self.batch_size is not None:
             require_integers(self, batch_size=1)
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"lr must be positive and finite, got {self.lr}.")
+        require_positive("lr", self.lr)
         if self.snapshots and self.snapshots >= self.epochs:
             raise ValueError(f"snapshots = {self.snapshots} must be fewer than epochs = {self.epochs}.")
         if self.schedule not in ("constant", "cosine"):
@@ -45,12 +44,12 @@ class Settings:
         """The learning rate after this share of the training."""
         return self.lr * cosine(share) if self.schedule == "cosine" else self.lr
 
+    @property
+    def snapshot_epochs(self) -> set[int]:
+        """The epochs, evenly spread, before which to take a snapshot."""
+        return {round(self.epochs * (k + 1) / (self.snapshots + 1)) for k in range(self.snapshots)}
+
 
 def cosine(share: float) -> float:
     """From one down to zero."""
     return 0.5 * (1 + math.cos(math.pi * share))
-
-
-def snapshot_epochs(settings: Settings) -> set[int]:
-    """Epochs, evenly spread, before which to take a snapshot."""
-    return {round(settings.epochs * (k + 1) / (settings.snapshots + 1)) for k in range(settings.snapshots)}

@@ -12,7 +12,7 @@ from side_by_side import median_seconds, ratio
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior
 from bayes_rpp.datasets import inertia
-from inference.training.member_stack import MemberStack
+from inference.training.objectives import joint_stack
 
 MEMBERS, BATCH, ROUNDS = 10, 100, 8
 CHANNELS = (16, 32, 64, 128, 256, 384)
@@ -33,10 +33,8 @@ def main() -> None:
         network = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=channels)
         model = BayesianModel(network, RPPPrior(), Gaussian(0.2))
         x, y = (part.expand(MEMBERS, *part.shape) for part in data.train)
-        singles = [
-            partial(MemberStack(model, [member], lr=1e-3).step, (x[:1], y[:1]), BATCH) for member in range(MEMBERS)
-        ]
-        stacked = partial(MemberStack(model, list(range(MEMBERS)), lr=1e-3).step, (x, y), BATCH)
+        singles = [partial(joint_stack(model, [member], BATCH).step, (x[:1], y[:1]), 1e-3) for member in range(MEMBERS)]
+        stacked = partial(joint_stack(model, list(range(MEMBERS)), BATCH).step, (x, y), 1e-3)
         seconds = median_seconds({"apart": one_after_another(singles), "stacked": stacked}, ROUNDS)
         numbers[f"channels {channels}"] = ratio(seconds, "apart", "stacked")
         print(

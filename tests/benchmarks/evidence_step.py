@@ -21,7 +21,7 @@ from bayes_rpp.datasets import inertia
 from inference.density.unconstrained import float64_density
 from inference.empirical_bayes.evidence_ascent import EvidenceAscent
 from inference.laplace.expansion import EvidenceCurvature, Expansion
-from inference.training.varied_stack import VariedStack
+from inference.training.objectives import varied_stack
 
 STEPS_PER_EPOCH = 2
 CHANNELS = 8 * Scalar + 5 * Vector + 2 * T(2) + T(3)
@@ -37,13 +37,7 @@ def main() -> None:
     known = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.3))
     ascent = EvidenceAscent(learned, lr=0.1)
     starts = {name: value.detach()[None] for name, value in net.named_parameters()}
-    stack = VariedStack(
-        learned,
-        starts,
-        {name: torch.tensor([value]) for name, value in ascent.values.items()},
-        3e-3,
-        torch.device("cpu"),
-    )
+    stack = varied_stack(learned, starts, {name: torch.tensor([v]) for name, v in ascent.values.items()}, 1000)
     batch = data.train.x[None, :500], data.train.y[None, :500]
     density = float64_density(known, (data.train.x, data.train.y), 1.0, torch.device("cpu"))
     z = density.free({name: value.detach().double() for name, value in net.named_parameters()})
@@ -55,7 +49,7 @@ def main() -> None:
         estimate = generator if name in ("symmetric", "kronecker") else None
         expansion = Expansion.at(density, z, name, generator=estimate)
         runs = {
-            "step": lambda: stack.step(batch, 1000),
+            "step": lambda: stack.step(batch, 3e-3),
             "curvature": lambda name=name, g=estimate: Expansion.at(density, z, name, generator=g),
             "gradient": lambda expansion=expansion: ascent.climb([expansion], 1),
         }

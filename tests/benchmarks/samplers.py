@@ -25,7 +25,7 @@ from inference import HMC, NUTS, SGHMC, DeepEnsemble, Posterior
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.random_streams import ChainRandom
-from inference.training.member_stack import MemberStack
+from inference.training.objectives import joint_stack
 
 CHAINS, WARMUP, DRAWS = 16, 150, 150
 STEPS, ROUNDS = 20, 15
@@ -73,7 +73,7 @@ def step_against_adam() -> None:
         data = inertia(train=1000, test=1, seed=0)
         net = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=32, layers=1)
         model, batch = BayesianModel(net, RPPPrior(), Gaussian(0.2)), 100
-        members = MemberStack(model, list(range(chains)), lr=1e-3)
+        members = joint_stack(model, list(range(chains)), 1000)
         x, y = (part[:batch].expand(chains, batch, *part.shape[1:]) for part in data.train)
         sampler = SGHMC(1e-4, friction=10.0, batch_size=batch, chains=chains, draws=1, warmup=0)
         density = UnconstrainedDensity(model, data.train)
@@ -91,7 +91,7 @@ def step_against_adam() -> None:
 
         def train(members=members, x=x, y=y) -> None:  # type: ignore[no-untyped-def]
             for _ in range(STEPS):
-                members.step((x, y), 1000)
+                members.step((x, y), 1e-3)
 
         seconds = median_seconds({"SGHMC": sample, "Adam": train}, ROUNDS)
         found = ratio(seconds, "SGHMC", "Adam")

@@ -14,7 +14,7 @@ from record import keep
 from side_by_side import median_seconds, ratio
 
 from bayes_rpp import MLP, RPPEMLP, BayesianModel, Gaussian, Group, O, Rep, RPPPrior, Scalar, T, Vector, Z
-from inference.training.member_stack import MemberStack
+from inference.training.objectives import joint_stack
 
 BATCH, ROUNDS = 500, 40
 
@@ -35,8 +35,8 @@ def steps(group: Group, rep_in: Rep, rep_out: Rep) -> dict[str, Callable[[], obj
     x = torch.randn(BATCH, networks["MLP"].rep_in.size)
     y = torch.randn(BATCH, networks["MLP"].rep_out.size)
     models = {name: BayesianModel(network, RPPPrior(), Gaussian(0.2)) for name, network in networks.items()}
-    stacks = {name: MemberStack(model, seeds=[0], lr=1e-3) for name, model in models.items()}
-    return {name: partial(stack.step, (x[None], y[None]), BATCH) for name, stack in stacks.items()}
+    stacks = {name: joint_stack(model, [0], BATCH) for name, model in models.items()}
+    return {name: partial(stack.step, (x[None], y[None]), 1e-3) for name, stack in stacks.items()}
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ import torch
 
 from bayes_rpp import BayesianModel, LogDensity
 from inference import MAP, DeepEnsemble
-from inference.training.loop import train
-from inference.training.settings import Settings
+from inference.training.ensemble import train_modes
+from inference.training.settings import TrainingSettings
 
 ENGINE = DeepEnsemble(members=3, epochs=4, batch_size=8, lr=3e-3, snapshots=1)
 
@@ -39,8 +39,10 @@ def test_members_trained_together_are_those_trained_alone(make_small_model, bodi
     model, pair = make_small_model(bodies, dtype=torch.float64), tuple(part.double() for part in bodies.train)
     engine = DeepEnsemble(members=2, epochs=4, batch_size=batch_size, schedule=schedule)
     together = engine.fit(model, pair, seed=7).samples
-    settings = Settings(4, batch_size, 3e-3, schedule, 0)
-    alone = [train(model, pair, settings, [seed], torch.device("cpu"), False).params for seed in member_seeds(7, 2)]
+    settings = TrainingSettings(4, batch_size, 3e-3, schedule, 0)
+    alone = [
+        train_modes(settings, model, pair, [seed], torch.device("cpu"), False)[0].params for seed in member_seeds(7, 2)
+    ]
     for name, value in together.items():
         for member in range(2):
             torch.testing.assert_close(value[member], alone[member][name], rtol=1e-8, atol=1e-10)

@@ -119,7 +119,7 @@ def test_ctrl_c_is_raised(make_linear_problem, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inference.training.loop.MemberStack.step", interrupt)
+    monkeypatch.setattr("inference.training.parameter_stack.ParameterStack.step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Laplace(mode=SHORT).fit(model, data, seed=0)
     monkeypatch.undo()

@@ -165,7 +165,7 @@ def test_interrupted_before_the_first_epoch_ended_is_saved_as_strict_json(slope,
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inference.training.loop.MemberStack.step", interrupt)
+    monkeypatch.setattr("inference.training.parameter_stack.ParameterStack.step", interrupt)
     folder = MAP(epochs=2).fit(slope, None, seed=0).save(tmp_path / "run")
     json.loads((folder / HEADER).read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 

@@ -7,9 +7,8 @@ import torch
 
 from bayes_rpp import LogDensity
 from inference import MAP, DeepEnsemble
-from inference.training.batches import batches
-from inference.training.member_stack import MemberStack
-from inference.training.settings import Settings
+from inference.training.minibatches import Minibatches
+from inference.training.objectives import joint_stack
 
 LR = 0.01
 
@@ -59,15 +58,13 @@ def test_more_snapshots_than_there_are_epochs_between_are_refused():
 def test_minibatch_gradients_average_to_the_full_gradient(make_linear_problem):
     """One epoch's losses -log joint / N, each scaled by N / batch, have the mean of the full batch's loss."""
     model, pair = make_linear_problem(num_data=30)
-    stack = MemberStack(model, [11, 12], lr=LR)
-    settings = Settings(1, 10, LR, "constant", 0)
+    stack = joint_stack(model, [11, 12], 30)
 
     def gradients(parts):
-        losses = torch.stack([stack._losses(batch, 30) for batch in parts]).mean(0)
-        return losses, torch.autograd.grad(losses.sum(), list(stack.free.values()))
+        losses = torch.stack([stack.losses(batch) for batch in parts]).mean(0)
+        return losses, torch.autograd.grad(losses.sum(), list(stack.coordinates.values()))
 
-    generators = [torch.Generator().manual_seed(member) for member in range(2)]
-    parts = list(batches(pair, settings, generators, torch.device("cpu")))
+    parts = list(Minibatches(pair, 10, [0, 1], "cpu"))
     assert [x.shape for x, _ in parts] == [(2, 10, 7)] * 3
     whole = [tuple(part.expand(2, *part.shape) for part in pair)]
     torch.testing.assert_close(gradients(parts), gradients(whole), rtol=1e-10, atol=1e-12)
@@ -77,8 +74,7 @@ def test_minibatch_gradients_average_to_the_full_gradient(make_linear_problem):
 
 def test_every_member_sees_every_example_once_an_epoch_in_its_own_order():
     x = torch.arange(10.0)[:, None]
-    generators = [torch.Generator().manual_seed(member) for member in range(3)]
-    seen = list(batches((x, -x), Settings(1, 4, LR, "constant", 0), generators, torch.device("cpu")))
+    seen = list(Minibatches((x, -x), 4, [0, 1, 2], "cpu"))
     assert [part.shape[1] for part, _ in seen] == [4, 4, 2]
     orders = torch.cat([part for part, _ in seen], dim=1)[..., 0]
     assert torch.equal(orders.sort(dim=1).values, x[:, 0].expand(3, -1))
@@ -87,12 +83,9 @@ def test_every_member_sees_every_example_once_an_epoch_in_its_own_order():
 
 
 def test_orders_change_from_epoch_to_epoch():
-    x, generators = torch.arange(10.0)[:, None], [torch.Generator().manual_seed(0)]
-    settings = Settings(1, 5, LR, "constant", 0)
-    first, second = (
-        torch.cat([part for part, _ in batches((x, x), settings, generators, torch.device("cpu"))], dim=1)
-        for _ in range(2)
-    )
+    x = torch.arange(10.0)[:, None]
+    minibatches = Minibatches((x, x), 5, [0], "cpu")
+    first, second = (torch.cat([part for part, _ in minibatches], dim=1) for _ in range(2))
     assert not torch.equal(first, second)
 
 

@@ -14,6 +14,7 @@ from bayes_rpp import MLP, SO, BayesianModel, Categorical, Gaussian, RPPPrior, S
 from inference import MAP, Laplace
 from inference.density.unconstrained import float64_density
 from inference.laplace.expansion import Expansion
+from inference.training.objectives import initial_params
 
 REP_IN, REP_OUT = (Vector + Scalar)(SO(3)), Vector(SO(3))
 GRID = {"equivariant_variance": [0.1, 1.0, 10.0], "dense_variance": [1e-4, 1e-2, 0.3]}
@@ -107,7 +108,7 @@ def test_a_start_is_no_wider_than_a_narrow_prior(observations, wide):
     broad, narrow = (
         {name: start[cell] for name, start in sweep_training._starts(problem, values).items()} for cell in (0, 1)
     )
-    assert all(torch.equal(broad[name], value[0]) for name, value in problem.starts().items())
+    assert all(torch.equal(broad[name], value[0]) for name, value in initial_params(model, problem.seeds).items())
     assert narrow["network.0.linear.beta"].square().mean().sqrt() == pytest.approx(1e-4, rel=1e-6)
     assert torch.equal(narrow["network.0.linear.dense"], broad["network.0.linear.dense"])
 

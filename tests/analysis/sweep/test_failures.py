@@ -8,6 +8,7 @@ import numpy as np
 from analysis import chosen_cell
 from analysis.comparison import sweep_training
 from inference import MAP
+from inference.training.parameter_stack import ParameterStack
 
 
 def test_a_cell_that_fails_is_nan_and_the_others_go_on(caplog, observations, linear, sweep):
@@ -41,15 +42,15 @@ def test_a_cell_that_diverges_is_nan_and_the_others_go_on(monkeypatch, caplog, o
 
 def test_an_interrupt_ends_the_training_and_measures_what_there_is(monkeypatch, caplog, observations, linear, sweep):
     steps = []
-    step = sweep_training.VariedStack.step
+    step = ParameterStack.step
 
-    def interrupted(self, batch, num_data):
+    def interrupted(self, batch, lr):
         steps.append(len(batch[0]))
-        if len(steps) == 6:  # the first is that which measures the memory
+        if len(steps) == 6:
             raise KeyboardInterrupt
-        return step(self, batch, num_data)
+        return step(self, batch, lr)
 
-    monkeypatch.setattr(sweep_training.VariedStack, "step", interrupted)
+    monkeypatch.setattr(ParameterStack, "step", interrupted)
     monkeypatch.setattr("analysis.comparison.prior_sweep.cells_at_once", lambda *_: 2)
     with caplog.at_level(logging.WARNING):
         found = sweep(linear(), observations(), mode=MAP(epochs=50), dense_variance=[1e-3, 0.01, 0.1, 1.0])

@@ -52,7 +52,7 @@ def test_a_member_that_diverges_is_left_out(caplog, linear_data, linear_model):
     learning = VarianceLearning(
         EmpiricalBayes(**QUICK, members=3), linear_model(), linear_data(0.02), 0, torch.device("cpu")
     )
-    for units in learning.stack.units.values():
+    for units in learning.stack.coordinates.values():
         units.data[1] = math.nan
     assert learning.run(progress=False)
     kept = learning.posterior()
@@ -71,7 +71,7 @@ def test_a_member_far_off_does_not_spoil_the_variances_of_all(caplog, linear_dat
             0,
             torch.device("cpu"),
         )
-        for units in learning.stack.units.values():
+        for units in learning.stack.coordinates.values():
             units.data[1] = 1e160
         learning.run(progress=False)
         kept = learning.posterior()

@@ -1,0 +1,60 @@
+"""Minibatches of many members, and the seeds of the members."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from inference.data import Pair
+
+
+def member_seeds(seed: int, members: int) -> list[int]:
+    """One for each member's start and order of the data; more members begin with those of fewer."""
+    seeds: list[int] = torch.randint(2**62, (members,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return seeds
+
+
+class Minibatches:
+    """The data in an order of each member's own: an iteration is an epoch, its length the number of steps.
+
+    Parameters
+    ----------
+    pair : (x, y); without data, for a LogDensity, an epoch is one step without a batch.
+    batch_size : examples a step; None takes all.
+    seeds : of each member's orders.
+    device : where the batches are to be.
+    repeats : how many times in a row all members stand in the stack, each time with the same batches.
+    """
+
+    def __init__(
+        self, pair: Pair | None, batch_size: int | None, seeds: list[int], device: torch.device | str, repeats: int = 1
+    ) -> None:
+        self.pair = None if pair is None else (pair[0].to(device), pair[1].to(device))
+        self.batch_size, self.repeats = batch_size, repeats
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __len__(self) -> int:
+        if self.pair is None or self.batch_size is None:
+            return 1
+        return math.ceil(len(self.pair[0]) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Pair | None]:
+        """Batches (x, y), each with a leading member dimension."""
+        if self.pair is None:
+            yield None
+            return
+        x, y = self.pair
+        if len(self) == 1:
+            members = self.repeats * len(self.generators)
+            yield x.expand(members, *x.shape), y.expand(members, *y.shape)
+            return
+        orders = torch.stack([torch.randperm(len(x), generator=generator) for generator in self.generators])
+        for index in orders.to(x.device).split(self.batch_size or len(x), dim=1):
+            yield self._repeated(x[index]), self._repeated(y[index])
+
+    def _repeated(self, part: torch.Tensor) -> torch.Tensor:
+        if len(part) == 1:  # without a copy
+            return part.expand(self.repeats, *part.shape[1:])
+        return part.repeat(self.repeats, *[1] * (part.ndim - 1)) if self.repeats > 1 else part

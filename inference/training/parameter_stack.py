@@ -1,0 +1,136 @@
+r"""The parameters of many members as one stack, which one graph and one optimiser train.
+
+    u_m <- Adam(u_m, d loss(theta_m) / d u_m),    theta_m = T(s_m u_m)
+
+for every member m. T takes free coordinates to constrained parameters; s is the unit in which a parameter is trained,
+since Adam's steps have about the size of its learning rate, whatever the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import constraints
+
+from bayes_rpp.types import Params
+from inference.data import Pair
+from inference.density.transforms import to_constrained, to_free
+
+
+class Objective(Protocol):
+    """What every member minimises."""
+
+    @property
+    def constraints(self) -> Mapping[str, constraints.Constraint]:
+        """Of every parameter."""
+
+    def units(self, variances: Params) -> Params:
+        """s of every parameter, (member, 1, ...), given the variances of each member; empty where all are one."""
+
+    def loss(self, params: Params, variances: Params, x: Tensor | None, y: Tensor | None) -> Float[Tensor, ""]:
+        """The loss of one member on a minibatch."""
+
+
+class ParameterStack:
+    """Parameters of many members, and a step of Adam for all of them.
+
+    Parameters
+    ----------
+    objective : what they minimise.
+    starts : initial parameters, constrained, name -> (member, *shape).
+    device : where to compute.
+    variances : that differ between the members, by name, (member,), if the objective takes any.
+
+    Attributes
+    ----------
+    coordinates : u, name -> (member, *shape).
+    units : s, name -> (member, 1, ...), or empty.
+    """
+
+    def __init__(
+        self, objective: Objective, starts: Params, device: torch.device | str, variances: Params | None = None
+    ) -> None:
+        self.objective, self.device = objective, device
+        self.members = len(next(iter(starts.values())))
+        self.variances = {name: value.to(device) for name, value in (variances or {}).items()}
+        self.units = objective.units(self.variances)
+        free = {name: value.to(device) for name, value in to_free(starts, objective.constraints).items()}
+        self.coordinates = {
+            name: (value / self.units[name] if self.units else value.clone()).requires_grad_()
+            for name, value in free.items()
+        }
+        self.optimizer = torch.optim.Adam(self.coordinates.values(), fused=True)
+
+    def step(self, batch: Pair | None, lr: float) -> Float[Tensor, " member"]:
+        """One step for every member; returns the losses before it.
+
+        Parameters
+        ----------
+        batch : (x, y), each with a leading member dimension; None for a density without data.
+        lr : the learning rate, in units s.
+        """
+        losses, gradients = self.gradients(batch)
+        for leaf, gradient in zip(self.coordinates.values(), gradients, strict=True):
+            leaf.grad = gradient.contiguous()  # the fused optimiser misreads expanded gradients
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.step()
+        return losses
+
+    def gradients(self, batch: Pair | None) -> tuple[Float[Tensor, " member"], tuple[Tensor, ...]]:
+        """The loss of every member, and its gradient in ``coordinates``: nearly all that a step costs."""
+        losses = self.losses(batch)
+        return losses.detach(), torch.autograd.grad(losses.sum(), list(self.coordinates.values()))
+
+    def losses(self, batch: Pair | None) -> Float[Tensor, " member"]:
+        """The loss of every member, differentiable."""
+        x, y = batch or (None, None)
+        if self.members == 1:  # the same, without the cost of vmap
+            coordinates, units, variances = map(_only_member, (self.coordinates, self.units, self.variances))
+            loss = self._loss(coordinates, units, variances, None if x is None else x[0], None if y is None else y[0])
+            return loss[None]
+        per_member = None if x is None else 0
+        result: Tensor = torch.func.vmap(self._loss, in_dims=(0, 0, 0, per_member, per_member))(
+            self.coordinates, self.units, self.variances, x, y
+        )
+        return result
+
+    @torch.no_grad()
+    def params(self) -> Params:
+        """A copy of the constrained parameters, name -> (member, *shape), on the CPU."""
+        return {name: value.clone().cpu() for name, value in self._params(self.coordinates, self.units).items()}
+
+    @torch.no_grad()
+    def set_variances(self, variances: Params) -> None:
+        """Go on from the same parameters, under other variances."""
+        self.variances = {name: value.to(self.device) for name, value in variances.items()}
+        before, self.units = self.units, self.objective.units(self.variances)
+        for name, unit in self.units.items():
+            leaf, ratio = self.coordinates[name], unit / before[name]
+            leaf /= ratio
+            if state := self.optimizer.state.get(leaf):
+                state["exp_avg"] *= ratio
+                state["exp_avg_sq"] *= ratio**2
+
+    def _loss(
+        self, coordinates: Params, units: Params, variances: Params, x: Tensor | None, y: Tensor | None
+    ) -> Float[Tensor, ""]:
+        return self.objective.loss(self._params(coordinates, units), variances, x, y)
+
+    def _params(self, coordinates: Params, units: Params) -> Params:
+        """theta, of one member or of all."""
+        free = {name: value * units[name] for name, value in coordinates.items()} if units else coordinates
+        return to_constrained(free, self.objective.constraints)
+
+
+def _only_member(stacked: Params) -> Params:
+    return {name: value.squeeze(0) for name, value in stacked.items()}  # select would copy gradients
+
+
+def finite_members(params: Params) -> list[int]:
+    """The members of a stack whose parameters are all finite."""
+    finite = torch.stack([value.reshape(len(value), -1).isfinite().all(1) for value in params.values()]).all(0)
+    return finite.nonzero().flatten().tolist()
