@@ -1,10 +1,24 @@
-"""How much memory is free."""
+"""How much memory is free, and how large one matrix may be."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+
+LARGEST_MATRIX = 2**31  # bytes
+
+
+def check_matrix(what: str, needed: int, instead: str) -> None:
+    """Refuse a matrix beyond the limit.
+
+    Raises
+    ------
+    ValueError
+        If ``needed`` bytes are more than LARGEST_MATRIX; it says what needs them, and what to use instead.
+    """
+    if needed > LARGEST_MATRIX:
+        raise ValueError(f"{what} needs a matrix of {needed:,} bytes; the limit is {LARGEST_MATRIX:,}. {instead}")
 
 
 def free_memory(device: torch.device) -> int | None:

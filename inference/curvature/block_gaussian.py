@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-LARGEST_MATRIX = 2**31  # bytes
+from inference.memory import check_matrix
 
 
 class NotPositiveDefiniteError(RuntimeError):
@@ -126,11 +126,7 @@ class GaussianApproximation:
             If it would take more than 2 GiB.
         """
         needed = self.size**2 * self.mean.element_size()
-        if needed > LARGEST_MATRIX:
-            raise ValueError(
-                f"the dense covariance of {self.size:,} coordinates needs {needed:,} bytes, more than the limit of "
-                f"{LARGEST_MATRIX:,}; use variances() or project()."
-            )
+        check_matrix(f"the dense covariance of {self.size:,} coordinates", needed, "Use variances() or project().")
         result = self.mean.new_zeros(self.size, self.size)
         for block in self.blocks:
             result[block.place, block.place] = block.covariance()

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from bayes_rpp import BayesianModel
-from inference.curvature.block_gaussian import LARGEST_MATRIX
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.memory import free_memory
+from inference.memory import LARGEST_MATRIX, free_memory
 
 Curvature = Literal["full", "layer", "diagonal", "last_layer"]
 

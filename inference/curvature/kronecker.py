@@ -28,11 +28,11 @@ from bayes_rpp import EquivariantBasis, Rep, RPPLinear, equivariant_maps
 from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.networks.linear import EquivariantLinear
 from bayes_rpp.networks.rpp_linear import PathwaySum
-from inference.curvature.block_gaussian import LARGEST_MATRIX
 from inference.curvature.gauss_newton import network_model
 from inference.curvature.kronecker_blocks import CommutingBlock, CurvatureBlock, SpectralBlock
 from inference.curvature.layer_statistics import diagonals, is_linear, layer_statistics
 from inference.density.unconstrained import UnconstrainedDensity
+from inference.memory import check_matrix
 
 Factored = Literal["kronecker", "symmetric"]
 _Eigen = tuple[Tensor, Tensor]
@@ -116,12 +116,8 @@ def _sums(path: str, layer: nn.Module) -> list[PathwaySum]:
 
 def _spectral(parts: PathwaySum, outer: _Eigen, inner: _Eigen) -> SpectralBlock:
     for name, basis in parts.structured.items():
-        needed = 8 * basis.rank * basis.size
-        if needed > LARGEST_MATRIX:
-            raise ValueError(
-                f"curvature='kronecker' needs {needed:,} bytes for the basis of {name!r}; the limit is "
-                f"{LARGEST_MATRIX:,}. Use curvature='symmetric' or 'diagonal'."
-            )
+        what = f"the basis of {name!r} for curvature='kronecker'"
+        check_matrix(what, 8 * basis.rank * basis.size, "Use curvature='symmetric' or 'diagonal'.")
     rows = {
         name: _rotated(basis, _eye(basis, outer[1]), outer[1], inner[1]) for name, basis in parts.structured.items()
     }

@@ -10,10 +10,10 @@ from torch.distributions import constraints
 from torch.func import jacrev, vmap
 
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
-from inference.curvature.block_gaussian import LARGEST_MATRIX
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.exact.linear_gaussian import LinearGaussian, PriorRoot
+from inference.memory import check_matrix
 
 _LINEAR = 1e-8
 _NUMBERS_AT_ONCE = 2**24
@@ -86,11 +86,8 @@ def _gaussian_model(model: Model) -> tuple[BayesianModel, Gaussian, dict[str, Pa
 def _check_memory(density: UnconstrainedDensity, width: int, observations: int) -> None:
     """Refuse what would take more than the limit for the features, or for the matrix that is decomposed."""
     needed = 8 * max(observations * density.size, (observations + width) * min(observations, width))
-    if needed > LARGEST_MATRIX:
-        raise ValueError(
-            f"the exact evidence of {observations:,} observed numbers and {density.size:,} parameters needs a matrix "
-            f"of {needed:,} bytes, more than the limit of {LARGEST_MATRIX:,}. {_OTHERS}."
-        )
+    what = f"the exact evidence of {observations:,} observed numbers and {density.size:,} parameters"
+    check_matrix(what, needed, f"{_OTHERS}.")
 
 
 def _outputs(density: UnconstrainedDensity, z: Float[Tensor, " size"]) -> Float[Tensor, "example *output"]:

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from inference.curvature import block_gaussian as gaussian_approximation
+from inference import memory
 from inference.curvature.block_gaussian import GaussianApproximation, NotPositiveDefiniteError
 
 SIZE = 7
@@ -125,6 +125,6 @@ def test_matrices_that_are_no_precision_are_refused():
 
 def test_dense_covariance_that_is_too_large_is_refused_with_its_bytes(monkeypatch):
     gaussian = GaussianApproximation(normal(SIZE), PRECISIONS["diagonal"])
-    monkeypatch.setattr(gaussian_approximation, "LARGEST_MATRIX", 7 * 7 * 8 - 1)
-    with pytest.raises(ValueError, match=r"7 coordinates needs 392 bytes.*variances\(\) or project\(\)"):
+    monkeypatch.setattr(memory, "LARGEST_MATRIX", 7 * 7 * 8 - 1)
+    with pytest.raises(ValueError, match=r"7 coordinates needs a matrix of 392 bytes.*variances\(\) or project\(\)"):
         gaussian.covariance()
