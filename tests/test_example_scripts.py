@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from analysis import chosen_cell
+from tests.seeds import shifted
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -22,8 +23,9 @@ def script(monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.statistical
 def test_a_level_of_symmetry_breaking_is_measured(script):
-    row = script("symmetry_level").level("0.3", "100", "0")
+    row = script("symmetry_level").level("0.3", "100", str(shifted()))
     assert row["truth"] == pytest.approx(0.086, abs=0.005)
     assert row["lower"] < row["median"] < row["upper"]
     assert row["truth"] / 2 < row["lower"] < row["upper"] < 2 * row["truth"]
@@ -48,10 +50,11 @@ def test_what_is_recorded_is_calibrated(script):
     assert control < 1e-20
 
 
+@pytest.mark.statistical
 def test_the_true_group_is_picked(script):
     which = script("which_group")
     results = {
-        f"linear/{truth}/{breaking}/0": which.run("linear", truth, breaking, "0")
+        f"linear/{truth}/{breaking}/0": which.run("linear", truth, breaking, str(shifted()))
         for truth, breaking in (("O(3)", "0"), ("O2eR3", "0.3"), ("Trivial(3)", "0.3"))
     }
     for key, row in results.items():

@@ -30,6 +30,7 @@ from bayes_rpp import (
 )
 from bayes_rpp.datasets import inertia
 from inference import MAP, Posterior
+from tests.seeds import shifted
 
 CHAINS = {
     "rotations": (2 * Vector, Vector + T(2), [O(3), O2eR3(), SO2eR3()]),
@@ -40,7 +41,7 @@ chains = pytest.mark.parametrize("case", CHAINS)
 
 
 def numbers(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(shifted(seed)), dtype=torch.float64)
 
 
 def posterior_of(network, samples):
@@ -163,6 +164,7 @@ def test_groups_of_one_name_are_told_apart(names):
 LINEAR = torch.diag(torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
 def test_a_subgroup_that_the_data_keep_takes_the_weight_from_the_dense_pathway(parametrization):
     """y = diag(1, 1, 2) x is symmetric under O2eR3 alone: 8/9 of its weight lies in O(3), 1/9 in O2eR3."""
@@ -173,7 +175,9 @@ def test_a_subgroup_that_the_data_keep_takes_the_weight_from_the_dense_pathway(p
 
     def shares(group):
         network = RPPEMLP(Vector, Vector, group, layers=0, parametrization=parametrization).double()
-        return pathway_shares(fit.fit(BayesianModel(network, prior, Gaussian(0.01)), pair, seed=0, progress=False))
+        return pathway_shares(
+            fit.fit(BayesianModel(network, prior, Gaussian(0.01)), pair, seed=shifted(), progress=False)
+        )
 
     nested, alone = shares([O(3), O2eR3()])[0, 0, 0], shares(O(3))[0, 0, 0]
     np.testing.assert_allclose(nested.values, [8 / 9, 1 / 9, 0], atol=2e-3)
@@ -181,14 +185,15 @@ def test_a_subgroup_that_the_data_keep_takes_the_weight_from_the_dense_pathway(p
     assert float(alone.sel(pathway="dense")) > 0.05
 
 
+@pytest.mark.statistical
 def test_modified_inertia_prefers_the_pathway_of_its_true_symmetry():
     """Symmetric under O2eR3, not under O(3): a network that knows both keeps its dense weights small and its error
     under O2eR3 far below the one under O(3)."""
-    data = inertia(train=200, test=50, symmetry_breaking=1.0, seed=0)
+    data = inertia(train=200, test=50, symmetry_breaking=1.0, seed=shifted())
     network = RPPEMLP(data.rep_in, data.rep_out, [O(3), O2eR3()], channels=20, layers=1)
     prior = RPPPrior(pathway_variances=[10.0, 1.0], dense_variance=1e-4)
     model = BayesianModel(network, prior, Gaussian(0.05))
-    posterior = MAP(epochs=150, lr=1e-2, batch_size=None).fit(model, data.train, seed=0, progress=False)
+    posterior = MAP(epochs=150, lr=1e-2, batch_size=None).fit(model, data.train, seed=shifted(), progress=False)
     shares = pathway_shares(posterior)[0, 0].mean("layer")
     assert float(shares.sel(pathway="O2eR3")) > 20 * float(shares.sel(pathway="dense"))
     wide = float(equivariance_error(posterior, data.test.x, group=O(3)).mean())

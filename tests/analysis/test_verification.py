@@ -9,17 +9,18 @@ from analysis import equivariance_error, verify_symmetry
 from analysis.verification.surrogate import fit_surrogate
 from bayes_rpp import SO, Group, O, S, Scalar, SO13p, T, Trivial, Vector
 from bayes_rpp.datasets import inertia
+from tests.seeds import shifted
 
 BOTH = SO(3) * S(5)
 
 
 def normal(count, size, seed):
-    return torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(shifted(seed)), dtype=torch.float64)
 
 
 def generic(size_in, size_out, seed):
     """A random function without any symmetry."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(shifted(seed))
     first, shift, last = (
         torch.randn(*shape, generator=generator, dtype=torch.float64)
         for shape in [(size_in, 64), (64,), (64, size_out)]
@@ -77,6 +78,7 @@ def test_output_errors_are_those_of_each_coordinate():
     assert ("input", "sign", (2,)) in found(report)  # cannot be told from it
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(
     ("rep_in", "rep_out", "group"),
     [
@@ -118,9 +120,10 @@ def measured():
     x = torch.cat([normal(1500, 6, 0), torch.ones(1500, 1)], dim=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("analysis.verification.surrogate._STEPS", 600)
-        return x, easy(x), fit_surrogate(x, easy(x), seed=0, progress=False)
+        return x, easy(x), fit_surrogate(x, easy(x), seed=shifted(), progress=False)
 
 
+@pytest.mark.statistical
 def test_a_surrogate_is_measured_on_data_that_it_has_not_seen(measured):
     x, y, (held_out, surrogate, error) = measured
     assert held_out.shape == (300, 7)
@@ -133,6 +136,7 @@ def test_a_surrogate_is_measured_on_data_that_it_has_not_seen(measured):
     assert 0 < error < 0.05
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("planted", [None, 4])
 def test_data_are_judged_by_a_surrogate(measured, monkeypatch, planted):
     """The network of data with a wrong sign is that of the right data with this sign turned, up to its random start."""
@@ -150,6 +154,7 @@ def test_data_are_judged_by_a_surrogate(measured, monkeypatch, planted):
     assert "as far as the network can tell" not in str(report)
 
 
+@pytest.mark.statistical
 def test_too_few_data_are_said_to_be_too_few(monkeypatch):
     """From data to a report that says what it cannot see."""
     monkeypatch.setattr("analysis.verification.surrogate._STEPS", 100)

@@ -6,10 +6,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from scipy.stats import norm
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from bayes_rpp import SO, O, PathwayNormal, S, Scalar, Trivial, Vector, equivariant_basis, equivariant_maps
+from tests.error_rate import z_limit
+from tests.seeds import shifted
 
 
 class MatrixBasis:
@@ -134,19 +135,16 @@ def test_expand_repeats_the_law(case):
     assert wide.sample().dtype == torch.float64
 
 
-def family_wise_bound(count):
-    return norm.isf(1e-3 / (2 * count))
-
-
+@pytest.mark.statistical
 @cases
 def test_samples_have_the_covariance(case):
     settings, count = variances(case, ()), 40_000
-    torch.manual_seed(0)
+    torch.manual_seed(shifted())
     draws, sigma = flat(case, build(case, *settings).rsample((count,))), covariance(case, *settings)
     variances_of_products = torch.outer(sigma.diagonal(), sigma.diagonal()) + sigma**2
     z_second = (draws.mT @ draws / count - sigma) / (variances_of_products / count).sqrt()
     z_first = draws.mean(0) / (sigma.diagonal() / count).sqrt()
-    assert torch.cat([z_first, z_second.flatten()]).abs().max() < family_wise_bound(z_first.numel() + z_second.numel())
+    assert torch.cat([z_first, z_second.flatten()]).abs().max() < z_limit(z_first.numel() + z_second.numel())
 
 
 @cases

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from scipy.stats import t as student
 from torch.distributions import Dirichlet, Gamma, LKJCholesky, constraints
 
 from bayes_rpp import LogDensity
@@ -13,6 +12,8 @@ from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.hmc import hmc
 from inference.sampling.hmc.leapfrog import PreconditionedHamiltonian, leapfrog
+from tests.error_rate import agrees
+from tests.seeds import shifted
 
 METRICS = ["identity", "diagonal", "layer", "full", "pathway"]
 STATISTICS = {"lp", "acceptance_rate", "diverging", "energy", "n_steps", "step_size"}
@@ -29,12 +30,6 @@ def normal(*shape, seed=0):
 def gaussian(*precisions):
     precision = number(precisions)
     return LogDensity(lambda p: -0.5 * (precision * p["z"].square()).sum(), {"z": torch.zeros_like(precision)})
-
-
-def agrees(per_chain, truth):
-    """Whether statistics of independent chains, (chain, statistic), have these expectations: family-wise p > 1e-3."""
-    scores = (per_chain.mean(0) - torch.as_tensor(truth)) / per_chain.std(0) * math.sqrt(len(per_chain))
-    return bool(scores.abs().max() < student.isf(1e-3 / 2 / scores.numel(), len(per_chain) - 1))
 
 
 @pytest.fixture
@@ -136,15 +131,16 @@ KNOWN = {
 }
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("case", KNOWN)
 def test_known_densities_have_their_moments_through_their_jacobians(case):
     density, moments, truth = KNOWN[case]
-    posterior = HMC(chains=128, warmup=150, draws=100).fit(density, None, seed=0, progress=False)
+    posterior = HMC(chains=128, warmup=150, draws=100).fit(density, None, seed=shifted(), progress=False)
     found = moments(posterior.samples)
     assert found.shape[2] == len(truth)
     assert agrees(found.mean(1), truth)
     spread = found.std((0, 1))
-    assert not agrees(found.mean(1), number(truth) + 0.1 * spread)
+    assert not agrees(found.mean(1), number(truth) + 0.5 * spread)
 
 
 class AlwaysAccepts(HMC):
@@ -159,13 +155,15 @@ class AlwaysAccepts(HMC):
         return super().advance(preconditioned, state, Yes, step)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("kind", [HMC, AlwaysAccepts])
 def test_large_steps_are_right_because_some_are_not_accepted(kind):
     engine = kind(chains=128, warmup=100, draws=60, target_accept=0.6)
-    posterior = engine.fit(gaussian(*[1.0] * 10), None, seed=0, progress=False)
+    posterior = engine.fit(gaussian(*[1.0] * 10), None, seed=shifted(), progress=False)
     assert agrees(posterior.samples["z"].square().mean(1), 1.0) is (kind is HMC)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("beyond", [-1e5, -math.inf])
 def test_a_cliff_is_a_divergence_that_is_counted_and_never_passed(beyond):
     def log_density(params):
@@ -173,8 +171,8 @@ def test_a_cliff_is_a_divergence_that_is_counted_and_never_passed(beyond):
         return torch.where(inside, -0.5 * params["z"].square().sum(), beyond)
 
     density = LogDensity(log_density, {"z": torch.zeros(1, dtype=torch.float64)})
-    start = Posterior(None, {"z": 0.01 * normal(128, 1, 1)})
-    posterior = HMC(chains=128, warmup=60, draws=60).fit(density, None, seed=0, start=start, progress=False)
+    start = Posterior(None, {"z": 0.01 * normal(128, 1, 1, seed=shifted())})
+    posterior = HMC(chains=128, warmup=60, draws=60).fit(density, None, seed=shifted(), start=start, progress=False)
     z, diverging = posterior.samples["z"][..., 0], posterior.sample_stats["diverging"]
     assert z.abs().max() < 1.5
     cut = math.sqrt(2 / math.pi) * 1.5 * math.exp(-(1.5**2) / 2) / math.erf(1.5 / math.sqrt(2))
@@ -186,6 +184,7 @@ def test_a_cliff_is_a_divergence_that_is_counted_and_never_passed(beyond):
     assert posterior.stats["diverged"] == {}
 
 
+@pytest.mark.statistical
 def test_statistics_are_those_of_the_draws_and_every_gradient_is_counted(make_linear_problem, monkeypatch):
     model, data = make_linear_problem()
     used, calls, true = [], [], UnconstrainedDensity.gradients
@@ -201,7 +200,7 @@ def test_statistics_are_those_of_the_draws_and_every_gradient_is_counted(make_li
             return after
 
     engine = Watched(chains=16, warmup=0, draws=200, trajectory_length=3.0, temperature=1.7)
-    posterior = engine.fit(model, data, seed=0, progress=False)
+    posterior = engine.fit(model, data, seed=shifted(), progress=False)
     stats, density = posterior.sample_stats, UnconstrainedDensity(model, data, temperature=1.7)
     assert stats.keys() == STATISTICS
     assert {value.shape for value in stats.values()} == {(16, 200)}

@@ -9,6 +9,7 @@ import torch
 from bayes_rpp import LogDensity
 from inference import HMC
 from inference.sampling.hmc import adaptation
+from tests.seeds import shifted
 
 
 def normal(*shape, seed=0):
@@ -46,9 +47,10 @@ def test_windows_are_those_of_stan_with_a_longer_last_part(warmup, ends):
     assert adaptation.windows(warmup) == ends
 
 
+@pytest.mark.statistical
 def test_dual_averaging_finds_the_step_with_the_wanted_acceptance():
     """The acceptance falls with the step like 2 Phi(-h), and is noisy; the step is right for 0.7."""
-    noise, state = normal(4000), adaptation.start_step_size(50.0)
+    noise, state = normal(4000, seed=shifted()), adaptation.start_step_size(50.0)
     for one in noise:
         acceptance = math.erfc(float(state.log_step.exp()) / math.sqrt(2)) + 0.1 * float(one)
         state = adaptation.learn_step_size(state, acceptance, 0.7)
@@ -56,10 +58,11 @@ def test_dual_averaging_finds_the_step_with_the_wanted_acceptance():
     assert float(state.log_step_mean.exp()) == pytest.approx(right, rel=0.05)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("wanted", [0.65, 0.8, 0.95])
 def test_the_wanted_acceptance_is_reached_on_a_gaussian(wanted):
     engine = HMC(chains=32, warmup=300, draws=150, target_accept=wanted)
-    posterior = engine.fit(gaussian(normal(20).exp()), None, seed=0, progress=False)
+    posterior = engine.fit(gaussian(normal(20, seed=shifted()).exp()), None, seed=shifted(), progress=False)
     assert float(posterior.sample_stats["acceptance_rate"].mean()) == pytest.approx(wanted, abs=0.06)
     assert posterior.sample_stats["step_size"].unique().numel() == 1  # it stays as it is once draws are kept
 
@@ -143,6 +146,7 @@ def test_a_coordinate_that_has_not_moved_keeps_a_positive_variance():
     assert torch.linalg.eigvalsh(adaptation.learned_covariance(state)).min() > 0
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("metric", [None, "identity"])
 def test_the_metric_is_the_covariance_of_a_gaussian(metric):
     deviations, metrics = torch.tensor([0.05, 1.0, 6.0]).double(), []
@@ -153,13 +157,14 @@ def test_the_metric_is_the_covariance_of_a_gaussian(metric):
             return super().advance(preconditioned, state, random, step)
 
     engine = Watched(chains=64, warmup=300, draws=50, metric=metric)
-    posterior = engine.fit(gaussian(deviations), None, seed=0, progress=False)
+    posterior = engine.fit(gaussian(deviations), None, seed=shifted(), progress=False)
     covariance = metrics[-1].mT @ metrics[-1] / torch.outer(deviations, deviations)
     torch.testing.assert_close(covariance, torch.eye(3).double(), rtol=0.25, atol=0.1)
     assert posterior.sample_stats["n_steps"].max() < 20
     assert posterior.sample_stats["step_size"].min() > 0.3
 
 
+@pytest.mark.statistical
 def test_a_given_trajectory_length_is_kept(make_linear_problem):
     model, data = make_linear_problem()
     counts = []
@@ -170,7 +175,9 @@ def test_a_given_trajectory_length_is_kept(make_linear_problem):
             counts.append(float(statistics["n_steps"][0] * statistics["step_size"][0]))
             return after, statistics
 
-    posterior = Watched(chains=4, warmup=40, draws=40, trajectory_length=6.0).fit(model, data, seed=0, progress=False)
+    posterior = Watched(chains=4, warmup=40, draws=40, trajectory_length=6.0).fit(
+        model, data, seed=shifted(), progress=False
+    )
     size = posterior.stats["step_size"]
     assert posterior.stats["trajectory_length"] == pytest.approx(6.0)
     drawn = torch.tensor(counts[40:])

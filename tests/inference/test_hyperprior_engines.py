@@ -11,6 +11,8 @@ from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPLinear, RPPPrior,
 from inference import HMC, MAP, NUTS, SGHMC, SGLD, DeepEnsemble, Laplace, Posterior, PyroGuide
 from inference.curvature.block_structure import Structure
 from inference.density.unconstrained import UnconstrainedDensity
+from tests.error_rate import z_limit
+from tests.seeds import shifted
 
 
 def linear_model(parametrization="residual", learned=False, **settings):
@@ -132,6 +134,7 @@ def test_hyperpriors_that_no_file_holds_need_the_model_again(tmp_path):
     assert torch.equal(loaded.log_joint(), posterior.log_joint())
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_sums_are_split_by_the_variances_of_their_own_draw(per_layer):
     """Of many draws of one W, each with its own variance: beta is normal with the mean and variance of its own law."""
@@ -144,7 +147,7 @@ def test_sums_are_split_by_the_variances_of_their_own_draw(per_layer):
     start = model.initial_params(0)
     samples = {n: value.expand(3, count, *value.shape) for n, value in start.items()}
     samples |= {name: v[:, None].expand(3, count)}
-    posterior = Posterior(model, samples).in_parametrization("residual")
+    posterior = Posterior(model, samples).in_parametrization("residual", seed=shifted())
     twin, parts = posterior.model, posterior.samples
     assert torch.equal(parts[name], samples[name])
     layer = twin.network.network[0]
@@ -154,7 +157,7 @@ def test_sums_are_split_by_the_variances_of_their_own_draw(per_layer):
     beta = parts["network.0.beta"]
     z = (beta.mean(1) - mean) / (share * v / count).sqrt()[:, None]
     spread = beta.var(1) / (share * v)[:, None] - 1
-    bound = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - 1e-3 / 4 / z.numel()))
+    bound = z_limit(2 * z.numel())
     assert z.abs().max() < bound
     assert spread.abs().max() < bound * math.sqrt(2 / count)
     sums = posterior.in_parametrization("collapsed").samples

@@ -1,7 +1,6 @@
 """Laplace is exact where the posterior is Gaussian."""
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -10,6 +9,8 @@ import torch
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
 from inference import MAP, Laplace
+from tests.error_rate import z_limit
+from tests.seeds import shifted
 
 SHORT = MAP(epochs=20)
 NOISE = 0.2
@@ -172,14 +173,15 @@ def test_mode_is_that_of_the_free_coordinates():
     assert (posterior.samples["rate"] > 0).all()
 
 
+@pytest.mark.statistical
 def test_draws_have_the_moments_of_the_gaussian():
     model, data = linear_problem(24, 1.0, 0.1, "collapsed")
     count = 4000
-    posterior = Laplace(mode=SHORT, draws=count).fit(model, data, seed=7)
+    posterior = Laplace(mode=SHORT, draws=count).fit(model, data, seed=shifted(7))
     assert (posterior.chains, posterior.draws) == (1, count)
     draws = posterior.density.free(posterior.samples)[0]
     mean, covariance = conjugate(model, *data, 1.0, 0.1, "collapsed")
-    threshold = NormalDist().inv_cdf(1 - 1e-3 / 2 / (24 + 24 * 25 // 2))
+    threshold = z_limit(24 + 24 * 25 // 2)
 
     def largest_score(covariance):
         white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), (draws - mean).mT, upper=False)
@@ -189,4 +191,4 @@ def test_draws_have_the_moments_of_the_gaussian():
         return max(of_mean.abs().max(), of_second.abs().max())
 
     assert largest_score(covariance) < threshold
-    assert largest_score(1.2 * covariance) > threshold
+    assert largest_score(1.5 * covariance) > threshold

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from scipy.stats import norm
 from torch.distributions import MultivariateNormal
 
 from bayes_rpp import (
@@ -26,6 +25,8 @@ from bayes_rpp import (
 )
 from inference import MAP, DeepEnsemble, Posterior, Snapshot
 from inference.posterior import parametrization as module
+from tests.error_rate import z_limit
+from tests.seeds import shifted
 
 REP_IN, REP_OUT, CHAIN = 2 * Vector + Scalar, Vector + Scalar, [O(3), O2eR3()]
 TURNS = (2 * Vector)(O(2))
@@ -33,7 +34,7 @@ COUNT = 20_000
 
 
 def numbers(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(shifted(seed)), dtype=torch.float64)
 
 
 def overlapping(parametrization):
@@ -71,7 +72,7 @@ def make(case, parametrization, dtype=torch.float64, equivariant=1.0, dense=0.1,
 
 def prior_draws(model, batch=(2, 3), seed=0):
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(shifted(seed))
         return {name: law.sample(batch) for name, law in model.prior_distributions.items()}
 
 
@@ -191,22 +192,23 @@ def total_of(dense):
 
 
 def check_law(draws, mean, sigma):
-    """Independent draws (count, size) have this mean and covariance: every z-score, family-wise p > 1e-3."""
+    """Independent draws (count, size) have this mean and covariance."""
     count, scale = len(draws), sigma.diagonal().sqrt()
     centred, correlation = (draws - mean) / scale, sigma / torch.outer(scale, scale)
     first = centred.mean(0) * count**0.5
     second = (centred.mT @ centred / count - correlation) * count**0.5 / (1 + correlation**2).sqrt()
     scores = torch.cat([first, second[tuple(torch.triu_indices(*second.shape))]])
-    assert scores.abs().max() < norm.isf(1e-3 / 2 / len(scores))
+    assert scores.abs().max() < z_limit(len(scores))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("ratio", [1.0, 1e3, 1e7])
 @linear
 def test_recovered_coordinates_have_their_law_given_the_sum(case, ratio):
     model = make(case, "collapsed", dense=1 / ratio)
     alone = prior_draws(model, (), seed=4)
     samples = {name: value.expand(4, COUNT // 4, *value.shape) for name, value in alone.items()}
-    twin, parts = recover(model, samples, 0)
+    twin, parts = recover(model, samples, shifted())
     for name in alone:
         names = coordinates_of(twin, name)
         if names:
@@ -243,15 +245,17 @@ def regression(case, ratio):
     return make(case, "collapsed", dense=1 / ratio), x, y
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("ratio", [1.0, 1e1, 1e3, 1e5, 1e7])
 @linear
 def test_the_exact_posterior_of_the_sums_becomes_that_of_the_parts(case, ratio):
     model, x, y = regression(case, ratio)
     samples = draws_of(model, *exact_posterior(model, x, y))
-    twin, parts = recover(model, samples, 1)
+    twin, parts = recover(model, samples, shifted(1))
     check_law(flat(parts), *exact_posterior(twin, x, y))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("ratio", [1.0, 1e7])
 @linear
 def test_the_exact_posterior_of_the_parts_becomes_that_of_the_sums(case, ratio):
@@ -261,19 +265,21 @@ def test_the_exact_posterior_of_the_parts_becomes_that_of_the_sums(case, ratio):
     check_law(flat(sums), *exact_posterior(twin, x, y))
 
 
+@pytest.mark.statistical
 def test_the_problem_of_the_engines_tests_too(make_linear_problem):
     model, (x, y) = make_linear_problem("collapsed")
-    twin, parts = recover(model, draws_of(model, *exact_posterior(model, x, y)), 1)
+    twin, parts = recover(model, draws_of(model, *exact_posterior(model, x, y)), shifted(1))
     mean, sigma = exact_posterior(make_linear_problem("residual")[0], x, y)
     check_law(flat(parts), mean, sigma)
     assert [*parts] == [*twin.prior_distributions]
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("ratio", [1.0, 1e1, 1e3, 1e5, 1e7])
 def test_a_share_of_one_without_noise_is_seen(ratio):
     model, x, y = regression("a group", ratio)
     samples = draws_of(model, *exact_posterior(model, x, y))
-    twin, parts = recover(model, samples, 1)
+    twin, parts = recover(model, samples, shifted(1))
     basis = model.network.network[0].basis
     projected = basis.coordinates(samples["network.0.weight"].flatten(2))
     wrong = parts | {
@@ -285,6 +291,7 @@ def test_a_share_of_one_without_noise_is_seen(ratio):
         check_law(flat(wrong), *exact_posterior(twin, x, y))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("temperature", [0.0, 0.25, 4.0])
 def test_tempered_posteriors_become_tempered_posteriors(temperature):
     """exp(log joint / T) of a linear model has the same mean and T times the covariance; at 0 it is the mode."""
@@ -294,7 +301,7 @@ def test_tempered_posteriors_become_tempered_posteriors(temperature):
     laws = model.prior_distributions
     pieces = cold.split([law.numel for law in laws.values()], dim=1)
     samples = {name: p.reshape(4, -1, *laws[name].event_shape) for name, p in zip(laws, pieces, strict=True)}
-    posterior = Posterior(model, samples, {"temperature": temperature}).in_parametrization("residual")
+    posterior = Posterior(model, samples, {"temperature": temperature}).in_parametrization("residual", shifted())
     mean, sigma = exact_posterior(posterior.model, x, y)
     if temperature == 0:
         close(flat(posterior.samples), mean.expand(COUNT, -1), 1e-8)

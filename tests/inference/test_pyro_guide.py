@@ -25,6 +25,8 @@ from torch.distributions import Gamma, constraints
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
 from inference import MAP, Posterior, PyroGuide
 from inference.density.unconstrained import UnconstrainedDensity
+from tests.error_rate import z_limit
+from tests.seeds import shifted
 
 QUICK = PyroGuide(AutoNormal, steps=4, draws=5)
 AUTOMATIC = [
@@ -63,10 +65,10 @@ def divergence(mean, covariance, exact_mean, precision):
 
 
 def standard_normal(draws):
-    """Whether independent draws, (draw, n), have means 0 and variances 1: family-wise p > 1e-3."""
+    """Whether independent draws, (draw, n), have means 0 and variances 1."""
     count, size = draws.shape
     scores = torch.cat([draws.mean(0) * count**0.5, (draws.square().mean(0) - 1) * (count / 2) ** 0.5])
-    return bool(scores.abs().max() < NormalDist().inv_cdf(1 - 1e-3 / 2 / (2 * size)))
+    return bool(scores.abs().max() < z_limit(2 * size))
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def gamma():
 @pytest.fixture
 def regression():
     """A small linear layer in float64, vector + scalar -> scalar, and data: the posterior is Gaussian."""
-    generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(shifted(5))
     network = RPPEMLP(Vector + Scalar, Scalar, SO(3), layers=0).double()
     x = torch.randn(30, 4, generator=generator, dtype=torch.float64)
     weight = torch.randn(4, 1, generator=generator, dtype=torch.float64)
@@ -88,11 +90,12 @@ def regression():
     return BayesianModel(network, prior, Gaussian(noise_variance=0.2)), (x, y)
 
 
+@pytest.mark.statistical
 def test_full_rank_guide_recovers_the_exact_posterior_of_linear_regression(regression):
     model, data = regression
     mean, precision = quadratic(model, data)
     watched = Watched(AutoMultivariateNormal)
-    posterior = PyroGuide(watched, steps=1200, lr=0.05, particles=2, draws=1000).fit(model, data, seed=0)
+    posterior = PyroGuide(watched, steps=1200, lr=0.05, particles=2, draws=1000).fit(model, data, seed=shifted())
     law = watched.last.get_posterior()
     fitted = divergence(law.mean.detach(), law.covariance_matrix.detach(), mean, precision)
     best_diagonal = divergence(mean, torch.diag(1 / precision.diagonal()), mean, precision)
@@ -107,13 +110,14 @@ def test_full_rank_guide_recovers_the_exact_posterior_of_linear_regression(regre
     assert standard_normal(whitened.mT)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("guide", [AutoNormal, AutoDiagonalNormal])
 def test_mean_field_guides_have_the_exact_mean_and_the_conditional_variances(regression, guide):
     """The nearest N(m, diag(s)) in KL(q || p) to a Gaussian has its mean, and s_i = 1 / precision_ii (Bishop 10.1)."""
     model, data = regression
     mean, precision = quadratic(model, data)
     watched = Watched(guide)
-    PyroGuide(watched, steps=1200, lr=0.05, particles=2, draws=1).fit(model, data, seed=0)
+    PyroGuide(watched, steps=1200, lr=0.05, particles=2, draws=1).fit(model, data, seed=shifted())
     levels = [0.5, NormalDist().cdf(1.0)]
     quantiles = watched.last.quantiles(levels, *data)
     middle, above = (
@@ -128,23 +132,25 @@ def test_mean_field_guides_have_the_exact_mean_and_the_conditional_variances(reg
     assert float(((above - middle) / marginal).min()) < 0.5  # and not the posterior's own deviations
 
 
+@pytest.mark.statistical
 def test_auto_delta_is_the_map(regression):
     plain, data = regression
     model = BayesianModel(plain.network, plain.prior, Gaussian(noise_variance=0.2, learned=True))
-    delta = PyroGuide(AutoDelta, steps=1000, lr=0.05, draws=2).fit(model, data, seed=0)
-    mode = MAP(epochs=1000, batch_size=None, lr=0.05).fit(model, data, seed=1)
+    delta = PyroGuide(AutoDelta, steps=1000, lr=0.05, draws=2).fit(model, data, seed=shifted())
+    mode = MAP(epochs=1000, batch_size=None, lr=0.05).fit(model, data, seed=shifted(1))
     for name, value in mode.samples.items():
         torch.testing.assert_close(delta.samples[name][:, :1], value, rtol=1e-4, atol=1e-5)
         assert torch.equal(delta.samples[name][:, 0], delta.samples[name][:, 1])
 
 
+@pytest.mark.statistical
 def test_laplace_guide_is_exact_for_linear_regression(regression):
     model, data = regression
     mean, precision = quadratic(model, data)
-    posterior = PyroGuide(AutoLaplaceApproximation, steps=1000, lr=0.05, draws=1000).fit(model, data, seed=0)
+    posterior = PyroGuide(AutoLaplaceApproximation, steps=1000, lr=0.05, draws=1000).fit(model, data, seed=shifted())
     draws = UnconstrainedDensity(model, data).free({name: value[0] for name, value in posterior.samples.items()})
     assert standard_normal((draws - mean) @ torch.linalg.cholesky(precision))
-    assert not standard_normal((draws - mean) @ torch.linalg.cholesky(1.3 * precision))
+    assert not standard_normal((draws - mean) @ torch.linalg.cholesky(2 * precision))
 
 
 def test_laplace_guide_away_from_a_mode_says_so():
@@ -155,6 +161,7 @@ def test_laplace_guide_away_from_a_mode_says_so():
         PyroGuide(guide, steps=1, lr=1e-6, draws=1).fit(saddle, None, seed=0)
 
 
+@pytest.mark.statistical
 def test_a_hand_written_guide_of_a_log_density_finds_the_law_that_it_can_be(gamma):
     """The family holds the target, Gamma(3, 2), and the normalised density has log evidence zero."""
 
@@ -165,16 +172,19 @@ def test_a_hand_written_guide_of_a_log_density_finds_the_law_that_it_can_be(gamm
         fitted.update(shape=shape.item(), rate=rate.item())
 
     fitted = {}
-    posterior = PyroGuide(lambda model: guide, steps=800, lr=0.05, particles=4, draws=2000).fit(gamma, None, seed=0)
+    posterior = PyroGuide(lambda model: guide, steps=800, lr=0.05, particles=4, draws=2000).fit(
+        gamma, None, seed=shifted()
+    )
     assert fitted == pytest.approx({"shape": 3.0, "rate": 2.0}, rel=0.05)
     assert posterior.stats["elbo"] == pytest.approx(0.0, abs=0.01)
     assert posterior.stats["guide"] == "guide"
     assert float(posterior.samples["rate"].mean()) == pytest.approx(1.5, rel=0.1)
 
 
+@pytest.mark.statistical
 def test_a_log_density_has_its_jacobian(gamma):
     """log rate of Gamma(3, 2): a log-normal guide stays within its KL of it, and near its first moment."""
-    posterior = PyroGuide(AutoNormal, steps=800, lr=0.05, particles=4, draws=2000).fit(gamma, None, seed=0)
+    posterior = PyroGuide(AutoNormal, steps=800, lr=0.05, particles=4, draws=2000).fit(gamma, None, seed=shifted())
     rate = posterior.samples["rate"]
     logarithm = float(torch.digamma(torch.tensor(3.0, dtype=torch.float64))) - math.log(2)
     assert float(rate.log().mean()) == pytest.approx(logarithm, abs=0.08)  # without a Jacobian: digamma(2) - log 2

@@ -1,7 +1,6 @@
 """SGLD has the stationary distribution that its equation has."""
 
 import math
-from statistics import NormalDist
 
 import pytest
 import torch
@@ -11,8 +10,8 @@ from inference import SGLD, Cyclical, Polynomial
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.stochastic_gradient.sgld import SGLDChains
-
-FAMILY_WISE_ERROR = 1e-3
+from tests.error_rate import agrees, z_limit
+from tests.seeds import shifted
 
 
 def gaussian(*precisions):
@@ -38,8 +37,8 @@ def z_scores(draws, mean, precision, step_size):
     return torch.cat([of_mean, of_variance])
 
 
-def agrees(scores):
-    return bool(scores.abs().max() < NormalDist().inv_cdf(1 - FAMILY_WISE_ERROR / 2 / len(scores)))
+def standard_normal(scores):
+    return bool(scores.abs().max() < z_limit(len(scores)))
 
 
 class NoiseWithoutSquareRoot(SGLD):
@@ -47,6 +46,7 @@ class NoiseWithoutSquareRoot(SGLD):
         return chains._replace(position=chains.position - self.step_size * gradient + 2 * self.step_size * noise)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(
     ("engine", "right"),
     [(SGLD, True), (NoiseWithoutSquareRoot, False), (lambda *a, **k: SGLD(*a, temperature=2.0, **k), False)],
@@ -54,16 +54,21 @@ class NoiseWithoutSquareRoot(SGLD):
 )
 def test_gaussians_have_the_variance_of_the_discretised_equation(engine, right):
     precision = torch.tensor([1.0, 4.0, 20.0, 32.0], dtype=torch.float64)  # e l = 0.05, 0.2, 1 and 1.6
-    samples = engine(0.05, chains=256, draws=400, warmup=300).fit(gaussian(*precision), None, seed=1).samples["z"]
+    samples = (
+        engine(0.05, chains=256, draws=400, warmup=300).fit(gaussian(*precision), None, seed=shifted(1)).samples["z"]
+    )
     scores = z_scores(samples, 0.0, precision, 0.05)
-    assert agrees(scores) is right
+    assert standard_normal(scores) is right
     if right:  # the score can tell: the variance of the posterior itself is 1 / l
-        assert (samples.var((0, 1))[2] * 20 - 2).abs() < 0.05
+        assert samples.var((0, 1))[2] * 20 > 1.5
 
 
+@pytest.mark.statistical
 def test_temperature_multiplies_the_variance_of_small_steps():
-    samples = SGLD(0.05, chains=256, draws=400, warmup=300, temperature=2.0).fit(gaussian(1.0), None, seed=2).samples
-    assert agrees(z_scores(samples["z"], 0.0, torch.tensor([0.5], dtype=torch.float64), 0.05))
+    samples = (
+        SGLD(0.05, chains=256, draws=400, warmup=300, temperature=2.0).fit(gaussian(1.0), None, seed=shifted(2)).samples
+    )
+    assert standard_normal(z_scores(samples["z"], 0.0, torch.tensor([0.5], dtype=torch.float64), 0.05))
 
 
 def exact_posterior(model, x, y, noise_variance):
@@ -85,11 +90,13 @@ def regression_scores(samples, model, data, noise_variance, step_size):
     return z_scores(draws @ vectors, mean @ vectors, eigenvalues, step_size)
 
 
+@pytest.mark.statistical
 def test_linear_rpp_regression_has_the_exact_posterior_mean_and_covariance(make_linear_problem):
     model, data = make_linear_problem("collapsed")
-    samples = SGLD(4e-3, chains=256, draws=120, warmup=50).fit(model, data, seed=0).samples
-    assert agrees(regression_scores(samples, model, data, 0.2, 4e-3))
-    assert not agrees(regression_scores(samples, model, data, 0.25, 4e-3))
+    step_size = 1.3 / float(torch.linalg.eigvalsh(exact_posterior(model, *data, 0.2)[1])[-1])
+    samples = SGLD(step_size, chains=256, draws=120, warmup=100).fit(model, data, seed=shifted()).samples
+    assert standard_normal(regression_scores(samples, model, data, 0.2, step_size))
+    assert not standard_normal(regression_scores(samples, model, data, 0.25, step_size))
 
 
 class WithoutMinibatchFactor(BayesianModel):
@@ -97,20 +104,26 @@ class WithoutMinibatchFactor(BayesianModel):
         return super().log_joint(params, x, y)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(("kind", "right"), [(BayesianModel, True), (WithoutMinibatchFactor, False)])
 def test_minibatch_counts_for_all_data(make_linear_problem, kind, right):
     """With thirty copies of one example every minibatch has the gradient of all data, and no noise of its own."""
     model, (x, y) = make_linear_problem("collapsed", likelihood=Gaussian(noise_variance=5.0))
     model = kind(model.network, model.prior, model.likelihood)
-    data = x[:1].expand(30, -1).contiguous(), y[:1].expand(30, -1).contiguous()
+    one = 1.8 * x[:1] / x[:1].norm()  # its length decides how stiff the posterior is
+    data = one.expand(30, -1).contiguous(), y[:1].expand(30, -1).contiguous()
     engine = SGLD(0.04, batch_size=10, chains=256, draws=150, warmup=200)
-    assert agrees(regression_scores(engine.fit(model, data, seed=0).samples, model, data, 5.0, 0.04)) is right
+    assert (
+        standard_normal(regression_scores(engine.fit(model, data, seed=shifted()).samples, model, data, 5.0, 0.04))
+        is right
+    )
 
 
+@pytest.mark.statistical
 def test_minibatches_of_different_examples_leave_mean_and_variance_nearly_right(make_linear_problem):
     model, data = make_linear_problem("collapsed")
     engine = SGLD(1e-3, batch_size=15, chains=256, draws=20, warmup=100, thin=10)
-    samples = engine.fit(model, data, seed=0).samples
+    samples = engine.fit(model, data, seed=shifted()).samples
     mean, precision = exact_posterior(model, *data, 0.2)
     draws = torch.cat([samples["network.0.weight"].flatten(2), samples["network.0.bias"]], dim=2)
     variance = torch.linalg.inv(precision).diagonal()
@@ -132,13 +145,14 @@ def test_every_chain_sees_every_example_once_in_each_pass_in_its_own_order(make_
     assert not torch.equal(batches[0][0], batches[3][0])
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("schedule", [Polynomial(decay_steps=100), Cyclical(cycles=2)])
 def test_schedules_reach_the_gaussian(schedule):
     engine = SGLD(0.1, schedule=schedule, chains=256, draws=600, warmup=400)
-    samples = engine.fit(gaussian(1.0), None, seed=0).samples["z"]
+    samples = engine.fit(gaussian(1.0), None, seed=shifted()).samples["z"]
     if isinstance(schedule, Cyclical):
         samples = samples.unflatten(1, (2, 300))[:, :, 100:].flatten(1, 2)  # once the noise has come back
-    assert 0.9 < float(samples.var((0, 1))) < 1.1
+    assert agrees(samples.square().mean(1), 1.0, allowance=0.06)  # a step e multiplies the variance by 1 / (1 - e / 2)
 
 
 def test_step_sizes_follow_their_schedules():

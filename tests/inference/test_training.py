@@ -9,6 +9,7 @@ from bayes_rpp import LogDensity
 from inference import MAP, DeepEnsemble
 from inference.training.minibatches import Minibatches
 from inference.training.objectives import joint_stack
+from tests.seeds import shifted
 
 LR = 0.01
 
@@ -116,11 +117,12 @@ def cliff():
     return LogDensity(log_density, {"z": torch.ones(1)})
 
 
+@pytest.mark.statistical
 def test_a_member_that_the_last_step_breaks_is_left_out(caplog):
     """The loss before the last step is finite, but the parameters after it are not."""
     density = cliff()
     with caplog.at_level(logging.WARNING):
-        posterior = DeepEnsemble(members=6, epochs=1).fit(density, None, seed=0)
+        posterior = DeepEnsemble(members=64, epochs=1).fit(density, None, seed=shifted())
     assert torch.isfinite(posterior.samples["z"]).all()
-    assert 0 < len(posterior.stats["diverged"]) < 6
+    assert 0 < len(posterior.stats["diverged"]) < 64
     assert "diverged" in caplog.text

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from pyro.distributions import HalfCauchy
-from scipy.stats import t as student
 
 from bayes_rpp import (
     EMLP,
@@ -29,6 +28,8 @@ from inference.metrics.condition_number import condition_number
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.parametrization import hyperpriors_differ
 from inference.sampling.choose_parametrization import choose_parametrization
+from tests.error_rate import agrees
+from tests.seeds import shifted
 
 NOISE = 0.2
 USELESS = 1e5, 1.0  # sigma_a^2, sigma_b^2 of a prior that data of unit scale overrule
@@ -48,7 +49,7 @@ def other(parametrization):
 
 def linear_problem(parametrization, variances=(1.0, 0.1), num_data=40, group=None):
     """A linear RPP layer, vector + scalar -> vector, in float64, and data from no symmetric map."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(shifted())
     net = RPPEMLP(Vector + Scalar, Vector, group or SO(3), layers=0, parametrization=parametrization).double()
 
     def normal(*shape):
@@ -300,14 +301,7 @@ def test_hyperpriors_of_other_layers_are_no_obstacle(parametrization):
 CHAINS, DRAWS = 96, 40
 
 
-def agrees(per_chain, truth):
-    """Whether statistics of independent chains, (chain, statistic), have these expectations: family-wise p > 5e-4, for
-    one of the two parametrizations; the errors are those that the chains' own means show.
-    """
-    scores = (per_chain.mean(0) - truth) / per_chain.std(0) * math.sqrt(len(per_chain))
-    return bool(scores.abs().max() < student.isf(5e-4 / 2 / scores.numel(), len(per_chain) - 1))
-
-
+@pytest.mark.statistical
 @both
 def test_the_posterior_is_exact_whichever_is_walked(parametrization):
     """Means, variances, and the squared distance, which has all covariances in it, of the model's own coordinates."""
@@ -316,15 +310,15 @@ def test_the_posterior_is_exact_whichever_is_walked(parametrization):
     mean, precision = exact_posterior(model, data, variances)
     deviation = torch.linalg.inv(precision).diagonal().sqrt()
     engine = HMC(chains=CHAINS, warmup=40, draws=DRAWS, parametrization=other(parametrization))
-    posterior = engine.fit(model, data, seed=0)
+    posterior = engine.fit(model, data, seed=shifted())
     away = torch.cat([value.flatten(2) for value in posterior.samples.values()], dim=2) - mean
     distance = torch.einsum("cdi,ij,cdj->cd", away, precision, away)[..., None] / len(mean)
     found = torch.cat([away / deviation, (away / deviation).square(), distance], dim=2).mean(1)
     truth = torch.cat([torch.zeros(len(mean)), torch.ones(len(mean) + 1)]).double()
     assert agrees(found, truth)
-    # The comparison can tell variances that are a tenth too small, and means that are off by a tenth of a deviation.
-    assert not agrees(found, torch.cat([torch.zeros(len(mean)), 1.1 * torch.ones(len(mean) + 1)]).double())
-    assert not agrees(found, truth + torch.cat([0.1 * torch.ones(len(mean)), torch.zeros(len(mean) + 1)]).double())
+    # The comparison can tell variances that are too small by a third, and means that are off by half a deviation.
+    assert not agrees(found, torch.cat([torch.zeros(len(mean)), 1.5 * torch.ones(len(mean) + 1)]).double())
+    assert not agrees(found, truth + torch.cat([0.5 * torch.ones(len(mean)), torch.zeros(len(mean) + 1)]).double())
 
 
 @both

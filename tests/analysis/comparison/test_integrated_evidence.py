@@ -15,6 +15,7 @@ from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, Tr
 from inference import EmpiricalBayes, Posterior
 from inference.exact.linear_network import linear_gaussian
 from inference.laplace import find_mode as mode_search
+from tests.seeds import shifted
 
 IN, OUT = 2 * Vector + Scalar, Vector
 LEARNING = EmpiricalBayes(
@@ -50,14 +51,15 @@ def integrated(model, chosen, data):
     return logsumexp(values) + sum(math.log(grid[1] - grid[0]) for grid in grids)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(
     ("truth", "likelihood"), [("SO2eR3", Gaussian(0.3, learned=True)), ("Trivial(3)", Gaussian(0.25))]
 )
 def test_the_evidence_is_integrated_over_the_variances_that_were_chosen(truth, likelihood, candidates, drawn_from):
     """Over a variance and the noise, and over two variances, that the data determine."""
-    data = drawn_from(candidates()[truth], 40, seed=1)
+    data = drawn_from(candidates()[truth], 40, seed=shifted(1))
     model = candidates(RPPPrior(dist.LogNormal(0.0, 2.0), dist.LogNormal(-1.0, 2.0)), likelihood)[truth]
-    found = compare({truth: model}, data, engine=LEARNING, progress=False)
+    found = compare({truth: model}, data, engine=LEARNING, seed=shifted(), progress=False)
     posterior = found.posteriors[truth]
     chosen = posterior.stats["variances"]
     value = float(found.dataset.log_evidence[0])
@@ -67,11 +69,12 @@ def test_the_evidence_is_integrated_over_the_variances_that_were_chosen(truth, l
     assert value < posterior.stats["log_evidence"] - 1
 
 
+@pytest.mark.statistical
 def test_a_variance_without_hyperprior_costs_nothing_and_is_warned_of(symmetric, candidates):
     """An exact symmetry: with a dense variance that may vanish the residual model is as good, with a prior it loses."""
     both = [SO(3), Trivial(3)]
     free, proper = (
-        compare(candidates(prior, groups=both), symmetric, engine=LEARNING, progress=False)
+        compare(candidates(prior, groups=both), symmetric, engine=LEARNING, seed=shifted(), progress=False)
         for prior in (RPPPrior(1.0, 1e-5), None)
     )
     assert free.dataset.log_bayes_factor.sel(model="Trivial(3)") > -0.5
@@ -83,13 +86,14 @@ def test_a_variance_without_hyperprior_costs_nothing_and_is_warned_of(symmetric,
     assert free.dataset.attrs["evidence"] == "Laplace, full, at the best variances"
 
 
+@pytest.mark.statistical
 def test_of_several_members_the_one_with_the_largest_evidence_counts(symmetric, monkeypatch):
     """Of a network, whose members end in different optima; in whatever order they come."""
     monkeypatch.setitem(mode_search._BUDGET, "diagonal", (1, 20))  # what is found depends on the start, mode or not
     network = RPPEMLP(IN(SO(3)), OUT(SO(3)), SO(3), channels=4 * Vector + 4 * Scalar, layers=1).double()
     model = BayesianModel(network, RPPPrior(), Gaussian(0.25))
     engine = EmpiricalBayes(members=3, epochs=30, burn_in=20, steps=1, lr=0.03)
-    found = engine.fit(model, symmetric, seed=0, progress=False)
+    found = engine.fit(model, symmetric, seed=shifted(), progress=False)
     each = found.stats["log_evidences"]
     values = []
     for order in ([0, 1, 2], [2, 0, 1], [each.index(max(each))]):
@@ -104,8 +108,9 @@ def test_of_several_members_the_one_with_the_largest_evidence_counts(symmetric, 
     assert integrated_evidence(model, alone, engine, "cpu").value != pytest.approx(values[0], abs=1e-3)
 
 
+@pytest.mark.statistical
 def test_learning_that_stops_early_is_reported(symmetric, candidates):
     hasty = replace(LEARNING, epochs=12, steps=1, evidence_lr=0.01)
     models = candidates(None, Gaussian(30.0, learned=True), [SO(3)])  # a hundred times the noise that there is
-    found = compare(models, symmetric, engine=hasty, progress=False)
+    found = compare(models, symmetric, engine=hasty, seed=shifted(), progress=False)
     assert any("below the maximum of the evidence" in warning for warning in found.warnings)

@@ -9,9 +9,8 @@ are at hand where the data were simulated: the parameters that made them are one
 import math
 
 import pyro
+import pytest
 import torch
-from scipy.stats import norm
-from scipy.stats import t as student
 from torch.distributions import MultivariateNormal
 
 from analysis.evidence.annealing import AnnealedImportanceSampling, log_mean
@@ -21,6 +20,8 @@ from bayes_rpp.seeding import seeded
 from inference import MAP, Laplace, Posterior
 from inference.settings import chain_seeds
 from inference.tempering.particles import move
+from tests.error_rate import agrees, t_limit, z_limit
+from tests.seeds import shifted
 
 NOISE, RUNS, VARIANCE = 0.2, 200, 1.1
 
@@ -48,10 +49,6 @@ def exact_evidence(x, y):
     return float(MultivariateNormal(torch.zeros(len(x)).double(), covariance).log_prob(y.flatten()))
 
 
-def limit(statistics):
-    return student.isf(1e-3 / 2 / statistics, RUNS - 1)
-
-
 @torch.no_grad()
 def reverse_log_weights(model, data, exact_draws, seed, method):
     """Log weights of particles that begin at exact draws of the posterior and go back to the reference, along the
@@ -77,55 +74,62 @@ def simulated(model, x, seed):
     return (x, y), Posterior(model, {name: value[None, None] for name, value in params.items()}, data=(x, y))
 
 
+@pytest.mark.statistical
 def test_reverse_runs_from_exact_draws_have_the_inverse_as_their_mean():
     model, data = linear_problem()
-    draws = Laplace(mode=MAP(epochs=20), draws=4 * RUNS).fit(model, data, seed=7)  # exact for a linear model
-    log_weights, truth = reverse_log_weights(model, data, draws, 0, ais(particles=4 * RUNS)), exact_evidence(*data)
+    draws = Laplace(mode=MAP(epochs=20), draws=4 * RUNS).fit(model, data, seed=shifted(7))  # exact for a linear model
+    method, truth = ais(particles=4 * RUNS, temperatures=100), exact_evidence(*data)
+    log_weights = reverse_log_weights(model, data, draws, shifted(), method)
     ratios = (log_weights.reshape(RUNS, -1).logsumexp(1) - math.log(4) + truth).exp()
-    assert abs(ratios.mean() - 1) < limit(1) * ratios.std() / math.sqrt(RUNS)
+    assert agrees(ratios[:, None], 1.0)
     value, error = log_mean(log_weights)
-    assert abs(value + truth) < limit(1) * error < 0.3
+    assert abs(value + truth) < t_limit(1, RUNS - 1) * error
+    assert error < 0.1
     few = ais(particles=4 * RUNS, temperatures=3)
     moved = Posterior(model, {name: 3 * value for name, value in draws.samples.items()})
-    value, error = log_mean(reverse_log_weights(model, data, moved, 0, few))
-    assert abs(value + truth) > 5 * error
+    value, error = log_mean(reverse_log_weights(model, data, moved, shifted(), few))
+    assert abs(value + truth) > t_limit(1, RUNS - 1) * error
 
 
+@pytest.mark.statistical
 def test_gap_between_forwards_and_backwards_closes_as_temperatures_are_added():
     """Mean log weights, forwards and backwards, bracket the evidence at about distance^2 / 2 K each."""
     model, data = linear_problem()
-    draws = Laplace(mode=MAP(epochs=20), draws=RUNS).fit(model, data, seed=7)
+    draws = Laplace(mode=MAP(epochs=20), draws=8 * RUNS).fit(model, data, seed=shifted(7))
     truth, gaps = exact_evidence(*data), []
     for temperatures in (4, 12, 36):
-        method = ais(particles=RUNS, temperatures=temperatures)
-        below = method.estimate(model, data, seed=3).details["log_weights"]
-        above = -reverse_log_weights(model, data, draws, 3, method)
-        assert truth - below.mean() > limit(6) * below.std() / math.sqrt(RUNS)
-        assert above.mean() - truth > limit(6) * above.std() / math.sqrt(RUNS)
+        method = ais(particles=8 * RUNS, temperatures=temperatures)
+        below = method.estimate(model, data, seed=shifted(3)).details["log_weights"]
+        above = -reverse_log_weights(model, data, draws, shifted(3), method)
+        assert truth - below.mean() > t_limit(6, 8 * RUNS - 1) * below.std() / math.sqrt(8 * RUNS)
+        assert above.mean() - truth > t_limit(6, 8 * RUNS - 1) * above.std() / math.sqrt(8 * RUNS)
         gaps.append(float(above.mean() - below.mean()))
     assert 2 < gaps[0] / gaps[1] < 6
     assert 2 < gaps[1] / gaps[2] < 6
 
 
+@pytest.mark.statistical
 def test_both_directions_bracket_the_evidence_of_data_that_the_model_makes():
     model, (x, _) = linear_problem()
-    data, draw = simulated(model, x, seed=3)
+    data, draw = simulated(model, x, seed=shifted(3))
     method = ais(particles=128)
-    below, above = method.estimate(model, data, seed=3), log_mean(reverse_log_weights(model, data, draw, 3, method))
+    below = method.estimate(model, data, seed=shifted(3))
+    above = log_mean(reverse_log_weights(model, data, draw, shifted(3), method))
     truth = exact_evidence(*data)
-    assert below.value - truth < norm.isf(1e-3) * below.standard_error
-    assert truth + above[0] < norm.isf(1e-3) * above[1]
+    assert below.value - truth < t_limit(1, 127) * below.standard_error
+    assert truth + above[0] < t_limit(1, 127) * above[1]
 
 
+@pytest.mark.statistical
 def test_simulated_data_are_of_the_model():
     model, (x, _) = linear_problem()
     variances, truth = [], None
     for seed in range(300):
-        (_, y), draw = simulated(model, x, seed)
+        (_, y), draw = simulated(model, x, shifted(seed))
         variances.append(y[0].square().sum())
         residual = y - draw.outputs(x)[0, 0]
         truth = residual.square().mean() if truth is None else truth + residual.square().mean()
     squares = torch.stack(variances)
     expected = VARIANCE * (x[0].square().sum() + 1) + NOISE
-    assert abs(squares.mean() / expected - 1) < norm.isf(1e-3 / 4) * math.sqrt(2 / 300)
-    assert abs(truth / 300 / NOISE - 1) < norm.isf(1e-3 / 4) * math.sqrt(2 / 3000)
+    for total, freedom in ((squares.sum() / expected, 300), (10 * truth / NOISE, 3000)):  # chi-squared, after Fisher
+        assert abs((2 * total).sqrt() - math.sqrt(2 * freedom - 1)) < z_limit(2)

@@ -1,7 +1,6 @@
 """The exact evidence against dense twins, its own identities, and what it must refuse."""
 
 import math
-from statistics import NormalDist
 
 import pyro.distributions as dist
 import pytest
@@ -29,6 +28,8 @@ from bayes_rpp.normalization import NormalizedNetwork
 from inference import MAP, Laplace
 from inference.exact.exact_posterior import exact_loo, exact_posterior
 from inference.exact.linear_network import linear_gaussian
+from tests.error_rate import z_limit
+from tests.seeds import shifted
 
 PER_OUTPUT = (0.25, 0.5, 1.0)  # exact in float32, too
 each_parametrization = pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
@@ -105,6 +106,7 @@ def test_without_a_dense_pathway_it_is_the_evidence_of_the_equivariant_network(p
 def test_joint_density_is_evidence_times_posterior_anywhere(parametrization):
     model, data = linear(parametrization), observations()
     posterior = exact_posterior(model, data, device="cpu")
+    torch.manual_seed(shifted())
     params = {name: torch.randn_like(value) for name, value in model.initial_params(0).items()}
     at = torch.cat([value.flatten() for value in params.values()])
     density = multivariate_normal(posterior.law.mean.numpy(), posterior.covariance.numpy()).logpdf(at.numpy())
@@ -169,14 +171,15 @@ def test_posterior_is_that_of_laplace_which_is_exact_here(parametrization):
     assert {name: value.shape for name, value in found.mean.items()} == shapes
 
 
+@pytest.mark.statistical
 def test_draws_have_the_moments_of_the_posterior():
     model, data, count = linear("collapsed"), observations(), 4000
     exact_one = exact_posterior(model, data, device="cpu")
-    posterior = exact_one.draw(count, seed=7)
+    posterior = exact_one.draw(count, seed=shifted(7))
     assert (posterior.chains, posterior.draws, posterior.stats["engine"]) == (1, count, "exact")
     draws = torch.cat([value[0].flatten(1) for value in posterior.samples.values()], dim=1)
     size = draws.shape[1]
-    threshold = NormalDist().inv_cdf(1 - 1e-3 / 2 / (size + size * (size + 1) // 2))
+    threshold = z_limit(size + size * (size + 1) // 2)
 
     def largest_score(covariance):
         white = torch.linalg.solve_triangular(
@@ -187,7 +190,7 @@ def test_draws_have_the_moments_of_the_posterior():
         return max(float((white.mean(1) * math.sqrt(count)).abs().max()), float(second.abs().max()))
 
     assert largest_score(exact_one.covariance) < threshold
-    assert largest_score(1.2 * exact_one.covariance) > threshold
+    assert largest_score(1.5 * exact_one.covariance) > threshold
     assert torch.equal(
         exact_one.draw(3, seed=7).samples["network.0.bias"], exact_one.draw(3, seed=7).samples["network.0.bias"]
     )

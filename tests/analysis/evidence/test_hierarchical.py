@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pyro.distributions as dist
@@ -15,6 +14,8 @@ from analysis.evidence import ExactEvidence, ExactSampling, exact_posterior, hie
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPPrior, Scalar, SO2eR3, T, Trivial, Vector
 from bayes_rpp.bayesian_model import model_at
 from inference.exact.quadrature import integrate
+from tests.error_rate import z_limit
+from tests.seeds import shifted
 
 EQUIVARIANT, DENSE = dist.LogNormal(0.0, 1.0), dist.HalfCauchy(0.1)
 
@@ -84,10 +85,11 @@ def test_two_variances_are_a_sum_over_a_plain_grid():
     assert hierarchical_posterior(model, data).log_evidence == pytest.approx(wanted, abs=5e-3)
 
 
+@pytest.mark.statistical
 def test_draws_are_of_the_mixture():
     model, data, draws = linear(EQUIVARIANT, DENSE), observations(), 4000
     found = hierarchical_posterior(model, data)
-    posterior = found.draw(draws, seed=0)
+    posterior = found.draw(draws, seed=shifted())
     assert float(found.probabilities.sum()) == pytest.approx(1.0)
     first, second = 0.0, 0.0
     for k, probability in enumerate(found.probabilities):
@@ -98,7 +100,7 @@ def test_draws_are_of_the_mixture():
     deviation = (second - first.square()).sqrt()
     flat = torch.cat([posterior.samples[name][0].flatten(1) for name, _ in model.network.named_parameters()], dim=1)
     scores = (flat.mean(0) - first) / deviation * math.sqrt(draws)
-    limit = NormalDist().inv_cdf(1 - 1e-3 / (4 * len(scores)))
+    limit = z_limit(2 * len(scores))
     assert float(scores.abs().max()) < limit
     for name, values in found.variances.items():  # in the logarithm, whose law has light tails
         logs, drawn = values.log(), posterior.samples[name][0].log()
@@ -110,8 +112,9 @@ def test_draws_are_of_the_mixture():
     assert float(wrong.abs().max()) > limit  # plugged-in variances that are wrong would be noticed
 
 
+@pytest.mark.statistical
 def test_compare_tells_groups_apart_by_exact_evidence_and_draws():
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(shifted())
     x = torch.randn(60, 9, generator=generator)
     rep, noise = T(2), 0.1 * torch.randn(60, 9, generator=generator)
     models = symmetry_candidates(rep, rep, [O(3), O2eR3(), Trivial(3)], Gaussian(0.01), layers=0)
@@ -120,7 +123,7 @@ def test_compare_tells_groups_apart_by_exact_evidence_and_draws():
     skew = tensor * (1 + torch.rand(3, 3, generator=generator))
     engine, method = ExactSampling(draws=120), ExactEvidence()
     for truth, y in {"O(3)": tensor, "O2eR3": along, "Trivial(3)": skew}.items():
-        found = compare(models, (x, y.flatten(1) + noise), engine=engine, method=method, progress=False)
+        found = compare(models, (x, y.flatten(1) + noise), engine=engine, method=method, seed=shifted(), progress=False)
         assert float(found.dataset.probability.sel(model=truth)) > 0.95
         assert all("Pareto k" in warning for warning in found.warnings)  # of LOO from few draws
         assert float(found.dataset.log_evidence_error.max()) == 0
@@ -176,14 +179,15 @@ def test_a_mode_between_the_first_points_is_found(noise_rows, noise, lam):
     assert integrate(log_density, ["v"]).log_integral == pytest.approx(wanted, abs=2e-3)
 
 
+@pytest.mark.statistical
 def test_draws_have_the_moments_of_a_density_of_any_height():
     for height in (0.0, -3e7):
         lattice = integrate(lambda u, height=height: height - 0.5 * ((u[:, 0] - 1) / 3).square(), ["v"])
-        draws = lattice.sample(20_000, torch.Generator().manual_seed(0))[:, 0]
-        assert abs(float(draws.mean()) - 1) < 3.3 * 3 / math.sqrt(20_000)
-        assert abs(float(draws.std()) / 3 - 1) < 3.3 / math.sqrt(40_000)
-    few = [float(lattice.sample(1, torch.Generator().manual_seed(seed))) for seed in range(300)]
-    assert abs(np.std(few) / 3 - 1) < 3.3 / math.sqrt(600)
+        draws = lattice.sample(20_000, torch.Generator().manual_seed(shifted()))[:, 0]
+        assert abs(float(draws.mean()) - 1) < z_limit(5) * 3 / math.sqrt(20_000)
+        assert abs(float(draws.std()) / 3 - 1) < z_limit(5) / math.sqrt(40_000)
+    few = [float(lattice.sample(1, torch.Generator().manual_seed(shifted(seed)))) for seed in range(300)]
+    assert abs(np.std(few) / 3 - 1) < z_limit(5) / math.sqrt(600)
 
 
 def test_what_lies_outside_the_range_is_said():

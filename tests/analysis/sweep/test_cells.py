@@ -15,12 +15,14 @@ from inference import MAP, Laplace
 from inference.density.unconstrained import float64_density
 from inference.laplace.expansion import Expansion
 from inference.training.objectives import initial_params
+from tests.seeds import shifted
 
 REP_IN, REP_OUT = (Vector + Scalar)(SO(3)), Vector(SO(3))
 GRID = {"equivariant_variance": [0.1, 1.0, 10.0], "dense_variance": [1e-4, 1e-2, 0.3]}
 SHORT = MAP(epochs=400, lr=0.05)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
 def test_laplace_is_the_exact_evidence_of_a_linear_model_in_every_cell(parametrization, observations, linear, sweep):
     data = observations()
@@ -36,6 +38,7 @@ def test_laplace_is_the_exact_evidence_of_a_linear_model_in_every_cell(parametri
             assert float(found.exact_evidence.sel(values)) == pytest.approx(alone, abs=1e-8)
 
 
+@pytest.mark.statistical
 def test_a_noise_variance_can_be_swept(observations, linear, sweep):
     data = observations()
     found = sweep(linear(), data, criteria=[LaplaceEvidence("full"), ExactEvidence()], noise_variance=[1.0, 0.1, 0.3])
@@ -45,6 +48,7 @@ def test_a_noise_variance_can_be_swept(observations, linear, sweep):
     assert chosen_cell(found) == {"noise_variance": 0.3}  # 0.25 is the truth
 
 
+@pytest.mark.statistical
 def test_what_the_gradient_says_bounds_what_the_evidence_lacks(observations, linear, sweep):
     found = sweep(
         linear(), observations(), criteria=[LaplaceEvidence("full"), ExactEvidence()], mode=MAP(epochs=12), **GRID
@@ -113,6 +117,7 @@ def test_a_start_is_no_wider_than_a_narrow_prior(observations, wide):
     assert torch.equal(narrow["network.0.linear.dense"], broad["network.0.linear.dense"])
 
 
+@pytest.mark.statistical
 def test_a_learned_noise_is_at_the_maximum_of_the_evidence(observations, linear, sweep):
     data, model = observations(), linear(likelihood=Gaussian(3.0, learned=True))
     found = sweep(
@@ -151,8 +156,9 @@ def test_expansions_are_at_the_trained_weights_of_the_cell(observations, wide, s
     assert found.laplace.item() == pytest.approx(float(expected), rel=1e-9)
 
 
+@pytest.mark.statistical
 def test_labels_have_an_error_in_place_of_a_mean_square(sweep):
-    x, kept = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), []
+    x, kept = torch.randn(40, 4, generator=torch.Generator().manual_seed(shifted())), []
     network = MLP(REP_IN, (3 * Scalar)(SO(3)), SO(3), channels=8, layers=1)
     y = x[:, :3].argmax(-1)
     found = sweep(
@@ -171,10 +177,11 @@ def test_labels_have_an_error_in_place_of_a_mean_square(sweep):
     assert "train_mse" not in found
 
 
+@pytest.mark.statistical
 def test_a_function_can_go_on_from_the_cell(observations, linear, sweep):
     def draws(posterior):
         fitted = Laplace("full", draws=200).fit(
-            posterior.model, posterior.data, seed=0, device="cpu", start=posterior, progress=False
+            posterior.model, posterior.data, seed=shifted(), device="cpu", start=posterior, progress=False
         )
         return loo_of(fitted).value
 

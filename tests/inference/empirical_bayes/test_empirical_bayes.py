@@ -13,13 +13,15 @@ from inference import EmpiricalBayes
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.empirical_bayes.evidence_ascent import EvidenceAscent
 from inference.laplace.expansion import Expansion
+from tests.seeds import shifted
 
 IN, OUT = (4 * Vector + 2 * Scalar)(SO(3)), (3 * Vector + Scalar)(SO(3))
 QUICK = {"epochs": 600, "batch_size": None, "lr": 0.05, "burn_in": 20, "every": 5, "steps": 5, "estimate": False}
 
 
+@pytest.mark.statistical
 def test_a_linear_model_finds_the_maximum_of_the_exact_evidence(broken, linear_model, exact_evidence, best_logs):
-    fitted = EmpiricalBayes(curvature="kronecker", **QUICK).fit(linear_model(), broken, seed=0, progress=False)
+    fitted = EmpiricalBayes(curvature="kronecker", **QUICK).fit(linear_model(), broken, seed=shifted(), progress=False)
     names = ("equivariant_variance", "dense_variance", "noise_variance")
     found = [math.log(fitted.stats["variances"][name]) for name in names]
     assert np.allclose(found, best_logs, atol=0.02)
@@ -31,18 +33,20 @@ def test_a_linear_model_finds_the_maximum_of_the_exact_evidence(broken, linear_m
     assert set(fitted.samples) == {"beta", "dense"}
 
 
+@pytest.mark.statistical
 def test_an_exact_symmetry_lets_the_dense_variance_vanish(linear_data, linear_model):
     fitted = EmpiricalBayes(curvature="symmetric", **QUICK).fit(
-        linear_model(), linear_data(dense=0.0), seed=0, progress=False
+        linear_model(), linear_data(dense=0.0), seed=shifted(), progress=False
     )
     assert fitted.stats["variances"]["dense_variance"] < 2e-4  # from 1e-2; the noise allows for little more
     path = [update["variances"]["dense_variance"] for update in fitted.stats["path"]]
     assert path[-1] < path[len(path) // 2] < path[0]
 
 
+@pytest.mark.statistical
 def test_a_broken_symmetry_makes_it_grow(linear_data, linear_model):
     fitted = EmpiricalBayes(curvature="symmetric", **QUICK).fit(
-        linear_model(RPPPrior(0.3, 1e-4, scaling="none")), linear_data(dense=0.3), seed=0, progress=False
+        linear_model(RPPPrior(0.3, 1e-4, scaling="none")), linear_data(dense=0.3), seed=shifted(), progress=False
     )
     assert 0.15 < fitted.stats["variances"]["dense_variance"] < 0.6  # of about 160 weights that came from 0.3
 
@@ -58,10 +62,13 @@ def test_layers_may_have_variances_of_their_own(linear_data):
     assert fitted.predict(torch.randn(3, IN.size).double()).mean.shape == (3, OUT.size)
 
 
+@pytest.mark.statistical
 def test_a_hyperprior_counts_with_the_evidence(linear_data, linear_model):
     data = linear_data(dense=0.02)
     narrow = RPPPrior(0.3, dist.LogNormal(math.log(1e-3), 0.01), scaling="none")
-    fitted = EmpiricalBayes(curvature="kronecker", **QUICK).fit(linear_model(narrow), data, seed=0, progress=False)
+    fitted = EmpiricalBayes(curvature="kronecker", **QUICK).fit(
+        linear_model(narrow), data, seed=shifted(), progress=False
+    )
     assert fitted.stats["variances"]["dense_variance"] == pytest.approx(1e-3, rel=0.1)
     assert fitted.model.prior.dense_variance == fitted.stats["variances"]["dense_variance"]
 
