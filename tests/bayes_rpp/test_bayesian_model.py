@@ -26,12 +26,9 @@ from bayes_rpp import (
     Vector,
 )
 from bayes_rpp.bases.equivariant import equivariant_maps
+from tests.scenarios.numbers import numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def network(kind=RPPEMLP, **options):
@@ -236,3 +233,27 @@ def test_a_linear_models_evidence_is_the_gaussian_marginal(parametrization):
         torch.zeros(10).double(), covariance + 0.3 * torch.eye(10).double()
     )
     close(joint(mean) - posterior.log_prob(mean), marginal.log_prob(y.flatten()), 1e-9)
+
+
+@pytest.mark.parametrize("which", ["x", "y"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_refused_with_their_index(which, bad):
+    x, y = torch.ones(6, 4), torch.ones(6, 9)
+    {"x": x, "y": y}[which][3, 2] = bad
+    with pytest.raises(ValueError, match=rf"{which} holds 1 NaN or infinite number\(s\), the first at index \(3, 2\)"):
+        MODELS["known noise"]().check_data(x, y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(3, 4), torch.zeros(2, 9), "x has 3 examples and y has 2"),
+        (torch.zeros(0, 4), torch.zeros(0, 9), "there must be some"),
+        (torch.zeros(3, 5), torch.zeros(3, 9), r"x has shape \(3, 5\), but rep_in = .* expected \(batch, 4\)"),
+        (torch.zeros(3, 2, 4), torch.zeros(3, 9), r"x has shape \(3, 2, 4\)"),
+        (torch.zeros(3, 4), torch.zeros(3, 8), r"y has shape \(3, 8\), but the network has 9 outputs"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        MODELS["known noise"]().check_data(x, y)

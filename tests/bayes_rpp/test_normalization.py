@@ -24,14 +24,10 @@ from bayes_rpp import (
     Vector,
     Z,
 )
+from tests.scenarios.numbers import numbers
 
 GROUPS = [Z(4), S(4), D(4), SO(2), SO(3), O(3), SL(2), SL(3), O2eR3()]
-groups = pytest.mark.parametrize("group", GROUPS, ids=str)
 REP = 2 * Scalar + Vector + PseudoScalar + 2 * T(1, 1)
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def data(size, count=60, seed=0):
@@ -44,14 +40,15 @@ def close(actual, expected, tolerance=1e-10):
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-@groups
-def test_standardising_commutes_with_the_group(group):
-    rep = REP(group)
-    standardize, x = Standardizer.fit(data(rep.size), rep), data(rep.size, 5, seed=1)
-    for g in group.sample(5, seed=0):
-        for function in (standardize, standardize.inverse):
-            left, right = function(rep.apply(g, x)), rep.apply(g, function(x))
-            assert (left - right).norm() < 1e-10 * right.norm()
+def test_standardising_commutes_with_the_group(subtests):
+    for group in GROUPS:
+        with subtests.test(msg=str(group)):
+            rep = REP(group)
+            standardize, x = Standardizer.fit(data(rep.size), rep), data(rep.size, 5, seed=1)
+            for g in group.sample(5, seed=0):
+                for function in (standardize, standardize.inverse):
+                    left, right = function(rep.apply(g, x)), rep.apply(g, function(x))
+                    assert (left - right).norm() < 1e-10 * right.norm()
 
 
 def test_scaling_coordinate_by_coordinate_does_not():
@@ -61,26 +58,27 @@ def test_scaling_coordinate_by_coordinate_does_not():
     assert (rep.apply(g, x) / x.std(0) - rep.apply(g, scaled)).norm() > 0.1 * scaled.norm()
 
 
-@groups
-def test_every_copy_gets_one_scale_and_comes_out_with_mean_square_one(group):
-    rep = REP(group)
-    standardize = Standardizer.fit(data(rep.size), rep)
-    squares = standardize(data(rep.size)).square().mean(0)
-    for run in rep.runs:
-        scales = standardize.scale[run.start : run.stop].reshape(run.multiplicity, -1)
-        assert torch.equal(scales, scales[:, :1].expand_as(scales))
-        close(
-            squares[run.start : run.stop].reshape(run.multiplicity, -1).mean(1), torch.ones(run.multiplicity).double()
-        )
+def test_every_copy_gets_one_scale_and_comes_out_with_mean_square_one(subtests):
+    for group in GROUPS:
+        with subtests.test(msg=str(group)):
+            rep = REP(group)
+            standardize = Standardizer.fit(data(rep.size), rep)
+            squares = standardize(data(rep.size)).square().mean(0)
+            for run in rep.runs:
+                scales = standardize.scale[run.start : run.stop].reshape(run.multiplicity, -1)
+                assert torch.equal(scales, scales[:, :1].expand_as(scales))
+                means = squares[run.start : run.stop].reshape(run.multiplicity, -1).mean(1)
+                close(means, torch.ones(run.multiplicity).double())
 
 
-@groups
-def test_the_mean_is_invariant_and_leaves_no_invariant_mean_behind(group):
-    rep = REP(group)
-    standardize, x = Standardizer.fit(data(rep.size), rep), data(rep.size)
-    for g in group.sample(5, seed=0):
-        assert (rep.apply(g, standardize.mean) - standardize.mean).norm() < 1e-10 * standardize.mean.norm()
-    close(standardize(x)[:, :2].mean(0), torch.zeros(2).double())
+def test_the_mean_is_invariant_and_leaves_no_invariant_mean_behind(subtests):
+    for group in GROUPS:
+        with subtests.test(msg=str(group)):
+            rep = REP(group)
+            standardize, x = Standardizer.fit(data(rep.size), rep), data(rep.size)
+            for g in group.sample(5, seed=0):
+                assert (rep.apply(g, standardize.mean) - standardize.mean).norm() < 1e-10 * standardize.mean.norm()
+            close(standardize(x)[:, :2].mean(0), torch.zeros(2).double())
 
 
 def test_vectors_of_rotations_keep_their_mean():
@@ -141,13 +139,14 @@ def normalized(kind, group):
     return NormalizedNetwork.fit(network, data(network.rep_in.size), data(network.rep_out.size, seed=1))
 
 
-@groups
-def test_a_normalized_emlp_is_equivariant_in_the_datas_units(group):
-    network = normalized(EMLP, group)
-    x = data(network.rep_in.size, 8, seed=2)
-    for g in group.sample(5, seed=3):
-        left, right = network.rep_out.apply(g, network(x)), network(network.rep_in.apply(g, x))
-        assert (left - right).norm() < 1e-10 * left.norm()
+def test_a_normalized_emlp_is_equivariant_in_the_datas_units(subtests):
+    for group in GROUPS:
+        with subtests.test(msg=str(group)):
+            network = normalized(EMLP, group)
+            x = data(network.rep_in.size, 8, seed=2)
+            for g in group.sample(5, seed=3):
+                left, right = network.rep_out.apply(g, network(x)), network(network.rep_in.apply(g, x))
+                assert (left - right).norm() < 1e-10 * left.norm()
 
 
 @pytest.mark.parametrize("kind", [RPPEMLP, EMLP, MLP])

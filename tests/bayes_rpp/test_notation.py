@@ -73,11 +73,12 @@ def test_text_means_what_it_means_in_python(text):
     assert parse_rep(text) == eval(text, {}, NAMES)
 
 
-@pytest.mark.parametrize("group", NAMED_GROUPS, ids=str)
-def test_every_named_group_reads_back_from_its_text(group):
-    found = parse_group(str(group))
-    assert found == group
-    assert type(found) is type(group)
+def test_every_named_group_reads_back_from_its_text(subtests):
+    for group in NAMED_GROUPS:
+        with subtests.test(msg=str(group)):
+            found = parse_group(str(group))
+            assert found == group
+            assert type(found) is type(group)
 
 
 @pytest.mark.parametrize("text", ["O(3)", " O(3)", "O( 3 )", "O (3)\n"])
@@ -95,38 +96,39 @@ def place_of_error(parse, text):
     return caret.index("^") - 2
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("", 0),
-        ("Vectr", 0),
-        ("  Vectr", 2),
-        ("5*Scalar + Vectr", 11),
-        ("5*", 2),
-        ("5*Scalar +", 10),
-        ("Scalar Vector", 7),
-        ("2", 0),
-        ("Scalar + 3", 9),
-        ("2*3 + Scalar", 0),
-        ("2**Vector", 0),
-        ("-1*Vector", 0),
-        ("(Scalar", 7),
-        ("Scalar)", 6),
-        ("()", 1),
-        ("T", 1),
-        ("T(x)", 2),
-        ("T(-1)", 2),
-        ("T(1", 3),
-        ("T(1,", 4),
-        ("Vector**", 8),
-        ("Vector**Vector", 8),
-        ("Vector & Scalar", 7),
-        ("1.5*Vector", 1),
-        ("Vector*O(3)", 7),
-    ],
-)
-def test_errors_in_representations_point_at_their_place(text, place):
-    assert place_of_error(parse_rep, text) == place
+MISTAKES_IN_REPRESENTATIONS = [
+    ("", 0),
+    ("Vectr", 0),
+    ("  Vectr", 2),
+    ("5*Scalar + Vectr", 11),
+    ("5*", 2),
+    ("5*Scalar +", 10),
+    ("Scalar Vector", 7),
+    ("2", 0),
+    ("Scalar + 3", 9),
+    ("2*3 + Scalar", 0),
+    ("2**Vector", 0),
+    ("-1*Vector", 0),
+    ("(Scalar", 7),
+    ("Scalar)", 6),
+    ("()", 1),
+    ("T", 1),
+    ("T(x)", 2),
+    ("T(-1)", 2),
+    ("T(1", 3),
+    ("T(1,", 4),
+    ("Vector**", 8),
+    ("Vector**Vector", 8),
+    ("Vector & Scalar", 7),
+    ("1.5*Vector", 1),
+    ("Vector*O(3)", 7),
+]
+
+
+def test_errors_in_representations_point_at_their_place(subtests):
+    for text, place in MISTAKES_IN_REPRESENTATIONS:
+        with subtests.test(msg=text):
+            assert place_of_error(parse_rep, text) == place
 
 
 @pytest.mark.parametrize(("text", "first", "last"), [("Scalar + T(1,2,3) + Scalar", 9, 16), ("T() + Scalar", 0, 2)])
@@ -134,24 +136,25 @@ def test_a_wrong_number_of_arguments_is_marked_where_it_stands(text, first, last
     assert first <= place_of_error(parse_rep, text) <= last
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("", 0),
-        ("Q(3)", 0),
-        ("  Q(3)", 2),
-        ("O", 0),
-        ("O()", 0),
-        ("O(3", 3),
-        ("O(3) x", 5),
-        ("O(three)", 2),
-        ("O(3)!", 4),
-        ("(O(3))", 0),
-        ("3", 0),
-    ],
-)
-def test_errors_in_groups_point_at_their_place(text, place):
-    assert place_of_error(parse_group, text) == place
+MISTAKES_IN_GROUPS = [
+    ("", 0),
+    ("Q(3)", 0),
+    ("  Q(3)", 2),
+    ("O", 0),
+    ("O()", 0),
+    ("O(3", 3),
+    ("O(3) x", 5),
+    ("O(three)", 2),
+    ("O(3)!", 4),
+    ("(O(3))", 0),
+    ("3", 0),
+]
+
+
+def test_errors_in_groups_point_at_their_place(subtests):
+    for text, place in MISTAKES_IN_GROUPS:
+        with subtests.test(msg=text):
+            assert place_of_error(parse_group, text) == place
 
 
 @pytest.mark.parametrize("text", ["SO(1)", "Z(0)", "O(3,4)", "SO2eR3(1)"])

@@ -30,6 +30,7 @@ from bayes_rpp.bases.solver import invariant_vectors
 from bayes_rpp.representations.canonical import canonical_columns
 from bayes_rpp.representations.factors import DUAL, VECTOR
 from bayes_rpp.representations.tensor_products import dual_piece
+from tests.scenarios.numbers import numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 
@@ -91,37 +92,30 @@ EMPTY = {
 }
 
 
-@pytest.fixture
-def basis(request):
-    return (BASES | EMPTY)[request.param]()
-
-
-every_basis = pytest.mark.parametrize("basis", [*BASES, *EMPTY], indirect=True)
-with_rank = pytest.mark.parametrize("basis", BASES, indirect=True)
-
-
-def numbers(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+def built(builders):
+    return [(name, build()) for name, build in builders.items()]
 
 
 def close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-@every_basis
-def test_bases_keep_the_protocol(basis):
-    assert isinstance(basis, EquivariantBasis)
-    assert basis.dense().shape == (basis.size, basis.rank)
-    assert basis.dense().dtype == torch.float64
+def test_bases_keep_the_protocol(subtests):
+    for name, basis in built(BASES | EMPTY):
+        with subtests.test(msg=name):
+            assert isinstance(basis, EquivariantBasis)
+            assert basis.dense().shape == (basis.size, basis.rank)
+            assert basis.dense().dtype == torch.float64
 
 
-@pytest.mark.parametrize("batch", [(), (5,), (2, 3), (0,)])
-@every_basis
-def test_structured_operators_are_their_dense_twins(basis, batch):
-    q, beta, vector = basis.dense(), numbers(*batch, basis.rank), numbers(*batch, basis.size)
-    close(basis.expand(beta), beta @ q.mT)
-    close(basis.coordinates(vector), vector @ q)
-    close(basis.project(vector), vector @ q @ q.mT)
+def test_structured_operators_are_their_dense_twins(subtests):
+    for name, basis in built(BASES | EMPTY):
+        for batch in [(), (5,), (2, 3), (0,)]:
+            with subtests.test(msg=f"{name}, batch {batch}"):
+                q, beta, vector = basis.dense(), numbers(*batch, basis.rank), numbers(*batch, basis.size)
+                close(basis.expand(beta), beta @ q.mT)
+                close(basis.coordinates(vector), vector @ q)
+                close(basis.project(vector), vector @ q @ q.mT)
 
 
 @pytest.mark.parametrize("maps", MAPS.values(), ids=list(MAPS))
@@ -129,81 +123,85 @@ def test_blocks_are_the_basis_itself(maps):
     close(blocks(*maps).dense(), equivariant_maps(*maps).dense())
 
 
-@every_basis
-def test_coordinates_undo_expand(basis):
-    beta = numbers(4, basis.rank)
-    close(basis.coordinates(basis.expand(beta)), beta)
+def test_coordinates_undo_expand(subtests):
+    for name, basis in built(BASES | EMPTY):
+        with subtests.test(msg=name):
+            beta = numbers(4, basis.rank)
+            close(basis.coordinates(basis.expand(beta)), beta)
 
 
-@with_rank
-@pytest.mark.parametrize("operator", ["expand", "coordinates", "project"])
-def test_derivatives_of_both_orders_agree_with_differences(basis, operator):
-    size = basis.rank if operator == "expand" else basis.size
-    function = getattr(basis, operator)
-    value = numbers(2, size).requires_grad_()
-
-    def nonlinear(v):
-        return function(v.sin()).square().sum(-1)
-
-    assert gradcheck(function, value, check_forward_ad=True)
-    assert gradgradcheck(nonlinear, value)
+def test_derivatives_of_both_orders_agree_with_differences(subtests):
+    for name, basis in built(BASES):
+        operators = {"expand": basis.rank, "coordinates": basis.size, "project": basis.size}
+        for operator, size in operators.items():
+            with subtests.test(msg=f"{operator}: {name}"):
+                function, value = getattr(basis, operator), numbers(2, size).requires_grad_()
+                assert gradcheck(function, value, check_forward_ad=True)
+                assert gradgradcheck(lambda v, f=function: f(v.sin()).square().sum(-1), value)
 
 
-@every_basis
-def test_gradients_are_the_adjoints(basis):
-    q = basis.dense()
-    beta, vector = numbers(3, basis.rank).requires_grad_(), numbers(3, basis.size).requires_grad_()
-    close(torch.autograd.grad((basis.expand(beta) * vector.detach()).sum(), beta)[0], vector.detach() @ q)
-    close(torch.autograd.grad((basis.coordinates(vector) * beta.detach()).sum(), vector)[0], beta.detach() @ q.mT)
+def test_gradients_are_the_adjoints(subtests):
+    for name, basis in built(BASES | EMPTY):
+        with subtests.test(msg=name):
+            q = basis.dense()
+            beta, vector = numbers(3, basis.rank).requires_grad_(), numbers(3, basis.size).requires_grad_()
+            close(torch.autograd.grad((basis.expand(beta) * vector.detach()).sum(), beta)[0], vector.detach() @ q)
+            close(
+                torch.autograd.grad((basis.coordinates(vector) * beta.detach()).sum(), vector)[0], beta.detach() @ q.mT
+            )
 
 
-@every_basis
-def test_jacobians_of_either_mode_are_the_matrix(basis):
-    beta, vector = numbers(basis.rank), numbers(basis.size)
-    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
-        close(jacobian(basis.expand)(beta), basis.dense())
-        close(jacobian(basis.coordinates)(vector), basis.dense().mT)
+def test_jacobians_of_either_mode_are_the_matrix(subtests):
+    for name, basis in built(BASES | EMPTY):
+        with subtests.test(msg=name):
+            beta, vector = numbers(basis.rank), numbers(basis.size)
+            for jacobian in (torch.func.jacrev, torch.func.jacfwd):
+                close(jacobian(basis.expand)(beta), basis.dense())
+                close(jacobian(basis.coordinates)(vector), basis.dense().mT)
 
 
-@every_basis
-def test_vmap_is_a_loop_along_any_dimension(basis):
-    q, beta, vector = basis.dense(), numbers(3, basis.rank, 4), numbers(basis.size, 5)
-    close(torch.func.vmap(basis.expand, in_dims=2)(beta), beta.movedim(2, 0) @ q.mT)
-    close(torch.func.vmap(basis.coordinates, in_dims=1, out_dims=1)(vector), q.mT @ vector)
-    nested = torch.func.vmap(torch.func.vmap(basis.expand), in_dims=1)(beta.movedim(1, 2))
-    close(nested, beta.permute(2, 0, 1) @ q.mT)
+def test_vmap_is_a_loop_along_any_dimension(subtests):
+    for name, basis in built(BASES | EMPTY):
+        with subtests.test(msg=name):
+            q, beta, vector = basis.dense(), numbers(3, basis.rank, 4), numbers(basis.size, 5)
+            close(torch.func.vmap(basis.expand, in_dims=2)(beta), beta.movedim(2, 0) @ q.mT)
+            close(torch.func.vmap(basis.coordinates, in_dims=1, out_dims=1)(vector), q.mT @ vector)
+            nested = torch.func.vmap(torch.func.vmap(basis.expand), in_dims=1)(beta.movedim(1, 2))
+            close(nested, beta.permute(2, 0, 1) @ q.mT)
 
 
-@with_rank
-def test_jvp_and_hessian_vector_products_are_those_of_the_dense_twin(basis):
-    q, beta, tangent = basis.dense(), numbers(basis.rank), numbers(2, basis.rank)[1]
-
-    def energy(b, expand):
-        return expand(b).pow(4).sum()
-
-    def product(expand):
-        gradient = torch.func.grad(lambda b: energy(b, expand))
-        return torch.func.jvp(gradient, (beta,), (tangent,))
-
-    for structured, dense in zip(product(basis.expand), product(lambda b: q @ b), strict=True):
-        close(structured, dense)
+def hessian_vector_product(expand, beta, tangent):
+    """Of the sum of fourth powers, with its gradient."""
+    gradient = torch.func.grad(lambda b: expand(b).pow(4).sum())
+    return torch.func.jvp(gradient, (beta,), (tangent,))
 
 
-@with_rank
-def test_single_precision_is_the_rounded_double(basis):
-    beta, vector = numbers(4, basis.rank), numbers(4, basis.size)
-    for function, value in ((basis.expand, beta), (basis.coordinates, vector)):
-        single = function(value.float())
-        assert single.dtype == torch.float32
-        torch.testing.assert_close(single.double(), function(value), rtol=1e-5, atol=1e-5)
+def test_jvp_and_hessian_vector_products_are_those_of_the_dense_twin(subtests):
+    for name, basis in built(BASES):
+        with subtests.test(msg=name):
+            q, beta, tangent = basis.dense(), numbers(basis.rank), numbers(2, basis.rank)[1]
+            structured = hessian_vector_product(basis.expand, beta, tangent)
+            for actual, expected in zip(structured, hessian_vector_product(q.matmul, beta, tangent), strict=True):
+                close(actual, expected)
 
 
-@every_basis
-def test_other_widths_are_refused(basis):
-    with pytest.raises(ValueError, match=rf"beta has shape \(2, {basis.rank + 1}\).* rank {basis.rank}"):
-        basis.expand(torch.zeros(2, basis.rank + 1))
-    with pytest.raises(ValueError, match=rf"vector has shape \({basis.size + 1},\).* must be {basis.size}"):
-        basis.coordinates(torch.zeros(basis.size + 1))
+def test_single_precision_is_the_rounded_double(subtests):
+    for name, basis in built(BASES):
+        with subtests.test(msg=name):
+            beta, vector = numbers(4, basis.rank), numbers(4, basis.size)
+            for function, value in ((basis.expand, beta), (basis.coordinates, vector)):
+                single = function(value.float())
+                assert single.dtype == torch.float32
+                torch.testing.assert_close(single.double(), function(value), rtol=1e-5, atol=1e-5)
+
+
+def test_other_widths_are_refused(subtests):
+    for name, basis in built(BASES | EMPTY):
+        with subtests.test(msg=name):
+            with pytest.raises(ValueError, match=rf"beta has shape \(2, {basis.rank + 1}\).* rank {basis.rank}"):
+                basis.expand(torch.zeros(2, basis.rank + 1))
+            with pytest.raises(ValueError, match=rf"vector has shape \({basis.size + 1},\).* must be {basis.size}"):
+                basis.coordinates(torch.zeros(basis.size + 1))
 
 
 @pytest.mark.parametrize(
@@ -234,15 +232,18 @@ def test_unbound_and_foreign_representations_are_refused():
 CANONICAL = [(SO(3), T(4)), (O(3), T(4)), (D(4), T(4)), (SL(2), T(2, 2)), (S(4), PseudoScalar * T(4)), (SO(2), T(4))]
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("group", "rep"), CANONICAL, ids=str)
-def test_canonical_columns_do_not_depend_on_the_basis_they_come_from(group, rep, seed):
-    q = invariant_vectors(group, rep(group).terms[0][1])
-    generator = torch.Generator().manual_seed(seed)
-    rotation, _ = torch.linalg.qr(torch.randn(q.shape[1], q.shape[1], generator=generator, dtype=torch.float64))
-    rotated, canonical = (torch.from_numpy(canonical_columns(basis.numpy())) for basis in (q @ rotation, q))
-    torch.testing.assert_close(rotated, canonical, rtol=0, atol=1e-11)
-    torch.testing.assert_close(rotated, q, rtol=0, atol=1e-11)
+def test_canonical_columns_do_not_depend_on_the_basis_they_come_from(subtests):
+    for group, rep in CANONICAL:
+        for seed in range(5):
+            with subtests.test(msg=f"{rep} of {group}, seed {seed}"):
+                q = invariant_vectors(group, rep(group).terms[0][1])
+                generator = torch.Generator().manual_seed(seed)
+                rotation, _ = torch.linalg.qr(
+                    torch.randn(q.shape[1], q.shape[1], generator=generator, dtype=torch.float64)
+                )
+                rotated, canonical = (torch.from_numpy(canonical_columns(basis.numpy())) for basis in (q @ rotation, q))
+                torch.testing.assert_close(rotated, canonical, rtol=0, atol=1e-11)
+                torch.testing.assert_close(rotated, q, rtol=0, atol=1e-11)
 
 
 def test_axes_of_either_kind_come_in_any_order():

@@ -32,9 +32,10 @@ from bayes_rpp import (
     equivariant_basis,
     equivariant_maps,
 )
+from tests.scenarios.groups import A4, QUARTER_TURNS
+from tests.scenarios.numbers import numbers
 
 PAIR = SO(2) * SO(2)
-QUARTER_TURNS = Group(generators=[[[0.0, -1.0], [1.0, 0.0]]], name="C4")
 GROUPS = [SO(3), O(3), SO(2), SL(2), Sp(1), SO13(), D(3), D(4), S(3), Z(4), O2eR3(), DkeR3(3), Trivial(2)]
 GROUPS += [SO(2) * S(3), O(2) * Z(2), SL(2) * D(4), PAIR]
 # Each group has the next one as a subgroup, on the same coordinates.
@@ -42,7 +43,7 @@ CHAINS = [
     [SL(3), SO(3), SO2eR3(), Trivial(3)],
     [O(3), O2eR3(), DkeR3(4), DkeR3(2), Trivial(3)],
     [O(3), SO(3), SO2eR3()],
-    [S(4), Group.from_permutations([[1, 2, 0, 3], [1, 0, 3, 2]], name="A4"), Trivial(4)],
+    [S(4), A4, Trivial(4)],
     [S(4), Z(4), Trivial(4)],
     [O13(), SO13(), SO13p(), Trivial(4)],
     [SL(4), Sp(2), Trivial(4)],
@@ -75,10 +76,6 @@ def direct_sum(summands):
 
 def close(actual, expected, tolerance=1e-10):
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
-
-
-def numbers(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def projector(basis):

@@ -30,8 +30,9 @@ from bayes_rpp import (
     restrict,
 )
 from bayes_rpp.bases import subgroup_chain as module
+from tests.scenarios.bases import dense_null_space
+from tests.scenarios.groups import QUARTER_TURNS
 
-QUARTER_TURNS = Group(generators=[[[0.0, -1.0], [1.0, 0.0]]], name="C4")
 SHEARS = Group(SL(2).lie_algebra[:1], name="shears")
 PRODUCT = SO(3) * S(4)
 TWICE = SO(3) * SO(3)
@@ -54,7 +55,6 @@ CHAINS = {
     "one group": (2 * Vector, Vector + Scalar, [O(3)]),
     "nothing at first": (Vector, Scalar, [O(3), O2eR3()]),
 }
-chains = pytest.mark.parametrize("case", CHAINS)
 
 
 def dense_chain(case):
@@ -71,27 +71,30 @@ def reps_on(case):
     return bound
 
 
-@chains
-def test_increments_are_orthogonal_to_each_other(case):
-    whole = torch.cat(dense_chain(case), dim=1)
-    torch.testing.assert_close(whole.mT @ whole, torch.eye(whole.shape[1]).double(), rtol=0, atol=1e-10)
+def test_increments_are_orthogonal_to_each_other(subtests):
+    for case in CHAINS:
+        with subtests.test(msg=case):
+            whole = torch.cat(dense_chain(case), dim=1)
+            torch.testing.assert_close(whole.mT @ whole, torch.eye(whole.shape[1]).double(), rtol=0, atol=1e-10)
 
 
-@chains
-def test_increments_together_span_the_maps_of_every_group(case, dense_null_space):
-    increments, spanned = dense_chain(case), torch.zeros(0)
-    for level, (rep_in, rep_out) in enumerate(reps_on(case)):
-        spanned, expected = torch.cat(increments[: level + 1], dim=1), dense_null_space(rep_in, rep_out)
-        torch.testing.assert_close(spanned @ spanned.mT, expected @ expected.mT, rtol=0, atol=1e-9)
-        q = equivariant_maps(rep_in, rep_out).dense()
-        torch.testing.assert_close(spanned @ spanned.mT, q @ q.mT, rtol=0, atol=1e-9)
+def test_increments_together_span_the_maps_of_every_group(subtests):
+    for case in CHAINS:
+        with subtests.test(msg=case):
+            increments, spanned = dense_chain(case), torch.zeros(0)
+            for level, (rep_in, rep_out) in enumerate(reps_on(case)):
+                spanned, expected = torch.cat(increments[: level + 1], dim=1), dense_null_space(rep_in, rep_out)
+                torch.testing.assert_close(spanned @ spanned.mT, expected @ expected.mT, rtol=0, atol=1e-9)
+                q = equivariant_maps(rep_in, rep_out).dense()
+                torch.testing.assert_close(spanned @ spanned.mT, q @ q.mT, rtol=0, atol=1e-9)
 
 
-@chains
-def test_the_first_is_the_basis_of_the_first_group_itself(case):
-    rep_in, rep_out, groups = CHAINS[case]
-    first = chain_maps(rep_in, rep_out, groups)[0]
-    assert torch.equal(first.dense(), equivariant_maps(rep_in(groups[0]), rep_out(groups[0])).dense())
+def test_the_first_is_the_basis_of_the_first_group_itself(subtests):
+    for case in CHAINS:
+        with subtests.test(msg=case):
+            rep_in, rep_out, groups = CHAINS[case]
+            first = chain_maps(rep_in, rep_out, groups)[0]
+            assert torch.equal(first.dense(), equivariant_maps(rep_in(groups[0]), rep_out(groups[0])).dense())
 
 
 @pytest.mark.parametrize("case", ["rotations", "quarter turns", "Lorentz", "a product"])

@@ -3,7 +3,6 @@
 from functools import reduce
 
 import numpy as np
-import pytest
 from scipy.stats import ortho_group
 
 from bayes_rpp import SL, SO, SO13, D, O, S, Sp
@@ -121,32 +120,36 @@ def cases(names):
     return found
 
 
-@pytest.mark.parametrize(("name", "p", "q"), cases(MATRICES))
-def test_the_space_is_that_of_a_dense_svd(name, p, q):
-    assert_same_space_as_by_svd(constraints_of(*MATRICES[name], p, q))
+def test_the_space_is_that_of_a_dense_svd(subtests):
+    for name, p, q in cases(MATRICES):
+        with subtests.test(msg=f"{name}: T({p},{q})"):
+            assert_same_space_as_by_svd(constraints_of(*MATRICES[name], p, q))
 
 
-@pytest.mark.parametrize(("name", "p", "q"), cases(CONJUGATED))
-def test_groups_in_rotated_coordinates(name, p, q):
-    d = dimension(*MATRICES[name])
-    rotation = ortho_group.rvs(d, random_state=p + 10 * q)
-    assert_same_space_as_by_svd(constraints_of(*conjugated(name, rotation), p, q))
+def test_groups_in_rotated_coordinates(subtests):
+    for name, p, q in cases(CONJUGATED):
+        with subtests.test(msg=f"{name}: T({p},{q})"):
+            d = dimension(*MATRICES[name])
+            rotation = ortho_group.rvs(d, random_state=p + 10 * q)
+            assert_same_space_as_by_svd(constraints_of(*conjugated(name, rotation), p, q))
 
 
-@pytest.mark.parametrize(("name", "p", "q"), cases(CONJUGATED))
-def test_groups_in_skewed_coordinates(name, p, q):
-    d = dimension(*MATRICES[name])
-    left, right = ortho_group.rvs(d, size=2, random_state=p + 10 * q)
-    change = left @ np.diag(np.linspace(1.0, 2.0, d)) @ right
-    assert_same_space_as_by_svd(constraints_of(*conjugated(name, change), p, q))
+def test_groups_in_skewed_coordinates(subtests):
+    for name, p, q in cases(CONJUGATED):
+        with subtests.test(msg=f"{name}: T({p},{q})"):
+            d = dimension(*MATRICES[name])
+            left, right = ortho_group.rvs(d, size=2, random_state=p + 10 * q)
+            change = left @ np.diag(np.linspace(1.0, 2.0, d)) @ right
+            assert_same_space_as_by_svd(constraints_of(*conjugated(name, change), p, q))
 
 
-@pytest.mark.parametrize(("name", "p", "q"), cases(["SO(3)", "SL(3)", "SE(2)", "SO13"]))
-def test_another_basis_of_the_algebra(name, p, q):
-    algebra, generators = MATRICES[name]
-    mixing = np.random.default_rng(0).normal(size=(len(algebra) + 1, len(algebra)))
-    mixed = list(np.tensordot(mixing, np.array(algebra), axes=1))
-    assert_same_space_as_by_svd(constraints_of(mixed, generators, p, q))
+def test_another_basis_of_the_algebra(subtests):
+    for name, p, q in cases(["SO(3)", "SL(3)", "SE(2)", "SO13"]):
+        with subtests.test(msg=f"{name}: T({p},{q})"):
+            algebra, generators = MATRICES[name]
+            mixing = np.random.default_rng(0).normal(size=(len(algebra) + 1, len(algebra)))
+            mixed = list(np.tensordot(mixing, np.array(algebra), axes=1))
+            assert_same_space_as_by_svd(constraints_of(mixed, generators, p, q))
 
 
 def test_axes_that_differ_in_a_later_element_only_are_told_apart():

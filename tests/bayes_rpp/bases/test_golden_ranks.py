@@ -192,11 +192,13 @@ def test_the_table_is_whole():
     assert len(golden_rows()) == len(set(golden_rows())) == 91
 
 
-@pytest.mark.parametrize(("group", "rep_in", "rep_out", "rank"), golden_rows())
-def test_ranks_are_those_of_the_table(group, rep_in, rep_out, rank):
-    assert found_rank(group, rep_in, rep_out) == rank
+def test_ranks_are_those_of_the_table(subtests):
+    for group, rep_in, rep_out, rank in golden_rows():
+        with subtests.test(msg=f"{group}: {rep_in} -> {rep_out}"):
+            assert found_rank(group, rep_in, rep_out) == rank
 
 
-@pytest.mark.parametrize(("group", "rep_in", "rep_out", "count"), COUNTED)
-def test_ranks_are_those_of_independent_counts(group, rep_in, rep_out, count):
-    assert found_rank(group, rep_in, rep_out) == pytest.approx(count, abs=1e-9)
+def test_ranks_are_those_of_independent_counts(subtests):
+    for group, rep_in, rep_out, count in COUNTED:
+        with subtests.test(msg=f"{group}: {rep_in} -> {rep_out}"):
+            assert found_rank(group, rep_in, rep_out) == pytest.approx(count, abs=1e-9)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bayes_rpp import D, Group, PseudoScalar, S, Scalar, T, Vector, equivariant_basis, equivariant_maps
 from bayes_rpp.bases.orbit import OrbitBasis
 from bayes_rpp.bases.signed_orbits import Orbits, signed_images, signed_orbits
+from tests.scenarios.bases import dense_null_space
 
 reproducible = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -152,7 +153,7 @@ SIGNED = [
 
 
 @pytest.mark.parametrize(("group", "rep_in", "rep_out"), SIGNED, ids=str)
-def test_groups_of_signed_permutations_have_orbits_for_a_basis(group, rep_in, rep_out, dense_null_space):
+def test_groups_of_signed_permutations_have_orbits_for_a_basis(group, rep_in, rep_out):
     rep_in, rep_out = rep_in(group), rep_out(group)
     basis, expected = equivariant_maps(rep_in, rep_out), dense_null_space(rep_in, rep_out)
     assert isinstance(basis, OrbitBasis)
