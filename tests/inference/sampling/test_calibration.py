@@ -15,7 +15,7 @@ from inference import HMC, Posterior
 from tests.error_rate import ERROR_RATE
 from tests.seeds import shifted
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 @pytest.fixture(scope="module")
