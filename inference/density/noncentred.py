@@ -57,19 +57,20 @@ class NonCentredDensity(UnconstrainedDensity):
 
     def free(self, params: Params) -> Float[Tensor, "*batch size"]:
         """See UnconstrainedDensity."""
-        laws = self._laws(params)
-        return super().free({**params, **{name: law.whiten(params[name]) for name, law in laws.items()}})
+        priors = self._conditional_priors(params)
+        return super().free({**params, **{name: prior.whiten(params[name]) for name, prior in priors.items()}})
 
     def params(self, z: Float[Tensor, "*batch size"]) -> Params:
         """See UnconstrainedDensity."""
         params = super().params(z)
-        return {**params, **{name: law.color(params[name]) for name, law in self._laws(params).items()}}
+        priors = self._conditional_priors(params)
+        return {**params, **{name: prior.color(params[name]) for name, prior in priors.items()}}
 
     def log_jacobian(self, z: Float[Tensor, " size"], params: Params) -> Float[Tensor, ""] | float:
         """See UnconstrainedDensity; with log det S(v) for each weight."""
         result = super().log_jacobian(z, params)
-        for law in self._laws(params).values():
-            result = result + law.entropy() - 0.5 * law.numel * (1 + math.log(2 * math.pi))
+        for prior in self._conditional_priors(params).values():
+            result = result + prior.entropy() - 0.5 * prior.numel * (1 + math.log(2 * math.pi))
         return result
 
     def priors(self, z: Float[Tensor, " size"]) -> dict[str, Distribution]:
@@ -78,8 +79,8 @@ class NonCentredDensity(UnconstrainedDensity):
         standard = {name: PathwayNormal(self.shapes[name], unit) for name in self.standardised}
         return {**super().priors(z), **standard}
 
-    def _laws(self, params: Params) -> dict[str, PathwayNormal]:
-        """The laws of the weights that are standardised, given the variances."""
+    def _conditional_priors(self, params: Params) -> dict[str, PathwayNormal]:
+        """The priors of the weights that are standardised, given the variances."""
         assert isinstance(self.model, BayesianModel)
         return self.model.hierarchical_laws(params)
 
@@ -87,5 +88,5 @@ class NonCentredDensity(UnconstrainedDensity):
 def sampling_density(
     model: Model, pair: Pair | None, temperature: float, device: torch.device | str = "cpu", *, centred: bool
 ) -> UnconstrainedDensity:
-    """What chains walk on."""
+    """The density that samplers use, over centred or non-centred coordinates."""
     return (UnconstrainedDensity if centred else NonCentredDensity)(model, pair, temperature, device)

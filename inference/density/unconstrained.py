@@ -1,9 +1,9 @@
-"""A model's log density over one free vector for each chain: what the samplers see.
+"""The log joint of a model over unconstrained coordinates, one vector for each chain.
 
     U(z) = -log p(y, theta(z) | x) / T - log |d theta / d z|
 
-z holds every parameter of one chain in unconstrained coordinates, T is the temperature. exp(-U) over z is the law with
-density p(y, theta | x)^(1/T) over theta, the posterior at T = 1, whatever the constraints of theta are.
+z holds every parameter of one chain in unconstrained coordinates, T is the temperature. exp(-U) over z is the
+distribution with density p(y, theta | x)^(1/T) over theta, the posterior at T = 1, whatever the constraints of theta.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class UnconstrainedDensity:
 
     Examples
     --------
-    >>> target = UnconstrainedDensity(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
-    >>> target.gradients(torch.ones(2, 3))[1]
+    >>> density = UnconstrainedDensity(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
+    >>> density.gradients(torch.ones(2, 3))[1]
     tensor([1.5000, 1.5000])
     """
 
@@ -179,7 +179,7 @@ class UnconstrainedDensity:
 
 
 def float64_density(model: Model, pair: Pair | None, temperature: float, device: torch.device) -> UnconstrainedDensity:
-    """The target in float64; a LogDensity stays in the type of its example."""
+    """The density over unconstrained coordinates in float64; a LogDensity stays in the type of its example."""
     if isinstance(model, BayesianModel) and pair is not None:
         model = model.to(dtype=torch.float64)
         pair = tuple(part.double() if part.is_floating_point() else part for part in pair)  # type: ignore[assignment]
