@@ -1,4 +1,4 @@
-"""What a table of convergence means, in words."""
+"""The verdict on a table of convergence, in words."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _on_agreement(table: xr.Dataset, posterior: Posterior) -> Iterator[str]:
         if float(worst.r_hat) >= AGREEMENT:
             who = "The chains" if chains > 1 else "The parts of the one chain"
             yield f"{who} do not agree: R-hat {r_hat} of {where}, where agreement is below {AGREEMENT};"
-            yield "run longer. Chains that began in one place tell nothing of other modes: start from an ensemble."
+            yield "run longer. Chains with one starting point say nothing about other modes: start from an ensemble."
             return
         if chains > 1:
             yield f"{chains} chains agree (largest R-hat {r_hat}, of {where});"

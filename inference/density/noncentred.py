@@ -63,10 +63,8 @@ class NonCentredDensity(UnconstrainedDensity):
     def params(self, z: Float[Tensor, "*batch size"]) -> Params:
         """See UnconstrainedDensity."""
         params = super().params(z)
-        return {
-            **params,
-            **{name: prior.color(params[name]) for name, prior in self._conditional_priors(params).items()},
-        }
+        priors = self._conditional_priors(params)
+        return {**params, **{name: prior.color(params[name]) for name, prior in priors.items()}}
 
     def log_jacobian(self, z: Float[Tensor, " size"], params: Params) -> Float[Tensor, ""] | float:
         """See UnconstrainedDensity; with log det S(v) for each weight."""
@@ -90,5 +88,5 @@ class NonCentredDensity(UnconstrainedDensity):
 def sampling_density(
     model: Model, pair: Pair | None, temperature: float, device: torch.device | str = "cpu", *, centred: bool
 ) -> UnconstrainedDensity:
-    """The density that chains sample: over the weights themselves, or over standardised ones."""
+    """The density that samplers use, over centred or non-centred coordinates."""
     return (UnconstrainedDensity if centred else NonCentredDensity)(model, pair, temperature, device)

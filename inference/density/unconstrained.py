@@ -1,4 +1,4 @@
-"""A model's log density over unconstrained coordinates, one free vector for each chain.
+"""The log joint of a model over unconstrained coordinates, one vector for each chain.
 
     U(z) = -log p(y, theta(z) | x) / T - log |d theta / d z|
 
@@ -179,7 +179,7 @@ class UnconstrainedDensity:
 
 
 def float64_density(model: Model, pair: Pair | None, temperature: float, device: torch.device) -> UnconstrainedDensity:
-    """The density in float64; a LogDensity stays in the type of its example."""
+    """The density over unconstrained coordinates in float64; a LogDensity stays in the type of its example."""
     if isinstance(model, BayesianModel) and pair is not None:
         model = model.to(dtype=torch.float64)
         pair = tuple(part.double() if part.is_floating_point() else part for part in pair)  # type: ignore[assignment]

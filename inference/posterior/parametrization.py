@@ -23,7 +23,7 @@ D = TypeVar("D", bound=Draws)
 
 
 def refuse_other_law(model: BayesianModel, temperature: float) -> None:
-    """Raise ValueError if the two parametrizations are different laws at a temperature, see ``hyperpriors_differ``."""
+    """Raise ValueError if the two parametrizations have different posteriors, see ``hyperpriors_differ``."""
     if hyperpriors_differ(model, temperature):
         raise ValueError(
             f"at temperature {temperature:g} the two parametrizations are different laws when variances of residual "
@@ -37,7 +37,7 @@ def hyperpriors_differ(model: BayesianModel, temperature: float) -> bool:
     """Whether tempered posteriors of the sums and of the parts differ by more than coordinates.
 
     The integral of p(beta, B | v)^(1/T) over the parts of a sum W is p(W | v)^(1/T) times a factor that depends on the
-    variances v, unless T = 1: nothing where v is fixed, another law of v where it has a hyperprior.
+    variances v, unless T = 1: a constant where v is fixed, another posterior of v where it has a hyperprior.
     """
     if temperature == 1:
         return False
@@ -138,9 +138,9 @@ def _split(
 
     def split(*rows: Tensor) -> list[Tensor]:
         *given, weights = rows
-        law = model.distributions(dict(zip(variances, given, strict=True)))[name]
-        betas, dense = law.split(weights, generator, temperature)
-        return [*(beta for beta, basis in zip(betas, law.bases, strict=True) if basis.rank), dense]
+        prior = model.distributions(dict(zip(variances, given, strict=True)))[name]
+        betas, dense = prior.split(weights, generator, temperature)
+        return [*(beta for beta, basis in zip(betas, prior.bases, strict=True) if basis.rank), dense]
 
     return _in_pieces(split, [*variances.values(), total])
 

@@ -29,7 +29,7 @@ _ROWS_OF_A_DENSITY = 4_096  # a guess at the size of what a LogDensity computes
 
 @dataclass(repr=False)
 class Posterior(Draws):
-    """Draws of a model's parameters, and what can be made of them.
+    """Draws of a model's parameters, with predictions, densities and conversions.
 
     Attributes
     ----------
@@ -55,12 +55,12 @@ class Posterior(Draws):
         return Posterior(self.model, snapshot.samples, {**self.stats, "epochs": snapshot.epoch}, [], self.data)
 
     def in_parametrization(self, parametrization: Parametrization, seed: int = 0) -> Posterior:
-        """The same posterior with other coordinates: the function of every draw is the same, and so is its law.
+        """The same posterior in other coordinates: every draw keeps its function, and that function its distribution.
 
-        "collapsed" adds the pathways up. "residual" draws beta from its exact law given W: a draw
-        becomes a draw, but a mode of W becomes no mode of (beta, B). Snapshots of the history and partial chains are
-        converted alike; of the ``sample_stats``, "lp" is left out, since a density depends on the coordinates. Draws
-        of a tempered posterior need its "temperature" among the ``stats``. The result is a plain Posterior.
+        "collapsed" adds the pathways up. "residual" draws beta from its exact distribution given W: a draw becomes a
+        draw, but a mode of W becomes no mode of (beta, B). Snapshots of the history and partial chains are converted
+        alike; of the ``sample_stats``, "lp" is left out, since a density depends on the coordinates. Draws of a
+        tempered posterior need its "temperature" among the ``stats``. The result is a plain Posterior.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class Posterior(Draws):
             If the model is a LogDensity.
         ValueError
             If the network has no residual pathway layers, as EMLP and MLP, the parametrization is unknown, or the
-            posterior is tempered and variances of residual layers have hyperpriors: its law would be another one.
+            posterior is tempered and variances of residual layers have hyperpriors, which would change the posterior.
 
         Examples
         --------
