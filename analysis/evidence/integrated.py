@@ -37,7 +37,7 @@ def integrated_evidence(
     posterior : what it gave.
     """
     fitted, chosen = posterior.bayesian_model, posterior.stats["variances"]
-    ascent = EvidenceAscent(engine.learned_model(given), engine.evidence_lr)
+    ascent = EvidenceAscent(engine.learned_model(given))
     names, warnings = list(ascent.hyperpriors), []
     if free := [name for name in chosen if name not in names]:
         warnings.append(
@@ -73,7 +73,7 @@ def integrated_evidence(
     if missed > _UNFINISHED:
         warnings.append(
             f"the variances stopped about {missed:.2g} nats below the maximum of the evidence: take more epochs or "
-            "refinements, or a larger evidence_lr."
+            "refinements."
         )
     volume = 0.5 * float((2 * math.pi / curvatures).log().sum())
     method = f"Laplace, {engine.curvature}, integrated over variances"

@@ -2,12 +2,13 @@ r"""Empirical Bayes: prior variances and the noise by the evidence, while the we
 
     v <- v + gradient ascent in log v on   log p(y | x, z) + log p(z | v) + d/2 log 2 pi - 1/2 log det H(v)
 
-every few epochs, with the weights z held fixed, and z by Adam on the log joint under the v of the moment (MacKay,
-Neural Computation 1992; Immer, Bauer, Fortuin, Rätsch & Khan, ICML 2021; for symmetries van der Ouderaa, Immer & van
-der Wilk, NeurIPS 2023). No data are held out: the training data choose how much of the symmetry to keep.
+every few epochs, with the weights z held fixed, and z by Adam on the log joint under the current v (MacKay, Neural
+Computation 1992; Immer, Bauer, Fortuin, Rätsch & Khan, ICML 2021; for symmetries van der Ouderaa, Immer & van der Wilk,
+NeurIPS 2023). No data are held out: the training data choose how much of the symmetry to keep.
 
-The updates start late: a noise variance that is taken early takes what the training has not fitted yet for noise, and
-then keeps it from being fitted. Start from a small noise variance for the same reason.
+The updates start in the second half of the epochs: an early estimate of the noise variance would include what the
+training has not fitted yet, and would then keep it from being fitted. Start from a small noise variance for the same
+reason.
 """
 
 from __future__ import annotations
@@ -42,28 +43,22 @@ class EmpiricalBayes(EvidenceSettings):
     Parameters
     ----------
     epochs, batch_size, lr, schedule, snapshots : see DeepEnsemble; ``lr`` is in units of the prior, see
-        ``VariedStack``.
+        ``LogJointGivenVariances``.
+    members : fits from independent starts, trained side by side under the same variances, which maximise the mean of
+        their log evidences. Networks end in optima of very different quality, so that the evidence of one fit depends
+        on its start; the members together are an ensemble.
+    passes : how often all of it is done. Each pass trains anew from the same starts, under the variances that the pass
+        before ended with. Weights that were trained under a wide prior are large, and large weights have the largest
+        evidence under a wide prior: a second pass lets the variances become smaller.
+    refinements : the largest number of Newton steps in the variances after the last pass, each between two searches for
+        the members' modes; they end when the predicted and the actual gain of a step are negligible. A step changes a
+        variance by no more than a factor of e, see ``refine``. Training leaves weights that the data do not need about
+        as large as they started, so that the variances stay too large; at the mode these weights are small.
+        Comparisons of models need this: the evidence can be off by hundreds of nats without. A search takes up to a
+        thousand steps on all the data for each member, with dense curvatures more: seconds for a thousand parameters,
+        hours for very large networks, for which none or few are affordable.
     curvature : of the Laplace evidence, see LaplaceEvidence.
     per_layer : whether every layer has variances of its own.
-    burn_in : epochs before the first update of the variances; by default half of them.
-    every : epochs from one update to the next.
-    steps : of the ascent in each update.
-    evidence_lr : Adam's learning rate in the logarithms of the variances, which goes to zero from the first update to
-        the last.
-    passes : how often all of it is done. Each pass trains anew from the same starts, under the variances that the pass
-        before ended with. The weights of one pass hold its variances up: trained under a loose prior, they are large,
-        and large weights speak for a loose prior.
-    members : fits from independent starts, trained side by side under the same variances, which maximise the mean of
-        their log evidences. Networks end in optima of very different quality: one fit's evidence speaks of its luck,
-        too, and the members together are an ensemble.
-    refinements : Newton steps in the variances after the last pass, at most, each between two searches for the
-        members' modes, until they promise and bring hardly anything; a step changes a variance by no more than a factor
-        of e, see ``refine``. Training leaves weights that the data do not need about as large as they started, which
-        holds the variances up; at the mode they are small. Comparisons of models need this: the evidence can be off by
-        hundreds of nats without. A search takes up to a thousand steps on all the data for each member, with dense
-        curvatures more: seconds for a thousand parameters, hours for very large networks, which want none or few.
-    estimate : take the factors of "kronecker" and "symmetric" from one random combination of the outputs for each
-        example, see ``kronecker_blocks``.
 
     Raises
     ------
@@ -90,12 +85,12 @@ class EmpiricalBayes(EvidenceSettings):
 
         Returns
         -------
-        Posterior whose ``model`` has the learned numbers in its prior and a likelihood that knows its noise: other
-        engines take it from there. ``stats`` has "variances" (by name, with the noise's), "log_evidence" with them,
-        "log_evidences" of each member, of which it is the mean, "path": of every update the pass, the epoch, the
+        Posterior whose ``model`` has the learned numbers in its prior and a likelihood with a known noise variance:
+        other engines can take this model. ``stats`` has "variances" (by name, with the noise's), "log_evidence" with
+        them, "log_evidences" of each member, of which it is the mean, "path": of every update the pass, the epoch, the
         evidence before it and the variances after it, and "refinements": of every round the variances and the evidence
         under them. A member that diverges is left out, with a warning. Ctrl-C ends the training early and keeps what
-        there is, unrefined: of the first pass its weights, later the pass before; in the refinement, the best round.
+        there is, unrefined: the weights of the first pass, later the pass before; in the refinement, the best round.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Ascent in the logarithms of variances, by Adam or by Newton, on the Laplace evidence at fixed weights."""
+"""Ascent of the Laplace evidence in the logarithms of variances, by Adam or by Newton, at fixed weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inference.laplace.expansion import Expansion
 
 _LEAST, _LARGEST = math.log(1e-12), math.log(1e8)
 _AT_BOUND = 1e-6
-LEAST_CURVATURE = 1 / 25  # in log v: that of a standard deviation of 5
+LEAST_CURVATURE = 1 / 25  # of -d^2 / d(log v)^2: a standard deviation of 5
 
 
 class EvidenceAscent:
@@ -32,7 +32,7 @@ class EvidenceAscent:
     logs : the logarithms, by the names of ``RPPPrior.variances``, and "noise_variance"; in float64.
     """
 
-    def __init__(self, model: BayesianModel, lr: float) -> None:
+    def __init__(self, model: BayesianModel) -> None:
         settings = model.prior.variances(model.network)
         self.hyperpriors: dict[str, Distribution] = {
             name: exact_law(value) for name, value in settings.items() if isinstance(value, Distribution)
@@ -47,7 +47,7 @@ class EvidenceAscent:
             name: torch.tensor(math.log(value), dtype=torch.float64, requires_grad=True)
             for name, value in starts.items()
         }
-        self.optimizer = torch.optim.Adam(self.logs.values(), lr=lr)
+        self.optimizer = torch.optim.Adam(self.logs.values())
 
     @property
     def values(self) -> dict[str, float]:
@@ -81,14 +81,16 @@ class EvidenceAscent:
                 result = result + law.log_prob(logs[name].exp()) + logs[name]
         return result
 
-    def climb(self, expansions: Sequence[Expansion], steps: int) -> float:
-        """Some steps on the mean over members; returns the mean log evidence before them, without hyperpriors.
+    def adam_steps(self, expansions: Sequence[Expansion], steps: int, lr: float) -> float:
+        """Steps of Adam on the mean over members; returns the mean log evidence before them, without hyperpriors.
 
-        Members whose evidence or slope is not finite do not count; without any there is no step, and NaN is returned.
+        Members whose evidence or gradient is not finite do not count; without any there is no step, and NaN is
+        returned.
         """
+        self.optimizer.param_groups[0]["lr"] = lr
         before = math.nan
         for step in range(steps):
-            values, slopes = self._mean_slope(expansions)
+            values, slopes = self._mean_gradient(expansions)
             if not values:
                 break
             before = sum(values) / len(values) if step == 0 else before
@@ -101,9 +103,9 @@ class EvidenceAscent:
         return before
 
     def newton_step(self, expansions: Sequence[Expansion]) -> float:
-        """One step on the mean over members, all of which have an evidence; no variance changes by more than a factor
-        of e, and one at its bound does not count if it would go beyond. Returns how far below the maximum the start
-        is, in nats, if the objective is a parabola.
+        """One Newton step on the mean over members, all of which have an evidence; no variance changes by more than a
+        factor of e, and one at its bound that would go beyond it stays. Returns the predicted gain, in nats: that of
+        the whole step if the objective is a parabola.
         """
         names = list(self.logs)
         at = torch.stack([self.logs[name].detach() for name in names])
@@ -126,7 +128,7 @@ class EvidenceAscent:
         return 0.5 * float(slope @ step)
 
     def can_follow(self, name: str, log: Tensor, slope: Tensor) -> bool:
-        """Whether a logarithm can go where its slope points: it is not at a bound."""
+        """Whether a logarithm can move along its slope: it is not at a bound."""
         above, below = float(log) - self._least(name), _LARGEST - float(log)
         return not ((slope < 0 and above < _AT_BOUND) or (slope > 0 and below < _AT_BOUND))
 
@@ -135,7 +137,7 @@ class EvidenceAscent:
         for name, log in self.logs.items():
             log.clamp_(self._least(name), _LARGEST)
 
-    def _mean_slope(self, expansions: Sequence[Expansion]) -> tuple[list[float], list[Tensor]]:
+    def _mean_gradient(self, expansions: Sequence[Expansion]) -> tuple[list[float], list[Tensor]]:
         """The log evidence of every member that counts, and the mean of their gradients."""
         leaves, values = list(self.logs.values()), []
         slopes = [torch.zeros_like(leaf) for leaf in leaves]
@@ -151,12 +153,12 @@ class EvidenceAscent:
         return values, [slope / max(1, len(values)) for slope in slopes]
 
     def _least(self, name: str) -> float:
-        """Below it a variance makes no difference any more; a noise variance stays above its floor."""
+        """The lower bound of a logarithm: smaller variances make no difference; a noise variance has its floor."""
         return math.log(1.01 * float(self.hyperpriors[NOISE].support.lower_bound)) if name == NOISE else _LEAST
 
 
 def newton_direction(slope: Float[Tensor, " log"], hessian: Float[Tensor, "log log"]) -> Float[Tensor, " log"]:
-    """To the top of a parabola; along axes in which it is flat or bends upwards, as if it bent down a little."""
+    """The step to the maximum of a parabola; along axes of too small or positive curvature, as if it were the least."""
     curvatures, axes = torch.linalg.eigh(-hessian)
     direction: Tensor = axes @ ((axes.mT @ slope) / curvatures.clamp_min(LEAST_CURVATURE))
     return direction

@@ -29,6 +29,16 @@ from inference.training.settings import cosine
 
 logger = logging.getLogger(__name__)
 
+# The share of the epochs before the first update: what an early one has not fitted yet it takes for noise, and the
+# weights are then never fitted more closely.
+FIRST_UPDATE = 0.5
+# Epochs from one update to the next: one costs as much as tens of steps of training.
+UPDATE_EVERY = 10
+# Of Adam in each update: a gradient at known curvature is cheap beside the curvature.
+STEPS = 10
+# Adam's learning rate in the logarithms of the variances; it falls to zero along a cosine from the first update on.
+LARGEST_RATE = 0.1
+
 
 class VarianceLearning:
     """One pass of EmpiricalBayes.
@@ -55,13 +65,14 @@ class VarianceLearning:
     ) -> None:
         self.settings, self.pair, self.seed, self.device = settings, pair, seed, device
         self.given = settings.learned_model(model)
-        self.ascent = EvidenceAscent(self.given, settings.evidence_lr)
+        self.ascent = EvidenceAscent(self.given)
         self.ascent.start_from({name: value for name, value in (values or {}).items() if name != NOISE})
         seeds, current = member_seeds(seed, settings.members), self._values()
         starts = no_wider_than_prior(initial_params(model, seeds), self.given.prior.laws(model.network), current)
         self.stack = varied_stack(model_at(self.given, self.ascent.values), starts, current, len(pair[0]), device)
         self.minibatches = Minibatches(pair, settings.batch_size, seeds, device)
-        self.probes = torch.Generator(device).manual_seed(seed) if settings.estimate else None
+        self.probes = torch.Generator(device).manual_seed(seed)
+        self.first_update = int(FIRST_UPDATE * settings.epochs)
         self.path: list[dict[str, Any]] = []
         self.history: list[Snapshot] = []
 
@@ -73,7 +84,7 @@ class VarianceLearning:
         RuntimeError
             If every member diverges.
         """
-        before_epoch = [snapshots_into(self.history, self.stack, self.settings), self._update_if_due]
+        before_epoch = [snapshots_into(self.history, self.stack, self.settings), self._update_when_due]
         trained = train(self.stack, self.minibatches, self.settings, "empirical Bayes", progress, before_epoch)
         if trained.all_failed:
             raise RuntimeError(
@@ -82,29 +93,31 @@ class VarianceLearning:
         return not trained.interrupted
 
     def _values(self) -> Params:
-        """The variances of the moment, for each member."""
+        """The current variances, for each member."""
         return {name: torch.full((self.settings.members,), value) for name, value in self.ascent.values.items()}
 
     def _expansions(self, params: Params, generator: torch.Generator | None) -> Iterator[tuple[int, Expansion]]:
-        """Of every member that has not diverged, under the variances of the moment."""
+        """Of every member that has not diverged, under the current variances; with a generator, factored curvatures are
+        estimates from one random combination of the outputs for each example, see ``kronecker_blocks``.
+        """
         density = float64_density(model_at(self.given, self.ascent.values), self.pair, 1.0, self.device)
         for member in finite_members(params):
             z = density.free({name: value[member].double() for name, value in params.items()})
             try:
                 yield member, Expansion.at(density, z, self.settings.curvature, generator=generator)
-            except torch.linalg.LinAlgError as error:  # weights far off, of which the training may come back
+            except torch.linalg.LinAlgError as error:  # weights far from a mode, from which training may return
                 logger.warning("member %d has no curvature: %s", member, error)
 
-    def _update_if_due(self, epoch: int) -> None:
-        since = epoch - self.settings.first
-        if since >= 0 and since % self.settings.every == 0:
+    def _update_when_due(self, epoch: int) -> None:
+        since = epoch - self.first_update
+        if since >= 0 and since % UPDATE_EVERY == 0:
             self._update(epoch)
 
     def _update(self, epoch: int) -> None:
-        done = (epoch - self.settings.first) / (self.settings.epochs - self.settings.first)
-        self.ascent.optimizer.param_groups[0]["lr"] = self.settings.evidence_lr * cosine(done)
+        """Improve the evidence at the current weights, with the curvature there."""
+        share = (epoch - self.first_update) / (self.settings.epochs - self.first_update)
         expansions = [expansion for _, expansion in self._expansions(self.stack.params(), self.probes)]
-        before = self.ascent.climb(expansions, self.settings.steps)
+        before = self.ascent.adam_steps(expansions, STEPS, LARGEST_RATE * cosine(share))
         if math.isnan(before):
             logger.warning("no member has an evidence in epoch %d; the variances stay as they are.", epoch + 1)
             return

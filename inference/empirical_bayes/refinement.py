@@ -3,8 +3,9 @@
     z_m <- argmax_z log p(y, z | x, v)          of every member m
     log v <- a Newton step on the mean over m of the Laplace evidence, with z_m held fixed
 
-Training hardly moves the weights that the data do not need. They stay as large as they started and speak for a prior
-that is as wide as their start, whatever the data say; at the mode they are small, and the prior can shrink with them.
+Training hardly moves the weights that the data do not need. They stay as large as they started, and the prior that
+maximises their evidence is as wide as their start, whatever the data are; at the mode they are small, and the prior
+can shrink with them.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from inference.progress import off_unless
 
 logger = logging.getLogger(__name__)
 
-_SETTLED = 0.05  # nats, of what a step promises and of what the last one brought
-_CLOSE = 0.01  # Newton decrement of a mode, in the metric of the curvature by which it is sought
-_FAR = 0.1  # one that would show in the evidence
+_NEGLIGIBLE_GAIN = 0.05  # nats: of the evidence, predicted by a Newton step or made by the last one
+_SMALL_DECREMENT = 0.01  # where the search for a mode ends, in posterior standard deviations by its curvature
+_LARGE_DECREMENT = 0.1  # which would show in the evidence
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,11 @@ class _Round:
 def refine(
     posterior: Posterior, given: BayesianModel, settings: EvidenceSettings, device: torch.device, progress: bool
 ) -> Posterior:
-    """Alternate modes and variances until a step in these promises hardly anything and the last one brought hardly
-    anything, or for all the steps that the settings allow.
+    """Alternate modes and variances until the predicted gain of a Newton step and the actual gain of the last one are
+    negligible, or for all the steps that the settings allow.
 
-    A promise is for fixed weights, which in truth go along. A variance that vanishes falls on and on for ever smaller
-    gains: where it ends is then an upper bound.
+    The predicted gain is that at fixed weights, while the actual one includes the move to new modes. Where a variance
+    goes to zero, it decreases by ever smaller gains: its last value is then an upper bound.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def refine(
     every round. A member without a mode or an evidence is left out, with a warning. Ctrl-C and errors end it early;
     without any round, the posterior comes back as it was.
     """
-    ascent = EvidenceAscent(given, settings.evidence_lr)
+    ascent = EvidenceAscent(given)
     rounds: list[_Round] = []
     ascent.start_from(posterior.stats["variances"])
     weights = {m: {name: v[m, -1] for name, v in posterior.samples.items()} for m in range(posterior.chains)}
@@ -98,8 +99,9 @@ def refine(
             bar.set_postfix(log_evidence=f"{rounds[-1].objective:.1f}")
             if number == settings.refinements:
                 break
-            promise = ascent.newton_step([member.expansion for member in members.values()])
-            if promise < _SETTLED and number and rounds[-1].objective - rounds[-2].objective < _SETTLED:
+            predicted_gain = ascent.newton_step([member.expansion for member in members.values()])
+            gain = rounds[-1].objective - rounds[-2].objective if number else math.inf
+            if predicted_gain < _NEGLIGIBLE_GAIN and gain < _NEGLIGIBLE_GAIN:
                 break
             del members  # their curvatures, before the next are formed
     except KeyboardInterrupt:
@@ -124,7 +126,7 @@ def _at_modes(
     for member, params in weights.items():
         try:
             z = density.free({name: value.double() for name, value in params.items()})
-            mode = find_mode(density, z, structure, progress=False, close=_CLOSE)
+            mode = find_mode(density, z, structure, progress=False, close=_SMALL_DECREMENT)
             with torch.no_grad():
                 expansion = Expansion.at(density, mode.z, settings.curvature)
                 log_evidence = float(expansion.log_evidence())
@@ -156,7 +158,7 @@ def _best_of(rounds: list[_Round], posterior: Posterior, given: BayesianModel) -
     kept = list(best.modes)
     if len(kept) < posterior.chains:
         logger.warning("%d of %d members have no mode: left out.", posterior.chains - len(kept), posterior.chains)
-    if (farthest := max(best.decrements.values())) > _FAR:
+    if (farthest := max(best.decrements.values())) > _LARGE_DECREMENT:
         logger.warning(
             "a member ended %.2g posterior standard deviations from its mode: its evidence is too small by about %.2g "
             "nats. Take more epochs or refinements.",

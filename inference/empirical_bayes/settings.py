@@ -8,7 +8,7 @@ from typing import get_args
 from bayes_rpp import BayesianModel
 from inference.curvature.block_structure import Curvature
 from inference.laplace.expansion import EvidenceCurvature
-from inference.settings import require_integers, require_positive
+from inference.settings import require_integers
 from inference.training.settings import TrainingSettings
 
 
@@ -16,39 +16,23 @@ from inference.training.settings import TrainingSettings
 class EvidenceSettings(TrainingSettings):
     """See ``EmpiricalBayes``."""
 
+    members: int = 1
+    passes: int = 1
+    refinements: int = 0
     curvature: EvidenceCurvature = "symmetric"
     per_layer: bool = False
-    burn_in: int | None = None
-    every: int = 10
-    steps: int = 10
-    evidence_lr: float = 0.1
-    passes: int = 1
-    members: int = 1
-    refinements: int = 0
-    estimate: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.curvature not in get_args(EvidenceCurvature):
             known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
             raise ValueError(f"curvature must be one of {known}, got {self.curvature!r}.")
-        require_integers(self, every=1, steps=1, passes=1, members=1, refinements=0)
-        if self.burn_in is not None:
-            require_integers(self, burn_in=0)
-        require_positive("evidence_lr", self.evidence_lr)
-        if self.first >= self.epochs:
-            raise ValueError(f"burn_in = {self.burn_in} leaves no update in {self.epochs} epochs.")
-
-    @property
-    def first(self) -> int:
-        """The epoch before which the variances are updated for the first time."""
-        return self.epochs // 2 if self.burn_in is None else self.burn_in
+        require_integers(self, members=1, passes=1, refinements=0)
 
     @property
     def mode_curvature(self) -> Curvature:
-        """That by which modes are sought: factored ones have no inverse."""
-        dense: dict[str, Curvature] = {"full": "full", "layer": "layer"}
-        return dense.get(self.curvature, "diagonal")
+        """The curvature that preconditions the search for modes: factored ones have no inverse."""
+        return self.curvature if self.curvature in ("full", "layer") else "diagonal"
 
     def learned_model(self, model: BayesianModel) -> BayesianModel:
         """The model whose variances are learned: with settings for each layer, if it is to have them."""

@@ -1,7 +1,7 @@
 """What the choice of variances costs: a gradient of the Laplace evidence to a step of training.
 
 RPPEMLP on Inertia with about 10,000 parameters and 1000 examples; a step of training takes 500 of them. An update has
-two parts: the curvature at the weights of the moment, and the gradient of the evidence in the log variances and the
+two parts: the curvature at the current weights, and the gradient of the evidence in the log variances and the
 noise, of which EmpiricalBayes takes ten with one curvature. Both are measured beside the step of training, on one
 thread. The last column is how far apart updates must be for them to cost no more than four times the training: an
 update and the steps of that many epochs are then at most five times these steps.
@@ -35,7 +35,7 @@ def main() -> None:
     net = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=CHANNELS, layers=2)
     learned = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.3, learned=True))
     known = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.3))
-    ascent = EvidenceAscent(learned, lr=0.1)
+    ascent = EvidenceAscent(learned)
     starts = {name: value.detach()[None] for name, value in net.named_parameters()}
     stack = varied_stack(learned, starts, {name: torch.tensor([v]) for name, v in ascent.values.items()}, 1000)
     batch = data.train.x[None, :500], data.train.y[None, :500]
@@ -51,7 +51,7 @@ def main() -> None:
         runs = {
             "step": lambda: stack.step(batch, 3e-3),
             "curvature": lambda name=name, g=estimate: Expansion.at(density, z, name, generator=g),
-            "gradient": lambda expansion=expansion: ascent.climb([expansion], 1),
+            "gradient": lambda expansion=expansion: ascent.adam_steps([expansion], 1, 0.1),
         }
         seconds = median_seconds(runs, rounds=ROUNDS[name], warmup=0 if name == "full" else 1)
         curvature, gradient = ratio(seconds, "curvature", "step"), ratio(seconds, "gradient", "step")

@@ -18,17 +18,7 @@ from inference.laplace import find_mode as mode_search
 from tests.seeds import shifted
 
 IN, OUT = 2 * Vector + Scalar, Vector
-LEARNING = EmpiricalBayes(
-    epochs=400,
-    batch_size=None,
-    lr=0.1,
-    burn_in=10,
-    every=30,
-    steps=8,
-    evidence_lr=0.3,
-    curvature="full",
-    estimate=False,
-)
+LEARNING = EmpiricalBayes(epochs=400, batch_size=None, lr=0.1, curvature="full", refinements=20)
 
 
 def integrated(model, chosen, data):
@@ -92,7 +82,7 @@ def test_of_several_members_the_one_with_the_largest_evidence_counts(symmetric, 
     monkeypatch.setitem(mode_search._BUDGET, "diagonal", (1, 20))  # what is found depends on the start, mode or not
     network = RPPEMLP(IN(SO(3)), OUT(SO(3)), SO(3), channels=4 * Vector + 4 * Scalar, layers=1).double()
     model = BayesianModel(network, RPPPrior(), Gaussian(0.25))
-    engine = EmpiricalBayes(members=3, epochs=30, burn_in=20, steps=1, lr=0.03)
+    engine = EmpiricalBayes(members=3, epochs=30, lr=0.03)
     found = engine.fit(model, symmetric, seed=shifted(), progress=False)
     each = found.stats["log_evidences"]
     values = []
@@ -110,7 +100,7 @@ def test_of_several_members_the_one_with_the_largest_evidence_counts(symmetric, 
 
 @pytest.mark.statistical
 def test_learning_that_stops_early_is_reported(symmetric, candidates):
-    hasty = replace(LEARNING, epochs=12, steps=1, evidence_lr=0.01)
+    hasty = replace(LEARNING, epochs=12, refinements=0)
     models = candidates(None, Gaussian(30.0, learned=True), [SO(3)])  # a hundred times the noise that there is
     found = compare(models, symmetric, engine=hasty, seed=shifted(), progress=False)
     assert any("below the maximum of the evidence" in warning for warning in found.warnings)

@@ -16,14 +16,14 @@ from inference.laplace.expansion import Expansion
 from tests.seeds import shifted
 
 IN, OUT = (4 * Vector + 2 * Scalar)(SO(3)), (3 * Vector + Scalar)(SO(3))
-QUICK = {"epochs": 600, "batch_size": None, "lr": 0.05, "burn_in": 20, "every": 5, "steps": 5, "estimate": False}
+QUICK = {"epochs": 600, "batch_size": None, "lr": 0.05}
 
 
 def test_members_share_the_variances_that_maximise_their_mean_evidence(linear_data):
     model = BayesianModel(
         RPPEMLP(IN, OUT, SO(3), channels=4 * Vector + 4 * Scalar, layers=1), RPPPrior(), Gaussian(0.1)
     )
-    few = QUICK | {"epochs": 40, "steps": 1, "snapshots": 1}
+    few = QUICK | {"epochs": 40, "snapshots": 1}
     data = tuple(part.float() for part in linear_data(dense=0.02, count=30))
     fitted = EmpiricalBayes(**few, members=3).fit(model, data, seed=1, progress=False)
     each = fitted.stats["log_evidences"]
@@ -36,14 +36,14 @@ def test_members_share_the_variances_that_maximise_their_mean_evidence(linear_da
 
 def test_the_gradient_over_members_is_the_mean_of_theirs(linear_data, linear_model):
     model = linear_model()
-    joint = EvidenceAscent(model, 0.1)
+    joint = EvidenceAscent(model)
     at = model_at(model, joint.values)
     densities = [UnconstrainedDensity(at, linear_data(dense)) for dense in (0.02, 0.5)]
     expansions = [Expansion.at(density, density.initial([0])[0], "layer") for density in densities]
-    joint.climb(expansions, 1)
+    joint.adam_steps(expansions, 1, 0.1)
     alone = []
     for expansion in expansions:
-        ascent = EvidenceAscent(model, 0.1)
+        ascent = EvidenceAscent(model)
         alone.append(torch.autograd.grad(ascent.objective(expansion), list(ascent.logs.values())))
     for name, first, second in zip(joint.logs, *alone, strict=True):
         assert float(joint.logs[name].grad) == pytest.approx(-0.5 * float(first + second), rel=1e-10)
@@ -120,7 +120,7 @@ def test_a_second_pass_begins_with_the_variances_of_the_first_and_with_the_weigh
     net = RPPEMLP(IN, OUT, SO(3), channels=4 * Vector + 4 * Scalar, layers=1)
     model, data = BayesianModel(net, RPPPrior(), Gaussian(0.3, learned=True)), linear_data(dense=0.0)
     data = tuple(part.float() for part in data)
-    engine = EmpiricalBayes(epochs=30, batch_size=20, every=5, steps=4, per_layer=True)
+    engine = EmpiricalBayes(epochs=30, batch_size=20, per_layer=True)
     first = engine.fit(model, data, seed=shifted(4), progress=False)
     twice = replace(engine, passes=2).fit(model, data, seed=shifted(4), progress=False)
     prior = first.bayesian_model.prior
@@ -130,8 +130,8 @@ def test_a_second_pass_begins_with_the_variances_of_the_first_and_with_the_weigh
     assert twice.stats["variances"] == pytest.approx(again.stats["variances"], rel=1e-4)
     assert twice.stats["variances"] != first.stats["variances"]
     updates = twice.stats["path"]
-    assert [update["pass"] for update in updates] == [0, 0, 0, 1, 1, 1]
-    assert [update["variances"] for update in updates[:3]] == [update["variances"] for update in first.stats["path"]]
+    assert [update["pass"] for update in updates] == [0, 0, 1, 1]
+    assert [update["variances"] for update in updates[:2]] == [update["variances"] for update in first.stats["path"]]
 
 
 def test_of_an_interrupted_second_pass_the_first_is_kept(monkeypatch, linear_data, linear_model):
@@ -148,7 +148,7 @@ def test_of_an_interrupted_second_pass_the_first_is_kept(monkeypatch, linear_dat
 
     monkeypatch.setattr(VarianceLearning, "_update", interrupted)
     kept = EmpiricalBayes(**short, passes=3).fit(model, data, seed=0, progress=False)
-    assert epochs == [20, 25, 30, 35, 20, 25, 30]
+    assert epochs == [20, 30, 20, 30]
     assert kept.stats["variances"] == first.stats["variances"]
     assert all(torch.equal(kept.samples[name], value) for name, value in first.samples.items())
 

@@ -15,9 +15,9 @@ from inference.laplace import find_mode as mode_search
 from tests.seeds import shifted
 
 NAMES = ("equivariant_variance", "dense_variance", "noise_variance")
-HASTY = EmpiricalBayes(epochs=30, batch_size=None, burn_in=20, every=5, steps=2, curvature="kronecker", estimate=False)
+HASTY = EmpiricalBayes(epochs=30, batch_size=None, curvature="kronecker")
 REFINED = replace(HASTY, refinements=30)
-LONGER = replace(HASTY, members=2, epochs=150, burn_in=100, lr=0.02, curvature="full")
+LONGER = replace(HASTY, members=2, epochs=150, lr=0.02, curvature="full")
 
 
 @pytest.fixture(scope="module")
