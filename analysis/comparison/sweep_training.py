@@ -25,9 +25,10 @@ from bayes_rpp.likelihoods import NOISE, Gaussian
 from bayes_rpp.priors.hyperpriors import exact_law
 from bayes_rpp.types import Params
 from inference import MAP, DeepEnsemble
+from inference.curvature.names import EvidenceCurvature
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
-from inference.laplace.expansion import EvidenceCurvature, Expansion
+from inference.laplace.expansion import Expansion
 from inference.progress import off_unless
 from inference.training.batches import batches, batches_per_epoch, member_seeds
 from inference.training.varied_stack import VariedStack, no_wider_than_prior, stacked_starts

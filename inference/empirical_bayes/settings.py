@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 from bayes_rpp import BayesianModel
-from inference.curvature.block_structure import Curvature
-from inference.laplace.expansion import EvidenceCurvature
+from inference.curvature.names import BlockCurvature, EvidenceCurvature, check_curvature, mode_curvature
 from inference.settings import require_integers, require_positive
 from inference.training.settings import Settings
 
@@ -29,9 +27,7 @@ class EvidenceSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.curvature not in get_args(EvidenceCurvature):
-            known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
-            raise ValueError(f"curvature must be one of {known}, got {self.curvature!r}.")
+        check_curvature(self.curvature, EvidenceCurvature)
         require_integers(self, every=1, steps=1, passes=1, members=1, refinements=0)
         if self.burn_in is not None:
             require_integers(self, burn_in=0)
@@ -45,10 +41,9 @@ class EvidenceSettings(Settings):
         return self.epochs // 2 if self.burn_in is None else self.burn_in
 
     @property
-    def mode_curvature(self) -> Curvature:
-        """That by which modes are sought: factored ones have no inverse."""
-        dense: dict[str, Curvature] = {"full": "full", "layer": "layer"}
-        return dense.get(self.curvature, "diagonal")
+    def mode_curvature(self) -> BlockCurvature:
+        """That by which modes are sought."""
+        return mode_curvature(self.curvature)
 
     def learned_model(self, model: BayesianModel) -> BayesianModel:
         """The model whose variances are learned: with settings for each layer, if it is to have them."""

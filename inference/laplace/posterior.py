@@ -34,11 +34,11 @@ class LaplacePosterior(Posterior):
     Attributes
     ----------
     approximation : N(z*, H^-1) over the free coordinates, on the device of the fit, in float64.
-    mode_log_joint : log p(y, z* | x) at the mode z*, a density over free coordinates, over the temperature. With it the
-        evidence is ``mode_log_joint + approximation.dimension / 2 * log(2 pi) - approximation.log_determinant / 2``.
+    mode_log_joint : log p(y, z* | x) at the mode z*, a density over free coordinates, over the temperature. The
+        evidence is ``approximation.log_integral(mode_log_joint)``.
     structure : which coordinates H couples.
     precision : H, the data's part and the prior's.
-    target : the model as a density over free coordinates, in float64.
+    density : the model as a density over free coordinates, in float64.
     """
 
     approximation: GaussianApproximation = field(kw_only=True)
@@ -67,7 +67,7 @@ class LaplacePosterior(Posterior):
         ValueError
             If a name is none of the model's.
         TypeError
-            If the model is a LogDensity, whose prior cannot be told from its data.
+            If the model is a LogDensity, whose prior cannot be separated from its data.
         """
         given = network_model(self.density, "a change of the prior").prior_distributions
         if unknown := sorted(set(distributions) - set(given)):
@@ -75,7 +75,7 @@ class LaplacePosterior(Posterior):
         mean = self.approximation.mean
         prior = prior_precision(self.density, mean, self.structure, {**given, **distributions})
         total = replace(self.precision, prior=prior).total
-        return GaussianApproximation(mean, list(zip(self.structure.places, total, strict=True)))
+        return GaussianApproximation(mean, list(zip(self.structure.spans, total, strict=True)))
 
     def linearized(self, x: Float[Tensor, "batch *input"]) -> Prediction:
         """The predictive of the network that is linear in its parameters around the mode (Immer, Korzepa & Bauer,

@@ -11,9 +11,9 @@ import torch
 from bayes_rpp import BayesianModel
 from bayes_rpp.networks.reparametrize import residual_layers
 from bayes_rpp.networks.rpp_linear import Parametrization
+from inference.curvature.names import MetricName
 from inference.data import Model, Pair
 from inference.density.noncentred import sampling_density
-from inference.metrics.build_metric import MetricName
 from inference.metrics.condition_number import condition_number
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.parametrization import hyperpriors_differ, in_other_parametrization, refuse_other_law
