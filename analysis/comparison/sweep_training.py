@@ -23,9 +23,10 @@ from bayes_rpp.likelihoods import NOISE, Gaussian
 from bayes_rpp.priors.hyperpriors import exact_law
 from bayes_rpp.types import Params
 from inference import MAP, DeepEnsemble
+from inference.curvature.names import EvidenceCurvature
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
-from inference.laplace.expansion import EvidenceCurvature, Expansion
+from inference.laplace.expansion import Expansion
 from inference.training.loop import train
 from inference.training.minibatches import Minibatches, member_seeds
 from inference.training.objectives import initial_params, no_wider_than_prior, varied_stack

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
-from typing import get_args
 
 import torch
 
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import BayesianModel
 from inference import MAP, Laplace, LaplacePosterior
-from inference.curvature.kronecker import Factored
+from inference.curvature.names import EvidenceCurvature, check_curvature, mode_curvature
 from inference.data import Data, Model
-from inference.laplace.expansion import EvidenceCurvature, Expansion
+from inference.laplace.expansion import Expansion
 
 _DECREMENT = 0.1  # of the distance to the mode, in posterior standard deviations: half its square is what it costs
 
@@ -51,9 +49,7 @@ class LaplaceEvidence:
     mode: MAP = field(default_factory=MAP)
 
     def __post_init__(self) -> None:
-        if self.curvature not in get_args(EvidenceCurvature):
-            known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
-            raise ValueError(f"curvature must be one of {known}, got {self.curvature!r}.")
+        check_curvature(self.curvature, EvidenceCurvature)
 
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
@@ -66,26 +62,18 @@ class LaplaceEvidence:
             As ``Laplace.fit``; or if a LogDensity is to have factors.
         """
         began = time.perf_counter()
-        if self.curvature == "kronecker" or self.curvature == "symmetric":
-            if not isinstance(model, BayesianModel):
-                raise TypeError(f"curvature={self.curvature!r} needs the layers of a network; a LogDensity has none.")
-            fitted = Laplace("diagonal", draws=1, mode=self.mode).fit(
-                model, data, seed=seed, device=device, progress=progress
-            )
-            value = _factored(fitted, self.curvature)
+        factored = self.curvature == "kronecker" or self.curvature == "symmetric"
+        if factored and not isinstance(model, BayesianModel):
+            raise TypeError(f"curvature={self.curvature!r} needs the layers of a network; a LogDensity has none.")
+        laplace = Laplace(mode_curvature(self.curvature), draws=1, mode=self.mode)
+        fitted = laplace.fit(model, data, seed=seed, device=device, progress=progress)
+        if factored:
+            with torch.no_grad():
+                expansion = Expansion.at(fitted.density, fitted.approximation.mean, self.curvature)
+                value = float(expansion.log_evidence())
         else:
-            fitted = Laplace(self.curvature, draws=1, mode=self.mode).fit(
-                model, data, seed=seed, device=device, progress=progress
-            )
-            gaussian = fitted.approximation
-            value = fitted.mode_log_joint + gaussian.dimension / 2 * math.log(2 * math.pi)
-            value -= float(gaussian.log_determinant) / 2
+            value = float(fitted.approximation.log_integral(fitted.mode_log_joint))
         return _described(value, fitted, self.curvature, time.perf_counter() - began)
-
-
-def _factored(fitted: LaplacePosterior, curvature: Factored) -> float:
-    with torch.no_grad():
-        return float(Expansion.at(fitted.density, fitted.approximation.mean, curvature).log_evidence())
 
 
 def _described(value: float, fitted: LaplacePosterior, curvature: EvidenceCurvature, seconds: float) -> Evidence:

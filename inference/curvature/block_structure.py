@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from bayes_rpp import BayesianModel
+from inference.curvature.names import BlockCurvature, check_curvature
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.memory import LARGEST_MATRIX, free_memory
-
-Curvature = Literal["full", "layer", "diagonal", "last_layer"]
 
 _COPIES = 4  # of a matrix, at most at one time: the data's part, the prior's, their sum, its factor
 _BYTES = 8  # float64
@@ -22,28 +20,27 @@ class Structure:
 
     Parameters
     ----------
-    curvature : "full": one dense block. "layer": one for each module that has parameters, and one for each variance
-        with a hyperprior and each parameter of the likelihood; of a LogDensity, one for each tensor. "diagonal": the
-        diagonal alone. "last_layer": one, of the module that holds the network's last parameter; everything else is
-        fixed.
+    curvature : its name. A layer is a module that has parameters; each variance with a hyperprior and each parameter of
+        the likelihood counts as one, and so does each tensor of a LogDensity. The last layer is the module that holds
+        the network's last parameter.
     names : of each block, the parameters in it.
-    places : of each block, its coordinates.
+    spans : of each block, its coordinates.
     """
 
-    curvature: Curvature
+    curvature: BlockCurvature
     names: tuple[tuple[str, ...], ...]
-    places: tuple[slice, ...]
+    spans: tuple[slice, ...]
 
     @classmethod
-    def of(cls, density: UnconstrainedDensity, curvature: Curvature) -> Structure:
-        """The structure of a target's matrices.
+    def of(cls, density: UnconstrainedDensity, curvature: BlockCurvature) -> Structure:
+        """The structure of a density's matrices.
 
         Raises
         ------
         ValueError
             If the curvature is unknown, or "last_layer" of a LogDensity.
         """
-        cls.check_name(curvature)
+        check_curvature(curvature, BlockCurvature)
         groups: dict[str, list[str]] = {}
         if curvature in ("full", "diagonal"):
             groups = {"": list(density.shapes)}
@@ -63,17 +60,15 @@ class Structure:
         spans = spans_of(density)
         return cls(curvature, names, tuple(slice(spans[g[0]].start, spans[g[-1]].stop) for g in names))
 
-    @staticmethod
-    def check_name(curvature: str) -> None:
-        """Refuse unknown names; raises ValueError."""
-        if curvature not in get_args(Curvature):
-            raise ValueError(f"curvature must be 'full', 'layer', 'diagonal' or 'last_layer', got {curvature!r}.")
+    @property
+    def sizes(self) -> list[int]:
+        """The numbers of coordinates of the blocks."""
+        return [span.stop - span.start for span in self.spans]
 
     @property
     def bytes(self) -> int:
         """What one matrix takes."""
-        sizes = [place.stop - place.start for place in self.places]
-        return _BYTES * sum(size if self.curvature == "diagonal" else size**2 for size in sizes)
+        return _BYTES * sum(size if self.curvature == "diagonal" else size**2 for size in self.sizes)
 
     def check_memory(self, density: UnconstrainedDensity) -> None:
         """Refuse what would not fit; raises ValueError with the bytes, and what to use instead."""
@@ -83,7 +78,7 @@ class Structure:
         limit = f"the limit is {LARGEST_MATRIX:,}"
         if self.bytes <= LARGEST_MATRIX:
             limit = f"its computation needs {needed:,}, and {free:,} are free"
-        others: list[Curvature] = ["layer", "diagonal"]
+        others: list[BlockCurvature] = ["layer", "diagonal"]
         if isinstance(density.model, BayesianModel):
             others.append("last_layer")
         smaller = [other for name in others if (other := Structure.of(density, name))._fits(free)]

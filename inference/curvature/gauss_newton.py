@@ -1,4 +1,4 @@
-"""Curvature of the negative log joint: Gauss-Newton rows of the likelihood, and Hessians of the rest.
+"""Curvature of the negative log joint: Gauss-Newton rows of the likelihood, and Hessians at fixed outputs.
 
     H = sum_i J_i^T F_i J_i + Hess(-log prior - log |Jacobian|) = R^T R + P
 
@@ -29,7 +29,7 @@ _PROBES_AT_ONCE = 16  # each holds the activations of all examples
 
 
 def network_model(density: UnconstrainedDensity, purpose: str) -> BayesianModel:
-    """The target's model; raises TypeError if it is a LogDensity, which has no outputs."""
+    """The model of a density; raises TypeError if it is a LogDensity, which has no outputs."""
     if not isinstance(density.model, BayesianModel):
         raise TypeError(
             f"{purpose} needs the outputs of a BayesianModel; a LogDensity has none. Samplers take metric=None or "
@@ -50,22 +50,22 @@ def gauss_newton_rows(
 
     Parameters
     ----------
-    target : of a BayesianModel.
+    density : of a BayesianModel.
     z : where; of several vectors, each is used for its share of the examples, which gives about the mean over them.
     wanted : which coordinates.
 
     Raises
     ------
     TypeError
-        If the target is a LogDensity.
+        If the model is a LogDensity.
     """
     model = network_model(density, "the Gauss-Newton matrix")
     assert density.pair is not None
     outputs = model.output(density.params(z[0]), density.pair[0][:1]).numel()
     at_once = max(1, _NUMBERS_AT_ONCE // (density.size * outputs))
     with pyro.validation_enabled(False):
-        for place, start in enumerate(z):
-            own = slice(place, None, len(z))
+        for number, start in enumerate(z):
+            own = slice(number, None, len(z))
             x, y = (part[own] for part in density.pair)
             if not len(x):
                 break
@@ -149,13 +149,13 @@ def probe_rows(
                 yield vmap(pull)(some)[0].detach() * scale
 
 
-def rest(
+def potential_at_fixed_outputs(
     density: UnconstrainedDensity, name: str, value: Tensor, z: Float[Tensor, " size"], outputs: Tensor | None
 ) -> Tensor:
-    """The part of U that one parameter has without the network: its prior, its Jacobian and, for a parameter of the
-    likelihood, the likelihood at fixed outputs. ``value`` is free, of the parameter's shape.
+    """U as a function of one parameter, with the network's outputs held fixed: its prior, its Jacobian and, for a
+    parameter of the likelihood, the likelihood. ``value`` is free, of the parameter's shape.
 
-    Of a variance with a hyperprior it is all of U but the likelihood, at fixed weights (in the target's coordinates).
+    Of a variance with a hyperprior it is all of U but the likelihood, at fixed weights (in the density's coordinates).
     """
     model = network_model(density, "the curvature of the prior")
     if name in model.hyperpriors:
@@ -174,7 +174,7 @@ def rest(
     return -log_density
 
 
-def rest_block(
+def hessian_at_fixed_outputs(
     density: UnconstrainedDensity, name: str, z: Float[Tensor, " size"]
 ) -> Float[Tensor, "coordinate coordinate"]:
     """The block of P that belongs to one parameter."""
@@ -186,7 +186,7 @@ def rest_block(
             outputs = _outputs(density, z, density.pair[0])
     value = density.unpack(z)[name]
     with pyro.validation_enabled(False):
-        slope = grad(lambda flat: rest(density, name, flat.reshape(value.shape), z, outputs))
+        slope = grad(lambda flat: potential_at_fixed_outputs(density, name, flat.reshape(value.shape), z, outputs))
         eye = torch.eye(value.numel(), dtype=z.dtype, device=z.device)
         block = vmap(lambda direction: jvp(slope, (value.flatten(),), (direction,))[1])(eye)
     return block.detach().to(z.dtype)  # a prior of the likelihood may be of another type

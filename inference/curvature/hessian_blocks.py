@@ -20,7 +20,7 @@ from tqdm import tqdm
 from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.bases.joint_span import are_orthogonal
 from inference.curvature.block_structure import Structure, spans_of
-from inference.curvature.gauss_newton import beside_network, gauss_newton_rows, network_model, rest_block
+from inference.curvature.gauss_newton import beside_network, gauss_newton_rows, hessian_at_fixed_outputs, network_model
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.progress import QUIET_SECONDS, off_unless
 
@@ -31,7 +31,7 @@ _ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Precision:
-    """H in two parts; for a LogDensity, whose prior cannot be told apart, all of it is the data's."""
+    """H in two parts; for a LogDensity, whose prior cannot be separated, all of it is the data's."""
 
     data: Blocks
     prior: Blocks | None
@@ -53,13 +53,15 @@ def data_precision(
     Raises
     ------
     TypeError
-        If the target is a LogDensity.
+        If the model is a LogDensity.
     """
     model, middle = network_model(density, "the Gauss-Newton matrix"), z.mean(0)
     blocks = gauss_newton_blocks(density, z, structure, progress)
     for name in beside_network(model):
         prior = parameter_precision(density, name, density.priors(middle)[name], middle, diagonal=False)
-        _add(blocks, structure, spans_of(density)[name], rest_block(density, name, middle).double() - prior)
+        _add(
+            blocks, structure, spans_of(density)[name], hessian_at_fixed_outputs(density, name, middle).double() - prior
+        )
     return blocks
 
 
@@ -77,7 +79,7 @@ def gauss_newton_blocks(
     density: UnconstrainedDensity, z: Float[Tensor, "start size"], structure: Structure, progress: bool
 ) -> Blocks:
     """The Gauss-Newton matrix; of several positions, about the mean over them. Raises TypeError for a LogDensity."""
-    wanted = structure.places[0] if structure.curvature == "last_layer" else slice(0, density.size)
+    wanted = structure.spans[0] if structure.curvature == "last_layer" else slice(0, density.size)
     blocks = _zeros(density, structure)
     with tqdm(
         total=_rows(density), desc="Gauss-Newton matrix", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS
@@ -155,11 +157,11 @@ def _pathway_diagonal(distribution: PathwayNormal, value: Tensor) -> Float[Tenso
     return torch.cat(pieces)
 
 
-def _unit_rows(place: slice, like: Tensor, size: int | None = None) -> Iterator[Float[Tensor, "row size"]]:
-    """The rows of the identity that belong to a place, some at a time; as long as the place unless told."""
-    width = place.stop - place.start if size is None else size
-    for start in range(place.start, place.stop, _ROWS_AT_ONCE):
-        stop = min(start + _ROWS_AT_ONCE, place.stop)
+def _unit_rows(span: slice, like: Tensor, size: int | None = None) -> Iterator[Float[Tensor, "row size"]]:
+    """The rows of the identity for a span of coordinates, some at a time; of as many columns, or of ``size``."""
+    width = span.stop - span.start if size is None else size
+    for start in range(span.start, span.stop, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, span.stop)
         yield torch.eye(stop - start, width, dtype=like.dtype, device=like.device).roll(start, dims=1)
 
 
@@ -173,11 +175,11 @@ def exact_precision(
         tqdm(total=density.size, desc="Hessian", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS) as bar,
     ):
         pull = vjp(grad(density.potential), z)[1]
-        for place in structure.places:
+        for span in structure.spans:
             parts = []
-            for units in _unit_rows(place, z, density.size):
+            for units in _unit_rows(span, z, density.size):
                 rows = vmap(pull)(units)[0].detach().double()
-                parts.append(rows[units.bool()] if structure.curvature == "diagonal" else rows[:, place])
+                parts.append(rows[units.bool()] if structure.curvature == "diagonal" else rows[:, span])
                 bar.update(len(rows))
             block = torch.cat(parts)
             blocks.append(block if block.ndim == 1 else (block + block.mT) / 2)
@@ -185,26 +187,25 @@ def exact_precision(
 
 
 def _zeros(density: UnconstrainedDensity, structure: Structure) -> Blocks:
-    sizes = [place.stop - place.start for place in structure.places]
-    shapes = [(size,) if structure.curvature == "diagonal" else (size, size) for size in sizes]
+    shapes = [(size,) if structure.curvature == "diagonal" else (size, size) for size in structure.sizes]
     return [torch.zeros(shape, dtype=torch.float64, device=density.device) for shape in shapes]
 
 
 def _accumulate(blocks: Blocks, rows: Tensor, structure: Structure, start: int) -> None:
     """Add rows^T rows; the rows begin at coordinate ``start``."""
-    for block, place in zip(blocks, structure.places, strict=True):
-        own = rows[:, place.start - start : place.stop - start]
+    for block, span in zip(blocks, structure.spans, strict=True):
+        own = rows[:, span.start - start : span.stop - start]
         if structure.curvature == "diagonal":
             block += own.square().sum(0)
         else:
             block.addmm_(own.mT, own)
 
 
-def _add(blocks: Blocks, structure: Structure, span: slice, matrix: Tensor) -> None:
+def _add(blocks: Blocks, structure: Structure, parameter: slice, matrix: Tensor) -> None:
     """Add a diagonal block of H for one parameter, where the structure has it."""
-    for block, place in zip(blocks, structure.places, strict=True):
-        if place.start <= span.start and span.stop <= place.stop:
-            own = slice(span.start - place.start, span.stop - place.start)
+    for block, span in zip(blocks, structure.spans, strict=True):
+        if span.start <= parameter.start and parameter.stop <= span.stop:
+            own = slice(parameter.start - span.start, parameter.stop - span.start)
             if structure.curvature == "diagonal":
                 block[own] += matrix.diagonal()
             else:

@@ -17,8 +17,6 @@ CommutingBlock.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pyro
 import torch
 from jaxtyping import Float
@@ -31,10 +29,10 @@ from bayes_rpp.networks.rpp_linear import PathwaySum
 from inference.curvature.gauss_newton import network_model
 from inference.curvature.kronecker_blocks import CommutingBlock, CurvatureBlock, SpectralBlock
 from inference.curvature.layer_statistics import diagonals, is_linear, layer_statistics
+from inference.curvature.names import FactoredCurvature
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.memory import check_matrix
 
-Factored = Literal["kronecker", "symmetric"]
 _Eigen = tuple[Tensor, Tensor]
 
 _EXACT_SHARES = 2**24  # numbers of a basis from which its shares are computed exactly
@@ -45,7 +43,7 @@ _PROBES = 256  # random maps of a larger basis, from which they are estimated
 def kronecker_blocks(
     density: UnconstrainedDensity,
     z: Float[Tensor, " size"],
-    kind: Factored = "kronecker",
+    kind: FactoredCurvature = "kronecker",
     generator: torch.Generator | None = None,
 ) -> list[CurvatureBlock]:
     """The curvature of the data at z, block by block.
@@ -62,7 +60,7 @@ def kronecker_blocks(
     Raises
     ------
     TypeError
-        If the target is a LogDensity.
+        If the model is a LogDensity.
     ValueError
         If a linear layer is applied more than once, or not to vectors; a block would not fit into memory; or a layer
         has no group to average over.
@@ -76,11 +74,13 @@ def kronecker_blocks(
             inner = inputs[name].mT @ inputs[name] / len(inputs[name])
             blocks += _layer_blocks(name, layer, kind, gradients[name].mT @ gradients[name], inner)
         seen = {name for block in blocks for name in block.names} | set(model.likelihood.constraints())
-        rest = diagonals(density, z, [name for name in density.shapes if name not in seen], generator)
-    return blocks + [SpectralBlock(value.flatten(), {}, name) for name, value in rest.items()]
+        others = diagonals(density, z, [name for name in density.shapes if name not in seen], generator)
+    return blocks + [SpectralBlock(value.flatten(), {}, name) for name, value in others.items()]
 
 
-def _layer_blocks(path: str, layer: nn.Module, kind: Factored, outer: Tensor, inner: Tensor) -> list[CurvatureBlock]:
+def _layer_blocks(
+    path: str, layer: nn.Module, kind: FactoredCurvature, outer: Tensor, inner: Tensor
+) -> list[CurvatureBlock]:
     """The blocks of a layer's weight and bias."""
     weight, bias = _sums(path, layer)
     one = outer.new_ones(1, 1)

@@ -100,7 +100,7 @@ def _rows(
 
 @contextmanager
 def _hooked(layers: Mapping[str, nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
-    """A forward hook on every layer, which is also told the layer's name, for a while."""
+    """A forward hook on every layer, which also gets the layer's name, within the context."""
     handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in layers.items()]
     try:
         yield

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 from bayes_rpp import BayesianModel
-from inference.curvature.block_structure import Curvature
-from inference.laplace.expansion import EvidenceCurvature
+from inference.curvature.names import BlockCurvature, EvidenceCurvature, check_curvature, mode_curvature
 from inference.settings import require_integers
 from inference.training.settings import TrainingSettings
 
@@ -24,15 +22,13 @@ class EvidenceSettings(TrainingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.curvature not in get_args(EvidenceCurvature):
-            known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
-            raise ValueError(f"curvature must be one of {known}, got {self.curvature!r}.")
+        check_curvature(self.curvature, EvidenceCurvature)
         require_integers(self, members=1, passes=1, refinements=0)
 
     @property
-    def mode_curvature(self) -> Curvature:
-        """The curvature that preconditions the search for modes: factored ones have no inverse."""
-        return self.curvature if self.curvature in ("full", "layer") else "diagonal"
+    def mode_curvature(self) -> BlockCurvature:
+        """The curvature that preconditions the search for modes."""
+        return mode_curvature(self.curvature)
 
     def learned_model(self, model: BayesianModel) -> BayesianModel:
         """The model whose variances are learned: with settings for each layer, if it is to have them."""

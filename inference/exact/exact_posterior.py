@@ -23,7 +23,7 @@ class ExactPosterior:
     Attributes
     ----------
     law : N(mean, covariance) over the parameters as one vector, in the order of the network, in float64.
-    target : the model and its data, which knows the order.
+    density : of the model and its data; it has the order of the parameters.
     """
 
     law: GaussianLaw

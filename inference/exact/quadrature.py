@@ -70,23 +70,23 @@ class Lattice:
         """Independent draws from the density, by rejection from its multilinear interpolation between the points."""
         strides, many, bound = torch.tensor(self.strides, dtype=torch.float64), max(count, _PROPOSALS), None
         kept = torch.empty(0, len(self.strides), dtype=torch.float64)
-        places = torch.tensor(list(self.heights), dtype=torch.float64)
+        positions = torch.tensor(list(self.heights), dtype=torch.float64)
         while len(kept) < count:
             corner = torch.multinomial(self.probabilities, many, replacement=True, generator=generator)
             hat, level = torch.rand(2, many, 2 * len(strides), generator=generator, dtype=torch.float64)
-            proposals = places[corner] + strides * (hat.unflatten(1, (-1, 2)).sum(-1) - 1)
+            proposals = positions[corner] + strides * (hat.unflatten(1, (-1, 2)).sum(-1) - 1)
             ratio = self.log_density(_RANGE[0] + _UNIT * proposals) - self._interpolated(proposals)
             bound = float(ratio.max()) + _MARGIN if bound is None else bound
             kept = torch.cat([kept, proposals[level[:, 0].log() < ratio - bound]])
         return _RANGE[0] + _UNIT * kept[:count]
 
-    def _interpolated(self, places: Float[Tensor, "count axis"]) -> Float[Tensor, " count"]:
+    def _interpolated(self, positions: Float[Tensor, "count axis"]) -> Float[Tensor, " count"]:
         """The logarithm of the interpolation of exp f."""
         best = max(self.heights.values())
         strides = torch.tensor(self.strides, dtype=torch.float64)
-        lower = (places / strides).floor() * strides
-        share = (places - lower) / strides
-        total = torch.zeros(len(places), dtype=torch.float64)
+        lower = (positions / strides).floor() * strides
+        share = (positions - lower) / strides
+        total = torch.zeros(len(positions), dtype=torch.float64)
         for step in itertools.product((0, 1), repeat=len(self.strides)):
             upper = torch.tensor(step, dtype=torch.float64)
             weight = torch.where(upper > 0, share, 1 - share).prod(1)
@@ -126,7 +126,7 @@ class Lattice:
         """The points and their next neighbours, along and across the axes."""
         steps = list(itertools.product(*((-stride, 0, stride) for stride in self.strides)))
         found = {tuple(map(operator.add, point, step)) for point in points for step in steps}
-        return {point for point in found if all(0 <= place <= _LAST for place in point)}
+        return {point for point in found if all(0 <= coordinate <= _LAST for coordinate in point)}
 
 
 def integrate(log_density: LogDensity, names: Sequence[str]) -> Lattice:
@@ -143,8 +143,8 @@ def integrate(log_density: LogDensity, names: Sequence[str]) -> Lattice:
         If the density is too narrow for the finest spacing, or reaches beyond 1e-16 to 1e12.
     """
     known: Heights = {}
-    axes, places = len(names), range(0, _LAST + 1, _COARSE)
-    lattice = Lattice(log_density, (_COARSE,) * axes, {}).filled(known, itertools.product(places, repeat=axes))
+    axes, positions = len(names), range(0, _LAST + 1, _COARSE)
+    lattice = Lattice(log_density, (_COARSE,) * axes, {}).filled(known, itertools.product(positions, repeat=axes))
     changed, settled = True, [False] * axes
     while changed:
         changed = False

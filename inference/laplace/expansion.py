@@ -4,17 +4,15 @@ r"""The Laplace approximation of the evidence, as a function of the prior varian
                  = log p(y | x, z*) + sum_p [log p(z*_p) - log p(0)] - 1/2 log det(I + Sigma K)
 
 with K the Gauss-Newton matrix of the data at z*, and Sigma the covariance of the Gaussian priors of the weights
-(MacKay, Neural Computation 1992; Immer, Bauer, Fortuin, Rätsch & Khan, ICML 2021). z* and K are held fixed; the rest is
+(MacKay, Neural Computation 1992; Immer, Bauer, Fortuin, Rätsch & Khan, ICML 2021). With z* and K held fixed it is
 differentiable in the variances, and for a Gaussian likelihood in the noise variance, which divides K.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import pyro
 import torch
@@ -25,15 +23,15 @@ from torch.distributions import biject_to, constraints
 
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from bayes_rpp.types import Params
+from inference.curvature.block_gaussian import laplace_evidence
 from inference.curvature.block_structure import Structure, spans_of
-from inference.curvature.gauss_newton import network_model, rest_block
+from inference.curvature.gauss_newton import hessian_at_fixed_outputs, network_model
 from inference.curvature.hessian_blocks import Blocks, data_precision, prior_precision
 from inference.curvature.kronecker import kronecker_blocks
 from inference.curvature.kronecker_blocks import CurvatureBlock
 from inference.curvature.log_determinant import log_determinant
+from inference.curvature.names import EvidenceCurvature, check_curvature
 from inference.density.unconstrained import UnconstrainedDensity
-
-EvidenceCurvature = Literal["full", "layer", "kronecker", "symmetric", "diagonal"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Expansion:
 
     Attributes
     ----------
-    target : the model as a density over free coordinates, in float64.
+    density : the model as a density over free coordinates, in float64.
     z : the position.
     outputs : the network's, there.
     matrices : the Gauss-Newton matrix of the data, by blocks of ``structure``; empty for factored curvatures.
@@ -71,13 +69,11 @@ class Expansion:
         Raises
         ------
         TypeError
-            If the target is a LogDensity.
+            If the model is a LogDensity.
         ValueError
             If the curvature is unknown, would not fit into memory, or does not suit the network.
         """
-        if curvature not in get_args(EvidenceCurvature):
-            known = ", ".join(repr(name) for name in get_args(EvidenceCurvature))
-            raise ValueError(f"curvature must be one of {known}, got {curvature!r}.")
+        check_curvature(curvature, EvidenceCurvature)
         model = network_model(density, "the Laplace evidence in terms of the prior")
         assert density.pair is not None
         with torch.no_grad():
@@ -129,12 +125,12 @@ class Expansion:
     def _own(self, name: str) -> Tensor:
         """What a parameter of the likelihood adds: its own one-dimensional Laplace approximation."""
         model, value = network_model(self.density, "the Laplace evidence"), self.params[name]
-        block, constraint = rest_block(self.density, name, self.z), model.constraints[name]
-        result = model.prior_distributions[name].log_prob(value).sum() + 0.5 * len(block) * math.log(2 * math.pi)
+        block, constraint = hessian_at_fixed_outputs(self.density, name, self.z), model.constraints[name]
+        log_density = model.prior_distributions[name].log_prob(value).sum()
         if constraint is not constraints.real:
             free = self.density.unpack(self.z)[name]
-            result = result + biject_to(constraint).log_abs_det_jacobian(free, value).sum()
-        return result - 0.5 * torch.logdet(block)
+            log_density = log_density + biject_to(constraint).log_abs_det_jacobian(free, value).sum()
+        return laplace_evidence(log_density, torch.logdet(block), len(block))
 
     def _log_determinant(self, priors: Mapping[str, Distribution], shrunk: Tensor) -> Tensor:
         """log det(I + Sigma K) over the weights."""
@@ -144,10 +140,10 @@ class Expansion:
         own = [spans_of(self.density)[name] for name in model.likelihood.constraints()]
         prior = prior_precision(self.density, self.z, self.structure, priors)
         total = self.z.new_zeros(())
-        for place, data, precision in zip(self.structure.places, self.matrices, prior, strict=True):
-            kept = torch.ones(place.stop - place.start, dtype=torch.bool)
+        for block, data, precision in zip(self.structure.spans, self.matrices, prior, strict=True):
+            kept = torch.ones(block.stop - block.start, dtype=torch.bool)
             for span in own:
-                kept[max(span.start - place.start, 0) : max(span.stop - place.start, 0)] = False
+                kept[max(span.start - block.start, 0) : max(span.stop - block.start, 0)] = False
             if kept.any():
                 total = total + _log_determinant_of_ratio(data * shrunk, precision, kept)
         return total

@@ -1,9 +1,9 @@
-"""To the mode of U, by quasi-Newton steps that are preconditioned by the curvature.
+"""The search for the mode of U, by quasi-Newton steps that are preconditioned by the curvature.
 
     z <- z - t B grad U(z)
 
-B starts as H^-1, so that the first step is a damped Gauss-Newton step, and takes up what the gradients tell about the
-rest of the curvature (L-BFGS: Nocedal & Wright, Numerical Optimization, algorithm 7.4, with H^-1 scaled to the last
+B starts as H^-1, so that the first step is a damped Gauss-Newton step, and learns from the gradients how
+the curvature differs (L-BFGS: Nocedal & Wright, Numerical Optimization, algorithm 7.4, with H^-1 scaled to the last
 step), until H is formed anew. t is halved until U falls enough (Armijo's rule). U includes the Jacobian of constrained
 parameters: the mode is the one in free coordinates.
 """
@@ -19,8 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from inference.curvature.block_gaussian import GaussianApproximation, NotPositiveDefiniteError
+from inference.curvature.block_gaussian import GaussianApproximation
 from inference.curvature.block_structure import Structure
+from inference.curvature.covariance_root import NotPositiveDefiniteError
 from inference.curvature.hessian_blocks import Blocks, Precision, precision_at
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.progress import QUIET_SECONDS, off_unless
@@ -65,7 +66,7 @@ def find_mode(
 
     Parameters
     ----------
-    close : the decrement that is small enough.
+    close : the decrement at which the search ends.
 
     Raises
     ------
@@ -94,10 +95,10 @@ class _Search:
     """A point, its gradient, and what is known of the curvature."""
 
     def __init__(self, density: UnconstrainedDensity, z: Tensor, structure: Structure, close: float) -> None:
-        self.density, self.z, self.steps, self.close, self._places = density, z, 0, close, structure.places
+        self.density, self.z, self.steps, self.close, self._spans = density, z, 0, close, structure.spans
         self._free = torch.zeros_like(z)
-        for place in structure.places:
-            self._free[place] = 1.0
+        for span in structure.spans:
+            self._free[span] = 1.0
         self.value, self.gradient = self._evaluate(z)
         if not (math.isfinite(self.value) and self.gradient.isfinite().all()):
             raise RuntimeError(
@@ -117,7 +118,7 @@ class _Search:
         scale, shift = max(float(block.abs().max()) for block in blocks) or 1.0, 0.0
         while True:
             try:
-                shifted = [(place, _shift(block, shift)) for place, block in zip(self._places, blocks, strict=True)]
+                shifted = [(span, _shift(block, shift)) for span, block in zip(self._spans, blocks, strict=True)]
                 self._inverse = GaussianApproximation(self.z.double(), shifted)
                 return
             except NotPositiveDefiniteError:
@@ -146,6 +147,7 @@ class _Search:
             bar.update()
         return self.steps > before
 
+    # SciPy's L-BFGS-B, whitened by H, takes 7 evaluations for 2 on quadratics and ends at decrements of up to 4e-8.
     def _quasi_newton(self) -> Tensor:
         """B g, by the two loops of L-BFGS."""
         result, weights = self.gradient, []

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from inference.curvature.block_gaussian import GaussianApproximation, NotPositiveDefiniteError
-from inference.curvature.block_structure import Curvature, Structure
+from inference.curvature.block_gaussian import GaussianApproximation
+from inference.curvature.block_structure import Structure
+from inference.curvature.covariance_root import NotPositiveDefiniteError
+from inference.curvature.names import BlockCurvature, check_curvature
 from inference.data import Data, Model, refuse_hyperpriors, resolve_data, resolve_device
 from inference.density.unconstrained import float64_density
 from inference.laplace.find_mode import Mode, find_mode
@@ -58,13 +60,13 @@ class Laplace:
     torch.Size([1000, 9])
     """
 
-    curvature: Curvature = "full"
+    curvature: BlockCurvature = "full"
     draws: int = 1000
     mode: MAP = field(default_factory=MAP)
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        Structure.check_name(self.curvature)
+        check_curvature(self.curvature, BlockCurvature)
         require_integers(self, draws=1)
         if not isinstance(self.mode, MAP):
             raise TypeError(
@@ -160,7 +162,7 @@ class Laplace:
 
 def _expand(mode: Mode, structure: Structure) -> GaussianApproximation:
     try:
-        return GaussianApproximation(mode.z.double(), list(zip(structure.places, mode.precision.total, strict=True)))
+        return GaussianApproximation(mode.z.double(), list(zip(structure.spans, mode.precision.total, strict=True)))
     except NotPositiveDefiniteError as error:
         raise RuntimeError(
             f"this is no mode to expand around: {error} The search ended after {mode.steps} steps with a gradient of "

@@ -32,11 +32,11 @@ class LaplacePosterior(Posterior):
     Attributes
     ----------
     approximation : N(z*, H^-1) over the free coordinates, on the device of the fit, in float64.
-    mode_log_joint : log p(y, z* | x) at the mode z*, a density over free coordinates, over the temperature. With it the
-        evidence is ``mode_log_joint + approximation.dimension / 2 * log(2 pi) - approximation.log_determinant / 2``.
+    mode_log_joint : log p(y, z* | x) at the mode z*, a density over free coordinates, over the temperature. The
+        evidence is ``approximation.log_integral(mode_log_joint)``.
     structure : which coordinates H couples.
     precision : H, the data's part and the prior's.
-    target : the model as a density over free coordinates, in float64.
+    density : the model as a density over free coordinates, in float64.
     """
 
     approximation: GaussianApproximation = field(kw_only=True)

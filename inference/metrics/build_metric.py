@@ -15,12 +15,12 @@ from bayes_rpp import BayesianModel, RPPLinear
 from bayes_rpp.bases.equivariant import EquivariantBasis
 from bayes_rpp.bases.joint_span import are_orthogonal
 from inference.curvature.block_structure import Structure, spans_of
-from inference.curvature.gauss_newton import beside_network, network_model, probe_rows, rest_block
+from inference.curvature.covariance_root import BlockRoot, CovarianceRoot, FormedRoot, formed_root
+from inference.curvature.gauss_newton import beside_network, hessian_at_fixed_outputs, network_model, probe_rows
 from inference.curvature.hessian_blocks import gauss_newton_blocks, parameter_precision, prior_precision
+from inference.curvature.names import MetricName
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.metrics.metric import CollapsedMetric, DenseMetric, DiagonalMetric, Metric, ResidualMetric, SplitMetric
-
-MetricName = Literal["identity", "diagonal", "layer", "full", "pathway"]
+from inference.metrics.metric import CollapsedMetric, ResidualMetric
 
 _PROBES = 256  # an entry of the diagonal is then known to 9 percent
 _FULL_BY_DEFAULT = 1_500
@@ -30,16 +30,16 @@ _LARGEST_BLOCK = 8_000
 
 def build_metric(
     name: MetricName | None, density: UnconstrainedDensity, z: Float[Tensor, "start size"], seed: int = 0
-) -> Metric | None:
+) -> CovarianceRoot | None:
     """A metric from the Gauss-Newton matrix and the prior's precision, on average over some positions.
 
     Parameters
     ----------
     name : "diagonal"; "layer", a dense block for each layer; "full", one dense matrix; "pathway", diagonal along the
         pathways of each residual layer and constant elsewhere, which serves both parametrizations alike; "identity".
-        None takes "full" up to 1,500 coordinates and "pathway" (of a non-centred target, "diagonal") beyond, and
+        None takes "full" up to 1,500 coordinates and "pathway" (in non-centred coordinates, "diagonal") beyond, and
         "identity" for a LogDensity.
-    target : of a BayesianModel.
+    density : of a BayesianModel.
     z : the positions.
     seed : of the probes that estimate diagonals.
 
@@ -50,10 +50,10 @@ def build_metric(
     Raises
     ------
     TypeError
-        If the target is a LogDensity, except for the identity.
+        If the model is a LogDensity, except for the identity.
     ValueError
-        If a dense block would be too large (the message says how large), or "pathway" is to be that of a non-centred
-        target.
+        If a dense block would be too large (the message says how large), or "pathway" is to be that of non-centred
+        coordinates.
     """
     if name is None and isinstance(density.model, BayesianModel):
         large: MetricName = "pathway" if density.centred else "diagonal"
@@ -69,53 +69,49 @@ def build_metric(
     rows = torch.cat(list(probe_rows(density, z, -(-_PROBES // len(z)), generator)))
     spans = spans_of(density)
     groups, laws = _pathway_groups(model) if name == "pathway" else {}, density.priors(z.mean(0))
-    sizes, parts = [], []
+    where, parts = [], []
     for names in _grouped(list(density.shapes), groups):
-        where = slice(spans[names[0]].start, spans[names[-1]].stop)
-        part = rows[:, where]
+        where.append(slice(spans[names[0]].start, spans[names[-1]].stop))
+        part = rows[:, where[-1]]
         layer = groups.get(names[0])
         metric = _diagonal(density, names, part, z) if layer is None else layer.metric(laws, part, density.temperature)
-        sizes.append(where.stop - where.start)
         parts.append(metric)
-    return SplitMetric(sizes, parts)
+    return BlockRoot(where, parts)
 
 
-def _dense(
-    name: Literal["layer", "full"], density: UnconstrainedDensity, z: Float[Tensor, "start size"]
-) -> SplitMetric:
+def _dense(name: Literal["layer", "full"], density: UnconstrainedDensity, z: Float[Tensor, "start size"]) -> BlockRoot:
     """A dense block for each layer, or one for all."""
     model, structure, middle = network_model(density, "a metric"), Structure.of(density, name), z.mean(0)
-    sizes = [place.stop - place.start for place in structure.places]
-    if max(sizes) > _LARGEST_BLOCK:
+    if (largest := max(structure.sizes)) > _LARGEST_BLOCK:
         raise ValueError(
-            f"a dense metric of {max(sizes):,} coordinates takes {8 * max(sizes) ** 2:,} bytes for each of its two "
+            f"a dense metric of {largest:,} coordinates takes {8 * largest**2:,} bytes for each of its two "
             f"factors (the limit is {_LARGEST_BLOCK:,} coordinates); use metric='diagonal' or 'pathway'."
         )
     data = gauss_newton_blocks(density, z, structure, progress=False)
     prior = prior_precision(density, middle, structure, density.priors(middle))
     spans, parts = spans_of(density), []
-    for place, names, matrix, added in zip(structure.places, structure.names, data, prior, strict=True):
+    for span, names, matrix, added in zip(structure.spans, structure.names, data, prior, strict=True):
         for own in set(beside_network(model)) & set(names):
-            there = slice(spans[own].start - place.start, spans[own].stop - place.start)
-            added[there, there] = _beside_network(density, own, z).double()
-        parts.append(DenseMetric(matrix + added, density.dtype))
-    return SplitMetric(sizes, parts)
+            inside = slice(spans[own].start - span.start, spans[own].stop - span.start)
+            added[inside, inside] = _beside_network(density, own, z).double()
+        parts.append(formed_root(matrix + added, density.dtype))
+    return BlockRoot(structure.spans, parts)
 
 
 def _beside_network(
     density: UnconstrainedDensity, name: str, z: Float[Tensor, "start size"]
 ) -> Float[Tensor, "size size"]:
-    """The curvature in a parameter of the likelihood or a variance, which may be bent the other way far from the mode;
-    the mean over the positions, since at their mean the network fits nothing.
+    """The curvature in a parameter of the likelihood or a variance, which may be negative far from the mode: by the
+    absolute values of its eigenvalues; the mean over the positions, since at their mean the network fits nothing.
     """
-    blocks = vmap(lambda place: rest_block(density, name, place), chunk_size=_BLOCKS_AT_ONCE)(z)
+    blocks = vmap(lambda position: hessian_at_fixed_outputs(density, name, position), chunk_size=_BLOCKS_AT_ONCE)(z)
     values, vectors = torch.linalg.eigh(blocks)
     return ((vectors * values.abs().clamp_min(1e-6)[:, None]) @ vectors.mT).mean(0)
 
 
 def _diagonal(
     density: UnconstrainedDensity, names: Sequence[str], rows: Float[Tensor, "row size"], z: Float[Tensor, "start size"]
-) -> DiagonalMetric:
+) -> FormedRoot:
     model = network_model(density, "a metric")
     own, laws, parts = beside_network(model), density.priors(z.mean(0)), []
     for name in names:
@@ -123,7 +119,7 @@ def _diagonal(
             parts.append(_beside_network(density, name, z).diagonal())
         else:
             parts.append(parameter_precision(density, name, laws[name], z.mean(0), diagonal=True))
-    return DiagonalMetric(rows.square().sum(0) + torch.cat(parts).to(rows))
+    return formed_root(rows.square().sum(0) + torch.cat(parts).to(rows), rows.dtype)
 
 
 class _PathwayGroup:
@@ -132,7 +128,7 @@ class _PathwayGroup:
     def __init__(self, names: list[str], bases: Sequence[EquivariantBasis], collapsed: bool) -> None:
         self.names, self.bases, self.collapsed = names, list(bases), collapsed
 
-    def metric(self, laws: Mapping[str, Distribution], rows: Tensor, temperature: float) -> Metric:
+    def metric(self, laws: Mapping[str, Distribution], rows: Tensor, temperature: float) -> CovarianceRoot:
         """Precisions along and off the pathways, from the rows of these parameters and their priors."""
         own = laws[self.names[-1]]
         dense = float(own.dense_variance)
@@ -171,9 +167,9 @@ def _pathway_groups(model: BayesianModel) -> dict[str, _PathwayGroup]:
 
 def _grouped(names: list[str], groups: dict[str, _PathwayGroup]) -> Iterator[list[str]]:
     """All parameters in order, those of a group together."""
-    place = 0
-    while place < len(names):
-        group = groups.get(names[place])
-        taken = group.names if group is not None else [names[place]]
+    start = 0
+    while start < len(names):
+        group = groups.get(names[start])
+        taken = group.names if group is not None else [names[start]]
         yield taken
-        place += len(taken)
+        start += len(taken)

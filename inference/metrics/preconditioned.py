@@ -1,4 +1,4 @@
-"""The coordinates that a sampler walks in: a target's free vectors, whitened by a metric."""
+"""The coordinates of a sampler: a density's free vectors, whitened by a metric."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp.types import Params
+from inference.curvature.covariance_root import CovarianceRoot, formed_root
+from inference.curvature.names import MetricName
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.metrics.build_metric import MetricName, build_metric
-from inference.metrics.metric import DenseMetric, DiagonalMetric, Metric
+from inference.metrics.build_metric import build_metric
 
 
 class PreconditionedDensity:
@@ -18,7 +19,7 @@ class PreconditionedDensity:
 
     Parameters
     ----------
-    target : U over free vectors z.
+    density : U over free vectors z.
     metric : the name of S, see build_metric.
     z : where the curvature is taken from that makes S.
     seed : of the probes that estimate it.
@@ -29,7 +30,7 @@ class PreconditionedDensity:
     ) -> None:
         self.density, self.name, self.seed = density, metric, seed
         self.size, self.dtype, self.device = density.size, density.dtype, density.device
-        self.metric: Metric | None = None
+        self.metric: CovarianceRoot | None = None
         self.refresh(z)
 
     def refresh(self, z: Float[Tensor, "start size"]) -> None:
@@ -39,10 +40,8 @@ class PreconditionedDensity:
 
     def fit_to(self, covariance: Float[Tensor, "size size"] | Float[Tensor, " size"]) -> None:
         """Take the metric from a covariance matrix of free vectors, or from their variances."""
-        if covariance.ndim == 1:
-            self.metric = DiagonalMetric(1 / covariance)
-        else:
-            self.metric = DenseMetric(torch.linalg.inv(covariance.double()), self.dtype)
+        precision = 1 / covariance if covariance.ndim == 1 else torch.linalg.inv(covariance.double())
+        self.metric = formed_root(precision, self.dtype)
 
     def free(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """z = S u."""

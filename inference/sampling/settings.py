@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from inference.metrics.build_metric import MetricName
+from inference.curvature.names import MetricName
 from inference.settings import require_integers, require_positive
 
 ParametrizationChoice = Literal["given", "residual", "collapsed", "auto"]

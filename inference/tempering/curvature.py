@@ -16,7 +16,7 @@ from torch.distributions import constraints
 from bayes_rpp.likelihoods import Likelihood
 from bayes_rpp.types import Params
 from inference.curvature.block_structure import Structure, spans_of
-from inference.curvature.gauss_newton import network_model, rest_block
+from inference.curvature.gauss_newton import hessian_at_fixed_outputs, network_model
 from inference.curvature.hessian_blocks import data_precision, parameter_precision, prior_precision
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.build_metric import build_metric
@@ -25,7 +25,7 @@ _LARGEST_DENSE = 1_500  # coordinates
 
 
 class Coordinates(Protocol):
-    """z = S u, and its transpose; every Metric is one."""
+    """z = S u, and its transpose; every CovarianceRoot is one."""
 
     def color(self, u: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """S u."""
@@ -131,7 +131,7 @@ def tempered_curvature(density: UnconstrainedDensity, t: float, z: Float[Tensor,
     (prior,) = prior_precision(density, z.mean(0), structure, density.priors(z.mean(0)))
     for name in model.hyperpriors:  # all of it is the prior's
         span = spans_of(density)[name]
-        prior[span, span] = _mean_absolute([rest_block(density, name, one).double() for one in z])
+        prior[span, span] = _mean_absolute([hessian_at_fixed_outputs(density, name, one).double() for one in z])
         data[span, span] = 0.0
     for name in model.likelihood.constraints():
         span = spans_of(density)[name]
@@ -145,7 +145,8 @@ def _likelihood_block(
     """The likelihood's curvature in a parameter of its own, which may be negative far from the mode."""
     prior = density.priors(z[0])[name]
     return _mean_absolute(
-        rest_block(density, name, one).double() - parameter_precision(density, name, prior, one, diagonal=False)
+        hessian_at_fixed_outputs(density, name, one).double()
+        - parameter_precision(density, name, prior, one, diagonal=False)
         for one in z
     )
 

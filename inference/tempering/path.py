@@ -8,7 +8,6 @@ where the reference is the prior. The integral of f_0 is 1, that of f_1 the evid
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -20,9 +19,9 @@ from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.bayesian_model import prior_draws
+from inference.curvature.covariance_root import BlockRoot, formed_root
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.posterior import LaplacePosterior
-from inference.metrics.metric import DenseMetric, DiagonalMetric, Metric, SplitMetric
 from inference.tempering.curvature import SameEverywhere, TemperedCurvature, tempered_curvature
 
 ReferenceName = Literal["prior", "laplace"]
@@ -168,14 +167,10 @@ class LaplacePath(TemperedPath):
                 f"a reference needs a density over all {approximation.size} coordinates, but curvature="
                 f"{posterior.structure.curvature!r} fixes all but {approximation.dimension}; use 'full' or 'layer'."
             )
-        self._mean, self._spans = approximation.mean.to(dtype), posterior.structure.places
+        self._mean, self._spans = approximation.mean.to(dtype), posterior.structure.spans
         self._blocks = [block.to(dtype) for block in posterior.precision.total]
-        constant = approximation.dimension * math.log(2 * math.pi) - approximation.log_determinant
-        self._constant = float(constant) / 2
-        parts: list[Metric] = [
-            DiagonalMetric(block) if block.ndim == 1 else DenseMetric(block) for block in self._blocks
-        ]
-        self._metric = SplitMetric([len(block) for block in self._blocks], parts)
+        self._constant = float(approximation.log_integral(0.0))
+        self._metric = BlockRoot(self._spans, [formed_root(block, dtype) for block in self._blocks])
 
     def sample(self, count: int, seed: int) -> Float[Tensor, "particle size"]:
         """See TemperedPath."""

@@ -18,9 +18,10 @@ from side_by_side import median_seconds, ratio
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior, Scalar, T, Vector
 from bayes_rpp.datasets import inertia
+from inference.curvature.names import EvidenceCurvature
 from inference.density.unconstrained import float64_density
 from inference.empirical_bayes.evidence_ascent import EvidenceAscent
-from inference.laplace.expansion import EvidenceCurvature, Expansion
+from inference.laplace.expansion import Expansion
 from inference.training.objectives import varied_stack
 
 STEPS_PER_EPOCH = 2

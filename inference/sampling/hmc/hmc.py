@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from inference.metrics.build_metric import MetricName
+from inference.curvature.names import MetricName
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.chain_sampler import ChainSampler
 from inference.sampling.hmc.adaptation import Adaptation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference.metrics.build_metric import MetricName
+from inference.curvature.names import MetricName
 from inference.sampling.settings import ChainSettings
 from inference.settings import require_integers
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from inference import memory
-from inference.curvature.block_gaussian import GaussianApproximation, NotPositiveDefiniteError
+from inference.curvature.block_gaussian import GaussianApproximation
+from inference.curvature.covariance_root import NotPositiveDefiniteError
 from tests.error_rate import z_limit
 from tests.seeds import shifted
 

@@ -23,7 +23,7 @@ from bayes_rpp.bases.dense import DenseBasis
 from inference import MAP, Laplace
 from inference.curvature import hessian_blocks as precision
 from inference.curvature.block_structure import Structure
-from inference.curvature.gauss_newton import rest_block
+from inference.curvature.gauss_newton import hessian_at_fixed_outputs
 from inference.curvature.hessian_blocks import exact_precision, parameter_precision
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace import find_mode as mode_search
@@ -73,7 +73,7 @@ def test_precision_of_a_model_is_the_hessian_of_its_density(group):
         of_density = parameter_precision(density, name, _Opaque(law), z, diagonal=False)
         torch.testing.assert_close(matrix, of_density, rtol=1e-9, atol=1e-9 * float(matrix.abs().max()))
         if name != "noise_variance":
-            torch.testing.assert_close(matrix, rest_block(density, name, z), rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(matrix, hessian_at_fixed_outputs(density, name, z), rtol=1e-9, atol=1e-9)
 
 
 class _Opaque:
@@ -94,7 +94,7 @@ def test_exact_hessian_comes_in_pieces(monkeypatch):
     dense = torch.func.hessian(density.potential)(z)
     for curvature in ("full", "layer", "diagonal"):
         structure = Structure.of(density, curvature)
-        for place, block in zip(structure.places, exact_precision(density, z, structure, False), strict=True):
+        for place, block in zip(structure.spans, exact_precision(density, z, structure, False), strict=True):
             part = dense[place, place]
             torch.testing.assert_close(block, part.diagonal() if curvature == "diagonal" else part)
 

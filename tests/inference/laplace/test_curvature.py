@@ -93,7 +93,7 @@ def test_blocks_of_every_structure_are_those_of_the_dense_matrix(small, likeliho
         assert other.stats["steps"] <= 1
         torch.testing.assert_close(other.approximation.mean, full.approximation.mean, rtol=0, atol=1e-6)
         for names, place, block in zip(
-            other.structure.names, other.structure.places, other.precision.total, strict=True
+            other.structure.names, other.structure.spans, other.precision.total, strict=True
         ):
             assert (place.start, place.stop) == (spans[names[0]].start, spans[names[-1]].stop)
             expected = dense[place, place]
@@ -102,7 +102,7 @@ def test_blocks_of_every_structure_are_those_of_the_dense_matrix(small, likeliho
     last = [name for name in model.prior_distributions if name.startswith("network.1.")]
     assert list(other.structure.names) == [tuple(last)]
     fixed = torch.ones(full.approximation.size, dtype=torch.bool)
-    fixed[other.structure.places[0]] = False
+    fixed[other.structure.spans[0]] = False
     assert (other.approximation.variances()[fixed] == 0).all()
     assert (other.approximation.variances()[~fixed] > 0).all()
 

@@ -144,7 +144,7 @@ def test_networks_with_bilinear_layers_and_learned_noise_have_whole_metrics(bodi
         z[:, -9:] = 6.0  # where the noise is far too broad
     metric = build_metric(name, density, z)
     vectors = normal(3, density.size).float()
-    assert sum(metric.sizes) == density.size
+    assert sum(span.stop - span.start for span in metric.spans) == density.size
     colored = metric.color(vectors)
     assert (colored.shape, colored.dtype) == (vectors.shape, torch.float32)
     assert colored.isfinite().all()

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bayes_rpp import O, O2eR3, RPPLinear, Scalar, T, Vector
-from inference.metrics.metric import CollapsedMetric, DenseMetric, DiagonalMetric, ResidualMetric, SplitMetric
+from inference.curvature.covariance_root import BlockRoot, formed_root, root_of
+from inference.metrics.metric import CollapsedMetric, ResidualMetric
 
 VARIANCES, DENSE = [3.0, 0.5], 0.01  # of the pathways of a chain of two groups, and of what they leave
 
@@ -44,17 +45,19 @@ def made():
     size, extra = bases[0].size, sum(basis.rank for basis in bases)
     uneven = CollapsedMetric(bases, [normal(b.rank, seed=k).exp() for k, b in enumerate(bases)], number(7.0))
     half = normal(9, 9)
-    parts = [DiagonalMetric(normal(4).exp()), DenseMetric(half @ half.mT + eye(9)), uneven]
+    parts = [formed_root(normal(4).exp(), torch.float64), formed_root(half @ half.mT + eye(9), half.dtype), uneven]
     return {
         "diagonal": (parts[0], 4),
+        "variances": (root_of(normal(4).exp()), 4),
         "dense": (parts[1], 9),
         "collapsed": (uneven, size),
         "residual": (ResidualMetric(bases, VARIANCES, DENSE, uneven, 1.7), size + extra),
-        "split": (SplitMetric([4, 9, size], parts), 13 + size),
+        "cholesky": (root_of(half @ half.mT + eye(9)), 9),
+        "blocks": (BlockRoot([slice(0, 4), slice(4, 13), slice(13, 13 + size)], parts), 13 + size),
     }
 
 
-@pytest.mark.parametrize("kind", ["diagonal", "dense", "collapsed", "residual", "split"])
+@pytest.mark.parametrize("kind", ["diagonal", "variances", "dense", "cholesky", "collapsed", "residual", "blocks"])
 def test_a_metric_is_its_dense_twin_its_transpose_and_its_inverse(kind):
     metric, size = made()[kind]
     dense, vectors = matrix(metric, size), normal(2, 3, size)
@@ -67,11 +70,11 @@ def test_a_metric_is_its_dense_twin_its_transpose_and_its_inverse(kind):
 def test_the_dense_metric_is_a_root_of_the_inverse_and_refuses_what_is_not_positive():
     half = normal(12, 5)
     precision = half @ half.mT + 1e-7 * eye(12)  # condition number 1e8 and more
-    dense = matrix(DenseMetric(precision), 12)
+    dense = matrix(formed_root(precision, precision.dtype), 12)
     torch.testing.assert_close(dense.mT @ precision @ dense, eye(12), rtol=0, atol=1e-6)
     torch.testing.assert_close(precision @ dense @ dense.mT, eye(12), rtol=0, atol=1e-5)
     with pytest.raises(torch.linalg.LinAlgError):
-        DenseMetric(torch.diag(torch.tensor([1.0, -1.0])))
+        formed_root(torch.diag(torch.tensor([1.0, -1.0])), torch.float32)
 
 
 def test_the_collapsed_metric_has_its_closed_form():
