@@ -2,7 +2,6 @@
 
 import itertools
 
-import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
@@ -13,6 +12,7 @@ from bayes_rpp.networks import EquivariantBilinear
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.tensor_products import dual_piece
 from tests.error_rate import z_limit
+from tests.scenarios.numbers import numbers
 from tests.seeds import shifted
 
 REPS = {
@@ -27,11 +27,6 @@ REPS = {
 }
 MOST_COPIES = 3
 REPEATED = (Vector + 2 * Scalar + Vector)(SO(3))
-every_rep = pytest.mark.parametrize("rep", REPS.values(), ids=list(REPS))
-
-
-def numbers(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def pieces(rep):
@@ -88,9 +83,10 @@ def assert_same_terms(layer, x):
     assert distances[rows, columns].max() < 1e-10
 
 
-@every_rep
-def test_each_weight_carries_one_term_of_the_equation(rep):
-    assert_same_terms(EquivariantBilinear(rep).double(), numbers(4, rep.size))
+def test_each_weight_carries_one_term_of_the_equation(subtests):
+    for name, rep in REPS.items():
+        with subtests.test(msg=name):
+            assert_same_terms(EquivariantBilinear(rep).double(), numbers(4, rep.size))
 
 
 def test_copies_of_a_type_count_together_wherever_they_stand():
@@ -103,19 +99,21 @@ def test_both_orders_of_contraction_are_among_the_cases():
     assert any(layer._mixing for layer in layers)
 
 
-@every_rep
-def test_the_layer_is_the_sum_of_its_weighted_terms(rep):
-    layer, x = EquivariantBilinear(rep, scale=0.3).double(), numbers(4, rep.size)
-    plain = EquivariantBilinear(rep).double()
-    expected = 0.3 * torch.einsum("w,wbn->bn", layer.weight, layers_terms(plain, x))
-    torch.testing.assert_close(layer(x), expected, rtol=1e-11, atol=1e-11)
+def test_the_layer_is_the_sum_of_its_weighted_terms(subtests):
+    for name, rep in REPS.items():
+        with subtests.test(msg=name):
+            layer, x = EquivariantBilinear(rep, scale=0.3).double(), numbers(4, rep.size)
+            plain = EquivariantBilinear(rep).double()
+            expected = 0.3 * torch.einsum("w,wbn->bn", layer.weight, layers_terms(plain, x))
+            torch.testing.assert_close(layer(x), expected, rtol=1e-11, atol=1e-11)
 
 
-@every_rep
-def test_the_layer_is_equivariant(rep):
-    layer, x = EquivariantBilinear(rep).double(), numbers(4, rep.size)
-    for g in rep.bound_group.sample(5, seed=0):
-        torch.testing.assert_close(layer(rep.apply(g, x)), rep.apply(g, layer(x)), rtol=1e-10, atol=1e-10)
+def test_the_layer_is_equivariant(subtests):
+    for name, rep in REPS.items():
+        with subtests.test(msg=name):
+            layer, x = EquivariantBilinear(rep).double(), numbers(4, rep.size)
+            for g in rep.bound_group.sample(5, seed=0):
+                torch.testing.assert_close(layer(rep.apply(g, x)), rep.apply(g, layer(x)), rtol=1e-10, atol=1e-10)
 
 
 def test_pieces_of_one_type_with_their_axes_in_two_orders_keep_it_equivariant():
@@ -125,11 +123,12 @@ def test_pieces_of_one_type_with_their_axes_in_two_orders_keep_it_equivariant():
         torch.testing.assert_close(layer(rep.apply(g, x)), rep.apply(g, layer(x)), rtol=1e-10, atol=1e-10)
 
 
-@every_rep
-def test_the_layer_is_quadratic_and_takes_any_batch(rep):
-    layer, x = EquivariantBilinear(rep).double(), numbers(2, 3, rep.size)
-    torch.testing.assert_close(layer(2 * x), 4 * layer(x), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(layer(x)[1, 2], layer(x[1, 2]), rtol=1e-12, atol=1e-12)
+def test_the_layer_is_quadratic_and_takes_any_batch(subtests):
+    for name, rep in REPS.items():
+        with subtests.test(msg=name):
+            layer, x = EquivariantBilinear(rep).double(), numbers(2, 3, rep.size)
+            torch.testing.assert_close(layer(2 * x), 4 * layer(x), rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(layer(x)[1, 2], layer(x[1, 2]), rtol=1e-12, atol=1e-12)
 
 
 def test_scalars_alone_have_no_bilinear_terms():

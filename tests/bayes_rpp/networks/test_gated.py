@@ -6,6 +6,7 @@ import torch
 from bayes_rpp import SL, SO, D, O, PseudoScalar, S, Scalar, T, Trivial, Vector, Z
 from bayes_rpp.networks import GatedNonlinearity, gated
 from bayes_rpp.representations.factors import SIGN
+from tests.scenarios.numbers import numbers
 
 REPS = [
     (3 * Scalar + 2 * Vector + T(2))(SO(3)),
@@ -17,11 +18,6 @@ REPS = [
     (Vector + T(2))(Z(4)),
     (2 * Vector)(Trivial(3)),
 ]
-every_rep = pytest.mark.parametrize("rep", REPS, ids=[f"{rep} of {rep.group}" for rep in REPS])
-
-
-def numbers(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def gates_itself(rep, piece):
@@ -40,30 +36,34 @@ def literal(rep, x, swish):
     return torch.cat(result, 1) + swish * values * torch.sigmoid(values)
 
 
-@every_rep
-def test_the_layer_is_its_formula(rep):
-    layer, x = GatedNonlinearity(rep).double(), numbers(4, gated(rep).size)
-    torch.testing.assert_close(layer(x), literal(rep, x, torch.full((rep.size,), 1e-3).double()), rtol=1e-7, atol=1e-9)
-    layer.swish.data = numbers(rep.size)
-    torch.testing.assert_close(layer(x), literal(rep, x, numbers(rep.size)), rtol=1e-12, atol=1e-12)
-    exact = GatedNonlinearity(rep, residual=False)
-    torch.testing.assert_close(exact(x), literal(rep, x, 0.0), rtol=1e-12, atol=1e-12)
+def test_the_layer_is_its_formula(subtests):
+    for rep in REPS:
+        with subtests.test(msg=f"{rep} of {rep.group}"):
+            layer, x = GatedNonlinearity(rep).double(), numbers(4, gated(rep).size)
+            start = torch.full((rep.size,), 1e-3).double()
+            torch.testing.assert_close(layer(x), literal(rep, x, start), rtol=1e-7, atol=1e-9)
+            layer.swish.data = numbers(rep.size)
+            torch.testing.assert_close(layer(x), literal(rep, x, numbers(rep.size)), rtol=1e-12, atol=1e-12)
+            exact = GatedNonlinearity(rep, residual=False)
+            torch.testing.assert_close(exact(x), literal(rep, x, 0.0), rtol=1e-12, atol=1e-12)
 
 
-@every_rep
-def test_the_gate_is_equivariant(rep):
-    layer, x = GatedNonlinearity(rep, residual=False), numbers(5, gated(rep).size)
-    for g in rep.group.sample(5, seed=0):
-        actual, expected = layer(gated(rep).apply(g, x)), rep.apply(g, layer(x))
-        torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
+def test_the_gate_is_equivariant(subtests):
+    for rep in REPS:
+        with subtests.test(msg=f"{rep} of {rep.group}"):
+            layer, x = GatedNonlinearity(rep, residual=False), numbers(5, gated(rep).size)
+            for g in rep.group.sample(5, seed=0):
+                actual, expected = layer(gated(rep).apply(g, x)), rep.apply(g, layer(x))
+                torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("rep", REPS[:-1], ids=str)
-def test_the_residual_swish_is_not(rep):
-    layer, x = GatedNonlinearity(rep).double(), numbers(5, gated(rep).size)
-    layer.swish.data = numbers(rep.size)
-    errors = [layer(gated(rep).apply(g, x)) - rep.apply(g, layer(x)) for g in rep.group.sample(5, seed=0)]
-    assert max(float(error.detach().abs().max()) for error in errors) > 1e-2
+def test_the_residual_swish_is_not(subtests):
+    for rep in REPS[:-1]:
+        with subtests.test(msg=f"{rep} of {rep.group}"):
+            layer, x = GatedNonlinearity(rep).double(), numbers(5, gated(rep).size)
+            layer.swish.data = numbers(rep.size)
+            errors = [layer(gated(rep).apply(g, x)) - rep.apply(g, layer(x)) for g in rep.group.sample(5, seed=0)]
+            assert max(float(error.detach().abs().max()) for error in errors) > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,9 @@ def test_every_piece_that_cannot_gate_itself_has_a_gate_first(rep, expected):
     assert gated(rep) == expected(rep.group)
 
 
-@every_rep
-def test_any_batch_dimensions(rep):
-    layer, x = GatedNonlinearity(rep).double(), numbers(2, 3, gated(rep).size)
-    assert layer(x).shape == (2, 3, rep.size)
-    torch.testing.assert_close(layer(x)[1, 2], layer(x[1, 2]), rtol=1e-13, atol=1e-13)
+def test_any_batch_dimensions(subtests):
+    for rep in REPS:
+        with subtests.test(msg=f"{rep} of {rep.group}"):
+            layer, x = GatedNonlinearity(rep).double(), numbers(2, 3, gated(rep).size)
+            assert layer(x).shape == (2, 3, rep.size)
+            torch.testing.assert_close(layer(x)[1, 2], layer(x[1, 2]), rtol=1e-13, atol=1e-13)

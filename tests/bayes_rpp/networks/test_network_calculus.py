@@ -8,6 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 
 from bayes_rpp import EMLP, MLP, RPPEMLP, SL, SO, O, S, Scalar, T, Vector
+from tests.scenarios.numbers import numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 
@@ -25,10 +26,6 @@ every_network = pytest.mark.parametrize("network", NETWORKS, indirect=True)
 def network(request):
     torch.manual_seed(0)
     return NETWORKS[request.param]().double()
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def close(actual, expected, tolerance=1e-11):

@@ -25,6 +25,7 @@ from bayes_rpp import (
     equivariant_basis,
     equivariant_maps,
 )
+from tests.scenarios.numbers import numbers
 
 PRODUCT = SO(3) * S(3)
 CASES = {
@@ -36,10 +37,6 @@ CASES = {
     "SO(3) * S(3)": (Vector(SO(3)) * Vector(S(3)), Vector(SO(3)), PRODUCT),
 }
 every_case = pytest.mark.parametrize("case", CASES)
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def build(case, kind=RPPEMLP, **options):

@@ -27,6 +27,7 @@ from bayes_rpp import (
 from bayes_rpp.networks import rpp_linear as layers_module
 from bayes_rpp.networks.reparametrize import reparametrized, residual_layers
 from bayes_rpp.serialization.models import describe_model, rebuild_model
+from tests.scenarios.numbers import numbers
 
 REP_IN, REP_OUT, CHAIN = 2 * Vector + Scalar, T(2) + Scalar, [O(3), O2eR3()]
 TURNS = (2 * Vector)(O(2))
@@ -83,12 +84,8 @@ BUILDS = {
     "a layer used twice": (used_twice, 4),
     "a part of a sum": (summed, 3),
 }
-builds = pytest.mark.parametrize("case", BUILDS)
-both = pytest.mark.parametrize(("here", "there"), [("residual", "collapsed"), ("collapsed", "residual")])
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+DIRECTIONS = [("residual", "collapsed"), ("collapsed", "residual")]
+both = pytest.mark.parametrize(("here", "there"), DIRECTIONS)
 
 
 def randomised(case, parametrization):
@@ -104,55 +101,59 @@ def close(actual, expected, tolerance=1e-10):
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-@both
-@builds
-def test_the_function_stays_and_the_parameters_are_those_of_a_network_built_so(case, here, there):
-    network, x = randomised(case, here)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    other = reparametrized(network, there)
-    close(other(x), network(x))
-    built = {name: (p.shape, p.requires_grad) for name, p in BUILDS[case][0](there).named_parameters()}
-    assert [*built] == [name for name, _ in other.named_parameters()]
-    assert built == {name: (p.shape, p.requires_grad) for name, p in other.named_parameters()}
-    assert {p.dtype for p in other.parameters()} == {torch.float64}
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name])
-    back = reparametrized(other, here)
-    close(back(x), network(x))
-    if here == "collapsed":
-        for name, value in back.named_parameters():
-            close(value, network.get_parameter(name), 1e-12)
+def test_the_function_stays_and_the_parameters_are_those_of_a_network_built_so(subtests):
+    for case in BUILDS:
+        for here, there in DIRECTIONS:
+            with subtests.test(msg=f"{case}, {here} to {there}"):
+                network, x = randomised(case, here)
+                before = {name: value.clone() for name, value in network.state_dict().items()}
+                other = reparametrized(network, there)
+                close(other(x), network(x))
+                built = {name: (p.shape, p.requires_grad) for name, p in BUILDS[case][0](there).named_parameters()}
+                assert [*built] == [name for name, _ in other.named_parameters()]
+                assert built == {name: (p.shape, p.requires_grad) for name, p in other.named_parameters()}
+                assert {p.dtype for p in other.parameters()} == {torch.float64}
+                for name, value in network.state_dict().items():
+                    assert torch.equal(value, before[name])
+                back = reparametrized(other, here)
+                close(back(x), network(x))
+                if here == "collapsed":
+                    for name, value in back.named_parameters():
+                        close(value, network.get_parameter(name), 1e-12)
 
 
-@both
-@builds
-def test_bases_are_shared_and_never_solved_again(case, here, there, monkeypatch):
-    network, _ = randomised(case, here)
-
-    def refuse(*_):
-        raise AssertionError("solved again")
-
-    for name in ("equivariant_maps", "equivariant_basis", "chain_maps", "chain_basis"):
-        monkeypatch.setattr(layers_module, name, refuse)
-    others = residual_layers(reparametrized(network, there))
-    for path, layer in residual_layers(network).items():
-        for mine, theirs in zip(
-            (*layer.bases, *layer.bias_bases), (*others[path].bases, *others[path].bias_bases), strict=True
-        ):
-            assert mine is theirs
+def solved_again(*_):
+    raise AssertionError("solved again")
 
 
-@both
-@builds
-def test_a_copy_in_the_same_parametrization_is_a_copy(case, here, there):
-    network, x = randomised(case, here)
-    same = reparametrized(network, here)
-    assert torch.equal(same(x), network(x))
-    before = network(x)
-    with torch.no_grad():
-        for parameter in same.parameters():
-            parameter.add_(1.0)
-    assert torch.equal(network(x), before)
+def test_bases_are_shared_and_never_solved_again(monkeypatch, subtests):
+    for case in BUILDS:
+        for here, there in DIRECTIONS:
+            with subtests.test(msg=f"{case}, {here} to {there}"):
+                network, _ = randomised(case, here)
+                with monkeypatch.context() as patch:
+                    for name in ("equivariant_maps", "equivariant_basis", "chain_maps", "chain_basis"):
+                        patch.setattr(layers_module, name, solved_again)
+                    others = residual_layers(reparametrized(network, there))
+                for path, layer in residual_layers(network).items():
+                    for mine, theirs in zip(
+                        (*layer.bases, *layer.bias_bases), (*others[path].bases, *others[path].bias_bases), strict=True
+                    ):
+                        assert mine is theirs
+
+
+def test_a_copy_in_the_same_parametrization_is_a_copy(subtests):
+    for case in BUILDS:
+        for parametrization in ("residual", "collapsed"):
+            with subtests.test(msg=f"{case}, {parametrization}"):
+                network, x = randomised(case, parametrization)
+                same = reparametrized(network, parametrization)
+                assert torch.equal(same(x), network(x))
+                before = network(x)
+                with torch.no_grad():
+                    for parameter in same.parameters():
+                        parameter.add_(1.0)
+                assert torch.equal(network(x), before)
 
 
 @pytest.mark.parametrize("case", ["a chain", "overlapping pathways"])

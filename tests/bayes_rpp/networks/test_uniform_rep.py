@@ -10,31 +10,32 @@ from bayes_rpp.representations.factors import DUAL, SIGN, VECTOR
 GROUPS = [Trivial(3), Z(4), S(4), D(4), SO(2), SO(3), O(3), SL(2), SL(3), O2eR3(), O(1)]
 
 
-@pytest.mark.parametrize(
-    ("group", "channels", "expected"),
-    [
-        (O(3), 384, "102*Scalar + 34*Vector + 11*T(2) + 3*T(3)"),
-        (SO(3), 64, "25*Scalar + 7*Vector + 2*T(2)"),
-        (D(4), 64, "16*Scalar + 8*T(1) + 4*T(2) + 2*T(3)"),
-        (S(5), 384, "134*Scalar + 25*T(1) + 5*T(2)"),
-        (S(5), 128, "53*Scalar + 10*T(1) + T(2)"),
-        (O2eR3(), 128, "38*Scalar + 12*T(1) + 3*T(2) + T(3)"),
-        (SL(3), 64, "25*Scalar + 4*T(1) + 3*T(0,1) + T(2) + T(1,1)"),
-        (O(1), 7, "7*Scalar"),
-        (SO(3), 1, "Scalar"),
-    ],
-    ids=str,
-)
-def test_known_allocations(group, channels, expected):
-    assert uniform_rep(channels, group) == parse_rep(expected)(group)
+ALLOCATIONS = [
+    (O(3), 384, "102*Scalar + 34*Vector + 11*T(2) + 3*T(3)"),
+    (SO(3), 64, "25*Scalar + 7*Vector + 2*T(2)"),
+    (D(4), 64, "16*Scalar + 8*T(1) + 4*T(2) + 2*T(3)"),
+    (S(5), 384, "134*Scalar + 25*T(1) + 5*T(2)"),
+    (S(5), 128, "53*Scalar + 10*T(1) + T(2)"),
+    (O2eR3(), 128, "38*Scalar + 12*T(1) + 3*T(2) + T(3)"),
+    (SL(3), 64, "25*Scalar + 4*T(1) + 3*T(0,1) + T(2) + T(1,1)"),
+    (O(1), 7, "7*Scalar"),
+    (SO(3), 1, "Scalar"),
+]
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=str)
-def test_the_size_is_the_number_of_channels(group):
-    for channels in [*range(1, 130), 384]:
-        rep = uniform_rep(channels, group)
-        assert rep.size == channels
-        assert rep.group == group
+def test_known_allocations(subtests):
+    for group, channels, expected in ALLOCATIONS:
+        with subtests.test(msg=f"{channels} channels of {group}"):
+            assert uniform_rep(channels, group) == parse_rep(expected)(group)
+
+
+def test_the_size_is_the_number_of_channels(subtests):
+    for group in GROUPS:
+        with subtests.test(msg=str(group)):
+            for channels in [*range(1, 130), 384]:
+                rep = uniform_rep(channels, group)
+                assert rep.size == channels
+                assert rep.group == group
 
 
 def counts_by_rank(rep):
@@ -44,18 +45,19 @@ def counts_by_rank(rep):
     return counts
 
 
-@pytest.mark.parametrize("d", [2, 3])
-@pytest.mark.parametrize("channels", [10, 64, 129, 384])
-def test_ranks_are_filled_greedily_with_equal_channels_for_every_rank(d, channels):
+def test_ranks_are_filled_greedily_with_equal_channels_for_every_rank(subtests):
     """A literal run of the rule, one block of ranks at a time."""
-    expected, left = {}, channels
-    while left > 0:
-        top = max(r for r in range(10) if (r + 1) * d**r <= left)
-        for rank in range(top + 1):
-            expected[rank] = expected.get(rank, 0) + d ** (top - rank)
-            left -= d**top
-    for group in (SO(d), SL(d)):
-        assert counts_by_rank(uniform_rep(channels, group)) == expected
+    for channels in [10, 64, 129, 384]:
+        for d in [2, 3]:
+            with subtests.test(msg=f"{channels} channels in R^{d}"):
+                expected, left = {}, channels
+                while left > 0:
+                    top = max(r for r in range(10) if (r + 1) * d**r <= left)
+                    for rank in range(top + 1):
+                        expected[rank] = expected.get(rank, 0) + d ** (top - rank)
+                        left -= d**top
+                for group in (SO(d), SL(d)):
+                    assert counts_by_rank(uniform_rep(channels, group)) == expected
 
 
 @pytest.mark.parametrize("channels", [64, 129, 384])

@@ -54,7 +54,6 @@ CASES = {
 }
 BATCHES = [(), (3,), (2, 3)]
 cases = pytest.mark.parametrize("case", CASES)
-batches = pytest.mark.parametrize("batch", BATCHES, ids=str)
 
 
 def numbers(*shape, seed=0):
@@ -93,27 +92,29 @@ def close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 
-@batches
-@cases
-def test_log_density_and_moments_are_those_of_the_dense_normal(case, batch):
-    settings, shape = variances(case, batch), CASES[case][0]
-    ours, dense = build(case, *settings), twin(case, *settings)
-    assert ours.batch_shape == batch
-    assert ours.event_shape == shape
-    value = numbers(4, *batch, *shape, seed=9)
-    close(ours.log_prob(value), dense.log_prob(flat(case, value)))
-    close(ours.log_prob(value[0]), dense.log_prob(flat(case, value[0])))
-    close(ours.entropy(), dense.entropy())
-    close(ours.mean, torch.zeros((*batch, *shape)).double())
-    close(flat(case, ours.variance), dense.variance)
+def test_log_density_and_moments_are_those_of_the_dense_normal(subtests):
+    for case in CASES:
+        for batch in BATCHES:
+            with subtests.test(msg=f"{case}, batch {batch}"):
+                settings, shape = variances(case, batch), CASES[case][0]
+                ours, dense = build(case, *settings), twin(case, *settings)
+                assert ours.batch_shape == batch
+                assert ours.event_shape == shape
+                value = numbers(4, *batch, *shape, seed=9)
+                close(ours.log_prob(value), dense.log_prob(flat(case, value)))
+                close(ours.log_prob(value[0]), dense.log_prob(flat(case, value[0])))
+                close(ours.entropy(), dense.entropy())
+                close(ours.mean, torch.zeros((*batch, *shape)).double())
+                close(flat(case, ours.variance), dense.variance)
 
 
-@batches
-@cases
-def test_divergence_is_that_of_the_dense_normals(case, batch):
-    first, second = variances(case, batch), variances(case, batch, seed=20)
-    ours = kl_divergence(build(case, *first), build(case, *second))
-    close(ours, kl_divergence(twin(case, *first), twin(case, *second)))
+def test_divergence_is_that_of_the_dense_normals(subtests):
+    for case in CASES:
+        for batch in BATCHES:
+            with subtests.test(msg=f"{case}, batch {batch}"):
+                first, second = variances(case, batch), variances(case, batch, seed=20)
+                ours = kl_divergence(build(case, *first), build(case, *second))
+                close(ours, kl_divergence(twin(case, *first), twin(case, *second)))
 
 
 def test_divergence_between_other_bases_is_not_made_up():
@@ -123,16 +124,17 @@ def test_divergence_between_other_bases_is_not_made_up():
             kl_divergence(*pair)
 
 
-@cases
-def test_expand_repeats_the_law(case):
-    settings, shape = variances(case, (3,)), CASES[case][0]
-    narrow = build(case, *settings)
-    wide = narrow.expand((2, 3))
-    value = numbers(2, 3, *shape)
-    assert wide.batch_shape == (2, 3)
-    close(wide.log_prob(value), narrow.log_prob(value))
-    assert wide.sample((5,)).shape == (5, 2, 3, *shape)
-    assert wide.sample().dtype == torch.float64
+def test_expand_repeats_the_law(subtests):
+    for case in CASES:
+        with subtests.test(msg=case):
+            settings, shape = variances(case, (3,)), CASES[case][0]
+            narrow = build(case, *settings)
+            wide = narrow.expand((2, 3))
+            value = numbers(2, 3, *shape)
+            assert wide.batch_shape == (2, 3)
+            close(wide.log_prob(value), narrow.log_prob(value))
+            assert wide.sample((5,)).shape == (5, 2, 3, *shape)
+            assert wide.sample().dtype == torch.float64
 
 
 @pytest.mark.statistical

@@ -35,7 +35,6 @@ CASES = {
     "everything": ((2, 2), [banded_maps(2, 2, 2)]),
 }
 cases = pytest.mark.parametrize("case", CASES)
-batches = pytest.mark.parametrize("batch", [(), (3,), (2, 3)], ids=str)
 COUNT = 40_000
 
 
@@ -84,20 +83,21 @@ def check_law(draws, mean, sigma):
     assert scores.abs().max() < z_limit(len(scores))
 
 
-@batches
-@cases
-def test_the_precision_is_the_inverse_of_the_dense_covariance(case, batch):
-    settings = variances(case, batch)
-    law, shape = build(case, *settings), CASES[case][0]
-    value = numbers(4, *batch, *shape)
-    flat = value.reshape(4, *batch, -1)
-    expected = torch.linalg.solve(covariance(case, *settings).expand(4, *batch, -1, -1), flat[..., None])[..., 0]
-    close(law.precision_times(value), expected.reshape(value.shape))
-    close(law.precision_times(value[0]), expected.reshape(value.shape)[0])
-    # One value for a whole batch of laws.
-    alone = value[(0,) * (1 + len(batch))]
-    assert law.precision_times(alone).shape == (*batch, *shape)
-    close(law.precision_times(alone), law.precision_times(alone.expand(*batch, *shape)))
+def test_the_precision_is_the_inverse_of_the_dense_covariance(subtests):
+    for case in CASES:
+        for batch in [(), (3,), (2, 3)]:
+            with subtests.test(msg=f"{case}, batch {batch}"):
+                settings = variances(case, batch)
+                law, shape = build(case, *settings), CASES[case][0]
+                value = numbers(4, *batch, *shape)
+                flat, sigma = value.reshape(4, *batch, -1), covariance(case, *settings)
+                expected = torch.linalg.solve(sigma.expand(4, *batch, -1, -1), flat[..., None])[..., 0]
+                close(law.precision_times(value), expected.reshape(value.shape))
+                close(law.precision_times(value[0]), expected.reshape(value.shape)[0])
+                # One value for a whole batch of laws.
+                alone = value[(0,) * (1 + len(batch))]
+                assert law.precision_times(alone).shape == (*batch, *shape)
+                close(law.precision_times(alone), law.precision_times(alone.expand(*batch, *shape)))
 
 
 @cases
@@ -116,44 +116,48 @@ def test_slopes_of_the_precision_in_the_variances_are_the_dense_ones(case):
         close(actual, expected, 1e-8)
 
 
-@cases
-def test_the_precision_is_minus_the_slope_of_the_log_density_under_vmap_too(case):
-    dense, pathways = variances(case)
-    law, values = build(case, dense, pathways), numbers(5, *CASES[case][0])
-    slopes = torch.func.vmap(torch.func.grad(lambda w: law.log_prob(w)))(values)
-    close(law.precision_times(values), -slopes)
-    close(torch.func.vmap(law.precision_times)(values), -slopes)
+def test_the_precision_is_minus_the_slope_of_the_log_density_under_vmap_too(subtests):
+    for case in CASES:
+        with subtests.test(msg=case):
+            dense, pathways = variances(case)
+            law, values = build(case, dense, pathways), numbers(5, *CASES[case][0])
+            slopes = torch.func.vmap(torch.func.grad(law.log_prob))(values)
+            close(law.precision_times(values), -slopes)
+            close(torch.func.vmap(law.precision_times)(values), -slopes)
 
 
-@pytest.mark.parametrize("narrow", [1e-3, 1e-7])
-@cases
-def test_the_precision_survives_single_precision_and_a_narrow_dense_pathway(case, narrow):
+def test_the_precision_survives_single_precision_and_a_narrow_dense_pathway(subtests):
     """Against the dense answer for the very numbers that single precision holds, in the prior's own units."""
-    pathways = [torch.tensor(1.0 / (k + 1)).double() for k in range(len(CASES[case][1]))]
-    sigma = covariance(case, torch.tensor(narrow).double(), pathways)
-    root = torch.linalg.cholesky(sigma)
-    value = (numbers(20, len(sigma)) @ root.mT).float()
-    ours = build(case, narrow, [float(v) for v in pathways]).precision_times(value.reshape(20, *CASES[case][0]))
-    assert ours.dtype == torch.float32
-    error = ours.reshape(20, -1).double() - torch.linalg.solve(sigma, value.double().mT).mT
-    # In units of the prior's width every entry of the answer is of size one.
-    assert (error @ root).abs().max() < 1e-2
+    for case in CASES:
+        for narrow in [1e-3, 1e-7]:
+            with subtests.test(msg=f"{case}, dense variance {narrow}"):
+                pathways = [torch.tensor(1.0 / (k + 1)).double() for k in range(len(CASES[case][1]))]
+                sigma = covariance(case, torch.tensor(narrow).double(), pathways)
+                root = torch.linalg.cholesky(sigma)
+                value = (numbers(20, len(sigma)) @ root.mT).float()
+                law = build(case, narrow, [float(v) for v in pathways])
+                ours = law.precision_times(value.reshape(20, *CASES[case][0]))
+                assert ours.dtype == torch.float32
+                error = ours.reshape(20, -1).double() - torch.linalg.solve(sigma, value.double().mT).mT
+                # In units of the prior's width every entry of the answer is of size one.
+                assert (error @ root).abs().max() < 1e-2
 
 
-@batches
-@cases
-def test_the_parts_add_up(case, batch):
-    law, (shape, bases) = build(case, *variances(case, batch)), CASES[case]
-    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
-        value = numbers(2, *batch, *shape).to(dtype)
-        betas, rest = law.split(value)
-        assert [beta.shape for beta in betas] == [(2, *batch, basis.rank) for basis in bases]
-        assert {rest.dtype, *(beta.dtype for beta in betas)} == {dtype}
-        total = rest
-        for basis, beta in zip(bases, betas, strict=True):
-            total = total + basis.expand(beta).reshape(rest.shape)
-        close(total, value, tolerance)
-    assert law.split(numbers(*shape))[1].shape == (*batch, *shape)
+def test_the_parts_add_up(subtests):
+    for case in CASES:
+        for batch in [(), (3,), (2, 3)]:
+            with subtests.test(msg=f"{case}, batch {batch}"):
+                law, (shape, bases) = build(case, *variances(case, batch)), CASES[case]
+                for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+                    value = numbers(2, *batch, *shape).to(dtype)
+                    betas, rest = law.split(value)
+                    assert [beta.shape for beta in betas] == [(2, *batch, basis.rank) for basis in bases]
+                    assert {rest.dtype, *(beta.dtype for beta in betas)} == {dtype}
+                    total = rest
+                    for basis, beta in zip(bases, betas, strict=True):
+                        total = total + basis.expand(beta).reshape(rest.shape)
+                    close(total, value, tolerance)
+                assert law.split(numbers(*shape))[1].shape == (*batch, *shape)
 
 
 SETTINGS = {"wide": (1.0, 1.0), "usual": (1.0, 1e-2), "narrow": (2.0, 2e-7)}
@@ -207,30 +211,33 @@ def test_the_check_sees_a_share_of_one_and_missing_noise(name):
             check_law(recovered("a group", settings, value) / 0.5, mean, sigma)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "none"])
-def test_log_densities_of_parts_and_sum_differ_by_that_of_the_conditional(case):
-    dense, pathways = variances(case)
-    shape, bases = CASES[case]
-    betas = [numbers(basis.rank, seed=20 + k) for k, basis in enumerate(bases)]
-    rest = numbers(*shape, seed=30)
-    total = rest + sum(basis.expand(beta) for basis, beta in zip(bases, betas, strict=True)).reshape(shape)
-    parts = PathwayNormal(shape, dense).log_prob(rest)
-    for v, beta in zip(pathways, betas, strict=True):
-        parts = parts + PathwayNormal(beta.shape, v).log_prob(beta)
-    mean, sigma = conditional(case, dense, pathways, total)
-    given = MultivariateNormal(mean, sigma).log_prob(torch.cat(betas))
-    close(parts - build(case, dense, pathways).log_prob(total), given, 1e-8)
+def test_log_densities_of_parts_and_sum_differ_by_that_of_the_conditional(subtests):
+    for case in [case for case in CASES if case != "none"]:
+        with subtests.test(msg=case):
+            dense, pathways = variances(case)
+            shape, bases = CASES[case]
+            betas = [numbers(basis.rank, seed=20 + k) for k, basis in enumerate(bases)]
+            rest = numbers(*shape, seed=30)
+            total = rest + sum(basis.expand(beta) for basis, beta in zip(bases, betas, strict=True)).reshape(shape)
+            parts = PathwayNormal(shape, dense).log_prob(rest)
+            for v, beta in zip(pathways, betas, strict=True):
+                parts = parts + PathwayNormal(beta.shape, v).log_prob(beta)
+            mean, sigma = conditional(case, dense, pathways, total)
+            given = MultivariateNormal(mean, sigma).log_prob(torch.cat(betas))
+            close(parts - build(case, dense, pathways).log_prob(total), given, 1e-8)
 
 
-@cases
-def test_at_temperature_zero_the_parts_are_the_mode_and_a_temperature_scales_the_noise(case):
-    dense, pathways = variances(case)
-    law, value = build(case, dense, pathways), numbers(2, *CASES[case][0])
-    seeds = [torch.Generator().manual_seed(3) for _ in range(3)]
-    mode, plain, hot = (law.split(value, g, temperature=t)[0] for g, t in zip(seeds, (0.0, 1.0, 4.0), strict=True))
-    for centre, once, twice, v, basis in zip(mode, plain, hot, pathways, CASES[case][1], strict=True):
-        close(twice - centre, 2 * (once - centre))
-        close(centre, v * basis.coordinates(law.precision_times(value).flatten(1)))
+def test_at_temperature_zero_the_parts_are_the_mode_and_a_temperature_scales_the_noise(subtests):
+    for case in CASES:
+        with subtests.test(msg=case):
+            dense, pathways = variances(case)
+            law, value = build(case, dense, pathways), numbers(2, *CASES[case][0])
+            seeds = [torch.Generator().manual_seed(3) for _ in range(3)]
+            settings = zip(seeds, (0.0, 1.0, 4.0), strict=True)
+            mode, plain, hot = (law.split(value, g, temperature=t)[0] for g, t in settings)
+            for centre, once, twice, v, basis in zip(mode, plain, hot, pathways, CASES[case][1], strict=True):
+                close(twice - centre, 2 * (once - centre))
+                close(centre, v * basis.coordinates(law.precision_times(value).flatten(1)))
 
 
 def test_the_same_seed_draws_the_same_parts_and_no_global_noise():

@@ -72,14 +72,15 @@ def test_without_scaling_variances_are_taken_as_they_are():
     assert {float(d.dense_variance) for d in prior.distributions(network(MLP)).values()} == {2.0}
 
 
-@pytest.mark.parametrize("group", [O(3), SO(3), SO(2), S(4)], ids=str)
-@pytest.mark.parametrize("channels", [10, 60])
-def test_each_pathway_adds_its_variance_times_the_inputs_mean_square_whatever_the_width(group, channels):
-    rep_in, rep_out = uniform_rep(channels, group), uniform_rep(30, group)
-    layer = RPPLinear(rep_in, rep_out, bias=False, parametrization="collapsed").double()
-    weight = RPPPrior(equivariant_variance=3.0, dense_variance=0.7).distributions(layer)["weight"]
-    outputs_for_unit_inputs = weight.variance.double().sum() / rep_out.size
-    torch.testing.assert_close(float(outputs_for_unit_inputs), 3.7, rtol=1e-6, atol=0)
+def test_each_pathway_adds_its_variance_times_the_inputs_mean_square_whatever_the_width(subtests):
+    for channels in [10, 60]:
+        for group in [O(3), SO(3), SO(2), S(4)]:
+            with subtests.test(msg=f"{channels} channels of {group}"):
+                rep_in, rep_out = uniform_rep(channels, group), uniform_rep(30, group)
+                layer = RPPLinear(rep_in, rep_out, bias=False, parametrization="collapsed").double()
+                weight = RPPPrior(equivariant_variance=3.0, dense_variance=0.7).distributions(layer)["weight"]
+                outputs_for_unit_inputs = weight.variance.double().sum() / rep_out.size
+                torch.testing.assert_close(float(outputs_for_unit_inputs), 3.7, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("kind", [RPPEMLP, EMLP, MLP])
@@ -216,11 +217,12 @@ def test_both_parametrizations_draw_the_same_weights():
     assert (sums @ q).square().mean() > 5 * (sums - sums @ q @ q.mT).square().mean()
 
 
-@pytest.mark.parametrize("name", ["equivariant_variance", "dense_variance", "mlp_variance"])
-@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, {"": 1.0, "network.0": -1.0}])
-def test_impossible_variances_are_refused_by_name(name, value):
-    with pytest.raises(ValueError, match=rf"{name}.*must be positive and finite"):
-        RPPPrior(**{name: value})
+def test_impossible_variances_are_refused_by_name(subtests):
+    for value in [0.0, -1.0, math.nan, math.inf, {"": 1.0, "network.0": -1.0}]:
+        for name in ["equivariant_variance", "dense_variance", "mlp_variance"]:
+            message = rf"{name}.*must be positive and finite"
+            with subtests.test(msg=f"{name} = {value}"), pytest.raises(ValueError, match=message):
+                RPPPrior(**{name: value})
 
 
 @pytest.mark.parametrize("value", [np.int64(2), np.float32(2.0), np.float64(2.0), Fraction(2), 2])

@@ -27,20 +27,13 @@ from bayes_rpp import (
     Trivial,
     Vector,
     Z,
-    matrix_rep,
     restrict,
 )
 from bayes_rpp.serialization.groups import describe_group, describe_rep, rebuild_group, rebuild_rep
 from bayes_rpp.serialization.models import describe_model, rebuild_model
 from inference import MAP, Posterior
+from tests.scenarios.groups import Q8, by_matrices, elements
 
-Q8 = Group(
-    generators=[
-        [[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, -1], [0, 0, 1, 0]],
-        [[0.0, 0, -1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, -1, 0, 0]],
-    ],
-    name="Q8",
-)
 TWICE = SO(3) * SO(3)
 HALF = SO2eR3() * SO(3)
 
@@ -49,23 +42,17 @@ def through_json(value):
     return json.loads(json.dumps(value))
 
 
-def given(rep, name="given"):
-    group = rep.bound_group
-    algebra = torch.stack([rep.drho(a) for a in group.lie_algebra]) if len(group.lie_algebra) else None
-    generators = torch.stack([rep.rho(h) for h in group.generators]) if len(group.generators) else None
-    return matrix_rep(group, algebra, generators, name)
-
-
 GROUPS = [SO(3), O(2), Trivial(3), D(5), Q8, SL(2), TWICE, HALF, Z(4) * Q8, Group(SO(3).lie_algebra[:1], name="SO(3)")]
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=[f"{k} {group}" for k, group in enumerate(GROUPS)])
-def test_groups_come_back_equal_and_of_their_own_kind(group):
-    rebuilt = rebuild_group(through_json(describe_group(group)))
-    assert rebuilt == group
-    assert type(rebuilt) is type(group)
-    assert str(rebuilt) == str(group)
-    assert [type(part) for part in rebuilt.factors] == [type(part) for part in group.factors]
+def test_groups_come_back_equal_and_of_their_own_kind(subtests):
+    for group in GROUPS:
+        with subtests.test(msg=str(group)):
+            rebuilt = rebuild_group(through_json(describe_group(group)))
+            assert rebuilt == group
+            assert type(rebuilt) is type(group)
+            assert str(rebuilt) == str(group)
+            assert [type(part) for part in rebuilt.factors] == [type(part) for part in group.factors]
 
 
 REPS = {
@@ -73,13 +60,13 @@ REPS = {
     "duals": (Vector.dual + 3 * T(1, 1))(SL(2)),
     "harmonics": (2 * Irrep(2) + PseudoScalar * Irrep(1))(O(3)),
     "finite": (Regular + 2 * Irrep(4))(Q8),
-    "matrices": given(T(2)(SO(3))) + Vector(SO(3)),
-    "matrices and a dual": given(Vector(SL(2))).dual * Vector + Scalar,
-    "matrices of a finite group": given(Vector(Q8)) * Irrep(4),
-    "matrices by the name of a vector": given(T(2)(SO(3)), "Vector") + Vector(SO(3)),
+    "matrices": by_matrices(T(2)(SO(3))) + Vector(SO(3)),
+    "matrices and a dual": by_matrices(Vector(SL(2))).dual * Vector + Scalar,
+    "matrices of a finite group": by_matrices(Vector(Q8)) * Irrep(4),
+    "matrices by the name of a vector": by_matrices(T(2)(SO(3)), "Vector") + Vector(SO(3)),
     "restricted": restrict((Irrep(2) + Vector)(O(3)), SO2eR3()),
     "restricted twice": restrict(restrict(Irrep(2)(O(3)), O2eR3()), SO2eR3()),
-    "restricted matrices": restrict(given(T(2)(SO(3))), SO2eR3()),
+    "restricted matrices": restrict(by_matrices(T(2)(SO(3))), SO2eR3()),
     "on a product": Irrep(2)(SO(3))(SO(3) * Q8) + Irrep(4)(Q8)(SO(3) * Q8) * Vector(SO(3)),
     "on a repeated factor": Vector.on(TWICE, 1) + Vector.on(TWICE, 0) * Irrep(2).on(TWICE, 1),
     "restricted on a repeated factor": restrict(Irrep(2).on(TWICE, 0) + Irrep(1).on(TWICE, 1), HALF),
@@ -87,15 +74,16 @@ REPS = {
 }
 
 
-@pytest.mark.parametrize("rep", REPS.values(), ids=REPS)
-def test_representations_come_back_equal(rep):
-    rebuilt = rebuild_rep(through_json(describe_rep(rep)), rebuild_group(through_json(describe_group(rep.bound_group))))
-    assert rebuilt == rep
-    assert hash(rebuilt) == hash(rep)
-    samples = rep.bound_group.sample(1, seed=0)
-    g = [part[0] for part in samples] if isinstance(samples, tuple) else samples[0]
-    assert torch.equal(rebuilt.rho(g), rep.rho(g))
-    assert describe_rep(rebuilt) == describe_rep(rep)
+def test_representations_come_back_equal(subtests):
+    for name, rep in REPS.items():
+        with subtests.test(msg=name):
+            group = rebuild_group(through_json(describe_group(rep.bound_group)))
+            rebuilt = rebuild_rep(through_json(describe_rep(rep)), group)
+            assert rebuilt == rep
+            assert hash(rebuilt) == hash(rep)
+            (g,) = elements(rep.bound_group, 1, seed=0)
+            assert torch.equal(rebuilt.rho(g), rep.rho(g))
+            assert describe_rep(rebuilt) == describe_rep(rep)
 
 
 def test_what_binding_simplifies_comes_back_for_a_larger_group():
@@ -106,7 +94,7 @@ def test_what_binding_simplifies_comes_back_for_a_larger_group():
 
 
 def test_damaged_matrices_are_refused():
-    rep = given(Vector(SO(3)))
+    rep = by_matrices(Vector(SO(3)))
     description = through_json(describe_rep(rep))
     description[0][1][0][0]["lie_algebra"][0][0][1] = 0.5
     with pytest.raises(ValueError, match="no representation of"):
@@ -129,7 +117,7 @@ NETWORKS = {
         2,
         **o,
     ),
-    "matrices": lambda **o: RPPEMLP(2 * Vector, Vector, SO(3), given(T(2)(SO(3))) + 3 * Scalar, 1, **o),
+    "matrices": lambda **o: RPPEMLP(2 * Vector, Vector, SO(3), by_matrices(T(2)(SO(3))) + 3 * Scalar, 1, **o),
     "restricted": lambda **o: RPPEMLP(
         2 * Vector, Vector, SO2eR3(), restrict((Irrep(2) + 2 * Scalar)(SO(3)), SO2eR3()), 1, **o
     ),
@@ -138,19 +126,20 @@ NETWORKS = {
 networks = pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
-@networks
-def test_networks_come_back_with_the_same_parameters_prior_and_function(build, parametrization, dtype):
-    network = build(parametrization=parametrization).to(dtype)
-    prior = RPPPrior(pathway_variances=[1.0, {"": 0.1, "network": 0.2}, 0.01])
-    description = through_json(describe_model(BayesianModel(network, prior, Gaussian(0.1))))
-    model = rebuild_model(description)
-    model.network.load_state_dict(network.state_dict())
-    x = torch.randn(5, network.rep_in.size, generator=torch.Generator().manual_seed(0)).to(dtype)
-    assert torch.equal(model.network(x), network(x))
-    assert model.prior == prior
-    assert describe_model(model) == describe_model(BayesianModel(network, prior, Gaussian(0.1)))
+def test_networks_come_back_with_the_same_parameters_prior_and_function(subtests):
+    for name, build in NETWORKS.items():
+        for parametrization in ["residual", "collapsed"]:
+            for dtype in [torch.float32, torch.float64]:
+                with subtests.test(msg=f"{name}, {parametrization}, {dtype}"):
+                    network = build(parametrization=parametrization).to(dtype)
+                    prior = RPPPrior(pathway_variances=[1.0, {"": 0.1, "network": 0.2}, 0.01])
+                    description = through_json(describe_model(BayesianModel(network, prior, Gaussian(0.1))))
+                    model = rebuild_model(description)
+                    model.network.load_state_dict(network.state_dict())
+                    x = torch.randn(5, network.rep_in.size, generator=torch.Generator().manual_seed(0)).to(dtype)
+                    assert torch.equal(model.network(x), network(x))
+                    assert model.prior == prior
+                    assert describe_model(model) == describe_model(BayesianModel(network, prior, Gaussian(0.1)))
 
 
 def test_the_priors_settings_survive_json():

@@ -31,8 +31,8 @@ from bayes_rpp import (
 )
 from bayes_rpp.serialization import register, registry
 from bayes_rpp.serialization.models import describe_model, rebuild_model
+from tests.scenarios.groups import QUARTER_TURNS
 
-QUARTER_TURN = Group(generators=[[[0.0, -1.0], [1.0, 0.0]]], name="C4")
 IMPOSTOR = Group(SO(3).lie_algebra[:1], name="SO(3)")
 
 
@@ -55,7 +55,7 @@ NETWORKS = {
     "MLP": lambda: MLP(Scalar + Vector, T(2), O(3), channels=14, layers=1),
     "linear": lambda: RPPEMLP(Vector, Vector, D(3), layers=0),
     "permutations": lambda: RPPEMLP(Vector, T(2), S(4), channels=24, layers=1),
-    "a user's group": lambda: RPPEMLP(Vector, T(2), QUARTER_TURN, channels=9, layers=1),
+    "a user's group": lambda: RPPEMLP(Vector, T(2), QUARTER_TURNS, channels=9, layers=1),
     "a group with a famous name": lambda: EMLP(Vector, T(2), IMPOSTOR, channels=14, layers=1),
     "normalized": lambda: normalized(RPPEMLP(Scalar + Vector, T(2), O(3), channels=14, layers=1)),
     "normalized twice": lambda: normalized(normalized(RPPEMLP(Vector, T(2), O(3), channels=14, layers=1))),
@@ -72,26 +72,28 @@ def model_of(name, prior=None, likelihood=None):
     return BayesianModel(NETWORKS[name](), prior or RPPPrior(), likelihood or Gaussian(0.3))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_rebuilt_model_is_the_same_function_and_the_same_density(name):
-    model = model_of(name, PRIOR)
-    rebuilt = through_json(model)
-    params = model.initial_params(seed=1)
-    x, y = numbers(5, model.network.rep_in.size), numbers(5, model.num_outputs, seed=1)
-    assert list(rebuilt.initial_params(seed=1)) == list(params)
-    assert torch.equal(rebuilt.output(params, x), model.output(params, x))
-    assert torch.equal(rebuilt.log_joint(params, x, y), model.log_joint(params, x, y))
-    assert rebuilt.prior == model.prior
-    assert next(rebuilt.network.parameters()).dtype == next(model.network.parameters()).dtype
-    assert type(rebuilt.network) is type(model.network)
+def test_a_rebuilt_model_is_the_same_function_and_the_same_density(subtests):
+    for name in NETWORKS:
+        with subtests.test(msg=name):
+            model = model_of(name, PRIOR)
+            rebuilt = through_json(model)
+            params = model.initial_params(seed=1)
+            x, y = numbers(5, model.network.rep_in.size), numbers(5, model.num_outputs, seed=1)
+            assert list(rebuilt.initial_params(seed=1)) == list(params)
+            assert torch.equal(rebuilt.output(params, x), model.output(params, x))
+            assert torch.equal(rebuilt.log_joint(params, x, y), model.log_joint(params, x, y))
+            assert rebuilt.prior == model.prior
+            assert next(rebuilt.network.parameters()).dtype == next(model.network.parameters()).dtype
+            assert type(rebuilt.network) is type(model.network)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_rebuilt_model_has_the_group_and_its_sampler(name):
-    group, rebuilt = model_of(name).network.group, through_json(model_of(name)).network.group
-    assert rebuilt == group
-    assert (type(rebuilt), rebuilt.name) == (type(group), group.name)
-    assert torch.equal(rebuilt.sample(20, seed=0), group.sample(20, seed=0))
+def test_a_rebuilt_model_has_the_group_and_its_sampler(subtests):
+    for name in NETWORKS:
+        with subtests.test(msg=name):
+            group, rebuilt = model_of(name).network.group, through_json(model_of(name)).network.group
+            assert rebuilt == group
+            assert (type(rebuilt), rebuilt.name) == (type(group), group.name)
+            assert torch.equal(rebuilt.sample(20, seed=0), group.sample(20, seed=0))
 
 
 @pytest.mark.parametrize(
@@ -208,13 +210,14 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_description_is_refused(damage):
-    description = copy.deepcopy(describe_model(model_of("normalized")))
-    rebuild_model(description)
-    DAMAGES[damage](description)
-    with pytest.raises(ValueError, match=r"\S"):
-        rebuild_model(description)
+def test_a_damaged_description_is_refused(subtests):
+    for damage in DAMAGES:
+        with subtests.test(msg=damage):
+            description = copy.deepcopy(describe_model(model_of("normalized")))
+            rebuild_model(description)
+            DAMAGES[damage](description)
+            with pytest.raises(ValueError, match=r"\S"):
+                rebuild_model(description)
 
 
 def test_the_message_says_what_is_wrong():
