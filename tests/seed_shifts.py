@@ -39,7 +39,8 @@ def run(file, shift, extra):
     for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
         del sys.modules[name]  # what modules and their caches made of the shift before
     outcomes = Outcomes()
-    arguments = [file, f"--seed-shift={shift}", "-m", "statistical", "-p", "no:cacheprovider", *extra]
+    places = [str(ROOT / file), f"--rootdir={ROOT}", f"--config-file={ROOT / 'pyproject.toml'}"]
+    arguments = [*places, f"--seed-shift={shift}", "-m", "statistical", "-p", "no:cacheprovider", *extra]
     code = pytest.main(arguments, plugins=[outcomes])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SystemExit(f"pytest ended with {code!r} for {file}")
@@ -78,7 +79,7 @@ def main():
     parser.add_argument("tests", nargs="*", default=["tests"], help="files or folders (all tests)")
     parser.add_argument("--shifts", type=int, default=20, help="run shifts 1 to this one (20)")
     parser.add_argument("--log", type=Path, default=ROOT / "build" / "seed_shifts.jsonl")
-    given, extra = parser.parse_known_args()
+    given, extra = parser.parse_known_args()  # the rest is for pytest
     sys.path.insert(0, str(ROOT))
     places = [ROOT / place for place in given.tests]
     files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("test_*.py")))]

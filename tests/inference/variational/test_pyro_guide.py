@@ -136,8 +136,8 @@ def test_mean_field_guides_have_the_exact_mean_and_the_conditional_variances(reg
 def test_auto_delta_is_the_map(regression):
     plain, data = regression
     model = BayesianModel(plain.network, plain.prior, Gaussian(noise_variance=0.2, learned=True))
-    delta = PyroGuide(AutoDelta, steps=1000, lr=0.05, draws=2).fit(model, data, seed=shifted())
-    mode = MAP(epochs=1000, batch_size=None, lr=0.05).fit(model, data, seed=shifted(1))
+    delta = PyroGuide(AutoDelta, steps=1000, lr=0.2, draws=2).fit(model, data, seed=shifted())
+    mode = MAP(epochs=1000, batch_size=None, lr=0.2).fit(model, data, seed=shifted(1))
     for name, value in mode.samples.items():
         torch.testing.assert_close(delta.samples[name][:, :1], value, rtol=1e-4, atol=1e-5)
         assert torch.equal(delta.samples[name][:, 0], delta.samples[name][:, 1])
@@ -147,7 +147,7 @@ def test_auto_delta_is_the_map(regression):
 def test_laplace_guide_is_exact_for_linear_regression(regression):
     model, data = regression
     mean, precision = quadratic(model, data)
-    posterior = PyroGuide(AutoLaplaceApproximation, steps=1000, lr=0.05, draws=1000).fit(model, data, seed=shifted())
+    posterior = PyroGuide(AutoLaplaceApproximation, steps=1000, lr=0.2, draws=1000).fit(model, data, seed=shifted())
     draws = UnconstrainedDensity(model, data).free({name: value[0] for name, value in posterior.samples.items()})
     assert standard_normal((draws - mean) @ torch.linalg.cholesky(precision))
     assert not standard_normal((draws - mean) @ torch.linalg.cholesky(2 * precision))

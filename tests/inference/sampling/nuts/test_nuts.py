@@ -75,7 +75,7 @@ def exact_posterior(model, x, y, noise_variance=0.2):
 def test_linear_rpp_regression_has_the_exact_posterior(make_linear_problem, parametrization, metric):
     model, data = make_linear_problem(parametrization, likelihood=Gaussian(noise_variance=0.2))
     mean, covariance = exact_posterior(model, *data)
-    posterior = NUTS(chains=2, draws=650, warmup=80, metric=metric).fit(model, data, seed=shifted())
+    posterior = NUTS(chains=2, draws=500, warmup=80, metric=metric).fit(model, data, seed=shifted())
     deviations = flat(posterior) - mean
     assert agree(estimates(deviations, least=500), 0.0)
     # Variances, covariances of neighbours, and the squared distance, which has all of the covariance in it
