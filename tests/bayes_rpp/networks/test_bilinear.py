@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
