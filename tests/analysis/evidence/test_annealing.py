@@ -6,81 +6,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pyro.distributions import HalfCauchy, LogNormal
 from scipy.integrate import quad
-from scipy.stats import kstest, norm
+from scipy.stats import norm
 from torch.distributions import MultivariateNormal, constraints
 
 import inference.tempering.particles
 from analysis.evidence.annealing import (
-    AnnealedImportanceSampling,
     TemperedSMC,
     acceptance_warnings,
     effective_share,
     log_mean,
 )
-from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector
-from bayes_rpp.bayesian_model import prior_draws
-from inference import MAP, Laplace
+from bayes_rpp import SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector
 from inference.tempering.particles import Annealing, trajectory
 from inference.tempering.schedule import Kernel
-from tests.error_rate import ERROR_RATE, agrees, t_limit
+from tests.scenarios.annealing import (
+    RUNS,
+    SHORT,
+    ais,
+    exact_evidence,
+    linear_problem,
+    normal,
+    smc,
+    unbiased,
+    within_its_error,
+)
 from tests.seeds import shifted
-
-NOISE = 0.2
-SHORT = Laplace(mode=MAP(epochs=20), draws=1)
-RUNS = 200
-
-
-def ais(**settings):
-    """With trajectories that are long enough for a linear model."""
-    return AnnealedImportanceSampling(**{"trajectory_length": math.pi / 2, **settings})
-
-
-def smc(**settings):
-    return TemperedSMC(**{"trajectory_length": math.pi / 2, **settings})
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def linear_problem(ratio=10.0, dense=0.1, parametrization="collapsed", rep_in=2 * Scalar, rep_out=Scalar):
-    """A linear layer, of three parameters by default, and data that no equivariant map has made."""
-    net = RPPEMLP(rep_in, rep_out, SO(3), layers=0, parametrization=parametrization).double()
-    prior = RPPPrior(equivariant_variance=ratio * dense, dense_variance=dense, scaling="none")
-    x = normal(10, net.rep_in.size)
-    y = x @ normal(net.rep_out.size, net.rep_in.size, seed=1).mT + 0.3 + 0.4 * normal(10, net.rep_out.size, seed=2)
-    return BayesianModel(net, prior, Gaussian(NOISE)), (x, y)
-
-
-def exact_evidence(model, x, y):
-    """log N(y; 0, Phi Sigma Phi^T + v I), from the dense Jacobian and covariance of the prior."""
-    example, features, sigma = model.initial_params(0), [], []
-    zero = {name: torch.zeros_like(value) for name, value in example.items()}
-    jacobian = torch.func.jacrev(lambda p: model.output(p, x).flatten())(zero)
-    for name, law in model.prior_distributions.items():
-        size = example[name].numel()
-        features.append(jacobian[name].reshape(y.numel(), size))
-        eye = torch.eye(size, dtype=torch.float64).reshape(size, *example[name].shape)
-        sigma.append(torch.linalg.inv(law.precision_times(eye).reshape(size, size)))
-    phi = torch.cat(features, 1)
-    covariance = phi @ torch.block_diag(*sigma) @ phi.mT + NOISE * torch.eye(y.numel(), dtype=torch.float64)
-    return float(MultivariateNormal(torch.zeros(y.numel()).double(), covariance).log_prob(y.flatten()))
-
-
-def unbiased(evidence, truth):
-    """Whether the expectation of the estimate is the truth, by 200 independent runs."""
-    logs = evidence.details["log_weights"].reshape(RUNS, -1)
-    ratios = (logs.logsumexp(1) - math.log(logs.shape[1]) - truth).exp()
-    return agrees(ratios[:, None], 1.0)
-
-
-def within_its_error(evidence, truth):
-    """By particles or islands that are independent."""
-    independent = len(evidence.details["log_weights"])
-    return abs(evidence.value - truth) < t_limit(1, independent - 1) * evidence.standard_error
-
 
 METHODS = [ais(particles=4 * RUNS), smc(particles=8 * RUNS, islands=RUNS)]
 
@@ -246,50 +197,6 @@ def test_gradients_are_counted_in_the_pilot_and_in_the_run():
     evidence = method.estimate(model, data, seed=0)
     assert path.gradients > 64
     assert evidence.gradients == path.gradients + 64 * (1 + sum(plan.kernel(level).steps for level in range(1, 6)))
-
-
-HYPER = LogNormal(-1.0, 1.0), HalfCauchy(0.3)
-
-
-def hyper_problem(law, parametrization):
-    model, data = linear_problem(parametrization=parametrization)
-    return BayesianModel(model.network, RPPPrior(1.0, law, scaling="none"), model.likelihood), data
-
-
-@pytest.mark.statistical
-@pytest.mark.parametrize("law", HYPER, ids=lambda law: type(law).__name__)
-@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
-def test_draws_of_the_prior_are_of_the_variance_and_of_the_weights_given_it(law, parametrization):
-    model, _ = hyper_problem(law, parametrization)
-    draws = prior_draws(model, 4000, seed=shifted())
-    assert set(draws) == set(model.initial_params(0))
-    v = draws["dense_variance"]
-    laws = model.distributions(draws)
-    unit = {name: laws[name].whiten(draws[name]).flatten(1) for name in model.hierarchical}
-    columns = [law.cdf(v)[:, None], *(torch.special.ndtr(value) for value in unit.values())]
-    levels = torch.cat(columns, 1)
-    bound = ERROR_RATE / levels.shape[1]
-    assert all(kstest(column.numpy(), "uniform").pvalue > bound for column in levels.T)
-
-
-@pytest.mark.statistical
-@pytest.mark.parametrize("dense_limit", [1500, 2])
-@pytest.mark.parametrize("law", HYPER, ids=lambda law: type(law).__name__)
-@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
-def test_variances_with_hyperpriors_are_integrated_over(law, parametrization, dense_limit, monkeypatch):
-    """The exact evidence is a one-dimensional integral over v of Gaussian ones."""
-    monkeypatch.setattr("inference.tempering.curvature._LARGEST_DENSE", dense_limit)
-    model, (x, y) = hyper_problem(law, parametrization)
-
-    def given(log_v):
-        v = math.exp(log_v)
-        fixed = BayesianModel(model.network, model.prior.with_variances({"dense_variance": v}), model.likelihood)
-        return math.exp(exact_evidence(fixed, x, y)) * v * float(law.log_prob(torch.tensor(v)).exp())
-
-    exact = math.log(quad(given, -12, 8, limit=200)[0])
-    found = smc(particles=384, islands=16, temperatures=8).estimate(model, (x, y), seed=shifted())
-    assert within_its_error(found, exact)
-    assert found.standard_error < 0.2
 
 
 def test_integers_of_any_kind_are_settings_and_seeds():

@@ -8,139 +8,31 @@ from pyro.distributions import HalfCauchy
 
 from bayes_rpp import (
     EMLP,
-    RPPEMLP,
     SO,
     BayesianModel,
     Gaussian,
     LogDensity,
-    O,
-    O2eR3,
     RPPPrior,
-    Scalar,
     Vector,
     equivariant_maps,
 )
 from inference import HMC, MAP, NUTS, SGHMC, SGLD, Posterior
 from inference.density.noncentred import sampling_density
-from inference.density.unconstrained import UnconstrainedDensity
-from inference.metrics import condition_number as conditioning
-from inference.metrics.condition_number import condition_number
-from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.parametrization import hyperpriors_differ
 from inference.sampling.choose_parametrization import choose_parametrization
 from tests.error_rate import agrees
+from tests.scenarios.conditioning import (
+    NOISE,
+    STRONG,
+    USELESS,
+    both,
+    condition,
+    exact_posterior,
+    linear_problem,
+    normal,
+    other,
+)
 from tests.seeds import shifted
-
-NOISE = 0.2
-USELESS = 1e5, 1.0  # sigma_a^2, sigma_b^2 of a prior that data of unit scale overrule
-STRONG = 2.0, 2e-7  # of one that they hardly touch off the symmetric maps
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-both = pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
-
-
-def other(parametrization):
-    return {"residual": "collapsed", "collapsed": "residual"}[parametrization]
-
-
-def linear_problem(parametrization, variances=(1.0, 0.1), num_data=40, group=None):
-    """A linear RPP layer, vector + scalar -> vector, in float64, and data from no symmetric map."""
-    generator = torch.Generator().manual_seed(shifted())
-    net = RPPEMLP(Vector + Scalar, Vector, group or SO(3), layers=0, parametrization=parametrization).double()
-
-    def normal(*shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    x = normal(num_data, 4)
-    y = x @ normal(3, 4).mT + 0.5 + math.sqrt(NOISE) * normal(num_data, 3)
-    equivariant, dense = variances
-    pathways = [equivariant, dense] if isinstance(group, list) else None
-    prior = RPPPrior(equivariant, dense, scaling="none", pathway_variances=pathways)
-    return BayesianModel(net, prior, Gaussian(noise_variance=NOISE)), (x, y)
-
-
-def exact_posterior(model, data, variances):
-    """Mean and precision of all parameters, in the model's order."""
-    (x, y), (equivariant, dense) = data, variances
-    layer, identity = model.network.network[0], torch.eye(3, dtype=torch.float64)
-    features = torch.cat([torch.cat([torch.kron(identity, row[None]), identity], dim=1) for row in x])
-    q, p = layer.basis.dense(), layer.bias_basis.dense()
-    if layer.parametrization == "residual":
-        blocks = [torch.cat([each, torch.eye(len(each), dtype=torch.float64)], dim=1) for each in (q, p)]
-        features = features @ torch.block_diag(*blocks)
-        parts = [[equivariant] * each.shape[1] + [dense] * each.shape[0] for each in (q, p)]
-        prior = torch.diag(torch.tensor(parts[0] + parts[1], dtype=torch.float64))
-    else:
-        prior = torch.block_diag(*(equivariant * each @ each.mT for each in (q, p)))
-        prior = prior + dense * torch.eye(len(prior), dtype=torch.float64)
-    precision = torch.linalg.inv(prior) + features.mT @ features / NOISE
-    return torch.linalg.solve(precision, features.mT @ y.reshape(-1) / NOISE), precision
-
-
-def condition(matrix):
-    values = torch.linalg.eigvalsh(matrix)
-    return float(values[-1] / values[0])
-
-
-def space_of(model, data, metric, temperature=1.0):
-    density = UnconstrainedDensity(model, data, temperature)
-    z = density.initial([3])
-    return PreconditionedDensity(density, metric, z), z[0]
-
-
-@both
-@pytest.mark.parametrize("metric", ["identity", "diagonal", "full"])
-@pytest.mark.parametrize("variances", [(1.0, 0.1), USELESS, STRONG])
-def test_condition_number_of_a_linear_model_is_that_of_its_precision(parametrization, metric, variances):
-    model, data = linear_problem(parametrization, variances)
-    precision = exact_posterior(model, data, variances)[1]
-    preconditioned, z = space_of(model, data, metric)
-    found = condition_number(preconditioned, z)
-    scales = preconditioned.free(torch.eye(preconditioned.size, dtype=torch.float64))
-    assert found == pytest.approx(condition(scales @ precision @ scales.mT), rel=1e-5)
-    if metric == "identity":
-        assert found == pytest.approx(condition(precision), rel=1e-5)
-    if metric == "full":
-        assert found == pytest.approx(1.0, rel=1e-5)
-
-
-@both
-def test_condition_number_of_a_chain_of_groups_does_not_depend_on_the_temperature(parametrization):
-    model, data = linear_problem(parametrization, group=[O(3), O2eR3()])
-    preconditioned, z = space_of(model, data, "identity")
-    exact = condition(torch.func.hessian(preconditioned.density.potential)(z))
-    for temperature in (1.0, 3.0):
-        assert condition_number(*space_of(model, data, "identity", temperature)) == pytest.approx(exact, rel=1e-6)
-
-
-@pytest.mark.parametrize("metric", ["identity", "diagonal", "pathway"])
-def test_lanczos_finds_nearly_all_of_the_dense_number(make_small_model, bodies, monkeypatch, metric):
-    """In a network with more coordinates than Lanczos takes steps, with noise that is learned; from below."""
-    noise = Gaussian(noise_variance=0.2, learned=True)
-    model = make_small_model(bodies, noise, dtype=torch.float64)
-    preconditioned, z = space_of(model, tuple(part.double() for part in bodies.train), metric)
-    dense = condition_number(preconditioned, z)
-    monkeypatch.setattr(conditioning, "_DENSE", 0)
-    assert preconditioned.size > 3 * conditioning._LANCZOS_STEPS
-    assert 0.95 * dense < condition_number(preconditioned, z) < (1 + 1e-6) * dense
-
-
-@both
-def test_lanczos_is_exact_where_it_takes_a_step_for_every_coordinate(parametrization, monkeypatch):
-    spaces = [space_of(*linear_problem(parametrization), metric) for metric in ("identity", "diagonal", "full")]
-    dense = [condition_number(preconditioned, z) for preconditioned, z in spaces]
-    monkeypatch.setattr(conditioning, "_DENSE", 0)
-    assert [condition_number(preconditioned, z) for preconditioned, z in spaces] == pytest.approx(dense, rel=1e-5)
-
-
-def test_condition_numbers_of_log_densities_are_refused():
-    density = UnconstrainedDensity(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
-    with pytest.raises(TypeError, match="BayesianModel"):
-        condition_number(PreconditionedDensity(density, "identity", torch.zeros(1, 3)), torch.zeros(3))
 
 
 def jacobi(precision):
