@@ -29,8 +29,8 @@ from inference.density.unconstrained import UnconstrainedDensity, float64_densit
 from inference.laplace.expansion import Expansion
 from inference.training.loop import train
 from inference.training.minibatches import Minibatches, member_seeds
-from inference.training.objectives import initial_params, no_wider_than_prior, varied_stack
-from inference.training.parameter_stack import ParameterStack
+from inference.training.objectives import initial_params, no_wider_than_prior
+from inference.training.parameter_stack import ParameterStack, varied_stack
 
 _BYTES_AT_ONCE = 2**30  # of weights, Adam's moments, and what is kept for the gradient; at work it is about twice that
 _COPIES = 6  # of the weights

@@ -23,20 +23,19 @@ from inference.posterior.posterior import Posterior
 from inference.training.ensemble import as_chains
 from inference.training.loop import snapshots_into, train
 from inference.training.minibatches import Minibatches, member_seeds
-from inference.training.objectives import initial_params, no_wider_than_prior, varied_stack
-from inference.training.parameter_stack import finite_members
+from inference.training.objectives import initial_params, no_wider_than_prior
+from inference.training.parameter_stack import finite_members, varied_stack
 from inference.training.settings import cosine
 
 logger = logging.getLogger(__name__)
 
-# The share of the epochs before the first update: what an early one has not fitted yet it takes for noise, and the
-# weights are then never fitted more closely.
+# The share of the epochs before the first update: an early one takes what is not fitted yet for noise, for good.
 FIRST_UPDATE = 0.5
-# Epochs from one update to the next: one costs as much as tens of steps of training.
+# Epochs between updates: one cost 13 ("symmetric") and 62 ("kronecker") steps of training 9,456 parameters.
 UPDATE_EVERY = 10
-# Of Adam in each update: a gradient at known curvature is cheap beside the curvature.
+# Of Adam in each update: a gradient cost 0.3 and 5 steps of training there, the curvature 9 and 14.
 STEPS = 10
-# Adam's learning rate in the logarithms of the variances; it falls to zero along a cosine from the first update on.
+# Adam's learning rate in log variances at the first update; it falls to zero along a cosine.
 LARGEST_RATE = 0.1
 
 

@@ -20,7 +20,7 @@ from inference.posterior.posterior import Posterior
 from inference.settings import plain_seed, require_integers
 from inference.training.loop import TrainingRecord, snapshots_into, train
 from inference.training.minibatches import Minibatches, member_seeds
-from inference.training.objectives import joint_stack
+from inference.training.parameter_stack import joint_stack
 from inference.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)

@@ -15,29 +15,33 @@ from bayes_rpp.likelihoods import NOISE, Gaussian
 from bayes_rpp.priors.variance_settings import ParameterLaw
 from bayes_rpp.types import Params
 from inference.data import Model
-from inference.training.parameter_stack import ParameterStack
 
 _LARGEST_UNIT, _DEVIATIONS = 1.0, 10.0
 
 
 class LogJoint:
-    """-log p(y, theta | x) / N of a model as it is; of a LogDensity, -log p(theta)."""
+    """-log p(y, theta | x) / N of a model as it is; of a LogDensity, -log p(theta).
+
+    Attributes
+    ----------
+    constraints : of every parameter.
+    """
 
     def __init__(self, model: Model, num_data: int) -> None:
         self.model, self.num_data, self.constraints = model, num_data, model.constraints
 
     def units(self, variances: Params) -> Params:
-        """See Objective."""
+        """s of every parameter, (member, 1, ...), given the variances of each member; empty where all are one."""
         return {}
 
     def loss(self, params: Params, variances: Params, x: Tensor | None, y: Tensor | None) -> Float[Tensor, ""]:
-        """See Objective."""
+        """The loss of one member on a minibatch."""
         if isinstance(self.model, BayesianModel):
             return -self.model.log_joint(params, x, y, num_data=self.num_data) / self.num_data
         return -self.model.log_joint(params)
 
 
-class LogJointGivenVariances:
+class LogJointGivenVariances(LogJoint):
     """-log p(y, theta | x, v) / N with prior variances, and a noise variance, that differ between the members.
 
     A parameter is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps would carry
@@ -45,14 +49,15 @@ class LogJointGivenVariances:
     """
 
     def __init__(self, model: BayesianModel, num_data: int, learned_noise: bool) -> None:
-        self.model, self.num_data, self.likelihood = model, num_data, model.likelihood
+        super().__init__(model, num_data)
+        self.network_output, self.likelihood = model.output, model.likelihood
         if isinstance(model.likelihood, Gaussian) and learned_noise:
             self.likelihood = replace(model.likelihood, learned=True)
         self.laws = model.prior.laws(model.network)
         self.constraints = dict.fromkeys(self.laws, constraints.real)
 
     def units(self, variances: Params) -> Params:
-        """See Objective."""
+        """See LogJoint."""
         return {
             name: (_DEVIATIONS * _prior_deviations(law, variances))
             .clamp_max(_LARGEST_UNIT)
@@ -61,36 +66,14 @@ class LogJointGivenVariances:
         }
 
     def loss(self, params: Params, variances: Params, x: Tensor | None, y: Tensor | None) -> Float[Tensor, ""]:
-        """See Objective."""
+        """See LogJoint."""
         assert x is not None
         assert y is not None
         prior = torch.stack([law.at(variances).log_prob(params[name]) for name, law in self.laws.items()]).sum()
-        outputs = self.model.output(params, x)
+        outputs = self.network_output(params, x)
         noise = {NOISE: variances[NOISE].to(outputs)} if NOISE in variances else {}
         likelihood = self.likelihood.log_prob(outputs, y, noise).sum()
         return -(prior + self.num_data / len(x) * likelihood) / self.num_data
-
-
-def joint_stack(model: Model, seeds: list[int], num_data: int, device: torch.device | str = "cpu") -> ParameterStack:
-    """Members of a model as it is, each from the initial state of its seed, which means the same on every device."""
-    return ParameterStack(LogJoint(model.to(device), num_data), initial_params(model, seeds), device)
-
-
-def varied_stack(
-    model: BayesianModel, starts: Params, variances: Params, num_data: int, device: torch.device | str = "cpu"
-) -> ParameterStack:
-    """Members under variances of their own.
-
-    Parameters
-    ----------
-    model : whose network and likelihood they share.
-    starts : of the network's parameters, name -> (member, *shape).
-    variances : of each member, (member,), by the names of ``RPPPrior.variances``, and "noise_variance" of a Gaussian
-        likelihood, if it is to differ from the model's.
-    num_data : N.
-    """
-    objective = LogJointGivenVariances(model.to(device), num_data, NOISE in variances)
-    return ParameterStack(objective, starts, device, variances)
 
 
 def initial_params(model: Model, seeds: list[int]) -> Params:

@@ -8,31 +8,16 @@ since Adam's steps have about the size of its learning rate, whatever the gradie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import constraints
 
+from bayes_rpp import BayesianModel
+from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.types import Params
-from inference.data import Pair
+from inference.data import Model, Pair
 from inference.density.transforms import to_constrained, to_free
-
-
-class Objective(Protocol):
-    """What every member minimises."""
-
-    @property
-    def constraints(self) -> Mapping[str, constraints.Constraint]:
-        """Of every parameter."""
-
-    def units(self, variances: Params) -> Params:
-        """s of every parameter, (member, 1, ...), given the variances of each member; empty where all are one."""
-
-    def loss(self, params: Params, variances: Params, x: Tensor | None, y: Tensor | None) -> Float[Tensor, ""]:
-        """The loss of one member on a minibatch."""
+from inference.training.objectives import LogJoint, LogJointGivenVariances, initial_params
 
 
 class ParameterStack:
@@ -52,7 +37,7 @@ class ParameterStack:
     """
 
     def __init__(
-        self, objective: Objective, starts: Params, device: torch.device | str, variances: Params | None = None
+        self, objective: LogJoint, starts: Params, device: torch.device | str, variances: Params | None = None
     ) -> None:
         self.objective, self.device = objective, device
         self.members = len(next(iter(starts.values())))
@@ -124,6 +109,28 @@ class ParameterStack:
         """theta, of one member or of all."""
         free = {name: value * units[name] for name, value in coordinates.items()} if units else coordinates
         return to_constrained(free, self.objective.constraints)
+
+
+def joint_stack(model: Model, seeds: list[int], num_data: int, device: torch.device | str = "cpu") -> ParameterStack:
+    """Members of a model as it is, each from the initial state of its seed, which means the same on every device."""
+    return ParameterStack(LogJoint(model.to(device), num_data), initial_params(model, seeds), device)
+
+
+def varied_stack(
+    model: BayesianModel, starts: Params, variances: Params, num_data: int, device: torch.device | str = "cpu"
+) -> ParameterStack:
+    """Members under variances of their own.
+
+    Parameters
+    ----------
+    model : whose network and likelihood they share.
+    starts : of the network's parameters, name -> (member, *shape).
+    variances : of each member, (member,), by the names of ``RPPPrior.variances``, and "noise_variance" of a Gaussian
+        likelihood, if it is to differ from the model's.
+    num_data : N.
+    """
+    objective = LogJointGivenVariances(model.to(device), num_data, NOISE in variances)
+    return ParameterStack(objective, starts, device, variances)
 
 
 def _only_member(stacked: Params) -> Params:

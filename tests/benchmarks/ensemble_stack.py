@@ -12,7 +12,7 @@ from side_by_side import median_seconds, ratio
 
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, RPPPrior
 from bayes_rpp.datasets import inertia
-from inference.training.objectives import joint_stack
+from inference.training.parameter_stack import joint_stack
 
 MEMBERS, BATCH, ROUNDS = 10, 100, 8
 CHANNELS = (16, 32, 64, 128, 256, 384)

@@ -22,7 +22,7 @@ from inference.curvature.names import EvidenceCurvature
 from inference.density.unconstrained import float64_density
 from inference.empirical_bayes.evidence_ascent import EvidenceAscent
 from inference.laplace.expansion import Expansion
-from inference.training.objectives import varied_stack
+from inference.training.parameter_stack import varied_stack
 
 STEPS_PER_EPOCH = 2
 CHANNELS = 8 * Scalar + 5 * Vector + 2 * T(2) + T(3)

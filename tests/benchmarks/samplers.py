@@ -25,7 +25,7 @@ from inference import HMC, NUTS, SGHMC, DeepEnsemble, Posterior
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.random_streams import ChainRandom
-from inference.training.objectives import joint_stack
+from inference.training.parameter_stack import joint_stack
 
 CHAINS, WARMUP, DRAWS = 16, 150, 150
 STEPS, ROUNDS = 20, 15

@@ -14,7 +14,7 @@ from record import keep
 from side_by_side import median_seconds, ratio
 
 from bayes_rpp import MLP, RPPEMLP, BayesianModel, Gaussian, Group, O, Rep, RPPPrior, Scalar, T, Vector, Z
-from inference.training.objectives import joint_stack
+from inference.training.parameter_stack import joint_stack
 
 BATCH, ROUNDS = 500, 40
 

@@ -8,7 +8,7 @@ import torch
 from bayes_rpp import LogDensity
 from inference import MAP, DeepEnsemble
 from inference.training.minibatches import Minibatches
-from inference.training.objectives import joint_stack
+from inference.training.parameter_stack import joint_stack
 from tests.seeds import shifted
 
 LR = 0.01
