@@ -191,12 +191,13 @@ def test_true_representations_are_accepted(subtests):
             torch.testing.assert_close(rep.rho(g @ h), rep.rho(g) @ rep.rho(h), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("power", [1, 2, 3, 4, 12])
-def test_powers_of_a_turn_that_never_closes(power):
+def test_powers_of_a_turn_that_never_closes(subtests):
     """An infinite cyclic group."""
     turn = torch.linalg.matrix_exp(TURN)
     rep = matrix_rep(Group(generators=turn[None]), generators=[[[-1.0]]])
-    assert float(rep.rho(torch.linalg.matrix_power(turn, power))) == pytest.approx((-1) ** power)
+    for power in [1, 2, 3, 4, 12]:
+        with subtests.test(msg=str(power)):
+            assert float(rep.rho(torch.linalg.matrix_power(turn, power))) == pytest.approx((-1) ** power)
 
 
 def test_on_a_product_a_factors_matrices_act_on_their_factor():
