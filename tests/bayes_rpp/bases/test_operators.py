@@ -135,7 +135,7 @@ def test_derivatives_of_both_orders_agree_with_differences(subtests):
         operators = {"expand": basis.rank, "coordinates": basis.size, "project": basis.size}
         for operator, size in operators.items():
             with subtests.test(msg=f"{operator}: {name}"):
-                function, value = getattr(basis, operator), numbers(2, size).requires_grad_()
+                function, value = getattr(basis, operator), numbers(size).requires_grad_()
                 assert gradcheck(function, value, check_forward_ad=True)
                 assert gradgradcheck(lambda v, f=function: f(v.sin()).square().sum(-1), value)
 

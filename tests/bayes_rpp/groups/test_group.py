@@ -14,12 +14,13 @@ FINITE_ORDERS = [(Trivial(3), 1), (Z(1), 1), (Z(5), 5), (S(1), 1), (S(4), 24), (
 QUARTER_TURN = [[0.0, -1.0], [1.0, 0.0]]
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 5])
-@pytest.mark.parametrize("build", [SO, O])
-def test_rotation_algebras_are_all_antisymmetric_matrices(build, n):
-    algebra = build(n).lie_algebra
-    assert torch.equal(algebra.mT, -algebra)
-    assert torch.linalg.matrix_rank(algebra.flatten(1)) == len(algebra) == n * (n - 1) // 2
+def test_rotation_algebras_are_all_antisymmetric_matrices(subtests):
+    for build in [SO, O]:
+        for n in [2, 3, 4, 5]:
+            with subtests.test(msg=f"{build.__name__}({n})"):
+                algebra = build(n).lie_algebra
+                assert torch.equal(algebra.mT, -algebra)
+                assert torch.linalg.matrix_rank(algebra.flatten(1)) == len(algebra) == n * (n - 1) // 2
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])
@@ -29,13 +30,14 @@ def test_sl_algebra_is_all_traceless_matrices(n):
     assert torch.linalg.matrix_rank(algebra.flatten(1)) == len(algebra) == n * n - 1
 
 
-@pytest.mark.parametrize(("group", "order"), FINITE_ORDERS, ids=str)
-def test_finite_groups_have_their_order_and_are_closed(group, order):
-    elements = group.elements
-    assert len(elements) == order
-    products = (elements[:, None] @ elements[None]).reshape(-1, 1, group.d, group.d)
-    distance_to_nearest = (products - elements[None]).abs().amax((-2, -1)).amin(1)
-    assert distance_to_nearest.max() < 1e-12
+def test_finite_groups_have_their_order_and_are_closed(subtests):
+    for group, order in FINITE_ORDERS:
+        with subtests.test(msg=str(group)):
+            elements = group.elements
+            assert len(elements) == order
+            products = (elements[:, None] @ elements[None]).reshape(-1, 1, group.d, group.d)
+            distance_to_nearest = (products - elements[None]).abs().amax((-2, -1)).amin(1)
+            assert distance_to_nearest.max() < 1e-12
 
 
 def test_s4_is_every_permutation_matrix():
@@ -77,9 +79,10 @@ def test_infinite_discrete_groups_have_no_list_of_elements(matrix):
     assert Group(generators=[matrix]).elements is None
 
 
-@pytest.mark.parametrize("group", ORTHOGONAL, ids=str)
-def test_orthogonal_groups_are_told_from_linear_ones(group):
-    assert group.is_orthogonal
+def test_orthogonal_groups_are_told_from_linear_ones(subtests):
+    for group in ORTHOGONAL:
+        with subtests.test(msg=str(group)):
+            assert group.is_orthogonal
 
 
 @pytest.mark.parametrize("group", [*LINEAR, Group(generators=[[[1.0, 1.0], [0.0, 1.0]]])], ids=str)
@@ -87,34 +90,35 @@ def test_linear_groups_are_not_orthogonal(group):
     assert not group.is_orthogonal
 
 
-@pytest.mark.parametrize("group", [*ORTHOGONAL, *LINEAR], ids=str)
-def test_only_trivial_cyclic_and_symmetric_groups_permute_coordinates(group):
-    assert group.is_permutation == isinstance(group, Trivial | Z | S)
+def test_only_trivial_cyclic_and_symmetric_groups_permute_coordinates(subtests):
+    for group in [*ORTHOGONAL, *LINEAR]:
+        with subtests.test(msg=str(group)):
+            assert group.is_permutation == isinstance(group, Trivial | Z | S)
 
 
 def test_a_zero_one_matrix_that_is_no_permutation_is_not_taken_for_one():
     assert not Group(generators=[[[1.0, 1.0], [0.0, 1.0]]]).is_permutation
 
 
-@pytest.mark.parametrize(
-    ("group", "expected"),
-    [
-        (Trivial(2), True),
-        (Z(3), True),
-        (Z(4), False),
-        (S(3), False),
-        (D(4), False),
-        (SO(3), True),
-        (O(3), False),
-        (SL(3), True),
-        (SO2eR3(), True),
-        (O2eR3(), False),
-        (Group(generators=[QUARTER_TURN]), True),
-    ],
-    ids=str,
-)
-def test_orientation_is_preserved_where_every_determinant_is_positive(group, expected):
-    assert group.preserves_orientation == expected
+ORIENTATIONS = [
+    (Trivial(2), True),
+    (Z(3), True),
+    (Z(4), False),
+    (S(3), False),
+    (D(4), False),
+    (SO(3), True),
+    (O(3), False),
+    (SL(3), True),
+    (SO2eR3(), True),
+    (O2eR3(), False),
+    (Group(generators=[QUARTER_TURN]), True),
+]
+
+
+def test_orientation_is_preserved_where_every_determinant_is_positive(subtests):
+    for group, expected in ORIENTATIONS:
+        with subtests.test(msg=str(group)):
+            assert group.preserves_orientation == expected
 
 
 def test_groups_are_equal_by_content_not_by_name():
@@ -161,7 +165,11 @@ def test_what_is_no_group_is_refused(arguments, message):
         Group(**arguments)
 
 
-@pytest.mark.parametrize(("build", "n"), [(Trivial, 0), (Z, 0), (S, -1), (D, 0), (SO, 1), (O, 0), (SL, 1), (S, "3")])
-def test_sizes_that_no_group_has_are_refused(build, n):
-    with pytest.raises(ValueError, match=rf"{build.__name__}\(n\) needs an integer n >= \d, got {n!r}"):
-        build(n)
+IMPOSSIBLE_SIZES = [(Trivial, 0), (Z, 0), (S, -1), (D, 0), (SO, 1), (O, 0), (SL, 1), (S, "3")]
+
+
+def test_sizes_that_no_group_has_are_refused(subtests):
+    for build, n in IMPOSSIBLE_SIZES:
+        message = rf"{build.__name__}\(n\) needs an integer n >= \d, got {n!r}"
+        with subtests.test(msg=f"{build.__name__}({n})"), pytest.raises(ValueError, match=message):
+            build(n)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bayes_rpp import O13, SL, SO, SO13, Cube, D, DkeR3, Group, Lorentz, O, RubiksCube, S, SO2eR3, SO13p, Sp, Trivial, Z
+from tests.scenarios.groups import A4
 
-A4 = Group.from_permutations([[1, 2, 0, 3], [1, 0, 3, 2]], name="A4")
 MATHIEU = Group.from_permutations(
     [[*range(1, 11), 0], [0, 1, 6, 9, 5, 3, 10, 2, 8, 4, 7]],  # (0 1 ... 10), (2 6 10 7)(3 9 4 5)
     name="M11",
@@ -37,15 +37,13 @@ ORDERS = [
 ]
 
 
-@pytest.mark.parametrize(("group", "order"), ORDERS, ids=str)
-def test_finite_groups_know_their_order(group, order):
-    assert group.order == order
-    assert group.is_finite is True
-
-
-@pytest.mark.parametrize("group", [g for g, order in ORDERS if order <= 10_000], ids=str)
-def test_small_finite_groups_list_as_many_elements(group):
-    assert len(group.elements) == group.order
+def test_finite_groups_know_their_order_and_small_ones_list_as_many_elements(subtests):
+    for group, order in ORDERS:
+        with subtests.test(msg=str(group)):
+            assert group.order == order
+            assert group.is_finite is True
+            if order <= 10_000:
+                assert len(group.elements) == order
 
 
 @pytest.mark.parametrize(
@@ -76,25 +74,25 @@ def is_lie_algebra(algebra):
     return rank == len(algebra) == torch.linalg.matrix_rank(torch.cat([algebra.flatten(1), brackets]))
 
 
-@pytest.mark.parametrize(
-    ("group", "dimension"),
-    [
-        (Sp(1), 3),
-        (Sp(2), 10),
-        (Sp(3), 21),
-        (SO13p(), 6),
-        (SO13(), 6),
-        (O13(), 6),
-        (SO(4), 6),
-        (SL(3), 8),
-        (SO2eR3(), 1),
-        (SO(3) * SL(2), 6),
-    ],
-    ids=str,
-)
-def test_algebras_are_closed_and_have_their_dimension(group, dimension):
-    assert len(group.lie_algebra) == dimension
-    assert is_lie_algebra(group.lie_algebra)
+ALGEBRAS = [
+    (Sp(1), 3),
+    (Sp(2), 10),
+    (Sp(3), 21),
+    (SO13p(), 6),
+    (SO13(), 6),
+    (O13(), 6),
+    (SO(4), 6),
+    (SL(3), 8),
+    (SO2eR3(), 1),
+    (SO(3) * SL(2), 6),
+]
+
+
+def test_algebras_are_closed_and_have_their_dimension(subtests):
+    for group, dimension in ALGEBRAS:
+        with subtests.test(msg=str(group)):
+            assert len(group.lie_algebra) == dimension
+            assert is_lie_algebra(group.lie_algebra)
 
 
 @pytest.mark.parametrize("m", [1, 2, 3])
@@ -159,28 +157,28 @@ def test_rubiks_cube_has_the_known_orders_of_elements(length):
     assert powers.index(True) + 1 == length
 
 
-@pytest.mark.parametrize(
-    ("group", "orthogonal", "permutation", "orientation"),
-    [
-        (Sp(2), False, False, True),
-        (SO13p(), False, False, True),
-        (SO13(), False, False, True),
-        (O13(), False, False, False),
-        (DkeR3(3), True, False, False),
-        (Cube(), True, True, False),
-        (RubiksCube(), True, True, False),
-        (A4, True, True, True),
-        (S(3) * Z(4), True, True, False),
-        (SO(3) * S(3), True, False, False),
-        (SO(3) * Z(3), True, False, True),
-        (SL(2) * Z(3), False, False, True),
-    ],
-    ids=str,
-)
-def test_flags(group, orthogonal, permutation, orientation):
-    assert group.is_orthogonal is orthogonal
-    assert group.is_permutation is permutation
-    assert group.preserves_orientation is orientation
+FLAGS = [
+    (Sp(2), False, False, True),
+    (SO13p(), False, False, True),
+    (SO13(), False, False, True),
+    (O13(), False, False, False),
+    (DkeR3(3), True, False, False),
+    (Cube(), True, True, False),
+    (RubiksCube(), True, True, False),
+    (A4, True, True, True),
+    (S(3) * Z(4), True, True, False),
+    (SO(3) * S(3), True, False, False),
+    (SO(3) * Z(3), True, False, True),
+    (SL(2) * Z(3), False, False, True),
+]
+
+
+def test_flags(subtests):
+    for group, orthogonal, permutation, orientation in FLAGS:
+        with subtests.test(msg=str(group)):
+            assert group.is_orthogonal is orthogonal
+            assert group.is_permutation is permutation
+            assert group.preserves_orientation is orientation
 
 
 def test_permutations_move_each_coordinate_to_its_image():

@@ -22,10 +22,13 @@ from bayes_rpp import (
     parse_group,
     parse_rep,
 )
+from tests.scenarios.bases import dense_null_space
+from tests.scenarios.groups import elements
+from tests.scenarios.numbers import numbers
 
 MINE = Group(SO(2).lie_algebra, name="mine")
 PAIR = SO(2) * SO(2)
-CASES = [
+TEXTS = [
     "Vector(SO(3)) * Vector(S(3)) -> Vector(SO(3)) * Vector(S(3)) + Scalar",
     "Vector(S(3)) + Vector(SO(3)) * Vector(S(3)) -> T(2)(SO(3))",
     "Vector(S(3)) * Vector(SO(3)) + 2*Vector(SO(3)) -> 2*Vector(SO(3)) * Vector(S(3))",
@@ -49,7 +52,7 @@ def bound(text):
     return rep_in(group), rep_out(group)
 
 
-every_case = pytest.mark.parametrize(("rep_in", "rep_out"), [bound(text) for text in CASES], ids=CASES)
+CASES = [(text, *bound(text)) for text in TEXTS]
 
 
 def literal_rho(rep, parts, of_factor):
@@ -69,59 +72,66 @@ def matrix_of(factor, g):
     return torch.linalg.inv(g).mT if factor.is_dual else g
 
 
-@every_case
-def test_bases_span_the_null_space_of_the_dense_constraints(rep_in, rep_out, dense_null_space):
-    basis, expected = equivariant_maps(rep_in, rep_out), dense_null_space(rep_in, rep_out)
-    q = basis.dense()
-    assert basis.rank == expected.shape[1]
-    close(q.mT @ q, torch.eye(basis.rank).double())
-    close(q @ q.mT, expected @ expected.mT, 1e-9)
+def test_bases_span_the_null_space_of_the_dense_constraints(subtests):
+    for text, rep_in, rep_out in CASES:
+        with subtests.test(msg=text):
+            basis, expected = equivariant_maps(rep_in, rep_out), dense_null_space(rep_in, rep_out)
+            q = basis.dense()
+            assert basis.rank == expected.shape[1]
+            close(q.mT @ q, torch.eye(basis.rank).double())
+            close(q @ q.mT, expected @ expected.mT, 1e-9)
 
 
-@every_case
-def test_elements_are_tuples_and_act_by_kronecker_products(rep_in, rep_out):
-    group = rep_in.bound_group
-    for g in zip(*group.sample(4, seed=0), strict=True):
-        for rep in (rep_in, rep_out):
-            close(rep.rho(g), literal_rho(rep, g, matrix_of))
-            close(rep.rho(group.join(g)), rep.rho(g))
+def test_elements_are_tuples_and_act_by_kronecker_products(subtests):
+    for text, rep_in, rep_out in CASES:
+        with subtests.test(msg=text):
+            group = rep_in.bound_group
+            for g in elements(group, 4, seed=0):
+                for rep in (rep_in, rep_out):
+                    close(rep.rho(g), literal_rho(rep, g, matrix_of))
+                    close(rep.rho(group.join(g)), rep.rho(g))
 
 
-@every_case
-def test_maps_commute_with_sampled_elements(rep_in, rep_out):
-    maps = equivariant_maps(rep_in, rep_out).dense().mT.reshape(-1, rep_out.size, rep_in.size)
-    for g in zip(*rep_in.bound_group.sample(4, seed=1), strict=True):
-        close(rep_out.rho(g) @ maps, maps @ rep_in.rho(g), 1e-9 * max(1.0, float(rep_out.rho(g).abs().max()) ** 2))
+def test_maps_commute_with_sampled_elements(subtests):
+    for text, rep_in, rep_out in CASES:
+        with subtests.test(msg=text):
+            maps = equivariant_maps(rep_in, rep_out).dense().mT.reshape(-1, rep_out.size, rep_in.size)
+            for g in elements(rep_in.bound_group, 4, seed=1):
+                rho = rep_out.rho(g)
+                close(rho @ maps, maps @ rep_in.rho(g), 1e-9 * max(1.0, float(rho.abs().max()) ** 2))
 
 
-@every_case
-def test_apply_takes_tuples_for_one_or_for_every_vector(rep_in, rep_out):
-    for rep in (rep_in, rep_out):
-        g = rep.bound_group.sample(5, seed=2)
-        x = torch.randn(5, rep.size, generator=torch.Generator().manual_seed(0)).double()
-        dense = [rep.rho(one) for one in zip(*g, strict=True)]
-        close(rep.apply(g, x), torch.stack([rho @ v for rho, v in zip(dense, x, strict=True)]))
-        close(rep.apply([part[0] for part in g], x), x @ dense[0].mT)
-        assert rep.apply(g, x.float()).dtype == torch.float32
+def test_apply_takes_tuples_for_one_or_for_every_vector(subtests):
+    for text, rep_in, rep_out in CASES:
+        with subtests.test(msg=text):
+            for rep in (rep_in, rep_out):
+                g = rep.bound_group.sample(5, seed=2)
+                x = numbers(5, rep.size)
+                dense = [rep.rho(one) for one in zip(*g, strict=True)]
+                close(rep.apply(g, x), torch.stack([rho @ v for rho, v in zip(dense, x, strict=True)]))
+                close(rep.apply([part[0] for part in g], x), x @ dense[0].mT)
+                assert rep.apply(g, x.float()).dtype == torch.float32
 
 
-@every_case
-def test_drho_is_the_derivative_of_rho(rep_in, rep_out):
-    group = rep_in.bound_group
-    for a in group.lie_algebra:
-        step = 1e-6
-        for rep in (rep_in, rep_out):
-            forward, backward = (rep.rho(torch.linalg.matrix_exp(t * a)) for t in (step, -step))
-            close(rep.drho(a), (forward - backward) / (2 * step), 1e-8)
+def test_drho_is_the_derivative_of_rho(subtests):
+    for text, rep_in, rep_out in CASES:
+        with subtests.test(msg=text):
+            group = rep_in.bound_group
+            for a in group.lie_algebra:
+                step = 1e-6
+                for rep in (rep_in, rep_out):
+                    forward, backward = (rep.rho(torch.linalg.matrix_exp(t * a)) for t in (step, -step))
+                    close(rep.drho(a), (forward - backward) / (2 * step), 1e-8)
 
 
-@every_case
-def test_text_reads_back(rep_in, rep_out):
-    for rep in (rep_in, rep_out):
-        assert parse_rep(str(rep))(rep.bound_group) == rep
-    group = rep_in.bound_group
-    assert parse_group(str(group)) == group
-    assert str(group) == " * ".join(str(part) for part in group.factors)
+def test_text_reads_back(subtests):
+    for text, rep_in, rep_out in CASES:
+        with subtests.test(msg=text):
+            for rep in (rep_in, rep_out):
+                assert parse_rep(str(rep))(rep.bound_group) == rep
+            group = rep_in.bound_group
+            assert parse_group(str(group)) == group
+            assert str(group) == " * ".join(str(part) for part in group.factors)
 
 
 def test_samples_are_one_stack_for_each_factor():
@@ -180,7 +190,7 @@ def test_nothing_of_a_product_is_empty():
     assert nothing.apply(nothing.bound_group.sample(3, seed=0), torch.zeros(3, 0)).shape == (3, 0)
 
 
-def test_slots_tell_equal_factors_apart(dense_null_space):
+def test_slots_tell_equal_factors_apart():
     first, second = Vector.on(PAIR, 0), Vector.on(PAIR, 1)
     assert first != second
     assert equivariant_maps(first, first).rank == 2
@@ -200,31 +210,31 @@ def test_products_with_a_slot_take_further_factors():
     assert rep.size == 6
 
 
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (lambda: Vector(SO(3) * S(5)), r"Vector does not say on which factor of SO\(3\) \* S\(5\) it lives: write"),
-        (lambda: (Scalar + Vector)(SO(3) * S(5)), r"\(Scalar \+ Vector\)\(SO\(3\)\) or \(Scalar \+ Vector\)\(S\(5\)\)"),
-        (lambda: Vector(SO(3))(O(3) * S(5)), r"Vector is bound to SO\(3\) already and cannot be bound to O\(3\) \* S"),
-        (lambda: Vector(SO(2))(PAIR), r"SO\(2\) \* SO\(2\) has the factor SO\(2\) more than once: .* rep\.on\(group,"),
-        (lambda: Vector.on(PAIR, 2), r"SO\(2\) \* SO\(2\) has 2 factors, so there is no slot 2"),
-        (lambda: Vector.on(PAIR, -1), r"there is no slot -1"),
-        (lambda: Vector(SO(3)).on(PAIR, 0), r"Vector is bound to SO\(3\) already and cannot be bound to SO\(2\)"),
-        (lambda: equivariant_maps(Vector(SO(3)), Vector(SO(2))(SO(2) * S(3))), r"must share a group"),
-        (lambda: equivariant_maps(Vector(Z(3))(Z(3) * S(2)), Vector(SO(2))(SO(2) * S(3))), r"must share a group"),
-        (lambda: (SO(3) * S(5)).join([torch.eye(3)]), r"an element of SO\(3\) \* S\(5\) is one matrix for each factor"),
-        (lambda: (SO(3) * S(5)).join([torch.eye(5), torch.eye(3)]), r"got shapes \[\(5, 5\), \(3, 3\)\]"),
-        (lambda: Vector(SO(3)).rho([torch.eye(3), torch.eye(3)]), r"g must hold 3 x 3 matrices of SO\(3\)"),
-        (lambda: Vector(SO(3))(SO(3) * S(5)).rho(torch.eye(3)), r"must hold 8 x 8 matrices of SO\(3\) \* S\(5\)"),
-        (lambda: parse_rep("Vector(SO(3) * S(5))"), r"does not say on which factor"),
-        (lambda: parse_group("SO(3) * Q(5)"), r"unknown group 'Q'"),
-        (lambda: parse_group("SO(3) *"), r"expected a name here"),
-        (lambda: (SO(3) * S(5)).sample(0, seed=0), r"count must be at least 1"),
-    ],
-)
-def test_messages_say_what_would_be_right(build, message):
-    with pytest.raises(ValueError, match=message):
-        build()
+MESSAGES = [
+    (lambda: Vector(SO(3) * S(5)), r"Vector does not say on which factor of SO\(3\) \* S\(5\) it lives: write"),
+    (lambda: (Scalar + Vector)(SO(3) * S(5)), r"\(Scalar \+ Vector\)\(SO\(3\)\) or \(Scalar \+ Vector\)\(S\(5\)\)"),
+    (lambda: Vector(SO(3))(O(3) * S(5)), r"Vector is bound to SO\(3\) already and cannot be bound to O\(3\) \* S"),
+    (lambda: Vector(SO(2))(PAIR), r"SO\(2\) \* SO\(2\) has the factor SO\(2\) more than once: .* rep\.on\(group,"),
+    (lambda: Vector.on(PAIR, 2), r"SO\(2\) \* SO\(2\) has 2 factors, so there is no slot 2"),
+    (lambda: Vector.on(PAIR, -1), r"there is no slot -1"),
+    (lambda: Vector(SO(3)).on(PAIR, 0), r"Vector is bound to SO\(3\) already and cannot be bound to SO\(2\)"),
+    (lambda: equivariant_maps(Vector(SO(3)), Vector(SO(2))(SO(2) * S(3))), r"must share a group"),
+    (lambda: equivariant_maps(Vector(Z(3))(Z(3) * S(2)), Vector(SO(2))(SO(2) * S(3))), r"must share a group"),
+    (lambda: (SO(3) * S(5)).join([torch.eye(3)]), r"an element of SO\(3\) \* S\(5\) is one matrix for each factor"),
+    (lambda: (SO(3) * S(5)).join([torch.eye(5), torch.eye(3)]), r"got shapes \[\(5, 5\), \(3, 3\)\]"),
+    (lambda: Vector(SO(3)).rho([torch.eye(3), torch.eye(3)]), r"g must hold 3 x 3 matrices of SO\(3\)"),
+    (lambda: Vector(SO(3))(SO(3) * S(5)).rho(torch.eye(3)), r"must hold 8 x 8 matrices of SO\(3\) \* S\(5\)"),
+    (lambda: parse_rep("Vector(SO(3) * S(5))"), r"does not say on which factor"),
+    (lambda: parse_group("SO(3) * Q(5)"), r"unknown group 'Q'"),
+    (lambda: parse_group("SO(3) *"), r"expected a name here"),
+    (lambda: (SO(3) * S(5)).sample(0, seed=0), r"count must be at least 1"),
+]
+
+
+def test_messages_say_what_would_be_right(subtests):
+    for build, message in MESSAGES:
+        with subtests.test(msg=message), pytest.raises(ValueError, match=message):
+            build()
 
 
 @pytest.mark.parametrize("other", [3, "S(5)", None])

@@ -86,17 +86,19 @@ def test_groups_about_an_axis_fix_it_and_turn_by_a_uniform_angle(group):
     assert kstest(angles.numpy(), "uniform", args=(-math.pi, 2 * math.pi)).pvalue > ERROR_RATE
 
 
-@pytest.mark.parametrize("group", [g for g in EVERY_GROUP if g.is_orthogonal], ids=str)
-def test_samples_of_orthogonal_groups_are_orthogonal(group):
-    samples = group.sample(200, seed=4)
-    gram = samples.mT @ samples
-    torch.testing.assert_close(gram, torch.eye(group.d).double().expand_as(gram), rtol=0, atol=1e-12)
+def test_samples_of_orthogonal_groups_are_orthogonal(subtests):
+    for group in [g for g in EVERY_GROUP if g.is_orthogonal]:
+        with subtests.test(msg=str(group)):
+            samples = group.sample(200, seed=4)
+            gram = samples.mT @ samples
+            torch.testing.assert_close(gram, torch.eye(group.d).double().expand_as(gram), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("group", [g for g in EVERY_GROUP if g.preserves_orientation], ids=str)
-def test_samples_of_special_groups_have_determinant_one(group):
-    determinants = torch.linalg.det(group.sample(200, seed=5))
-    torch.testing.assert_close(determinants, torch.ones(200).double(), rtol=0, atol=1e-11)
+def test_samples_of_special_groups_have_determinant_one(subtests):
+    for group in [g for g in EVERY_GROUP if g.preserves_orientation]:
+        with subtests.test(msg=str(group)):
+            determinants = torch.linalg.det(group.sample(200, seed=5))
+            torch.testing.assert_close(determinants, torch.ones(200).double(), rtol=0, atol=1e-11)
 
 
 @pytest.mark.statistical
@@ -108,19 +110,21 @@ def test_samples_of_sl_are_of_order_one_and_not_orthogonal(n):
     assert samples.abs().max() < 100
 
 
-@pytest.mark.parametrize("group", EVERY_GROUP, ids=str)
-def test_the_same_seed_gives_the_same_bits_and_leaves_torch_alone(group):
-    state = torch.get_rng_state()
-    first, second = group.sample(50, seed=7), group.sample(50, seed=7)
-    assert first.shape == (50, group.d, group.d)
-    assert first.dtype == torch.float64
-    assert torch.equal(first, second)
-    assert torch.equal(state, torch.get_rng_state())
+def test_the_same_seed_gives_the_same_bits_and_leaves_torch_alone(subtests):
+    for group in EVERY_GROUP:
+        with subtests.test(msg=str(group)):
+            state = torch.get_rng_state()
+            first, second = group.sample(50, seed=7), group.sample(50, seed=7)
+            assert first.shape == (50, group.d, group.d)
+            assert first.dtype == torch.float64
+            assert torch.equal(first, second)
+            assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("group", [g for g in EVERY_GROUP if not isinstance(g, Trivial)], ids=str)
-def test_another_seed_gives_other_elements(group):
-    assert not torch.equal(group.sample(50, seed=7), group.sample(50, seed=8))
+def test_another_seed_gives_other_elements(subtests):
+    for group in [g for g in EVERY_GROUP if not isinstance(g, Trivial)]:
+        with subtests.test(msg=str(group)):
+            assert not torch.equal(group.sample(50, seed=7), group.sample(50, seed=8))
 
 
 def test_changing_a_sample_does_not_change_the_group():

@@ -2,14 +2,11 @@
 
 import copy
 
-import pytest
 import torch
 from torch.func import functional_call
 
 from tests.scenarios.layers import LAYERS, randomised
 from tests.scenarios.numbers import numbers
-
-layers = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
 
 
 def close(actual, expected, tolerance=1e-10):
@@ -44,9 +41,9 @@ def test_gradients_to_second_order_are_the_dense_twins(subtests):
                 tangent = {name: numbers(*p.shape, seed=9) for name, p in params.items()}
                 first, second = torch.func.jvp(torch.func.grad(loss), (params,), (tangent,))
                 expected, expected_second = torch.func.jvp(torch.func.grad(twin), (params,), (tangent,))
-                for name in params:
-                    close(first[name], expected[name], 1e-8)
-                    close(second[name], expected_second[name], 1e-8)
+                for key in params:
+                    close(first[key], expected[key], 1e-8)
+                    close(second[key], expected_second[key], 1e-8)
 
 
 def test_vmap_over_parameters_is_a_loop(subtests):

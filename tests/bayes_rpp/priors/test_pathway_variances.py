@@ -47,9 +47,9 @@ def test_the_prior_of_the_sum_is_the_sum_of_the_priors(subtests):
                 residual, collapsed = build().double(), build("collapsed").double()
                 prior = RPPPrior(dense_variance=0.3, pathway_variances=[2.0, 0.7, 1.1], scaling=scaling)
                 whole = prior.distributions(collapsed)
-                for name in ("weight", "bias"):
-                    sigma = covariance_of_weight(residual, prior, name)
-                    law, value = whole[name], numbers(*whole[name].event_shape)
+                for which in ("weight", "bias"):
+                    sigma = covariance_of_weight(residual, prior, which)
+                    law, value = whole[which], numbers(*whole[which].event_shape)
                     exact = MultivariateNormal(torch.zeros(len(sigma)).double(), sigma)
                     close(law.log_prob(value), exact.log_prob(value.flatten()), 1e-8)
                     close(law.variance.flatten(), sigma.diagonal(), 1e-8)

@@ -7,16 +7,8 @@ import sys
 import pytest
 import torch
 
-from bayes_rpp import SO, Cube, D, Group, O, Regular, S, T, Trivial, Vector, Z, equivariant_maps, irreps
-
-QUATERNION_I = [[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, -1], [0, 0, 1, 0]]
-QUATERNION_J = [[0.0, 0, -1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, -1, 0, 0]]
-Q8 = Group(generators=[QUATERNION_I, QUATERNION_J], name="Q8")
-A4 = Group.from_permutations([[1, 2, 0, 3], [1, 0, 3, 2]], name="A4")
-FINITE = [Trivial(2), Z(2), Z(5), Z(6), D(1), D(3), D(4), D(6), S(3), S(4), S(5), Cube(), Q8, A4]
-finite_groups = pytest.mark.parametrize("group", FINITE, ids=str)
-rotation_groups = pytest.mark.parametrize("group", [SO(3), O(3)], ids=str)
-degrees = pytest.mark.parametrize("degree", range(5))
+from bayes_rpp import Cube, D, Group, Regular, S, T, Vector, Z, equivariant_maps, irreps
+from tests.scenarios.groups import A4, FINITE_GROUPS, Q8
 
 
 def close(actual, expected, tolerance=1e-11):
@@ -27,17 +19,18 @@ def character(rep, elements):
     return torch.stack([torch.trace(rep.rho(g)) for g in elements])
 
 
-@finite_groups
-def test_schur_and_the_sum_of_squares(group):
-    reps = irreps(group)
-    ends = [equivariant_maps(rep, rep).rank for rep in reps]
-    assert set(ends) <= {1, 2, 4}
-    assert sum(rep.size**2 // end for rep, end in zip(reps, ends, strict=True)) == group.order
-    for first, second in itertools.combinations(reps, 2):
-        assert equivariant_maps(first, second).rank == 0
-    assert [rep.size for rep in reps] == sorted(rep.size for rep in reps)
-    elements = group.elements
-    close(character(reps[0], elements), torch.ones(len(elements)).double())
+def test_schur_and_the_sum_of_squares(subtests):
+    for group in FINITE_GROUPS:
+        with subtests.test(msg=str(group)):
+            reps = irreps(group)
+            ends = [equivariant_maps(rep, rep).rank for rep in reps]
+            assert set(ends) <= {1, 2, 4}
+            assert sum(rep.size**2 // end for rep, end in zip(reps, ends, strict=True)) == group.order
+            for first, second in itertools.combinations(reps, 2):
+                assert equivariant_maps(first, second).rank == 0
+            assert [rep.size for rep in reps] == sorted(rep.size for rep in reps)
+            elements = group.elements
+            close(character(reps[0], elements), torch.ones(len(elements)).double())
 
 
 EXPECTED = {
@@ -52,57 +45,63 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("group", [g for g in FINITE if str(g) in EXPECTED], ids=str)
-def test_dimensions_and_types_are_those_of_the_books(group):
-    reps = irreps(group)
-    assert ([rep.size for rep in reps], [equivariant_maps(rep, rep).rank for rep in reps]) == EXPECTED[str(group)]
+def test_dimensions_and_types_are_those_of_the_books(subtests):
+    for group in [g for g in FINITE_GROUPS if str(g) in EXPECTED]:
+        with subtests.test(msg=str(group)):
+            reps = irreps(group)
+            ranks = [equivariant_maps(rep, rep).rank for rep in reps]
+            assert ([rep.size for rep in reps], ranks) == EXPECTED[str(group)]
 
 
-@finite_groups
-def test_finite_irreps_are_orthogonal_homomorphisms(group):
-    generator = torch.Generator().manual_seed(0)
-    for rep in irreps(group):
-        for _ in range(10):
-            g, h = group.elements[torch.randint(group.order, (2,), generator=generator)]
-            close(rep.rho(g @ h), rep.rho(g) @ rep.rho(h))
-            close(rep.rho(g) @ rep.rho(g).mT, torch.eye(rep.size).double())
+def test_finite_irreps_are_orthogonal_homomorphisms(subtests):
+    for group in FINITE_GROUPS:
+        with subtests.test(msg=str(group)):
+            generator = torch.Generator().manual_seed(0)
+            for rep in irreps(group):
+                for _ in range(10):
+                    g, h = group.elements[torch.randint(group.order, (2,), generator=generator)]
+                    close(rep.rho(g @ h), rep.rho(g) @ rep.rho(h))
+                    close(rep.rho(g) @ rep.rho(g).mT, torch.eye(rep.size).double())
 
 
-@finite_groups
-def test_regular_maps_are_the_group_algebra(group):
-    regular = Regular(group)
-    assert regular.size == group.order
-    assert equivariant_maps(regular, regular).rank == group.order
-    for g in group.sample(5, seed=0):
-        rho = regular.rho(g)
-        assert torch.equal(rho @ rho.mT, torch.eye(group.order).double())
-        fixed = group.order if torch.allclose(g, torch.eye(group.d).double()) else 0
-        assert float(torch.trace(rho)) == fixed
+def test_regular_maps_are_the_group_algebra(subtests):
+    for group in FINITE_GROUPS:
+        with subtests.test(msg=str(group)):
+            regular = Regular(group)
+            assert regular.size == group.order
+            assert equivariant_maps(regular, regular).rank == group.order
+            for g in group.sample(5, seed=0):
+                rho = regular.rho(g)
+                assert torch.equal(rho @ rho.mT, torch.eye(group.order).double())
+                fixed = group.order if torch.allclose(g, torch.eye(group.d).double()) else 0
+                assert float(torch.trace(rho)) == fixed
 
 
-@finite_groups
-def test_the_regular_representation_translates_functions_from_the_left(group):
+def test_the_regular_representation_translates_functions_from_the_left(subtests):
     """(rho(g) f)(h) = f(g^-1 h): the indicator of h moves to that of gh."""
-    for g in group.sample(3, seed=1):
-        rho = Regular(group).rho(g)
-        for place in range(0, group.order, max(1, group.order // 7)):
-            target = int(rho[:, place].argmax())
-            close(group.elements[target], g @ group.elements[place], 1e-9)
+    for group in FINITE_GROUPS:
+        with subtests.test(msg=str(group)):
+            for g in group.sample(3, seed=1):
+                rho = Regular(group).rho(g)
+                for place in range(0, group.order, max(1, group.order // 7)):
+                    target = int(rho[:, place].argmax())
+                    close(group.elements[target], g @ group.elements[place], 1e-9)
 
 
-@finite_groups
-def test_multiplicities_are_inner_products_of_characters(group):
-    reps = irreps(group)
-    for whole in (Regular(group), Vector(group), T(2)(group)):
-        total = character(whole, group.elements)
-        size = 0
-        for rep in reps:
-            inner = float((total * character(rep, group.elements)).mean())
-            rank, end = equivariant_maps(rep, whole).rank, equivariant_maps(rep, rep).rank
-            assert rank == pytest.approx(inner, abs=1e-9)
-            assert rank % end == 0
-            size += rank // end * rep.size
-        assert size == whole.size
+def test_multiplicities_are_inner_products_of_characters(subtests):
+    for group in FINITE_GROUPS:
+        with subtests.test(msg=str(group)):
+            reps = irreps(group)
+            for whole in (Regular(group), Vector(group), T(2)(group)):
+                total = character(whole, group.elements)
+                size = 0
+                for rep in reps:
+                    inner = float((total * character(rep, group.elements)).mean())
+                    rank, end = equivariant_maps(rep, whole).rank, equivariant_maps(rep, rep).rank
+                    assert rank == pytest.approx(inner, abs=1e-9)
+                    assert rank % end == 0
+                    size += rank // end * rep.size
+                assert size == whole.size
 
 
 def test_another_process_finds_the_same_matrices():

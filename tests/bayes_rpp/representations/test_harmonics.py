@@ -11,30 +11,19 @@ from scipy.special import sph_harm_y
 from bayes_rpp import (
     SL,
     SO,
-    Cube,
-    D,
-    Group,
     Irrep,
     O,
     PseudoScalar,
     Regular,
     S,
     T,
-    Trivial,
     Z,
     equivariant_basis,
     equivariant_maps,
     irreps,
 )
 
-QUATERNION_I = [[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, -1], [0, 0, 1, 0]]
-QUATERNION_J = [[0.0, 0, -1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, -1, 0, 0]]
-Q8 = Group(generators=[QUATERNION_I, QUATERNION_J], name="Q8")
-A4 = Group.from_permutations([[1, 2, 0, 3], [1, 0, 3, 2]], name="A4")
-FINITE = [Trivial(2), Z(2), Z(5), Z(6), D(1), D(3), D(4), D(6), S(3), S(4), S(5), Cube(), Q8, A4]
-finite_groups = pytest.mark.parametrize("group", FINITE, ids=str)
 rotation_groups = pytest.mark.parametrize("group", [SO(3), O(3)], ids=str)
-degrees = pytest.mark.parametrize("degree", range(5))
 
 
 def rotation(axis, angle):
@@ -73,43 +62,47 @@ def character(rep, elements):
 POLES = [0.0, 1e-15, 1e-9, 1e-5, math.pi - 1e-9, math.pi - 1e-15, math.pi]
 
 
-@degrees
-@rotation_groups
-def test_harmonics_at_turned_points_are_turned_harmonics(group, degree):
-    rep, x = Irrep(degree)(group), points()
-    for g in group.sample(10, seed=1):
-        close(harmonics(degree, x @ g.mT), harmonics(degree, x) @ rep.rho(g).mT)
+def test_harmonics_at_turned_points_are_turned_harmonics(subtests):
+    for group in [SO(3), O(3)]:
+        for degree in range(5):
+            with subtests.test(msg=f"degree {degree} of {group}"):
+                rep, x = Irrep(degree)(group), points()
+                for g in group.sample(10, seed=1):
+                    close(harmonics(degree, x @ g.mT), harmonics(degree, x) @ rep.rho(g).mT)
 
 
-@pytest.mark.parametrize("beta", POLES)
-@degrees
-def test_the_poles_of_the_euler_angles_are_no_special_places(degree, beta):
-    rep, x = Irrep(degree)(O(3)), points()
-    for alpha, gamma in itertools.product([0.0, 0.7, math.pi, -2.0], repeat=2):
-        g = euler(alpha, beta, gamma)
-        for element in (g, -g):
-            close(harmonics(degree, x @ element.mT), harmonics(degree, x) @ rep.rho(element).mT, 1e-10)
+def test_the_poles_of_the_euler_angles_are_no_special_places(subtests):
+    for degree in range(5):
+        for beta in POLES:
+            with subtests.test(msg=f"degree {degree}, beta = {beta}"):
+                rep, x = Irrep(degree)(O(3)), points()
+                for alpha, gamma in itertools.product([0.0, 0.7, math.pi, -2.0], repeat=2):
+                    g = euler(alpha, beta, gamma)
+                    for element in (g, -g):
+                        close(harmonics(degree, x @ element.mT), harmonics(degree, x) @ rep.rho(element).mT, 1e-10)
 
 
-@degrees
-@rotation_groups
-def test_products_go_to_products_of_orthogonal_matrices(group, degree):
-    rep, g = Irrep(degree)(group), group.sample(20, seed=2)
-    rho = [rep.rho(element) for element in g]
-    for k in range(10):
-        close(rep.rho(g[k] @ g[k + 10]), rho[k] @ rho[k + 10])
-        close(rho[k] @ rho[k].mT, torch.eye(rep.size).double())
-    close(rep.rho(torch.eye(3).double()), torch.eye(rep.size).double())
+def test_products_go_to_products_of_orthogonal_matrices(subtests):
+    for group in [SO(3), O(3)]:
+        for degree in range(5):
+            with subtests.test(msg=f"degree {degree} of {group}"):
+                rep, g = Irrep(degree)(group), group.sample(20, seed=2)
+                rho = [rep.rho(element) for element in g]
+                for k in range(10):
+                    close(rep.rho(g[k] @ g[k + 10]), rho[k] @ rho[k + 10])
+                    close(rho[k] @ rho[k].mT, torch.eye(rep.size).double())
+                close(rep.rho(torch.eye(3).double()), torch.eye(rep.size).double())
 
 
-@degrees
-@pytest.mark.parametrize("group", [SO(2), O(2), SO(3), O(3)], ids=str)
-def test_the_derivative_is_that_of_the_matrices(group, degree):
-    rep, step = Irrep(degree)(group), 1e-4
-    for a in group.lie_algebra:
-        ahead, back = (rep.rho(torch.linalg.matrix_exp(sign * step * a)) for sign in (1, -1))
-        close((ahead - back) / (2 * step), rep.drho(a), 1e-6)
-        close(torch.linalg.matrix_exp(0.3 * rep.drho(a)), rep.rho(torch.linalg.matrix_exp(0.3 * a)))
+def test_the_derivative_is_that_of_the_matrices(subtests):
+    for group in [SO(2), O(2), SO(3), O(3)]:
+        for degree in range(5):
+            with subtests.test(msg=f"degree {degree} of {group}"):
+                rep, step = Irrep(degree)(group), 1e-4
+                for a in group.lie_algebra:
+                    ahead, back = (rep.rho(torch.linalg.matrix_exp(sign * step * a)) for sign in (1, -1))
+                    close((ahead - back) / (2 * step), rep.drho(a), 1e-6)
+                    close(torch.linalg.matrix_exp(0.3 * rep.drho(a)), rep.rho(torch.linalg.matrix_exp(0.3 * a)))
 
 
 @rotation_groups
@@ -118,14 +111,15 @@ def test_degree_one_is_y_z_x(group):
         close(Irrep(1)(group).rho(g), g[[1, 2, 0]][:, [1, 2, 0]])
 
 
-@degrees
-@pytest.mark.parametrize("group", [SO(2), O(2), SO(3), O(3)], ids=str)
-def test_single_precision_elements(group, degree):
-    rep, x = Irrep(degree)(group), torch.randn(7, Irrep(degree)(group).size)
-    for g in group.sample(5, seed=3):
-        assert rep.rho(g.float()).dtype == torch.float32
-        close(rep.rho(g.float()).double(), rep.rho(g), 5e-6)
-        close(rep.apply(g.float(), x), x @ rep.rho(g).float().mT, 1e-5)
+def test_single_precision_elements(subtests):
+    for group in [SO(2), O(2), SO(3), O(3)]:
+        for degree in range(5):
+            with subtests.test(msg=f"degree {degree} of {group}"):
+                rep, x = Irrep(degree)(group), torch.randn(7, Irrep(degree)(group).size)
+                for g in group.sample(5, seed=3):
+                    assert rep.rho(g.float()).dtype == torch.float32
+                    close(rep.rho(g.float()).double(), rep.rho(g), 5e-6)
+                    close(rep.apply(g.float(), x), x @ rep.rho(g).float().mT, 1e-5)
 
 
 @pytest.mark.parametrize("degree", range(1, 5))
@@ -137,11 +131,12 @@ def test_planar_harmonics_are_powers_of_x_plus_iy(degree):
         close(moved, power @ rep.rho(g).mT, 1e-10)
 
 
-@pytest.mark.parametrize(("a", "b"), list(itertools.combinations_with_replacement(range(4), 2)))
-def test_clebsch_and_gordan(a, b):
-    for c in range(a + b + 2):
-        maps = equivariant_maps((Irrep(a) * Irrep(b))(SO(3)), Irrep(c)(SO(3)))
-        assert maps.rank == int(abs(a - b) <= c <= a + b)
+def test_clebsch_and_gordan(subtests):
+    for a, b in list(itertools.combinations_with_replacement(range(4), 2)):
+        with subtests.test(msg=f"{a} x {b}"):
+            for c in range(a + b + 2):
+                maps = equivariant_maps((Irrep(a) * Irrep(b))(SO(3)), Irrep(c)(SO(3)))
+                assert maps.rank == int(abs(a - b) <= c <= a + b)
 
 
 def test_parity_decides_under_reflections():

@@ -5,6 +5,7 @@ import torch
 
 from bayes_rpp import SL, SO, D, Group, O, PseudoScalar, Rep, S, Scalar, T, Vector, Z
 from bayes_rpp.representations.factors import DUAL, VECTOR
+from tests.scenarios.numbers import numbers
 
 GROUPS = [O(3), SO(3), SL(2), SL(3), D(4), S(3), Z(4)]
 REPS = [
@@ -19,68 +20,68 @@ REPS = [
     2 * Vector + Scalar + Vector,
     3 * PseudoScalar + 2 * T(1, 1) + T(0, 2),
 ]
-both = [(rep, group) for group in GROUPS for rep in REPS]
-every_pair = pytest.mark.parametrize(("rep", "group"), both, ids=[f"{r} of {g}" for r, g in both])
+PAIRS = [(rep, group) for group in GROUPS for rep in REPS]
 
 
 def close(actual, expected, tolerance=1e-10):
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-def vectors(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+def test_rho_is_a_homomorphism(subtests):
+    for rep, group in PAIRS:
+        with subtests.test(msg=f"{rep} of {group}"):
+            bound = rep(group)
+            for g, h in zip(group.sample(4, seed=0), group.sample(4, seed=1), strict=True):
+                close(bound.rho(g @ h), bound.rho(g) @ bound.rho(h))
+            close(bound.rho(torch.eye(group.d).double()), torch.eye(bound.size).double())
 
 
-@every_pair
-def test_rho_is_a_homomorphism(rep, group):
-    bound = rep(group)
-    for g, h in zip(group.sample(4, seed=0), group.sample(4, seed=1), strict=True):
-        close(bound.rho(g @ h), bound.rho(g) @ bound.rho(h))
-    close(bound.rho(torch.eye(group.d).double()), torch.eye(bound.size).double())
+def test_drho_is_the_derivative_of_rho_at_the_identity(subtests):
+    for rep in REPS:
+        for group in [O(3), SO(3), SL(2), SL(3)]:
+            with subtests.test(msg=f"{rep} of {group}"):
+                bound = rep(group)
+                for a in group.lie_algebra:
+
+                    def curve(t, a=a, bound=bound):
+                        return bound.rho(torch.linalg.matrix_exp(t * a))
+
+                    zero, one = torch.tensor([0.0, 1.0]).double()
+                    _, derivative = torch.autograd.functional.jvp(curve, zero, one)
+                    close(bound.drho(a), derivative, 1e-13)
 
 
-@pytest.mark.parametrize("group", [O(3), SO(3), SL(2), SL(3)], ids=str)
-@pytest.mark.parametrize("rep", REPS, ids=str)
-def test_drho_is_the_derivative_of_rho_at_the_identity(rep, group):
-    bound = rep(group)
-    for a in group.lie_algebra:
-
-        def curve(t, a=a):
-            return bound.rho(torch.linalg.matrix_exp(t * a))
-
-        zero, one = torch.tensor([0.0, 1.0]).double()
-        _, derivative = torch.autograd.functional.jvp(curve, zero, one)
-        close(bound.drho(a), derivative, 1e-13)
+def test_drho_keeps_the_lie_bracket(subtests):
+    for rep in REPS:
+        with subtests.test(msg=str(rep)):
+            bound, (a, b) = rep(SL(3)), numbers(2, 3, 3)
+            da, db = bound.drho(a), bound.drho(b)
+            close(bound.drho(a @ b - b @ a), da @ db - db @ da)
 
 
-@pytest.mark.parametrize("rep", REPS, ids=str)
-def test_drho_keeps_the_lie_bracket(rep):
-    bound, (a, b) = rep(SL(3)), vectors(2, 3, 3)
-    da, db = bound.drho(a), bound.drho(b)
-    close(bound.drho(a @ b - b @ a), da @ db - db @ da)
+def test_apply_is_the_dense_matrix_times_the_vector(subtests):
+    for rep, group in PAIRS:
+        with subtests.test(msg=f"{rep} of {group}"):
+            bound, g = rep(group), group.sample(1, seed=2)[0]
+            x = numbers(2, 5, bound.size)
+            close(bound.apply(g, x), x @ bound.rho(g).mT)
+            close(bound.apply(g, x[0, 0]), bound.rho(g) @ x[0, 0])
 
 
-@every_pair
-def test_apply_is_the_dense_matrix_times_the_vector(rep, group):
-    bound, g = rep(group), group.sample(1, seed=2)[0]
-    x = vectors(2, 5, bound.size)
-    close(bound.apply(g, x), x @ bound.rho(g).mT)
-    close(bound.apply(g, x[0, 0]), bound.rho(g) @ x[0, 0])
-
-
-@every_pair
-def test_apply_takes_one_element_for_each_vector(rep, group):
-    bound, g = rep(group), group.sample(6, seed=3)
-    x = vectors(6, bound.size)
-    close(bound.apply(g, x), torch.stack([bound.rho(h) @ v for h, v in zip(g, x, strict=True)]))
-    y = vectors(6, 4, bound.size)
-    close(bound.apply(g[:, None], y), torch.stack([v @ bound.rho(h).mT for h, v in zip(g, y, strict=True)]))
+def test_apply_takes_one_element_for_each_vector(subtests):
+    for rep, group in PAIRS:
+        with subtests.test(msg=f"{rep} of {group}"):
+            bound, g = rep(group), group.sample(6, seed=3)
+            x = numbers(6, bound.size)
+            close(bound.apply(g, x), torch.stack([bound.rho(h) @ v for h, v in zip(g, x, strict=True)]))
+            y = numbers(6, 4, bound.size)
+            close(bound.apply(g[:, None], y), torch.stack([v @ bound.rho(h).mT for h, v in zip(g, y, strict=True)]))
 
 
 @pytest.mark.parametrize("rep", [Vector, Scalar + Vector, PseudoScalar + T(2)], ids=str)
 def test_elements_broadcast_against_vectors_whatever_the_pieces(rep):
     bound, g = rep(O(3)), O(3).sample(5, seed=4)
-    x = vectors(7, bound.size)
+    x = numbers(7, bound.size)
     close(bound.apply(g[:, None], x), torch.stack([x @ bound.rho(h).mT for h in g]))
 
 
@@ -88,23 +89,23 @@ def test_apply_keeps_the_vectors_type():
     assert (Scalar + T(1, 1))(SL(2)).apply(SL(2).sample(1, seed=0)[0], torch.ones(3, 5)).dtype == torch.float32
 
 
-@every_pair
-def test_the_dual_is_the_inverse_transpose(rep, group):
-    bound, dual = rep(group), rep.dual(group)
-    for g in group.sample(3, seed=5):
-        close(dual.rho(g), torch.linalg.inv(bound.rho(g)).mT)
-    assert rep.dual.dual == rep
+def test_the_dual_is_the_inverse_transpose(subtests):
+    for rep, group in PAIRS:
+        with subtests.test(msg=f"{rep} of {group}"):
+            bound, dual = rep(group), rep.dual(group)
+            for g in group.sample(3, seed=5):
+                close(dual.rho(g), torch.linalg.inv(bound.rho(g)).mT)
+            assert rep.dual.dual == rep
 
 
-@pytest.mark.parametrize("group", GROUPS, ids=str)
-@pytest.mark.parametrize(
-    ("left", "right"), [(Vector, T(1, 1)), (T(0, 1), Vector), (PseudoScalar, T(2)), (Scalar, Vector)]
-)
-def test_a_product_of_pieces_is_the_kronecker_product(left, right, group):
-    for g in group.sample(3, seed=6):
-        expected = torch.kron(left(group).rho(g), right(group).rho(g))
-        close((left * right)(group).rho(g), expected)
-        close((left(group) * right(group)).rho(g), expected)
+def test_a_product_of_pieces_is_the_kronecker_product(subtests):
+    for left, right in [(Vector, T(1, 1)), (T(0, 1), Vector), (PseudoScalar, T(2)), (Scalar, Vector)]:
+        for group in GROUPS:
+            with subtests.test(msg=f"{left} * {right} of {group}"):
+                for g in group.sample(3, seed=6):
+                    expected = torch.kron(left(group).rho(g), right(group).rho(g))
+                    close((left * right)(group).rho(g), expected)
+                    close((left(group) * right(group)).rho(g), expected)
 
 
 def test_two_pseudoscalars_make_a_scalar():
@@ -154,7 +155,7 @@ def test_nothing_of_a_piece_is_empty_and_adds_nothing():
     assert 0 * Vector == 0 * Scalar
 
 
-def test_an_empty_representation_acts_on_empty_vectors():
+def test_an_empty_representation_acts_on_empty_numbers():
     assert (0 * Vector)(O(3)).apply(torch.eye(3), torch.zeros(4, 0)).shape == (4, 0)
 
 
@@ -171,7 +172,7 @@ def test_pseudoscalars_of_rotations_are_scalars():
     assert PseudoScalar(O(3)) != Scalar(O(3))
 
 
-def test_duals_of_orthogonal_groups_are_vectors():
+def test_duals_of_orthogonal_groups_are_numbers():
     assert T(1, 2)(D(4)) == T(3)(D(4))
     assert T(0, 1)(SL(2)) != Vector(SL(2))
 

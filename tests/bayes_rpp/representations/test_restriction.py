@@ -27,9 +27,10 @@ from bayes_rpp import (
     equivariant_basis,
     equivariant_maps,
     irreps,
-    matrix_rep,
     restrict,
 )
+from tests.scenarios.bases import dense_null_space
+from tests.scenarios.groups import QUARTER_TURNS, by_matrices, elements
 
 THIRD = SO2eR3().sample(1, seed=0)[0] * 0 + torch.linalg.matrix_exp(2 * torch.pi / 3 * SO2eR3().lie_algebra[0])
 FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
@@ -39,17 +40,8 @@ CYCLE = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]], dtype=torch.float64)
 D3 = Group(generators=torch.stack([THIRD, FLIP]), name="D3")
 C3V = Group(generators=torch.stack([THIRD, MIRROR]), name="C3v")
 OCTAHEDRON = Group(generators=torch.stack([QUARTER, CYCLE]), name="Octahedron")
-QUARTER_TURNS = Group(generators=[[[0.0, -1.0], [1.0, 0.0]]], name="C4")
 PRODUCT, SMALLER = SO(3) * S(4), SO2eR3() * Z(4)
 TWICE = SO(3) * SO(3)
-
-
-def given(group):
-    t = T(2)(group)
-    algebra = torch.stack([t.drho(a) for a in group.lie_algebra]) if len(group.lie_algebra) else None
-    return matrix_rep(
-        group, algebra, torch.stack([t.rho(h) for h in group.generators]) if len(group.generators) else None
-    )
 
 
 CASES = {
@@ -64,7 +56,7 @@ CASES = {
     "irreps of S5": (irreps(S(5))[2] + irreps(S(5))[6], irreps(S(5))[4], Z(5)),
     "irreps of D4": (sum(irreps(D(4))[1:], irreps(D(4))[0]), Vector(D(4)), QUARTER_TURNS),
     "permutations as rotations": (Vector(O(5)), T(2)(O(5)), S(5)),
-    "matrices": (given(SO(3)), Vector(SO(3)), SO2eR3()),
+    "matrices": (by_matrices(T(2)(SO(3))), Vector(SO(3)), SO2eR3()),
     "a product": (Irrep(2)(SO(3))(PRODUCT) + Vector(S(4)) * Vector(SO(3)), Vector(SO(3))(PRODUCT) + Scalar, SMALLER),
     "a repeated factor": (
         Vector.on(TWICE, 0) * Vector.on(TWICE, 1) + Irrep(2).on(TWICE, 1),
@@ -72,40 +64,40 @@ CASES = {
         SO(3) * SO2eR3(),
     ),
 }
-cases = pytest.mark.parametrize("case", CASES)
 
 
-@cases
-def test_maps_are_those_of_the_subgroups_generators(case, dense_null_space):
-    rep_in, rep_out, subgroup = CASES[case]
-    narrow_in, narrow_out = restrict(rep_in, subgroup), restrict(rep_out, subgroup)
-    q, expected = equivariant_maps(narrow_in, narrow_out).dense(), dense_null_space(narrow_in, narrow_out)
-    torch.testing.assert_close(q @ q.mT, expected @ expected.mT, rtol=1e-9, atol=1e-9)
+def test_maps_are_those_of_the_subgroups_generators(subtests):
+    for case in CASES:
+        with subtests.test(msg=case):
+            rep_in, rep_out, subgroup = CASES[case]
+            narrow_in, narrow_out = restrict(rep_in, subgroup), restrict(rep_out, subgroup)
+            q, expected = equivariant_maps(narrow_in, narrow_out).dense(), dense_null_space(narrow_in, narrow_out)
+            torch.testing.assert_close(q @ q.mT, expected @ expected.mT, rtol=1e-9, atol=1e-9)
 
 
-@cases
-def test_elements_act_as_they_do_in_the_larger_group(case):
+def test_elements_act_as_they_do_in_the_larger_group(subtests):
     """The twin that knows nothing of restriction: maps that commute with rho of the larger group."""
-    rep_in, _, subgroup = CASES[case]
-    narrow = restrict(rep_in, subgroup)
-    assert narrow.bound_group == subgroup
-    assert narrow.size == rep_in.size
-    samples = subgroup.sample(5, seed=0)
-    elements = list(zip(*samples, strict=True)) if isinstance(samples, tuple) else list(samples)
-    for g in elements:
-        torch.testing.assert_close(narrow.rho(g), rep_in.rho(g), rtol=1e-10, atol=1e-10)
-    x = torch.ones(2, narrow.size).double()
-    torch.testing.assert_close(narrow.apply(elements[0], x), x @ rep_in.rho(elements[0]).mT, rtol=1e-9, atol=1e-9)
+    for case in CASES:
+        with subtests.test(msg=case):
+            rep_in, _, subgroup = CASES[case]
+            narrow = restrict(rep_in, subgroup)
+            assert narrow.bound_group == subgroup
+            assert narrow.size == rep_in.size
+            sample = elements(subgroup, 5, seed=0)
+            for g in sample:
+                torch.testing.assert_close(narrow.rho(g), rep_in.rho(g), rtol=1e-10, atol=1e-10)
+            x = torch.ones(2, narrow.size).double()
+            torch.testing.assert_close(narrow.apply(sample[0], x), x @ rep_in.rho(sample[0]).mT, rtol=1e-9, atol=1e-9)
 
 
-@cases
-def test_a_restricted_rep_keeps_single_precision(case):
-    rep_in, _, subgroup = CASES[case]
-    narrow, samples = restrict(rep_in, subgroup), subgroup.sample(1, seed=0)
-    g = [part[0] for part in samples] if isinstance(samples, tuple) else samples[0]
-    single = [part.float() for part in g] if isinstance(samples, tuple) else g.float()
-    assert narrow.rho(single).dtype == torch.float32
-    torch.testing.assert_close(narrow.rho(single).double(), rep_in.rho(g), rtol=1e-5, atol=1e-5)
+def test_a_restricted_rep_keeps_single_precision(subtests):
+    for case in CASES:
+        with subtests.test(msg=case):
+            rep_in, _, subgroup = CASES[case]
+            narrow, g = restrict(rep_in, subgroup), elements(subgroup, 1, seed=0)[0]
+            single = [part.float() for part in g] if isinstance(g, tuple) else g.float()
+            assert narrow.rho(single).dtype == torch.float32
+            torch.testing.assert_close(narrow.rho(single).double(), rep_in.rho(g), rtol=1e-5, atol=1e-5)
 
 
 def test_branching_rules():
@@ -179,11 +171,12 @@ NO_SUBGROUPS = {
 }
 
 
-@pytest.mark.parametrize("case", NO_SUBGROUPS)
-def test_what_is_no_subgroup_is_refused(case):
-    rep, subgroup, message = NO_SUBGROUPS[case]
-    with pytest.raises(ValueError, match=message):
-        restrict(rep, subgroup)
+def test_what_is_no_subgroup_is_refused(subtests):
+    for case in NO_SUBGROUPS:
+        with subtests.test(msg=case):
+            rep, subgroup, message = NO_SUBGROUPS[case]
+            with pytest.raises(ValueError, match=message):
+                restrict(rep, subgroup)
 
 
 def test_unbound_representations_are_refused():
