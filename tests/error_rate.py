@@ -1,7 +1,7 @@
-"""Margins of the statistical tests: right code fails any of them, by chance, in one run of the suite in 10,000.
+"""Margins of the statistical tests: by chance, correct code fails one or more of them in one run of the suite in 10,000.
 
 The suite makes about 600 statistical comparisons of estimates with what they should be; its error rate is divided among
-1,000, so that there is room for more and for tails that are a little heavier than those of the normal law. Within a
+1,000, so that there is room for more and for tails that are a little heavier than those of the normal distribution. Within a
 comparison the rate is divided once more, by Bonferroni, among the statistics that it looks at.
 
 A planted mistake must be found as surely: its effect is asked for where it is expected at twice the limit or more, so
@@ -16,11 +16,11 @@ from scipy.stats import t as student
 from torch import Tensor
 
 SUITE_ERROR_RATE, COMPARISONS = 1e-4, 1000
-ERROR_RATE = SUITE_ERROR_RATE / COMPARISONS  # of one comparison: the least p-value of right code
+ERROR_RATE = SUITE_ERROR_RATE / COMPARISONS  # of one comparison
 
 
 def z_limit(statistics: int = 1) -> float:
-    """What the largest modulus of so many standard normal statistics exceeds with the error rate."""
+    """The value that the largest of so many standard normal |z| exceeds with probability ERROR_RATE."""
     return float(norm.isf(ERROR_RATE / 2 / statistics))
 
 

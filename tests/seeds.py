@@ -1,7 +1,7 @@
-"""The seeds of statistical tests: ``pytest --seed-shift K`` moves all of them, and with them the luck of every test.
+"""The seeds of statistical tests: ``pytest --seed-shift K`` moves all of them, and with them the random outcome of every test.
 
 Rounding differs between processors and changes the path of a chain, so that on each kind of processor a statistical
-test has one draw of its luck. What must hold there must hold for any seed.
+test has one random outcome. What must hold there must hold for any seed.
 """
 
 _STEP = 1000  # more than any seed that the tests start from
