@@ -100,7 +100,8 @@ def _algebra_equations(constraints: TensorConstraints, weights: WeightSpace) -> 
             columns.append(column)
             values.append(entries[new, column])
     shape = len(constraints.algebra) * constraints.size, len(weights.selected)
-    return _sparse(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), shape)
+    entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+    return scipy.sparse.csc_array(entries, shape=shape)
 
 
 def _generator_equations(
@@ -109,20 +110,8 @@ def _generator_equations(
     """A generator's action on the selected tensors, less the tensors themselves."""
     rows, values = kronecker_columns(rotated, weights.digits)
     here = np.arange(len(weights.selected))
-    columns = np.broadcast_to(here[:, None], rows.shape)
-    minus = np.full(len(here), -1.0)
-    return _sparse(
-        np.concatenate([rows.ravel(), weights.selected]),
-        np.concatenate([columns.ravel(), here]),
-        np.concatenate([values.ravel(), minus]),
-        (size, len(here)),
-    )
-
-
-def _sparse(
-    rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"], values: np.ndarray, shape: tuple[int, int]
-) -> scipy.sparse.csc_array:
-    return scipy.sparse.csc_array(scipy.sparse.coo_array((values, (rows, columns)), shape=shape))
+    places = np.append(rows, weights.selected), np.append(np.repeat(here, rows.shape[1]), here)
+    return scipy.sparse.csc_array((np.append(values, np.full(len(here), -1.0)), places), shape=(size, len(here)))
 
 
 def _normal_matrix(equations: scipy.sparse.csc_array) -> scipy.sparse.csc_array:

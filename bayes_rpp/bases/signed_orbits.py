@@ -141,5 +141,5 @@ def orbit_increment(outer: Orbits, inner: Orbits) -> scipy.sparse.csr_array:
             columns.append(scipy.sparse.coo_array((reflection[:, 1:].ravel(), places), shape=shape))
     indicators = inner.signs[alive] / np.sqrt(sizes[inner.labels[alive]])
     shape = (len(inner.labels), inner.rank)
-    spread = scipy.sparse.csr_array(scipy.sparse.coo_array((indicators, (alive, inner.labels[alive])), shape=shape))
+    spread = scipy.sparse.csr_array((indicators, (alive, inner.labels[alive])), shape=shape)
     return scipy.sparse.csr_array(spread @ scipy.sparse.hstack(columns, format="csc"))

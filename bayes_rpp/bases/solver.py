@@ -109,12 +109,11 @@ def _solve_sorted(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "siz
     sizes = tuple(factor.size(group) for factor in piece)
     if len(signed) == len(generators):
         return signed_orbits(sizes, list(zip(*signed, strict=True)) if signed else [])
-    constraints = _constraints(group, piece, sizes)
+    # For each axis: by what an orthonormal basis of the Lie algebra acts, and the generators.
+    algebra, discrete = zip(*(_axis_matrices(group, factor) for factor in piece), strict=True)
+    constraints = TensorConstraints(sizes, tuple(zip(*algebra, strict=True)), tuple(zip(*discrete, strict=True)))
     form = _invariant_form(group) if DUAL in piece else None
-    if form is None:
-        basis = canonical_columns(fixed_tensors(constraints))
-    else:
-        basis = canonical_columns(_lowered(group, piece, form))
+    basis = canonical_columns(fixed_tensors(constraints) if form is None else _lowered(group, piece, form))
     residual = constraints.residual(basis)
     if residual > _LARGEST_RESIDUAL:
         named = terms_text([(1, piece)], group)
@@ -153,12 +152,6 @@ def _signed_generators(group: Group, factor: Factor) -> list[tuple[np.ndarray, n
     found = [signed_images(factor.rho(group, h).numpy()) for h in group.generators]
     signed = [images for images in found if images is not None]
     return signed if len(signed) == len(found) else None
-
-
-def _constraints(group: Group, piece: Piece, sizes: tuple[int, ...]) -> TensorConstraints:
-    algebra = [_axis_matrices(group, factor)[0] for factor in piece]
-    discrete = [_axis_matrices(group, factor)[1] for factor in piece]
-    return TensorConstraints(sizes, tuple(zip(*algebra, strict=True)), tuple(zip(*discrete, strict=True)))
 
 
 @lru_cache(maxsize=512)

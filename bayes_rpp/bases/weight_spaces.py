@@ -7,6 +7,7 @@ of eight axes under SO(3).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,16 +65,15 @@ class WeightSpace:
         rows = np.concatenate([own, first, second, first, second])
         columns = np.concatenate([own, first, first, second, second])
         values = np.concatenate([np.ones(len(own)), r * ones, r * ones, -1j * r * ones, 1j * r * ones])
-        return scipy.sparse.csc_array(scipy.sparse.coo_array((values, (rows, columns)), shape=(len(here), len(here))))
+        return scipy.sparse.csc_array((values, (rows, columns)), shape=(len(here), len(here)))
 
     def lift(self, coordinates: Float[np.ndarray, "count rank"]) -> Float[np.ndarray, "size rank"]:
         """Real tensors in the original basis, of real coordinates."""
         sizes = [len(axis.values) for axis in self.axes]
         rows, values = kronecker_columns([axis.blocks for axis in self.axes], self.digits)
-        columns = np.broadcast_to(np.arange(len(self.selected))[:, None], rows.shape)
-        entries = (values.ravel(), (rows.ravel(), columns.ravel()))
-        shape = int(np.prod(sizes, dtype=np.int64)), len(self.selected)
-        tensors = scipy.sparse.csr_array(scipy.sparse.coo_array(entries, shape=shape)) @ self.real_basis
+        entries = values.ravel(), (rows.ravel(), np.repeat(np.arange(len(rows)), rows.shape[1]))
+        shape = math.prod(sizes), len(self.selected)
+        tensors = scipy.sparse.csr_array(entries, shape=shape) @ self.real_basis
         result = (tensors.real @ coordinates).reshape(*sizes, -1)
         for place, axis in enumerate(self.axes):
             if not np.array_equal(axis.rotation, np.eye(len(axis.rotation))):

@@ -21,12 +21,3 @@ def join_blocks(blocks: Sequence[Float[Tensor, "*batch d_slot d_slot"]]) -> Floa
         result[..., place, place] = block
         start = place.stop
     return result
-
-
-def embed_block(
-    matrices: Float[Tensor, "count d_slot d_slot"], place: slice, size: int, fill: float
-) -> Float[Tensor, "count d d"]:
-    """Matrices as one block of larger ones, which are ``fill`` times the identity elsewhere."""
-    result = fill * torch.eye(size, dtype=torch.float64).repeat(len(matrices), 1, 1)
-    result[:, place, place] = matrices
-    return result

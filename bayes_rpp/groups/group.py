@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayes_rpp.groups.block_diagonal import embed_block, join_blocks
+from bayes_rpp.groups.block_diagonal import join_blocks
 from bayes_rpp.groups.checks import as_matrices, check_generators, orthonormal_change
 from bayes_rpp.groups.finite import LARGEST_ENUMERATED_ORDER, ElementTable, exact_element_table
 from bayes_rpp.groups.permutations import StabiliserChain, check_permutations, permutation_matrices
@@ -252,10 +252,11 @@ class ProductGroup(Group):
         self._factors = flat
         offsets = [sum(part.d for part in flat[:k]) for k in range(len(flat) + 1)]
         self._slices = [slice(a, b) for a, b in pairwise(offsets)]
-        places = list(zip(flat, self._slices, strict=True))
-        algebra = torch.cat([embed_block(p.lie_algebra, at, offsets[-1], 0.0) for p, at in places])
-        generators = torch.cat([embed_block(p.generators, at, offsets[-1], 1.0) for p, at in places])
-        super().__init__(algebra, generators, name=" * ".join(part.name for part in flat))
+        ones = [torch.eye(part.d, dtype=torch.float64) for part in flat]
+        zeros = [torch.zeros_like(one) for one in ones]
+        algebra = [join_blocks([*zeros[:k], part.lie_algebra, *zeros[k + 1 :]]) for k, part in enumerate(flat)]
+        generators = [join_blocks([*ones[:k], part.generators, *ones[k + 1 :]]) for k, part in enumerate(flat)]
+        super().__init__(torch.cat(algebra), torch.cat(generators), name=" * ".join(part.name for part in flat))
 
     @cached_property
     def key(self) -> str:

@@ -21,6 +21,7 @@ from bayes_rpp.representations.factors import DUAL, SIGN, VECTOR, Factor
 from bayes_rpp.representations.tensor_products import (
     Piece,
     Run,
+    arrange_runs,
     dual_piece,
     order_signs,
     piece_drho,
@@ -164,12 +165,7 @@ class Rep:
     @cached_property
     def runs(self) -> tuple[Run, ...]:
         """The runs of equal pieces with their places in the vector."""
-        start, runs = 0, []
-        for count, piece in self.terms:
-            sizes = tuple(factor.size(self.bound_group) for factor in piece)
-            runs.append(Run(piece, count, sizes, start))
-            start = runs[-1].stop
-        return tuple(runs)
+        return arrange_runs(self.terms, self.bound_group)
 
     @cached_property
     def size(self) -> int:
