@@ -8,7 +8,7 @@ from __future__ import annotations
 from bayes_rpp.bases import equivariant as bases
 from bayes_rpp.bases import solver as invariants
 from bayes_rpp.bases import weight_spaces
-from bayes_rpp.representations import elementary as actions
+from bayes_rpp.representations import factors as actions
 from bayes_rpp.representations import finite_irreps as irreducible
 from bayes_rpp.representations import restriction
 

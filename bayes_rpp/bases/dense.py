@@ -100,7 +100,7 @@ class DenseBasis(StructuredBasis):
     """Q as a matrix: the fastest for small bases, such as those of biases."""
 
     def __init__(self, matrix: Float[Tensor, "size rank"]) -> None:
-        super().__init__(*matrix.shape, [matrix])
+        super().__init__(len(matrix), matrix.shape[1], [matrix])
 
     def _expand(self, beta: Tensor) -> Tensor:
         return beta @ self._like(beta)[0].mT

@@ -112,18 +112,12 @@ class RPPLinear(nn.Module):
         self._parameters.clear()
         self.parametrization = parametrization
         m, n = self.rep_out.size, self.rep_in.size
-        if parametrization == "residual":
-            self._hold_coordinates("beta", self.bases)
-            self.dense = nn.Parameter(torch.empty(m, n))
-            self._hold_coordinates("bias_beta", self.bias_bases if self.has_bias else ())
-            self.bias_dense = nn.Parameter(torch.empty(m)) if self.has_bias else None
-        else:
-            self.weight = nn.Parameter(torch.empty(m, n))
-            self.bias = nn.Parameter(torch.empty(m)) if self.has_bias else None
-
-    def _hold_coordinates(self, name: str, bases: Sequence[EquivariantBasis]) -> None:
-        for numbered, basis in _numbered(name, bases).items():
-            self.register_parameter(numbered, coordinates_parameter(basis))
+        for parts, shape in zip(self.sums, ((m, n), (m,)), strict=False):
+            if parametrization == "residual":
+                for name, basis in parts.structured.items():
+                    self.register_parameter(name, coordinates_parameter(basis))
+            held = parts.dense if parametrization == "residual" else parts.total
+            self.register_parameter(held, nn.Parameter(torch.empty(shape)))
 
     def _structured(
         self, groups: Sequence[Group], pathways: Sequence[EquivariantBasis] | None
@@ -172,17 +166,11 @@ class RPPLinear(nn.Module):
         small = _DENSE_INIT / math.sqrt(max(self.rep_in.size, 1))
         dense = torch.randn(self.rep_out.size, self.rep_in.size) * small
         betas = [first, *(small * torch.randn(basis.rank) for basis in self.bases[1:])]
-        if self.parametrization == "residual":
-            self.dense.copy_(dense)
-            for name, beta in zip(self.beta_names, betas, strict=True):
-                if len(beta):
-                    getattr(self, name).copy_(beta)
-        else:
-            structured = [basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]
-            self.weight.copy_(torch.stack(structured).sum(0).reshape(dense.shape) + dense)
+        structured = torch.stack([basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]).sum(0)
+        whole = structured.reshape(dense.shape) + dense
+        values = {"weight": whole, "dense": dense, **dict(zip(self.beta_names, betas, strict=True))}
         for name, parameter in self.named_parameters():
-            if name.startswith("bias"):
-                parameter.zero_()
+            parameter.copy_(values.get(name, torch.zeros(())))  # biases start at zero
 
     def _total(self, parts: PathwaySum) -> Tensor:
         if self.parametrization == "collapsed":
