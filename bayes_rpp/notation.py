@@ -31,7 +31,7 @@ def parse_group(text: str) -> Group:
     Raises
     ------
     ValueError
-        If the text is no group; the message points at the place.
+        If the text is no group; the message marks the position.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def parse_rep(text: str) -> Rep:
     Raises
     ------
     ValueError
-        If the text is no representation; the message points at the place.
+        If the text is no representation; the message marks the position.
 
     Examples
     --------
@@ -138,23 +138,23 @@ def _bind_if_named(tokens: _Tokens, rep: Rep) -> Rep:
         tokens.fail(at, str(error))
 
 
-# Python's own ast.parse was tried: it marks "O(3" at its bracket, loses the place of "5*", and reads T(0x2) and T(1_0).
+# Python's ast.parse was tried: it marks "O(3" at its bracket, loses the position of "5*", and reads T(0x2) and T(1_0).
 class _Tokens:
-    """The tokens of a text, each with its place."""
+    """The tokens of a text, each with its position."""
 
     def __init__(self, text: str, what: str) -> None:
         if not isinstance(text, str):
             raise TypeError(f"the {what} must be given as text, got {type(text).__name__}.")
         self.text, self.what = text, what
         self.tokens: list[tuple[str, int]] = []
-        place, end = 0, len(text.rstrip())
-        while place < end:
-            match = _TOKEN.match(text, place)
+        start, end = 0, len(text.rstrip())
+        while start < end:
+            match = _TOKEN.match(text, start)
             if match is None:
-                place += len(text[place:]) - len(text[place:].lstrip())
-                self.fail(place, f"unexpected character {text[place]!r}")
+                start += len(text[start:]) - len(text[start:].lstrip())
+                self.fail(start, f"unexpected character {text[start]!r}")
             self.tokens.append((match.group(match.lastindex or 0), match.start(match.lastindex or 0)))
-            place = match.end()
+            start = match.end()
         self.index = 0
 
     @property
@@ -165,8 +165,8 @@ class _Tokens:
     def current(self) -> str:
         return self.tokens[self.index][0] if self.index < len(self.tokens) else ""
 
-    def fail(self, place: int, reason: str) -> NoReturn:
-        raise ValueError(f"cannot read this {self.what}: {reason}\n  {self.text}\n  {' ' * place}^")
+    def fail(self, start: int, reason: str) -> NoReturn:
+        raise ValueError(f"cannot read this {self.what}: {reason}\n  {self.text}\n  {' ' * start}^")
 
     def take_if(self, token: str) -> bool:
         found = self.current == token

@@ -16,12 +16,8 @@ SMALL_MATRIX = 100_000
 
 
 def assembled_maps(shape: tuple[int, int], blocks: Sequence[tuple[Run, Run, Tensor]]) -> BlockBasis | DenseBasis:
-    """The maps (m, n) made of blocks, by one matrix where it is small.
-
-    Parameters
-    ----------
-    shape : m and n.
-    blocks : output pieces, input pieces, and an orthonormal basis (size, rank) of the maps from a copy to a copy.
+    """The maps (m, n) made of blocks: output pieces, input pieces, and a basis of the maps from one copy to one copy. A
+    small Q becomes one matrix.
     """
     maps = BlockBasis(shape, [block for block in blocks if block[2].shape[1]])
     return DenseBasis(maps.dense()) if maps.size * maps.rank <= SMALL_MATRIX else maps

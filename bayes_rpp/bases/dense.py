@@ -20,7 +20,7 @@ class StructuredBasis:
     Parameters
     ----------
     size, rank : of the basis.
-    tensors : those that its maps need. Signs, scales and bases are floating-point, places are not.
+    tensors : those that its maps need. Signs, scales and bases are floating-point, indices are not.
     """
 
     def __init__(self, size: int, rank: int, tensors: Sequence[Tensor]) -> None:

@@ -110,8 +110,8 @@ def _orbit_basis(shape: tuple[int, int], solved: list[tuple[Run, Run, Orbits]]) 
         sizes = rows.piece_size, columns.piece_size
         of_piece = orbits.labels.reshape(1, sizes[0], 1, sizes[1])
         block = np.where(of_piece >= 0, offset + orbits.rank * copies[:, None, :, None] + of_piece, -1)
-        place = np.s_[rows.start : rows.stop, columns.start : columns.stop]
-        labels[place] = block.reshape(rows.size, columns.size)
-        signs[place] = np.tile(orbits.signs.reshape(sizes), copies.shape)
+        entries = np.s_[rows.start : rows.stop, columns.start : columns.stop]
+        labels[entries] = block.reshape(rows.size, columns.size)
+        signs[entries] = np.tile(orbits.signs.reshape(sizes), copies.shape)
         offset += orbits.rank * copies.size
     return OrbitBasis(labels.reshape(-1), signs.reshape(-1))

@@ -75,9 +75,9 @@ class WeightSpace:
         shape = math.prod(sizes), len(self.selected)
         tensors = scipy.sparse.csr_array(entries, shape=shape) @ self.real_basis
         result = (tensors.real @ coordinates).reshape(*sizes, -1)
-        for place, axis in enumerate(self.axes):
+        for index, axis in enumerate(self.axes):
             if not np.array_equal(axis.rotation, np.eye(len(axis.rotation))):
-                result = along(axis.rotation, result, place)
+                result = along(axis.rotation, result, index)
         return result.reshape(shape[0], -1)
 
 
@@ -94,10 +94,10 @@ def kronecker_columns(
     rows, values = np.zeros((count, 1), dtype=np.int64), np.ones((count, 1), dtype=complex)
     for matrix, digit in zip(matrices, digits, strict=True):
         fill = column_fill(matrix)
-        places = np.argsort(-np.abs(matrix), axis=0, kind="stable")[:fill]  # (fill, columns)
-        entries = np.take_along_axis(matrix, places, axis=0)
+        largest = np.argsort(-np.abs(matrix), axis=0, kind="stable")[:fill]  # (fill, columns)
+        entries = np.take_along_axis(matrix, largest, axis=0)
         width = rows.shape[1] * fill
-        rows = (rows[:, :, None] * len(matrix) + places.T[digit][:, None, :]).reshape(count, width)
+        rows = (rows[:, :, None] * len(matrix) + largest.T[digit][:, None, :]).reshape(count, width)
         values = (values[:, :, None] * entries.T[digit][:, None, :]).reshape(count, width)
     return rows, values
 
@@ -112,10 +112,7 @@ def weight_space(
 ) -> WeightSpace:
     """The tensors that a generic element of a Lie algebra annihilates; without one, those that a generator keeps.
 
-    Parameters
-    ----------
-    sizes : of the axes.
-    algebra, discrete : for each element, the matrix by which it acts on each axis.
+    ``algebra`` and ``discrete`` hold for each element the matrix by which it acts on each axis.
     """
     matrices, additive = _generic_element(sizes, algebra, discrete)
     axes = tuple(_eigen_axis(matrix.tobytes(), len(matrix)) for matrix in matrices)

@@ -61,6 +61,6 @@ def _quarter_turn(axis: Int[np.ndarray, " 3"]) -> Int[np.ndarray, "3 3"]:
 
 
 def _images(points: Int[np.ndarray, "n k"], moved: Int[np.ndarray, "n k"]) -> list[int]:
-    """For each point, the index of the place to which it moves."""
-    index = {tuple(point): place for place, point in enumerate(points.tolist())}
+    """For each point, the index of the point to which it moves."""
+    index = {tuple(point): k for k, point in enumerate(points.tolist())}
     return [index[tuple(point)] for point in moved.tolist()]

@@ -30,18 +30,11 @@ _Value = TypeVar("_Value")
 
 
 class PathwaySum(NamedTuple):
-    """A weight or a bias as a sum of pathways, by the names of the parameters.
+    """A weight or a bias as a sum of pathways, by the names of the parameters."""
 
-    Attributes
-    ----------
-    total : the whole, a parameter of the collapsed parametrization.
-    dense : the dense part, one of the residual parametrization.
-    structured : the coordinates of the structured parts -> their bases; those without coordinates are no parameters.
-    """
-
-    total: str
-    dense: str
-    structured: dict[str, EquivariantBasis]
+    total: str  # the whole, a parameter of the collapsed parametrization
+    dense: str  # the dense part, one of the residual parametrization
+    structured: dict[str, EquivariantBasis]  # bases of the structured parts; those of rank 0 have no parameter
 
     @property
     def held(self) -> dict[str, EquivariantBasis]:
@@ -108,7 +101,7 @@ class RPPLinear(nn.Module):
         self.reset_parameters()
 
     def hold(self, parametrization: Parametrization) -> None:
-        """Put new parameters, without values yet, in place of those there are."""
+        """Put new parameters, without values yet, in place of the present ones."""
         self._parameters.clear()
         self.parametrization = parametrization
         m, n = self.rep_out.size, self.rep_in.size
@@ -130,13 +123,13 @@ class RPPLinear(nn.Module):
         if not pathways:
             raise ValueError("pathways needs at least one basis; a layer without any is torch's own nn.Linear.")
         size = self.rep_out.size * self.rep_in.size
-        for place, basis in enumerate(pathways):
+        for index, basis in enumerate(pathways):
             if basis.size != size:
                 raise ValueError(
-                    f"pathway {place} is a basis of size {basis.size}, but maps from {self.rep_in} to {self.rep_out} "
+                    f"pathway {index} is a basis of size {basis.size}, but maps from {self.rep_in} to {self.rep_out} "
                     f"have {self.rep_out.size} x {self.rep_in.size} = {size} entries."
                 )
-        return tuple(pathways), tuple(f"pathway {place}" for place in range(len(pathways)))
+        return tuple(pathways), tuple(f"pathway {index}" for index in range(len(pathways)))
 
     @property
     def beta_names(self) -> list[str]:
@@ -234,6 +227,6 @@ def as_chain(group: Group | Sequence[Group]) -> list[Group]:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Names with their places, where two are the same or one is that of the dense pathway."""
+    """Names with their numbers, where two are the same or one is that of the dense pathway."""
     repeated = len(set(names)) < len(names) or "dense" in names
-    return tuple(f"{name} [{place}]" if repeated else name for place, name in enumerate(names))
+    return tuple(f"{name} [{index}]" if repeated else name for index, name in enumerate(names))

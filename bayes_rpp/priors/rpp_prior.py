@@ -131,12 +131,8 @@ class RPPPrior:
 
     def variances(self, network: nn.Module) -> dict[str, Entry]:
         """The settings that parameters of a network take, by name: "dense_variance", or "dense_variance[network.0]" for
-        a layer with an entry of its own. All parameters that take a setting share one variance.
-
-        Raises
-        ------
-        ValueError
-            If a mapping names a layer that the network does not have, or has no entry for one that it has.
+        a layer with an entry of its own. All parameters that take a setting share one variance. Raises ValueError if a
+        mapping names a layer that the network does not have, or has no entry for one that it has.
 
         Examples
         --------
@@ -195,19 +191,15 @@ class RPPPrior:
         ['dense_variance[network.0.linear]', 'dense_variance[network.0.nonlinearity]', 'dense_variance[network.1]']
         """
         own: dict[str, dict[str, Entry]] = {}
-        places = {entry: (name, value) for name, given in self._settings() for entry, _, value in entries(name, given)}
+        origins = {entry: (name, value) for name, given in self._settings() for entry, _, value in entries(name, given)}
         for parameter, law in self.laws(network).items():
-            for name, value in (places[entry] for entry in law.settings):
+            for name, value in (origins[entry] for entry in law.settings):
                 own.setdefault(name, {})[parameter.rpartition(".")[0]] = value
         return self._with_settings(own)
 
     def with_variances(self, values: Mapping[str, float]) -> RPPPrior:
-        """The same prior with numbers in place of settings, by the names of ``variances``.
-
-        Raises
-        ------
-        ValueError
-            If a name is none of the prior's settings, or a number is not positive and finite.
+        """The same prior with numbers in place of settings, by the names of ``variances``; raises ValueError for a name
+        that is none of them, or a number that is not positive and finite.
         """
         if unknown := sorted(set(values) - set(self._values())):
             raise ValueError(f"values name {unknown[0]!r}; the prior's settings are {list(self._values())}.")

@@ -102,7 +102,7 @@ class MatrixAction(Action):
 
 @dataclass(frozen=True)
 class RestrictedAction(Action):
-    """An action of a larger group, looked at on a subgroup."""
+    """The action of a larger group, restricted to a subgroup."""
 
     action: Action
     larger: Group

@@ -1,8 +1,8 @@
 """Elementary representations: the axes of which tensors are made.
 
 A factor is the defining representation of a group (a vector), the sign of the determinant, or any other ``Action`` (an
-irreducible, regular or user's representation), or the dual of one. On a direct product it lives on one of the factors
-of the group, its slot.
+irreducible, regular or user's representation), or the dual of one. On a direct product one of the factors of the group
+acts on it, its slot.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Action(ABC):
         """The matrix of a Lie-algebra element."""
 
     def images(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch size"] | None:
-        """The place to which each coordinate moves, for an action that is best applied so; otherwise None."""
+        """The index to which each coordinate moves, for an action that is best applied so; otherwise None."""
         return None
 
     def is_orthogonal(self, group: Group) -> bool:
@@ -117,18 +117,11 @@ class _Sign(Action):
 
 @dataclass(frozen=True)
 class Factor:
-    """One axis of a tensor.
-
-    Attributes
-    ----------
-    action : how the group acts on it.
-    slot : the factor of a direct product that acts; 0 for a group that is no product.
-    is_dual : whether the group acts by the inverse transpose.
-    """
+    """One axis of a tensor."""
 
     action: Action
-    slot: int = 0
-    is_dual: bool = False
+    slot: int = 0  # the factor of a direct product that acts; 0 for a group that is no product
+    is_dual: bool = False  # whether the group acts by the inverse transpose
 
     def size(self, group: Group) -> int:
         """The dimension."""

@@ -68,7 +68,7 @@ def finite_irreps(group: Group) -> FiniteIrreps:
     coefficients = generator.normal(size=order)
     values, vectors = np.linalg.eigh((coefficients + coefficients[inverses])[products[inverses]])
     bounds = np.flatnonzero(np.diff(values) > 1e-8 * np.abs(values).max()) + 1
-    # A generic weighted sum tells characters apart: sum_g w(g) chi(g) is the trace of sum_g w(g) lambda(g).
+    # A generic weighted sum differs between characters: sum_g w(g) chi(g) is the trace of sum_g w(g) lambda(g).
     weighted = generator.normal(size=order)[products[:, inverses]]
     traces = np.add.reduceat((vectors * (weighted @ vectors)).sum(0), np.concatenate([[0], bounds]))
     spaces = np.split(vectors, bounds, axis=1)
@@ -87,7 +87,7 @@ def finite_irreps(group: Group) -> FiniteIrreps:
 
 
 def regular_images(group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch order"]:
-    """The place of g h in the list of elements, for every element h in its order; raises ValueError if the elements of
+    """The index of g h in the list of elements, for every element h in its order; raises ValueError if the elements of
     the group cannot be listed, or a matrix is no element.
     """
     table = group.element_table
@@ -101,7 +101,7 @@ def regular_images(group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, 
 
 @lru_cache(maxsize=64)
 def multiplication_table(group: Group) -> Int[np.ndarray, "order order"]:
-    """The place of g h, for every g (row) and h (column); the first element is the identity."""
+    """The index of g h, for every g (row) and h (column); the first element is the identity."""
     table = group.element_table
     if table is None or len(table.elements) > LARGEST_DECOMPOSED_ORDER:
         raise ValueError(

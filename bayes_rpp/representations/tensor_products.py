@@ -118,7 +118,7 @@ def _piece_text(piece: Piece, group: Group | None) -> str:
 
 
 def _slot_text(group: Group | None, slot: int) -> str:
-    """The factor of a direct product, with its place where the product has it twice."""
+    """The factor of a direct product, with its index where the product has it twice."""
     if group is None or len(group.factors) == 1:
         return ""
     part = group.factors[slot]

@@ -32,15 +32,10 @@ def describe_model(model: object) -> Description | None:
 
 
 def model_identity(model: object) -> Description:
-    """What is known exactly of a model, as JSON values: enough to tell models apart, not to build them again.
+    """What is known exactly of a model, as JSON values: enough to distinguish models, not to build them again.
 
     The prior's and the likelihood's settings; of registered networks their description, of others the classes of their
     modules. Empty for a LogDensity, which is a function and nothing else.
-
-    Examples
-    --------
-    >>> model_identity(BayesianModel(network, RPPPrior(dense_variance=HalfCauchy(0.5)), Gaussian(0.1)))["likelihood"]
-    {'class': 'bayes_rpp.likelihoods.Gaussian', 'noise_variance': 0.1, 'learned': False, ...}
     """
     if not isinstance(model, BayesianModel):
         return {}
@@ -53,12 +48,8 @@ def model_identity(model: object) -> Description:
 
 
 def rebuild_model(description: Description) -> BayesianModel:
-    """The model that ``describe_model`` described.
-
-    Raises
-    ------
-    ValueError
-        If the description names an unknown network, likelihood or hyperprior, or lacks a part.
+    """The model that ``describe_model`` described; raises ValueError if the description names an unknown network,
+    likelihood or hyperprior, or lacks a part.
     """
     try:
         network = rebuilt("network", description["network"]).to(_DTYPES[description["dtype"]])

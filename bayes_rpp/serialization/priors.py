@@ -37,13 +37,7 @@ class _ForeignError(Exception):
 
 
 def describe_prior(prior: RPPPrior) -> dict[str, Any] | None:
-    """A prior as JSON values, or None if it has a hyperprior of a class that is not registered.
-
-    Examples
-    --------
-    >>> describe_prior(RPPPrior(dense_variance=HalfCauchy(0.01)))["dense_variance"]
-    {'hyperprior': 'HalfCauchy', 'scale': 0.009999999776482582}
-    """
+    """A prior as JSON values, or None if it has a hyperprior of a class that is not registered."""
     try:
         given = {field.name: getattr(prior, field.name) for field in fields(prior)}
         levels = given.pop("pathway_variances")
@@ -65,13 +59,8 @@ def rebuild_prior(description: Mapping[str, Any]) -> RPPPrior:
 
 
 def exact_description(value: Any) -> Any:
-    """Settings of any kind as JSON values, to tell them apart: distributions by class and parameters, not by their
+    """Settings of any kind as JSON values, to distinguish them: distributions by class and parameters, not by their
     text, which leaves tensors out; what is not known, by its class alone.
-
-    Examples
-    --------
-    >>> exact_description(Gaussian(0.1))["noise_variance"]
-    0.1
     """
     if value is None or isinstance(value, str | bool):
         return value

@@ -30,10 +30,7 @@ _ENTRIES: dict[str, _Entry] = {}
 
 
 def register(
-    name: str,
-    kind: type,
-    describe: Callable[[Any], Description | None],
-    rebuild: Callable[[Description], Any],
+    name: str, kind: type, describe: Callable[[Any], Description | None], rebuild: Callable[[Description], Any]
 ) -> None:
     """Let posteriors of models with this class be saved and loaded without ``model=``.
 
