@@ -111,6 +111,8 @@ class RPPLinear(nn.Module):
                     self.register_parameter(name, coordinates_parameter(basis))
             held = parts.dense if parametrization == "residual" else parts.total
             self.register_parameter(held, nn.Parameter(torch.empty(shape)))
+        if not self.has_bias:
+            self.register_parameter("bias_dense" if parametrization == "residual" else "bias", None)
 
     def _structured(
         self, groups: Sequence[Group], pathways: Sequence[EquivariantBasis] | None
@@ -159,9 +161,10 @@ class RPPLinear(nn.Module):
         small = _DENSE_INIT / math.sqrt(max(self.rep_in.size, 1))
         dense = torch.randn(self.rep_out.size, self.rep_in.size) * small
         betas = [first, *(small * torch.randn(basis.rank) for basis in self.bases[1:])]
-        structured = torch.stack([basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]).sum(0)
-        whole = structured.reshape(dense.shape) + dense
-        values = {"weight": whole, "dense": dense, **dict(zip(self.beta_names, betas, strict=True))}
+        values = {"dense": dense, **dict(zip(self.beta_names, betas, strict=True))}
+        if self.parametrization == "collapsed":
+            structured = [basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]
+            values["weight"] = torch.stack(structured).sum(0).reshape(dense.shape) + dense
         for name, parameter in self.named_parameters():
             parameter.copy_(values.get(name, torch.zeros(())))  # biases start at zero
 
