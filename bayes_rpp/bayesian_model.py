@@ -83,10 +83,7 @@ class BayesianModel:
         }
         self.hierarchical = tuple(name for name in self._laws if name not in self._fixed)
         self._exact: dict[tuple[str, torch.device], dist.Distribution] = {}
-        self._others: dict[str, dist.Distribution] = {
-            **self.hyperpriors,
-            **likelihood.priors(self.num_outputs),
-        }
+        self._others: dict[str, dist.Distribution] = {**self.hyperpriors, **likelihood.priors(self.num_outputs)}
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BayesianModel:
         """The same model with a copy of its network on a device, in a type; the model itself stays as it is."""
@@ -96,12 +93,8 @@ class BayesianModel:
 
     @property
     def prior_distributions(self) -> dict[str, dist.Distribution]:
-        """The prior of every parameter.
-
-        Raises
-        ------
-        ValueError
-            If variances have hyperpriors: the weights' priors then depend on parameters, see ``distributions``.
+        """The prior of every parameter; raises ValueError if variances have hyperpriors, since the weights' priors then
+        depend on parameters, see ``distributions``.
         """
         if self.hyperpriors:
             raise ValueError(
@@ -112,11 +105,7 @@ class BayesianModel:
 
     def distributions(self, params: Params) -> dict[str, dist.Distribution]:
         """The prior of every parameter; of the weights, given the variances among ``params`` that have hyperpriors.
-
-        Raises
-        ------
-        ValueError
-            If such a variance is missing.
+        Raises ValueError if such a variance is missing.
         """
         given = {**self._fixed, **self.hierarchical_laws(params)}
         hyper = {name: self._hyperprior(name, params[name].device) for name in self.hyperpriors}
@@ -129,13 +118,7 @@ class BayesianModel:
         return self._exact[name, device]
 
     def hierarchical_laws(self, params: Params) -> dict[str, PathwayNormal]:
-        """Those of ``distributions`` that depend on variances among ``params``, which may have batch dimensions.
-
-        Raises
-        ------
-        ValueError
-            If such a variance is missing.
-        """
+        """Those of ``distributions`` that depend on variances among ``params``, which may have batch dimensions."""
         if missing := [name for name in self.hyperpriors if name not in params]:
             raise ValueError(f"params lack the variance {missing[0]!r}, which has a hyperprior.")
         variances = self._variances | {name: params[name] for name in self.hyperpriors}
@@ -166,13 +149,7 @@ class BayesianModel:
         return {**params, **{name: value.to(like) for name, value in own.items()}}
 
     def output(self, params: Params, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch *output"]:
-        """The network's noise-free output.
-
-        Raises
-        ------
-        ValueError
-            If a parameter of the network is missing, or there is one that the model does not have.
-        """
+        """The network's noise-free output; raises ValueError unless the params are those of the model."""
         weights = {name: value for name, value in params.items() if name not in self._others}
         if weights.keys() != self._weights:
             differing = sorted(weights.keys() ^ self._weights)
@@ -224,13 +201,7 @@ class BayesianModel:
             return pyro.sample("obs", observed, obs=y)
 
     def check_data(self, x: Tensor, y: Tensor) -> None:
-        """Refuse data that cannot be right.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If sizes disagree, a number is not finite, or the width is not the network's.
-        """
+        """Raise ValueError or TypeError if sizes disagree, a number is not finite, or the width is another."""
         if x.ndim == 0 or y.ndim == 0:
             raise ValueError(f"x and y must be batches of examples, got shapes {tuple(x.shape)} and {tuple(y.shape)}.")
         if len(x) != len(y) or len(x) == 0:
@@ -242,7 +213,7 @@ class BayesianModel:
             raise ValueError(f"y has shape {tuple(y.shape)}; expected (batch, {self.num_outputs}).")
 
     def check_inputs(self, x: Tensor) -> None:
-        """Refuse inputs that cannot be right; raises ValueError."""
+        """Raise ValueError if a number is not finite, or the width is not the network's."""
         rep_in = getattr(self.network, "rep_in", None)
         if rep_in is not None and x.shape[1:] != (rep_in.size,):
             raise ValueError(

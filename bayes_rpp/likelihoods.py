@@ -18,16 +18,22 @@ NOISE = "noise_variance"
 
 
 class Likelihood(Protocol):
-    """p(y | f, noise parameters), with the noise parameters among the model's parameters."""
+    """p(y | f, noise parameters), with the noise parameters among the model's parameters.
+
+    Subclasses that have no parameters need only ``distribution``, ``log_prob`` and ``check``.
+    """
 
     def parameters(self, num_outputs: int) -> Params:
         """Initial values of the likelihood's own parameters, constrained; empty if it has none."""
+        return {}
 
     def priors(self, num_outputs: int) -> dict[str, dist.Distribution]:
         """The priors of these parameters."""
+        return {}
 
     def constraints(self) -> dict[str, constraints.Constraint]:
         """The constraints of these parameters."""
+        return {}
 
     def distribution(self, output: Tensor, params: Params) -> dist.Distribution:
         """The law of one observation for each row of outputs; its event is a whole observation."""
@@ -156,7 +162,7 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
-class Categorical:
+class Categorical(Likelihood):
     """y ~ Categorical(softmax(f(x))) for class labels y in 0..D-1, with the outputs as logits.
 
     Examples
@@ -164,18 +170,6 @@ class Categorical:
     >>> Categorical().log_prob(torch.zeros(2, 4), torch.tensor([0, 3]), {})
     tensor([-1.3863, -1.3863])
     """
-
-    def parameters(self, num_outputs: int) -> Params:
-        """See Likelihood."""
-        return {}
-
-    def priors(self, num_outputs: int) -> dict[str, dist.Distribution]:
-        """See Likelihood."""
-        return {}
-
-    def constraints(self) -> dict[str, constraints.Constraint]:
-        """See Likelihood."""
-        return {}
 
     def distribution(self, output: Float[Tensor, "batch classes"], params: Params) -> dist.Distribution:
         """See Likelihood."""

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from bayes_rpp.groups import cubes
-from bayes_rpp.groups import named as groups
+from bayes_rpp.groups import named
+from bayes_rpp.groups.cubes import Cube, RubiksCube
 from bayes_rpp.groups.group import Group
 from bayes_rpp.representations.constructors import Irrep, Regular
 from bayes_rpp.representations.rep import PseudoScalar, Rep, Scalar, T, Vector
 
-_GROUPS: dict[str, tuple[Callable[..., Group], int]] = {
-    "Trivial": (groups.Trivial, 1),
-    "Z": (groups.Z, 1),
-    "S": (groups.S, 1),
-    "D": (groups.D, 1),
-    "SO": (groups.SO, 1),
-    "O": (groups.O, 1),
-    "SL": (groups.SL, 1),
-    "Sp": (groups.Sp, 1),
-    "SO13p": (groups.SO13p, 0),
-    "SO13": (groups.SO13, 0),
-    "O13": (groups.O13, 0),
-    "Lorentz": (groups.O13, 0),
-    "SO2eR3": (groups.SO2eR3, 0),
-    "O2eR3": (groups.O2eR3, 0),
-    "DkeR3": (groups.DkeR3, 1),
-    "Cube": (cubes.Cube, 0),
-    "RubiksCube": (cubes.RubiksCube, 0),
-}
+_NAMED = "Trivial", "Z", "S", "D", "SO", "O", "SL", "Sp", "SO13p", "SO13", "O13", "Lorentz", "SO2eR3", "O2eR3", "DkeR3"
+_GROUPS: dict[str, Callable[..., Group]] = {name: getattr(named, name) for name in _NAMED}
+_GROUPS |= {"Cube": Cube, "RubiksCube": RubiksCube}
 _REPS = {"Scalar": Scalar, "PseudoScalar": PseudoScalar, "Vector": Vector, "Regular": Regular}
+_Value = TypeVar("_Value")
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z_0-9]*)|(\*\*|[-+*(),]))")
 
 
@@ -45,17 +31,14 @@ def parse_group(text: str) -> Group:
     Raises
     ------
     ValueError
-        If the text is no group; the message points at the place.
+        If the text is no group; the message marks the position.
 
     Examples
     --------
     >>> parse_group("O(3)").d
     3
     """
-    tokens = _Tokens(text, "group")
-    result = _parse_group_product(tokens)
-    tokens.expect_end()
-    return result
+    return _Tokens(text, "group").parse(_parse_group_product)
 
 
 def _parse_group_product(tokens: _Tokens) -> Group:
@@ -70,7 +53,8 @@ def _parse_single_group(tokens: _Tokens) -> Group:
     name = tokens.take_name()
     if name not in _GROUPS:
         tokens.fail(at, f"unknown group {name!r}; known are {', '.join(_GROUPS)}")
-    build, arity = _GROUPS[name]
+    build = _GROUPS[name]
+    arity = len(inspect.signature(build).parameters)
     arguments = tokens.take_arguments(0, arity)
     if len(arguments) != arity:
         tokens.fail(at, f"{name} takes {arity} argument(s), got {len(arguments)}")
@@ -90,17 +74,14 @@ def parse_rep(text: str) -> Rep:
     Raises
     ------
     ValueError
-        If the text is no representation; the message points at the place.
+        If the text is no representation; the message marks the position.
 
     Examples
     --------
     >>> parse_rep("5*Scalar + 5*Vector")
     5*Scalar + 5*Vector
     """
-    tokens = _Tokens(text, "representation")
-    result = _parse_sum(tokens)
-    tokens.expect_end()
-    return result
+    return _Tokens(text, "representation").parse(_parse_sum)
 
 
 def _parse_sum(tokens: _Tokens) -> Rep:
@@ -121,34 +102,22 @@ def _parse_product(tokens: _Tokens) -> Rep:
 
 
 def _parse_power(tokens: _Tokens) -> Rep | int:
-    number = tokens.take_number()
-    if number is not None:
-        return number
-    base = _parse_atom(tokens)
-    if tokens.take_if("**"):
-        at = tokens.position
-        exponent = tokens.take_number()
-        if exponent is None:
-            tokens.fail(at, "a power needs a non-negative integer")
-        return base**exponent
-    return base
-
-
-def _parse_atom(tokens: _Tokens) -> Rep:
+    if tokens.current.isdigit():
+        return tokens.take_number("")
     if tokens.take_if("("):
-        result = _parse_sum(tokens)
+        base = _parse_sum(tokens)
         tokens.expect(")")
     else:
-        result = _parse_named_rep(tokens)
-    return _bind_if_named(tokens, result)
+        base = _parse_named_rep(tokens)
+    base = _bind_if_named(tokens, base)
+    return base ** tokens.take_number("a power needs a non-negative integer") if tokens.take_if("**") else base
 
 
 def _parse_named_rep(tokens: _Tokens) -> Rep:
     at = tokens.position
     name = tokens.take_name()
     if name == "T":
-        arguments = tokens.take_arguments(1, 2)
-        return T(*arguments)
+        return T(*tokens.take_arguments(1, 2))
     if name == "Irrep":
         return Irrep(*tokens.take_arguments(1, 1))
     if name not in _REPS:
@@ -169,23 +138,23 @@ def _bind_if_named(tokens: _Tokens, rep: Rep) -> Rep:
         tokens.fail(at, str(error))
 
 
-# Python's own ast.parse was tried: it marks "O(3" at its bracket, loses the place of "5*", and reads T(0x2) and T(1_0).
+# Python's ast.parse was tried: it marks "O(3" at its bracket, loses the position of "5*", and reads T(0x2) and T(1_0).
 class _Tokens:
-    """The tokens of a text, each with its place."""
+    """The tokens of a text, each with its position."""
 
     def __init__(self, text: str, what: str) -> None:
         if not isinstance(text, str):
             raise TypeError(f"the {what} must be given as text, got {type(text).__name__}.")
         self.text, self.what = text, what
         self.tokens: list[tuple[str, int]] = []
-        place, end = 0, len(text.rstrip())
-        while place < end:
-            match = _TOKEN.match(text, place)
+        start, end = 0, len(text.rstrip())
+        while start < end:
+            match = _TOKEN.match(text, start)
             if match is None:
-                place += len(text[place:]) - len(text[place:].lstrip())
-                self.fail(place, f"unexpected character {text[place]!r}")
+                start += len(text[start:]) - len(text[start:].lstrip())
+                self.fail(start, f"unexpected character {text[start]!r}")
             self.tokens.append((match.group(match.lastindex or 0), match.start(match.lastindex or 0)))
-            place = match.end()
+            start = match.end()
         self.index = 0
 
     @property
@@ -196,8 +165,8 @@ class _Tokens:
     def current(self) -> str:
         return self.tokens[self.index][0] if self.index < len(self.tokens) else ""
 
-    def fail(self, place: int, reason: str) -> NoReturn:
-        raise ValueError(f"cannot read this {self.what}: {reason}\n  {self.text}\n  {' ' * place}^")
+    def fail(self, start: int, reason: str) -> NoReturn:
+        raise ValueError(f"cannot read this {self.what}: {reason}\n  {self.text}\n  {' ' * start}^")
 
     def take_if(self, token: str) -> bool:
         found = self.current == token
@@ -208,37 +177,33 @@ class _Tokens:
         if not self.take_if(token):
             self.fail(self.position, f"expected {token!r} here")
 
-    def expect_end(self) -> None:
+    def parse(self, rule: Callable[[_Tokens], _Value]) -> _Value:
+        """What the whole text says by a rule."""
+        result = rule(self)
         if self.current:
             self.fail(self.position, f"unexpected {self.current!r} here")
+        return result
 
-    def take_number(self) -> int | None:
+    def take_number(self, otherwise: str) -> int:
+        """Read a number, or fail for this reason."""
         if not self.current.isdigit():
-            return None
-        number = int(self.current)
+            self.fail(self.position, otherwise)
         self.index += 1
-        return number
+        return int(self.tokens[self.index - 1][0])
 
     def take_name(self) -> str:
         if not self.current.isidentifier():
             self.fail(self.position, "expected a name here")
-        name = self.current
         self.index += 1
-        return name
+        return self.tokens[self.index - 1][0]
 
     def take_arguments(self, fewest: int, most: int) -> list[int]:
         """Read ``(1, 2)``; no parentheses at all are no arguments."""
         arguments: list[int] = []
         at = self.position
-        opened = self.take_if("(")
-        if opened and not self.take_if(")"):
-            while True:
-                number = self.take_number()
-                if number is None:
-                    self.fail(self.position, "expected a whole number here")
-                arguments.append(number)
-                if not self.take_if(","):
-                    break
+        if self.take_if("(") and not self.take_if(")"):
+            while not arguments or self.take_if(","):
+                arguments.append(self.take_number("expected a whole number here"))
             self.expect(")")
         if not fewest <= len(arguments) <= most:
             self.fail(at, f"expected {fewest} to {most} numbers in parentheses, got {len(arguments)}")

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Random numbers for libraries that take no Generator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Global random numbers from a seed, for libraries that take no Generator; afterwards they are as they were."""
+    """Draw torch's global random numbers from a seed inside the block, and restore their state afterwards."""
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []):
         torch.default_generator.manual_seed(seed)

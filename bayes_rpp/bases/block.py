@@ -9,23 +9,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bayes_rpp.bases.dense import StructuredBasis
+from bayes_rpp.bases.dense import DenseBasis, StructuredBasis
 from bayes_rpp.representations.rep import Run
+
+SMALL_MATRIX = 100_000
+
+
+def assembled_maps(shape: tuple[int, int], blocks: Sequence[tuple[Run, Run, Tensor]]) -> BlockBasis | DenseBasis:
+    """The maps (m, n) made of blocks: output pieces, input pieces, and a basis of the maps from one copy to one copy. A
+    small Q becomes one matrix.
+    """
+    maps = BlockBasis(shape, [block for block in blocks if block[2].shape[1]])
+    return DenseBasis(maps.dense()) if maps.size * maps.rank <= SMALL_MATRIX else maps
 
 
 @dataclass(frozen=True)
 class _Block:
     """The maps from all copies of one input piece to all copies of one output piece."""
 
-    basis: Tensor  # (size_out * size_in, rank) of one pair of copies
     sizes: tuple[int, int, int, int]  # size_out, size_in, multiplicity_out, multiplicity_in
     strides: tuple[int, int, int, int]  # the same axes, inside the whole contiguous matrix
     start: int  # the block's first entry in the matrix
-    offset: int  # the block's first coordinate
-
-    @property
-    def count(self) -> int:
-        return self.basis.shape[1] * self.sizes[2] * self.sizes[3]
+    coordinates: slice  # of the block
 
     def view(self, matrix: Tensor) -> Tensor:
         """The block of a contiguous (batch, m n) as (batch, size_out, size_in, multiplicity_out, multiplicity_in)."""
@@ -44,27 +49,20 @@ class BlockBasis(StructuredBasis):
     """Equivariant maps, block by block: a small dense basis for each pair of pieces, repeated by the multiplicities."""
 
     def __init__(self, shape: tuple[int, int], blocks: Sequence[tuple[Run, Run, Tensor]]) -> None:
-        width, self.size, offset = shape[1], shape[0] * shape[1], 0
+        width, rank = shape[1], 0
         self._blocks: list[_Block] = []
         for rows, columns, basis in blocks:
             sizes = (rows.piece_size, columns.piece_size, rows.multiplicity, columns.multiplicity)
             strides = (width, 1, rows.piece_size * width, columns.piece_size)
-            self._blocks.append(_Block(basis, sizes, strides, rows.start * width + columns.start, offset))
-            offset += self._blocks[-1].count
-        self.rank = offset
-        self._cast: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-
-    def _bases(self, like: Tensor) -> list[Tensor]:
-        key = (like.dtype, like.device)
-        if key not in self._cast:
-            self._cast[key] = [block.basis.to(like) for block in self._blocks]
-        return self._cast[key]
+            start, rank = rank, rank + basis.shape[1] * rows.multiplicity * columns.multiplicity
+            self._blocks.append(_Block(sizes, strides, rows.start * width + columns.start, slice(start, rank)))
+        super().__init__(shape[0] * width, rank, [basis for _, _, basis in blocks])
 
     def _expand(self, beta: Tensor) -> Tensor:
         flat = beta.reshape(math.prod(beta.shape[:-1]), self.rank)
         matrix = beta.new_zeros(len(flat), self.size)
-        for block, basis in zip(self._blocks, self._bases(beta), strict=True):
-            chunk = flat[:, block.offset : block.offset + block.count].unflatten(1, (basis.shape[1], -1))
+        for block, basis in zip(self._blocks, self._like(beta), strict=True):
+            chunk = flat[:, block.coordinates].unflatten(1, (basis.shape[1], -1))
             target = block.view(matrix)
             target.copy_((basis @ chunk).view(target.shape))
         return matrix.reshape(*beta.shape[:-1], self.size)
@@ -73,7 +71,7 @@ class BlockBasis(StructuredBasis):
         matrix = vector.reshape(math.prod(vector.shape[:-1]), self.size).contiguous()
         chunks = [
             (basis.mT @ block.view(matrix).flatten(3).flatten(1, 2)).flatten(1)
-            for block, basis in zip(self._blocks, self._bases(vector), strict=True)
+            for block, basis in zip(self._blocks, self._like(vector), strict=True)
         ]
         flat = torch.cat(chunks, dim=1) if chunks else matrix.new_zeros(len(matrix), 0)
         return flat.reshape(*vector.shape[:-1], self.rank)

@@ -6,6 +6,7 @@ Each is differentiable to any order, works under torch.func's transforms, and ta
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,10 +15,25 @@ from torch import Tensor
 
 
 class StructuredBasis:
-    """What the structured bases share: differentiation, batching and checks around two raw linear maps."""
+    """What the structured bases share: differentiation, batching and checks around two raw linear maps.
 
-    rank: int
-    size: int
+    Parameters
+    ----------
+    size, rank : of the basis.
+    tensors : those that its maps need. Signs, scales and bases are floating-point, indices are not.
+    """
+
+    def __init__(self, size: int, rank: int, tensors: Sequence[Tensor]) -> None:
+        self.size, self.rank = size, rank
+        self._tensors = tuple(tensors)
+        self._cast: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
+
+    def _like(self, value: Tensor) -> tuple[Tensor, ...]:
+        """The tensors on the device of a value, the floating-point ones in its type."""
+        key = (value.dtype, value.device)
+        if key not in self._cast:
+            self._cast[key] = tuple(t.to(value) if t.is_floating_point() else t.to(value.device) for t in self._tensors)
+        return self._cast[key]
 
     def _expand(self, beta: Tensor) -> Tensor:
         raise NotImplementedError
@@ -84,43 +100,26 @@ class DenseBasis(StructuredBasis):
     """Q as a matrix: the fastest for small bases, such as those of biases."""
 
     def __init__(self, matrix: Float[Tensor, "size rank"]) -> None:
-        self.size, self.rank = matrix.shape
-        self._matrix = matrix
-        self._cast: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-
-    def _q(self, like: Tensor) -> Tensor:
-        key = (like.dtype, like.device)
-        if key not in self._cast:
-            self._cast[key] = self._matrix.to(like)
-        return self._cast[key]
+        super().__init__(len(matrix), matrix.shape[1], [matrix])
 
     def _expand(self, beta: Tensor) -> Tensor:
-        return beta @ self._q(beta).mT
+        return beta @ self._like(beta)[0].mT
 
     def _coordinates(self, vector: Tensor) -> Tensor:
-        return vector @ self._q(vector)
+        return vector @ self._like(vector)[0]
 
 
 class KroneckerBasis(StructuredBasis):
     """Maps L beta R^T with orthonormal columns in L (m, k) and R (n, l); beta is (k, l), row-major."""
 
     def __init__(self, left: Float[Tensor, "m k"], right: Float[Tensor, "n l"]) -> None:
-        self.size, self.rank = len(left) * len(right), left.shape[1] * right.shape[1]
-        self._sides = left, right
-        self._cast: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
-
-    def _factors(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        key = (like.dtype, like.device)
-        if key not in self._cast:
-            left, right = self._sides
-            self._cast[key] = left.to(like), right.to(like)
-        return self._cast[key]
+        super().__init__(len(left) * len(right), left.shape[1] * right.shape[1], [left, right])
 
     def _expand(self, beta: Tensor) -> Tensor:
-        left, right = self._factors(beta)
+        left, right = self._like(beta)
         shape = *beta.shape[:-1], left.shape[1], right.shape[1]
         return (left @ beta.reshape(shape) @ right.mT).flatten(-2)
 
     def _coordinates(self, vector: Tensor) -> Tensor:
-        left, right = self._factors(vector)
+        left, right = self._like(vector)
         return (left.mT @ vector.reshape(*vector.shape[:-1], len(left), len(right)) @ right).flatten(-2)

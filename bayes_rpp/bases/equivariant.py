@@ -14,16 +14,13 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.bases.block import BlockBasis
-from bayes_rpp.bases.dense import DenseBasis
+from bayes_rpp.bases.block import assembled_maps
 from bayes_rpp.bases.orbit import OrbitBasis
 from bayes_rpp.bases.signed_orbits import Orbits
-from bayes_rpp.bases.solver import acts_by_signed_permutations, invariant_orbits, invariant_vectors
+from bayes_rpp.bases.solver import invariant_orbits, invariant_vectors
 from bayes_rpp.groups.group import Group
 from bayes_rpp.representations.rep import Rep, Run, Scalar
 from bayes_rpp.representations.tensor_products import dual_piece
-
-SMALL_MATRIX = 100_000
 
 
 @runtime_checkable
@@ -92,12 +89,10 @@ def _cached_maps(rep_in: Rep, rep_out: Rep) -> EquivariantBasis:
     pairs = [
         (rows, columns, rows.piece + dual_piece(columns.piece)) for rows in rep_out.runs for columns in rep_in.runs
     ]
-    orbits = [(r, c, invariant_orbits(group, piece)) for r, c, piece in pairs if _is_signed(group, r, c)]
+    orbits = [(r, c, found) for r, c, piece in pairs if (found := invariant_orbits(group, piece)) is not None]
     if len(orbits) == len(pairs):
-        return _orbit_basis(shape, [(r, c, found) for r, c, found in orbits if found is not None])
-    solved = [(r, c, invariant_vectors(group, piece)) for r, c, piece in pairs]
-    blocks = BlockBasis(shape, [(r, c, basis) for r, c, basis in solved if basis.shape[1]])
-    return DenseBasis(blocks.dense()) if blocks.size * blocks.rank <= SMALL_MATRIX else blocks
+        return _orbit_basis(shape, orbits)
+    return assembled_maps(shape, [(r, c, invariant_vectors(group, piece)) for r, c, piece in pairs])
 
 
 def _common_group(first: Group, second: Group) -> Group:
@@ -108,10 +103,6 @@ def _common_group(first: Group, second: Group) -> Group:
     return larger
 
 
-def _is_signed(group: Group, rows: Run, columns: Run) -> bool:
-    return all(acts_by_signed_permutations(group, run.piece) for run in (rows, columns))
-
-
 def _orbit_basis(shape: tuple[int, int], solved: list[tuple[Run, Run, Orbits]]) -> OrbitBasis:
     labels, signs, offset = np.full(shape, -1, dtype=np.int64), np.ones(shape, dtype=np.int64), 0
     for rows, columns, orbits in solved:
@@ -119,8 +110,8 @@ def _orbit_basis(shape: tuple[int, int], solved: list[tuple[Run, Run, Orbits]]) 
         sizes = rows.piece_size, columns.piece_size
         of_piece = orbits.labels.reshape(1, sizes[0], 1, sizes[1])
         block = np.where(of_piece >= 0, offset + orbits.rank * copies[:, None, :, None] + of_piece, -1)
-        place = np.s_[rows.start : rows.stop, columns.start : columns.stop]
-        labels[place] = block.reshape(rows.size, columns.size)
-        signs[place] = np.tile(orbits.signs.reshape(sizes), copies.shape)
+        entries = np.s_[rows.start : rows.stop, columns.start : columns.stop]
+        labels[entries] = block.reshape(rows.size, columns.size)
+        signs[entries] = np.tile(orbits.signs.reshape(sizes), copies.shape)
         offset += orbits.rank * copies.size
     return OrbitBasis(labels.reshape(-1), signs.reshape(-1))

@@ -18,19 +18,8 @@ _LARGEST_TOTAL_RANK = 6_000
 class JointSpan:
     """An orthonormal basis Z of the sum of subspaces, Q_k = Z L_k, from the Gram matrix of their bases alone.
 
-    Parameters
-    ----------
-    bases : orthonormal bases Q_k of one size n and ranks r_k.
-
-    Attributes
-    ----------
-    rank : the dimension of the sum.
-    blocks : the matrices L_k (rank, r_k), in float64.
-
-    Raises
-    ------
-    ValueError
-        If the ranks add up to more than 6,000: the Gram matrix would be too large.
+    ``bases`` are the Q_k, of one size n and ranks r_k; ``rank`` is the dimension of the sum, and ``blocks`` are the
+    matrices L_k (rank, r_k), in float64. Ranks that add up to more than 6,000 raise a ValueError.
     """
 
     def __init__(self, bases: Sequence[EquivariantBasis]) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import scipy
 from jaxtyping import Complex, Float, Int
 
+from bayes_rpp.bases.signed_orbits import check_bytes
 from bayes_rpp.bases.weight_spaces import Matrix, WeightSpace, along, column_fill, kronecker_columns, weight_space
 
-LARGEST_EIGENPROBLEM = 6_000
-LARGEST_BYTES = 2_000_000_000
+_LARGEST_EIGENPROBLEM = 24 * 6_000**2  # bytes
 _NULL_TOLERANCE = 1e-9
 _LARGEST_FILL = 64
 
@@ -56,15 +56,12 @@ class TensorConstraints:
 def fixed_tensors(constraints: TensorConstraints) -> Float[np.ndarray, "size rank"]:
     """An orthonormal basis, as columns, of the tensors that satisfy all constraints.
 
-    Raises
-    ------
-    ValueError
-        If an independent block of the equations is too large; the message says how many bytes it would take.
+    Raises ValueError if an independent block of the equations is too large, with the bytes that it would take.
     """
-    _check_bytes(64 * constraints.size, f"tensors of {constraints.size:,} entries")
+    check_bytes(64 * constraints.size, f"tensors of {constraints.size:,} entries")
     weights = weight_space(constraints.sizes, constraints.algebra, constraints.discrete)
     entries = len(weights.selected) * sum(constraints.sizes) * max(len(constraints.algebra), 1)
-    _check_bytes(64 * entries, f"the equations of {len(weights.selected):,} unknowns")
+    check_bytes(64 * entries, f"the equations of {len(weights.selected):,} unknowns")
     if not len(weights.selected):
         return np.zeros((constraints.size, 0))
     normal = scipy.sparse.csc_array((len(weights.selected),) * 2, dtype=complex)
@@ -100,7 +97,8 @@ def _algebra_equations(constraints: TensorConstraints, weights: WeightSpace) -> 
             columns.append(column)
             values.append(entries[new, column])
     shape = len(constraints.algebra) * constraints.size, len(weights.selected)
-    return _sparse(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), shape)
+    entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+    return scipy.sparse.csc_array(entries, shape=shape)
 
 
 def _generator_equations(
@@ -109,20 +107,8 @@ def _generator_equations(
     """A generator's action on the selected tensors, less the tensors themselves."""
     rows, values = kronecker_columns(rotated, weights.digits)
     here = np.arange(len(weights.selected))
-    columns = np.broadcast_to(here[:, None], rows.shape)
-    minus = np.full(len(here), -1.0)
-    return _sparse(
-        np.concatenate([rows.ravel(), weights.selected]),
-        np.concatenate([columns.ravel(), here]),
-        np.concatenate([values.ravel(), minus]),
-        (size, len(here)),
-    )
-
-
-def _sparse(
-    rows: Int[np.ndarray, " n"], columns: Int[np.ndarray, " n"], values: np.ndarray, shape: tuple[int, int]
-) -> scipy.sparse.csc_array:
-    return scipy.sparse.csc_array(scipy.sparse.coo_array((values, (rows, columns)), shape=shape))
+    indices = np.append(rows, weights.selected), np.append(np.repeat(here, rows.shape[1]), here)
+    return scipy.sparse.csc_array((np.append(values, np.full(len(here), -1.0)), indices), shape=(size, len(here)))
 
 
 def _normal_matrix(equations: scipy.sparse.csc_array) -> scipy.sparse.csc_array:
@@ -130,7 +116,7 @@ def _normal_matrix(equations: scipy.sparse.csc_array) -> scipy.sparse.csc_array:
 
 
 Block = tuple[Int[np.ndarray, " size"], Float[np.ndarray, "size rank"]]
-"""Null vectors, and the places of their entries."""
+"""Null vectors, and the indices of their entries."""
 
 
 def _sparse_null_vectors(normal: scipy.sparse.csc_array) -> list[Block]:
@@ -160,22 +146,22 @@ def _sparse_null_vectors(normal: scipy.sparse.csc_array) -> list[Block]:
 
 
 def _block_null_vectors(
-    blocks: Float[np.ndarray, "count size size"], places: Int[np.ndarray, "count size"]
+    blocks: Float[np.ndarray, "count size size"], indices: Int[np.ndarray, "count size"]
 ) -> list[Block]:
     """The null vectors of equally large blocks."""
     if len(blocks) == 1:
-        return [(places[0], _null_vectors(blocks[0]))]
+        return [(indices[0], _null_vectors(blocks[0]))]
     eigenvalues, vectors = np.linalg.eigh(blocks)
     bound = np.abs(blocks).sum(axis=1).max(axis=1, initial=1.0)
     null = eigenvalues < _NULL_TOLERANCE * bound[:, None]
-    return [(places[k], vectors[k][:, null[k]]) for k in np.flatnonzero(null.any(axis=1))]
+    return [(indices[k], vectors[k][:, null[k]]) for k in np.flatnonzero(null.any(axis=1))]
 
 
 def _assembled(blocks: list[Block], n: int) -> Float[np.ndarray, "n rank"]:
     result, start = np.zeros((n, sum(vectors.shape[1] for _, vectors in blocks))), 0
-    for places, vectors in blocks:
+    for indices, vectors in blocks:
         stop = start + vectors.shape[1]
-        result[places, start:stop] = vectors
+        result[indices, start:stop] = vectors
         start = stop
     return result
 
@@ -188,21 +174,9 @@ def _null_vectors(normal: Matrix) -> Float[np.ndarray, "n rank"]:
 
 
 def _check_eigenproblem(size: int) -> None:
-    if size > LARGEST_EIGENPROBLEM:
-        raise ValueError(
-            f"these invariants need an eigenproblem of size {size:,}, about {24 * size**2:,} bytes (the limit is "
-            f"{24 * LARGEST_EIGENPROBLEM**2:,}). Use pieces of lower rank: maps from T(p) to T(q) have p + q axes."
-        )
+    check_bytes(24 * size**2, f"an eigenproblem of size {size:,}, which these invariants need,", _LARGEST_EIGENPROBLEM)
 
 
 def check_basis_bytes(size: int, rank: int) -> None:
     """Refuse a dense basis that is too large; raises ValueError."""
-    _check_bytes(8 * size * rank, f"a basis of {rank:,} invariants with {size:,} entries each")
-
-
-def _check_bytes(needed: int, what: str) -> None:
-    if needed > LARGEST_BYTES:
-        raise ValueError(
-            f"{what} would take {needed:,} bytes (the limit is {LARGEST_BYTES:,}). Use pieces of lower rank: maps from "
-            "T(p) to T(q) have p + q axes."
-        )
+    check_bytes(8 * size * rank, f"a basis of {rank:,} invariants with {size:,} entries each")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from jaxtyping import Int
@@ -29,53 +27,28 @@ class OrbitBasis(StructuredBasis):
         by_size = np.argsort(sizes, kind="stable")
         renumbered = np.where(labels >= 0, np.argsort(by_size)[labels] if len(sizes) else 0, 0)
         members = alive[np.argsort(renumbered[alive], kind="stable")]
-        self.size, self.rank = len(labels), len(sizes)
-        self._labels, self._members = torch.from_numpy(renumbered), torch.from_numpy(members)
-        self._scale = torch.from_numpy(1.0 / np.sqrt(sizes[by_size]))
-        plain = len(alive) == len(labels) and (signs is None or bool((signs > 0).all()))
-        factors = np.ones(len(labels)) if signs is None else signs.astype(float)
-        self._signs = None if plain else torch.from_numpy(np.where(labels >= 0, factors, 0.0))
+        tables = [renumbered, members, 1.0 / np.sqrt(sizes[by_size])]
+        if len(alive) < len(labels) or not (signs is None or (signs > 0).all()):
+            factors = np.where(labels >= 0, np.ones(len(labels)) if signs is None else signs.astype(float), 0.0)
+            tables += [factors, factors[members]]
+        super().__init__(len(labels), len(sizes), [torch.from_numpy(table) for table in tables])
         distinct, counts = np.unique(sizes, return_counts=True)
         self._classes = [(int(s), int(c)) for s, c in zip(distinct, counts, strict=True)]
-        self._cast: dict[tuple[torch.dtype, torch.device], _OrbitTables] = {}
-
-    def _tables(self, like: Tensor) -> _OrbitTables:
-        key = (like.dtype, like.device)
-        if key not in self._cast:
-            signs = None if self._signs is None else self._signs.to(like)
-            self._cast[key] = _OrbitTables(
-                self._labels.to(like.device),
-                self._members.to(like.device),
-                self._scale.to(like),
-                signs,
-                None if signs is None else signs[self._members],
-            )
-        return self._cast[key]
 
     def _expand(self, beta: Tensor) -> Tensor:
-        tables = self._tables(beta)
+        labels, _, scale, *signs = self._like(beta)
         if not self.rank:
             return beta.new_zeros(*beta.shape[:-1], self.size)
-        spread = (beta * tables.scale).index_select(-1, tables.labels)
-        return spread if tables.signs is None else spread * tables.signs
+        spread = (beta * scale).index_select(-1, labels)
+        return spread * signs[0] if signs else spread
 
     def _coordinates(self, vector: Tensor) -> Tensor:
-        tables = self._tables(vector)
-        gathered, sums, start = vector.index_select(-1, tables.members), [], 0
-        if tables.member_signs is not None:
-            gathered = gathered * tables.member_signs
+        _, members, scale, *signs = self._like(vector)
+        gathered, sums, start = vector.index_select(-1, members), [], 0
+        if signs:
+            gathered = gathered * signs[1]
         for orbit_size, count in self._classes:
             stop = start + orbit_size * count
             sums.append(gathered[..., start:stop].unflatten(-1, (count, orbit_size)).sum(-1))
             start = stop
-        return torch.cat(sums, dim=-1) * tables.scale if sums else vector.new_zeros(*vector.shape[:-1], 0)
-
-
-class _OrbitTables(NamedTuple):
-    """What an OrbitBasis needs, in one type and on one device."""
-
-    labels: Tensor
-    members: Tensor
-    scale: Tensor
-    signs: Tensor | None
-    member_signs: Tensor | None
+        return torch.cat(sums, dim=-1) * scale if sums else vector.new_zeros(*vector.shape[:-1], 0)

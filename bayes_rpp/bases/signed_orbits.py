@@ -13,22 +13,16 @@ import numpy as np
 import scipy
 from jaxtyping import Float, Int
 
-LARGEST_ORBIT_BYTES = 2_000_000_000
+_LARGEST = 2_000_000_000  # bytes
 _TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class Orbits:
-    """Which invariant every coordinate belongs to, numbered by first appearance, and with which sign.
+    """Which invariant every coordinate belongs to, numbered by first appearance, and with which sign."""
 
-    Attributes
-    ----------
-    labels : (size,), -1 for a coordinate that vanishes in every invariant.
-    signs : (size,), 1 or -1; the first coordinate of each orbit has 1.
-    """
-
-    labels: Int[np.ndarray, " size"]
-    signs: Int[np.ndarray, " size"]
+    labels: Int[np.ndarray, " size"]  # -1 for a coordinate that vanishes in every invariant
+    signs: Int[np.ndarray, " size"]  # 1 or -1; the first coordinate of each orbit has 1
 
     @property
     def rank(self) -> int:
@@ -54,6 +48,15 @@ class Orbits:
         return result
 
 
+def check_bytes(needed: int, what: str, limit: int = _LARGEST) -> None:
+    """Refuse to find invariants that would take too much memory; raises ValueError."""
+    if needed > limit:
+        raise ValueError(
+            f"{what} would take {needed:,} bytes (the limit is {limit:,}). Use pieces of lower rank: maps from T(p) to "
+            "T(q) have p + q axes."
+        )
+
+
 def signed_images(matrix: Float[np.ndarray, "n n"]) -> tuple[np.ndarray, np.ndarray] | None:
     """Image and sign of every coordinate, if the matrix is a permutation up to signs."""
     rounded = np.round(matrix)
@@ -65,25 +68,12 @@ def signed_images(matrix: Float[np.ndarray, "n n"]) -> tuple[np.ndarray, np.ndar
 
 
 def signed_orbits(sizes: Sequence[int], generators: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> Orbits:
-    """The orbits of index tuples.
+    """The orbits of index tuples over axes of some sizes, under generators given by images and signs on each axis.
 
-    Parameters
-    ----------
-    sizes : the size of each axis.
-    generators : for each generator, images and signs on each axis.
-
-    Raises
-    ------
-    ValueError
-        If there are too many tuples; the message says how many bytes they would take.
+    Raises ValueError if there are too many tuples, with the bytes that they would take.
     """
     size = int(np.prod(sizes, dtype=object))
-    needed = size * (24 * len(generators) + 40)
-    if needed > LARGEST_ORBIT_BYTES:
-        raise ValueError(
-            f"the orbits of {size:,} index tuples need about {needed:,} bytes (the limit is "
-            f"{LARGEST_ORBIT_BYTES:,}). Use pieces of lower rank: maps from T(p) to T(q) have p + q axes."
-        )
+    check_bytes(size * (24 * len(generators) + 40), f"finding the orbits of {size:,} index tuples")
     moves = [_move(sizes, generator) for generator in generators]
     if all((signs > 0).all() for _, signs in moves):
         labels = _components([images for images, _ in moves], size)
@@ -136,10 +126,10 @@ def orbit_increment(outer: Orbits, inner: Orbits) -> scipy.sparse.csr_array:
             vector = weights[members] / np.linalg.norm(weights[members])
             vector[0] += np.copysign(1.0, vector[0])
             reflection = np.eye(len(members)) - 2 * np.outer(vector, vector) / (vector @ vector)
-            places = np.repeat(members, len(members) - 1), np.tile(np.arange(len(members) - 1), len(members))
+            indices = np.repeat(members, len(members) - 1), np.tile(np.arange(len(members) - 1), len(members))
             shape = (inner.rank, len(members) - 1)
-            columns.append(scipy.sparse.coo_array((reflection[:, 1:].ravel(), places), shape=shape))
+            columns.append(scipy.sparse.coo_array((reflection[:, 1:].ravel(), indices), shape=shape))
     indicators = inner.signs[alive] / np.sqrt(sizes[inner.labels[alive]])
     shape = (len(inner.labels), inner.rank)
-    spread = scipy.sparse.csr_array(scipy.sparse.coo_array((indicators, (alive, inner.labels[alive])), shape=shape))
+    spread = scipy.sparse.csr_array((indicators, (alive, inner.labels[alive])), shape=shape)
     return scipy.sparse.csr_array(spread @ scipy.sparse.hstack(columns, format="csc"))

@@ -33,12 +33,7 @@ def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
     """An orthonormal basis of the invariant tensors of one piece, as columns in float64.
 
     The columns are in a canonical form that does not depend on the linear-algebra library: saved coordinates keep
-    their meaning.
-
-    Raises
-    ------
-    ValueError
-        If the piece is too large; the message says how many bytes it would take.
+    their meaning. Raises ValueError if the piece is too large, with the bytes that it would take.
     """
     solved = _solve(group, simplify_piece(piece, group))
     if isinstance(solved, Orbits):
@@ -48,12 +43,8 @@ def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
 
 
 def invariant_orbits(group: Group, piece: Piece) -> Orbits | None:
-    """The invariants as signed orbits of coordinates, or None if the group does not permute them up to sign.
-
-    Raises
-    ------
-    ValueError
-        If there are too many coordinates; the message says how many bytes they would take.
+    """The invariants as signed orbits of coordinates, or None if the group does not permute them up to sign; raises
+    ValueError if there are too many.
     """
     solved = _solve(group, simplify_piece(piece, group)) if acts_by_signed_permutations(group, piece) else None
     return solved if isinstance(solved, Orbits) else None
@@ -109,12 +100,11 @@ def _solve_sorted(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "siz
     sizes = tuple(factor.size(group) for factor in piece)
     if len(signed) == len(generators):
         return signed_orbits(sizes, list(zip(*signed, strict=True)) if signed else [])
-    constraints = _constraints(group, piece, sizes)
+    # For each axis: by what an orthonormal basis of the Lie algebra acts, and the generators.
+    algebra, discrete = zip(*(_axis_matrices(group, factor) for factor in piece), strict=True)
+    constraints = TensorConstraints(sizes, tuple(zip(*algebra, strict=True)), tuple(zip(*discrete, strict=True)))
     form = _invariant_form(group) if DUAL in piece else None
-    if form is None:
-        basis = canonical_columns(fixed_tensors(constraints))
-    else:
-        basis = canonical_columns(_lowered(group, piece, form))
+    basis = canonical_columns(fixed_tensors(constraints) if form is None else _lowered(group, piece, form))
     residual = constraints.residual(basis)
     if residual > _LARGEST_RESIDUAL:
         named = terms_text([(1, piece)], group)
@@ -136,7 +126,7 @@ def _invariant_form(group: Group) -> Float[np.ndarray, "d d"] | None:
 
 
 def _lowered(group: Group, piece: Piece, form: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "size rank"]:
-    """The invariants of a piece from those of the piece with vectors in the place of its duals."""
+    """The invariants of a piece from those of the piece with vectors in place of its duals."""
     raised = invariant_vectors(group, tuple(VECTOR if factor == DUAL else factor for factor in piece)).numpy()
     result = raised.reshape(*(factor.size(group) for factor in piece), -1)
     for axis, factor in enumerate(piece):
@@ -153,12 +143,6 @@ def _signed_generators(group: Group, factor: Factor) -> list[tuple[np.ndarray, n
     found = [signed_images(factor.rho(group, h).numpy()) for h in group.generators]
     signed = [images for images in found if images is not None]
     return signed if len(signed) == len(found) else None
-
-
-def _constraints(group: Group, piece: Piece, sizes: tuple[int, ...]) -> TensorConstraints:
-    algebra = [_axis_matrices(group, factor)[0] for factor in piece]
-    discrete = [_axis_matrices(group, factor)[1] for factor in piece]
-    return TensorConstraints(sizes, tuple(zip(*algebra, strict=True)), tuple(zip(*discrete, strict=True)))
 
 
 @lru_cache(maxsize=512)

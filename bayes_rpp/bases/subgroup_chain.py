@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.bases.block import BlockBasis
-from bayes_rpp.bases.dense import DenseBasis
-from bayes_rpp.bases.equivariant import SMALL_MATRIX, EquivariantBasis, equivariant_maps
+from bayes_rpp.bases.block import assembled_maps
+from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_maps
 from bayes_rpp.bases.null_space import check_basis_bytes
 from bayes_rpp.bases.signed_orbits import orbit_increment
 from bayes_rpp.bases.solver import invariant_orbits, invariant_vectors
@@ -18,7 +17,7 @@ from bayes_rpp.groups.group import Group
 from bayes_rpp.representations.canonical import canonical_columns
 from bayes_rpp.representations.rep import Rep, Run, Scalar
 from bayes_rpp.representations.restriction import restrict
-from bayes_rpp.representations.tensor_products import Piece, dual_piece
+from bayes_rpp.representations.tensor_products import Piece, arrange_runs, dual_piece
 
 
 def chain_maps(rep_in: Rep, rep_out: Rep, groups: Sequence[Group]) -> tuple[EquivariantBasis, ...]:
@@ -53,14 +52,13 @@ def chain_maps(rep_in: Rep, rep_out: Rep, groups: Sequence[Group]) -> tuple[Equi
     shape = bound_out.size, bound_in.size
     for smaller in groups[1:]:
         narrow_in, narrow_out = restrict(bound_in, smaller), restrict(bound_out, smaller)
-        outer, inner = _given_pairs(bound_in, bound_out), _given_pairs(narrow_in, narrow_out)
         blocks = [
             (rows, columns, _increment(bound_out.bound_group, few, smaller, more))
-            for (rows, columns, few), (_, _, more) in zip(outer, inner, strict=True)
+            for (rows, columns, few), (_, _, more) in zip(
+                _given_pairs(bound_in, bound_out), _given_pairs(narrow_in, narrow_out), strict=True
+            )
         ]
-        increment = BlockBasis(shape, [block for block in blocks if block[2].shape[1]])
-        small = increment.size * increment.rank <= SMALL_MATRIX
-        bases.append(DenseBasis(increment.dense()) if small else increment)
+        bases.append(assembled_maps(shape, blocks))
         bound_in, bound_out = narrow_in, narrow_out
     return tuple(bases)
 
@@ -80,18 +78,9 @@ def _given_pairs(rep_in: Rep, rep_out: Rep) -> list[tuple[Run, Run, Piece]]:
     """All pairs of runs as they were given, the same for all groups of a chain, with the piece of their maps."""
     return [
         (rows, columns, rows.piece + dual_piece(columns.piece))
-        for rows in _given_runs(rep_out)
-        for columns in _given_runs(rep_in)
+        for rows in arrange_runs(rep_out.given_terms, rep_out.bound_group)
+        for columns in arrange_runs(rep_in.given_terms, rep_in.bound_group)
     ]
-
-
-def _given_runs(rep: Rep) -> list[Run]:
-    """The runs as they were given, in the same coordinates for all groups."""
-    start, runs = 0, []
-    for count, piece in rep.given_terms:
-        runs.append(Run(piece, count, tuple(factor.size(rep.bound_group) for factor in piece), start))
-        start = runs[-1].stop
-    return runs
 
 
 def _increment(group: Group, piece: Piece, subgroup: Group, narrow: Piece) -> Float[Tensor, "size increment"]:

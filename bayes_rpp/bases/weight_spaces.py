@@ -7,6 +7,7 @@ of eight axes under SO(3).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,20 +65,19 @@ class WeightSpace:
         rows = np.concatenate([own, first, second, first, second])
         columns = np.concatenate([own, first, first, second, second])
         values = np.concatenate([np.ones(len(own)), r * ones, r * ones, -1j * r * ones, 1j * r * ones])
-        return scipy.sparse.csc_array(scipy.sparse.coo_array((values, (rows, columns)), shape=(len(here), len(here))))
+        return scipy.sparse.csc_array((values, (rows, columns)), shape=(len(here), len(here)))
 
     def lift(self, coordinates: Float[np.ndarray, "count rank"]) -> Float[np.ndarray, "size rank"]:
         """Real tensors in the original basis, of real coordinates."""
         sizes = [len(axis.values) for axis in self.axes]
         rows, values = kronecker_columns([axis.blocks for axis in self.axes], self.digits)
-        columns = np.broadcast_to(np.arange(len(self.selected))[:, None], rows.shape)
-        entries = (values.ravel(), (rows.ravel(), columns.ravel()))
-        shape = int(np.prod(sizes, dtype=np.int64)), len(self.selected)
-        tensors = scipy.sparse.csr_array(scipy.sparse.coo_array(entries, shape=shape)) @ self.real_basis
+        entries = values.ravel(), (rows.ravel(), np.repeat(np.arange(len(rows)), rows.shape[1]))
+        shape = math.prod(sizes), len(self.selected)
+        tensors = scipy.sparse.csr_array(entries, shape=shape) @ self.real_basis
         result = (tensors.real @ coordinates).reshape(*sizes, -1)
-        for place, axis in enumerate(self.axes):
+        for index, axis in enumerate(self.axes):
             if not np.array_equal(axis.rotation, np.eye(len(axis.rotation))):
-                result = along(axis.rotation, result, place)
+                result = along(axis.rotation, result, index)
         return result.reshape(shape[0], -1)
 
 
@@ -94,10 +94,10 @@ def kronecker_columns(
     rows, values = np.zeros((count, 1), dtype=np.int64), np.ones((count, 1), dtype=complex)
     for matrix, digit in zip(matrices, digits, strict=True):
         fill = column_fill(matrix)
-        places = np.argsort(-np.abs(matrix), axis=0, kind="stable")[:fill]  # (fill, columns)
-        entries = np.take_along_axis(matrix, places, axis=0)
+        largest = np.argsort(-np.abs(matrix), axis=0, kind="stable")[:fill]  # (fill, columns)
+        entries = np.take_along_axis(matrix, largest, axis=0)
         width = rows.shape[1] * fill
-        rows = (rows[:, :, None] * len(matrix) + places.T[digit][:, None, :]).reshape(count, width)
+        rows = (rows[:, :, None] * len(matrix) + largest.T[digit][:, None, :]).reshape(count, width)
         values = (values[:, :, None] * entries.T[digit][:, None, :]).reshape(count, width)
     return rows, values
 
@@ -112,10 +112,7 @@ def weight_space(
 ) -> WeightSpace:
     """The tensors that a generic element of a Lie algebra annihilates; without one, those that a generator keeps.
 
-    Parameters
-    ----------
-    sizes : of the axes.
-    algebra, discrete : for each element, the matrix by which it acts on each axis.
+    ``algebra`` and ``discrete`` hold for each element the matrix by which it acts on each axis.
     """
     matrices, additive = _generic_element(sizes, algebra, discrete)
     axes = tuple(_eigen_axis(matrix.tobytes(), len(matrix)) for matrix in matrices)

@@ -19,11 +19,7 @@ _GENERIC = torch.tensor([[0.52, -0.31, 0.17], [0.08, -0.43, 0.36], [-0.27, 0.11,
 
 
 def inertia(
-    train: int = 1000,
-    test: int = 1000,
-    symmetry_breaking: float = 0.0,
-    seed: int = 0,
-    kind: Kind = "axis",
+    train: int = 1000, test: int = 1000, symmetry_breaking: float = 0.0, seed: int = 0, kind: Kind = "axis"
 ) -> RegressionData:
     """The inertia tensor of five point masses, and its modified version (Finzi, Benton & Wilson, NeurIPS 2021,
     section 5).

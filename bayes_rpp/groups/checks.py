@@ -1,4 +1,4 @@
-"""What a user gives as generators of a group, checked and brought into form."""
+"""Checks of the generators that a user gives, and their conversion to float64 matrices."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ _LARGEST_CONDITION = 1e12
 
 def check_generators(lie_algebra: Float[Tensor, "k d d"], generators: Float[Tensor, "m d d"]) -> None:
     """Refuse singular generators, and those that are orthogonal or antisymmetric but for rounding, by a ValueError."""
-    for place, generator in enumerate(generators):
+    one = torch.eye(generators.shape[-1], dtype=torch.float64)
+    for index, generator in enumerate(generators):
         if not torch.linalg.cond(generator) < _LARGEST_CONDITION:
-            raise ValueError(f"generator {place} is singular, so it is no group element.")
-        _refuse_rounded(
-            generator @ generator.mT - torch.eye(generators.shape[-1]).double(), f"generators[{place}] is orthogonal"
-        )
-    for place, element in enumerate(lie_algebra):
+            raise ValueError(f"generator {index} is singular, so it is no group element.")
+        _refuse_rounded(generator @ generator.mT - one, f"generators[{index}] is orthogonal")
+    for index, element in enumerate(lie_algebra):
         scale = element.abs().max().clamp_min(1e-300)
-        _refuse_rounded((element + element.mT) / scale, f"lie_algebra[{place}] is antisymmetric")
+        _refuse_rounded((element + element.mT) / scale, f"lie_algebra[{index}] is antisymmetric")
 
 
 def orthonormal_change(lie_algebra: Float[Tensor, "k d d"]) -> Float[Tensor, "r k"]:

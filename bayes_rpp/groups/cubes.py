@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Int
 
 from bayes_rpp.groups.group import Group
+from bayes_rpp.groups.permutations import permutation_matrices
 
 _AXES = np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)])  # the outward normals +x, +y, +z, -x, -y, -z
 
@@ -20,8 +22,8 @@ class Cube(Group):
     """
 
     def __init__(self) -> None:
-        turns = [_quarter_turn(axis) for axis in _AXES[:3]]
-        super().__init__(generators=_as_generators([_images(_AXES, _AXES @ turn.T) for turn in turns]), name="Cube")
+        turns = [_images(_AXES, _AXES @ _quarter_turn(axis).T) for axis in _AXES[:3]]
+        super().__init__(generators=permutation_matrices(torch.tensor(turns)), name="Cube")
 
 
 class RubiksCube(Group):
@@ -43,7 +45,7 @@ class RubiksCube(Group):
             turn = _quarter_turn(axis)
             turned = np.concatenate([stickers[:, :3] @ turn.T, stickers[:, 3:] @ turn.T], axis=1)
             moves.append(_images(stickers, np.where(turns[:, None], turned, stickers)))
-        super().__init__(generators=_as_generators(moves), name="RubiksCube")
+        super().__init__(generators=permutation_matrices(torch.tensor(moves)), name="RubiksCube")
 
 
 def _stickers() -> Int[np.ndarray, "48 6"]:
@@ -59,10 +61,6 @@ def _quarter_turn(axis: Int[np.ndarray, " 3"]) -> Int[np.ndarray, "3 3"]:
 
 
 def _images(points: Int[np.ndarray, "n k"], moved: Int[np.ndarray, "n k"]) -> list[int]:
-    """For each point, the index of the place to which it moves."""
-    index = {tuple(point): place for place, point in enumerate(points.tolist())}
+    """For each point, the index of the point to which it moves."""
+    index = {tuple(point): k for k, point in enumerate(points.tolist())}
     return [index[tuple(point)] for point in moved.tolist()]
-
-
-def _as_generators(permutations: list[list[int]]) -> list[np.ndarray]:
-    return [np.eye(len(images))[:, images] for images in permutations]

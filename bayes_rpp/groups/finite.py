@@ -12,73 +12,55 @@ _ELEMENT_TOLERANCE = 1e-5
 
 
 class ElementTable:
-    """All elements of a finite group, and where in the list a given one stands.
-
-    Parameters
-    ----------
-    elements : (order, d, d).
-    """
+    """All elements of a finite group, and the index of a given one among them."""
 
     def __init__(self, elements: Float[Tensor, "order d d"]) -> None:
         self.elements = elements
         self._flat = elements.flatten(1)
-        # A generic linear functional tells the elements apart, so that they are found by bisection.
+        # A generic linear functional differs between any two elements, so that they are found by bisection.
         self._functional = torch.arange(1, self._flat.shape[1] + 1, dtype=torch.float64).sqrt().cos()
         self._values, self._order = (self._flat @ self._functional).sort()
 
     def nearest(self, g: Float[Tensor, "*batch d d"]) -> tuple[Int[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-        """The place of the element that the functional takes for g, and the largest entry of their difference."""
+        """The index of an element close to g by the functional, and the largest entry of their difference."""
         flat = g.double().flatten(-2)
         wanted = (flat @ self._functional).contiguous()
         above = torch.searchsorted(self._values, wanted).clamp_max(len(self._values) - 1)
-        places = self._order[torch.stack([(above - 1).clamp_min(0), above])]
-        distance, nearest = (self._flat[places] - flat).abs().amax(-1).min(0)
-        return places.gather(0, nearest[None])[0], distance
+        candidates = self._order[torch.stack([(above - 1).clamp_min(0), above])]
+        distance, nearest = (self._flat[candidates] - flat).abs().amax(-1).min(0)
+        return candidates.gather(0, nearest[None])[0], distance
 
     def has(self, g: Float[Tensor, "*batch d d"]) -> bool:
         """Whether all matrices are elements."""
         return bool((self.nearest(g)[1] <= _ELEMENT_TOLERANCE).all())
 
     def index(self, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch"]:
-        """The place of every given element; raises ValueError if one is no element."""
-        place, distance = self.nearest(g)
+        """The index of every given element; raises ValueError if one is no element."""
+        index, distance = self.nearest(g)
         if distance.numel() and distance.max() > _ELEMENT_TOLERANCE:
-            raise ValueError(
-                f"a matrix differs from every element of the group by {float(distance.max()):.2g} or more."
-            )
-        return place
+            miss = float(distance.max())
+            raise ValueError(f"a matrix differs from every element of the group by {miss:.2g} or more.")
+        return index
 
 
 def exact_element_table(generators: Float[Tensor, "m d d"]) -> ElementTable | None:
     """The elements that generators generate, if there are at most 20,000 and products of generators meet them to 1e-9;
     otherwise None.
     """
-    elements = enumerate_elements(generators)
-    if elements is None:
-        return None
-    table = ElementTable(elements)
-    exact = len(generators) == 0 or table.nearest(generators @ elements[:, None])[1].max() < 1e-9
-    return table if exact else None
-
-
-def enumerate_elements(generators: Float[Tensor, "m d d"]) -> Float[Tensor, "order d d"] | None:
-    """All products of generators, if there are at most 20,000; otherwise None."""
     d = generators.shape[-1]
     identity = torch.eye(d, dtype=torch.float64)
     found = {_fingerprint(identity): identity}
     frontier = identity[None]
     while len(frontier):
         products = (generators[:, None] @ frontier[None]).reshape(-1, d, d)
-        fresh = {}
-        for product in products:
-            fingerprint = _fingerprint(product)
-            if fingerprint not in found:
-                fresh[fingerprint] = product
-        found.update(fresh)
+        fresh = {key: product for product in products if (key := _fingerprint(product)) not in found}
+        found |= fresh
         if len(found) > LARGEST_ENUMERATED_ORDER or (len(products) and products.abs().max() > _LARGEST_ENTRY):
             return None
         frontier = torch.stack(list(fresh.values())) if fresh else frontier[:0]
-    return torch.stack(list(found.values()))
+    table = ElementTable(torch.stack(list(found.values())))
+    exact = len(generators) == 0 or table.nearest(generators @ table.elements[:, None])[1].max() < 1e-9
+    return table if exact else None
 
 
 def _fingerprint(matrix: Tensor) -> bytes:

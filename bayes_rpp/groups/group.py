@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayes_rpp.groups.block_diagonal import embed_block, join_blocks
 from bayes_rpp.groups.checks import as_matrices, check_generators, orthonormal_change
 from bayes_rpp.groups.finite import LARGEST_ENUMERATED_ORDER, ElementTable, exact_element_table
 from bayes_rpp.groups.permutations import StabiliserChain, check_permutations, permutation_matrices
@@ -73,12 +72,8 @@ class Group:
 
     @classmethod
     def from_permutations(cls, permutations: Sequence[Sequence[int]], name: str | None = None) -> Group:
-        """The group that permutations of n coordinates generate; raises ValueError if a list is no permutation.
-
-        Parameters
-        ----------
-        permutations : for each generator, the place 0, ..., n - 1 to which it moves every coordinate.
-        name : what the group is called in messages.
+        """The group that permutations of n coordinates generate, each by the indices to which it moves 0, ..., n - 1;
+        raises ValueError if a list is no permutation.
 
         Examples
         --------
@@ -204,14 +199,7 @@ class Group:
         element is exp(a) times a short word, with a's coordinates in an orthonormal basis drawn from N(0, 1/4), so
         that its entries stay of order one. So are compact groups sampled that do not act by orthogonal matrices.
 
-        Parameters
-        ----------
-        count : how many elements.
-        seed : the same seed gives the same bits.
-
-        Returns
-        -------
-        (count, d, d), float64
+        The same seed gives the same bits.
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}.")
@@ -229,13 +217,8 @@ class ProductGroup(Group):
     """The direct product of groups: ``G * H``.
 
     Its elements are pairs (triples, ...) of matrices; as one matrix, an element is block diagonal. Each piece of a
-    representation names the factor on which it lives: ``Vector(SO(3)) * Vector(S(5))`` is the tensor product of the
-    vectors of the two. Where a factor occurs twice, ``rep.on(group, slot)`` says which one is
-    meant.
-
-    Parameters
-    ----------
-    factors : at least two groups.
+    representation names the factor that acts on it: ``Vector(SO(3)) * Vector(S(5))`` is the tensor product of the
+    vectors of the two. Where a factor occurs twice, ``rep.on(group, slot)`` says which one is meant.
 
     Examples
     --------
@@ -252,10 +235,11 @@ class ProductGroup(Group):
         self._factors = flat
         offsets = [sum(part.d for part in flat[:k]) for k in range(len(flat) + 1)]
         self._slices = [slice(a, b) for a, b in pairwise(offsets)]
-        places = list(zip(flat, self._slices, strict=True))
-        algebra = torch.cat([embed_block(p.lie_algebra, at, offsets[-1], 0.0) for p, at in places])
-        generators = torch.cat([embed_block(p.generators, at, offsets[-1], 1.0) for p, at in places])
-        super().__init__(algebra, generators, name=" * ".join(part.name for part in flat))
+        ones = [torch.eye(part.d, dtype=torch.float64) for part in flat]
+        zeros = [torch.zeros_like(one) for one in ones]
+        algebra = [_join_blocks([*zeros[:k], part.lie_algebra, *zeros[k + 1 :]]) for k, part in enumerate(flat)]
+        generators = [_join_blocks([*ones[:k], part.generators, *ones[k + 1 :]]) for k, part in enumerate(flat)]
+        super().__init__(torch.cat(algebra), torch.cat(generators), name=" * ".join(part.name for part in flat))
 
     @cached_property
     def key(self) -> str:
@@ -285,7 +269,7 @@ class ProductGroup(Group):
         shapes = [tuple(part.shape) for part in g]
         if [shape[-2:] for shape in shapes] != [(part.d, part.d) for part in self._factors]:
             raise ValueError(f"an element of {self} is one matrix for each factor, got shapes {shapes}.")
-        return join_blocks(g)
+        return _join_blocks(g)
 
     def sample(self, count: int, seed: int) -> tuple[Matrices, ...]:  # type: ignore[override]
         """Draw group elements: one stack of matrices for each factor, drawn as that factor draws them."""
@@ -295,3 +279,16 @@ class ProductGroup(Group):
 
     def _draw(self, count: int, generator: torch.Generator) -> Matrices:
         return self.join([part._draw(count, generator) for part in self._factors])
+
+
+def _join_blocks(blocks: Sequence[Float[Tensor, "*batch d_slot d_slot"]]) -> Float[Tensor, "*batch d d"]:
+    """The block-diagonal matrices of some blocks, whose batch dimensions are broadcast."""
+    batch = torch.broadcast_shapes(*(block.shape[:-2] for block in blocks))
+    dtype = reduce(torch.promote_types, (block.dtype for block in blocks))
+    size, start = sum(block.shape[-1] for block in blocks), 0
+    result = blocks[0].new_zeros(*batch, size, size, dtype=dtype)
+    for block in blocks:
+        own = slice(start, start + block.shape[-1])
+        result[..., own, own] = block
+        start = own.stop
+    return result

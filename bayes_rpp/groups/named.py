@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from numbers import Integral
 
 import torch
@@ -35,10 +34,6 @@ def _haar_orthogonal(count: int, n: int, generator: torch.Generator) -> Tensor:
     return q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None, :]
 
 
-def _permutation_matrix(images: Sequence[int]) -> Tensor:
-    return permutation_matrices(torch.as_tensor(images))
-
-
 def _turn(angle: float) -> Tensor:
     c, s = math.cos(angle), math.sin(angle)
     matrix = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
@@ -58,7 +53,7 @@ class Z(Group):
 
     def __init__(self, n: int) -> None:
         n = _check_size(n, 1, "Z")
-        super().__init__(generators=_permutation_matrix([(i + 1) % n for i in range(n)])[None], name=f"Z({n})")
+        super().__init__(generators=permutation_matrices(torch.arange(n).roll(-1)[None]), name=f"Z({n})")
 
 
 class S(Group):
@@ -66,10 +61,8 @@ class S(Group):
 
     def __init__(self, n: int) -> None:
         n = _check_size(n, 1, "S")
-        cycle = [(i + 1) % n for i in range(n)]
-        swap = [1, 0, *range(2, n)] if n > 1 else [0]
-        generators = torch.stack([_permutation_matrix(cycle), _permutation_matrix(swap)])
-        super().__init__(generators=generators, name=f"S({n})")
+        cycle, swap = torch.arange(n).roll(-1), torch.tensor([1, 0, *range(2, n)][-n:])
+        super().__init__(generators=permutation_matrices(torch.stack([cycle, swap])), name=f"S({n})")
 
     @property
     def order(self) -> int:

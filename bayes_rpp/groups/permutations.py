@@ -13,11 +13,8 @@ from torch import Tensor
 class StabiliserChain:
     """The chain of pointwise stabilisers of a permutation group, with a transversal for each step.
 
-    Every element is a product of one member of each transversal, in exactly one way.
-
-    Parameters
-    ----------
-    images : for each generator, the image of every point.
+    Every element is a product of one member of each transversal, in exactly one way. ``images`` are those of every
+    point under each generator.
     """
 
     def __init__(self, images: Int[Tensor, "generators n"]) -> None:
@@ -49,7 +46,7 @@ class StabiliserChain:
 
 
 def permutation_matrices(images: Int[Tensor, "*batch n"]) -> Float[Tensor, "*batch n n"]:
-    """The matrices that move the coordinate i to the place images[i]."""
+    """The matrices that move the coordinate i to the index images[i]."""
     return torch.nn.functional.one_hot(images, images.shape[-1]).to(torch.float64).mT.contiguous()
 
 
@@ -58,10 +55,10 @@ def check_permutations(permutations: Sequence[Sequence[int]]) -> Int[Tensor, "ge
     listed = [list(images) for images in permutations]
     if not listed or not listed[0]:
         raise ValueError("from_permutations needs at least one permutation of at least one point.")
-    for place, images in enumerate(listed):
+    for index, images in enumerate(listed):
         if sorted(images) != list(range(len(listed[0]))):
             raise ValueError(
-                f"permutation {place} = {images} is no rearrangement of 0, ..., {len(listed[0]) - 1}; give for each "
+                f"permutation {index} = {images} is no rearrangement of 0, ..., {len(listed[0]) - 1}; give for each "
                 "point the point to which it moves."
             )
     return torch.tensor(listed, dtype=torch.int64)

@@ -21,35 +21,24 @@ def random_words(
 ) -> Float[Tensor, "count d d"]:
     """Words of 32 letters in an orthogonal group, whose law tends to Haar; of one letter in any other.
 
-    Parameters
-    ----------
-    algebra : an orthonormal basis of the Lie algebra.
-    generators : the discrete generators.
-    orthogonal : whether every element is an orthogonal matrix.
-    count : how many words.
-    generator : of the random numbers.
+    A letter is exp of a random element of the Lie algebra, of which ``algebra`` is an orthonormal basis, times a random
+    generator, or a power of it.
     """
-    words = torch.eye(algebra.shape[-1], dtype=torch.float64).expand(count, -1, -1)
+    one = torch.eye(algebra.shape[-1], dtype=torch.float64)
+    words = one.expand(count, -1, -1)
     for _ in range(_COMPACT_WORD_LENGTH if orthogonal else 1):
-        words = _extend(words, algebra, generators, orthogonal, generator)
-    return words
-
-
-def _extend(words: Tensor, algebra: Tensor, generators: Tensor, orthogonal: bool, generator: torch.Generator) -> Tensor:
-    """Multiply words by exp of a random Lie-algebra element and by a random generator, or a power of it."""
-    count = len(words)
-    # A rotation by one radian has norm sqrt 2; a non-compact group's elements stay of order one.
-    scale = math.sqrt(2) if orthogonal else 0.5
-    coefficients = scale * torch.randn(count, len(algebra), generator=generator, dtype=torch.float64)
-    words = words @ torch.linalg.matrix_exp(torch.einsum("ck,kij->cij", coefficients, algebra))
-    if not len(generators):
-        return words
-    letters = torch.cat([torch.eye(algebra.shape[-1], dtype=torch.float64)[None], generators])
-    chosen = torch.randint(len(letters), (count,), generator=generator)
-    if not orthogonal:
-        return words @ letters[chosen]
-    # Powers up to 2^14, so that generators that turn by little mix as well.
-    for bit in torch.randint(2, (_POWER_BITS, count), generator=generator).bool():
-        words = torch.where(bit[:, None, None], words @ letters[chosen], words)
-        letters = letters @ letters
+        # A rotation by one radian has norm sqrt 2; a non-compact group's elements stay of order one.
+        scale = math.sqrt(2) if orthogonal else 0.5
+        coefficients = scale * torch.randn(count, len(algebra), generator=generator, dtype=torch.float64)
+        words = words @ torch.linalg.matrix_exp(torch.einsum("ck,kij->cij", coefficients, algebra))
+        if not len(generators):
+            continue
+        letters = torch.cat([one[None], generators])
+        chosen = torch.randint(len(letters), (count,), generator=generator)
+        if not orthogonal:
+            return words @ letters[chosen]
+        # Powers up to 2^14, so that generators that turn by little mix as well.
+        for bit in torch.randint(2, (_POWER_BITS, count), generator=generator).bool():
+            words = torch.where(bit[:, None, None], words @ letters[chosen], words)
+            letters = letters @ letters
     return words

@@ -45,8 +45,7 @@ class EquivariantBlock(nn.Module):
 
 
 class SymmetricNetwork(nn.Module):
-    """What the three networks share: bound input and output representations, hidden layers, and a description to
-    rebuild from.
+    """What the three networks share: bound representations, hidden layers, and the arguments to rebuild from.
 
     Parameters
     ----------
@@ -54,11 +53,6 @@ class SymmetricNetwork(nn.Module):
     group : the group to bind them to.
     channels : the size of every hidden layer, or its representation, or a sequence of these, one for each layer.
     layers : how many hidden layers; ignored if channels is a sequence.
-
-    Raises
-    ------
-    ValueError
-        If a representation belongs to another group, or channels or layers is not positive.
     """
 
     def __init__(self, rep_in: Rep, rep_out: Rep, group: Group, channels: Channels = 384, layers: int = 3) -> None:
@@ -72,13 +66,7 @@ class SymmetricNetwork(nn.Module):
         self.network = nn.Sequential()
 
     def forward(self, x: Float[Tensor, "*batch size_in"]) -> Float[Tensor, "*batch size_out"]:
-        """Map inputs in ``rep_in`` to outputs in ``rep_out``.
-
-        Raises
-        ------
-        ValueError
-            If x's last dimension is not the size of ``rep_in``.
-        """
+        """Map inputs in ``rep_in`` to outputs in ``rep_out``; raises ValueError for inputs of another size."""
         if x.shape[-1:] != (self.rep_in.size,):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, so {x.shape[-1] if x.ndim else 0} numbers an example, but rep_in = "

@@ -14,13 +14,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def residual_layers(network: nn.Module) -> dict[str, RPPLinear]:
-    """Every RPPLinear in a network, by its name.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or two share a parameter.
-    """
+    """Every RPPLinear in a network, by its name; raises ValueError if there is none, or two share a parameter."""
     layers = {name: module for name, module in network.named_modules() if isinstance(module, RPPLinear)}
     if not layers:
         raise ValueError(
@@ -39,17 +33,8 @@ def reparametrized(network: _Network, parametrization: Parametrization) -> _Netw
 
     A sum is split with as much as possible in the first pathway and as little as possible in the dense one: beta_0 =
     Q_0^T W, beta_1 = Q_1^T (W - Q_0 beta_0), ..., and B is the rest. That needs no prior; the law of the parts given
-    their sum does, see ``PathwayNormal.split``.
-
-    Parameters
-    ----------
-    network : any module with RPPLinear layers in it.
-    parametrization : "residual" or "collapsed", of every RPPLinear of the copy.
-
-    Raises
-    ------
-    ValueError
-        If the parametrization is unknown, the network has no RPPLinear, or two of its layers share a parameter.
+    their sum does, see ``PathwayNormal.split``. Raises ValueError if the parametrization is unknown, or as
+    ``residual_layers``.
 
     Examples
     --------

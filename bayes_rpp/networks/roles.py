@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -13,14 +13,9 @@ from bayes_rpp.bases.equivariant import EquivariantBasis
 Pathway = Literal["equivariant", "dense", "collapsed", "plain"]
 
 
-@dataclass(frozen=True)
-class StructuredPathway:
-    """One of the structured pathways of a collapsed parameter.
-
-    Attributes
-    ----------
-    basis : its orthonormal basis.
-    fan_in : of its coordinates, see ParameterRole.
+class StructuredPathway(NamedTuple):
+    """One of the structured pathways of a collapsed parameter: its orthonormal basis, and the fan-in of its
+    coordinates, see ParameterRole.
     """
 
     basis: EquivariantBasis
@@ -29,7 +24,7 @@ class StructuredPathway:
 
 @dataclass(frozen=True)
 class ParameterRole:
-    """The place of one parameter in the prior.
+    """What one parameter is to the prior.
 
     Attributes
     ----------

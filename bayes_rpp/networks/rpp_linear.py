@@ -30,18 +30,11 @@ _Value = TypeVar("_Value")
 
 
 class PathwaySum(NamedTuple):
-    """A weight or a bias as a sum of pathways, by the names of the parameters.
+    """A weight or a bias as a sum of pathways, by the names of the parameters."""
 
-    Attributes
-    ----------
-    total : the whole, a parameter of the collapsed parametrization.
-    dense : the dense part, one of the residual parametrization.
-    structured : the coordinates of the structured parts -> their bases; those without coordinates are no parameters.
-    """
-
-    total: str
-    dense: str
-    structured: dict[str, EquivariantBasis]
+    total: str  # the whole, a parameter of the collapsed parametrization
+    dense: str  # the dense part, one of the residual parametrization
+    structured: dict[str, EquivariantBasis]  # bases of the structured parts; those of rank 0 have no parameter
 
     @property
     def held(self) -> dict[str, EquivariantBasis]:
@@ -108,22 +101,18 @@ class RPPLinear(nn.Module):
         self.reset_parameters()
 
     def hold(self, parametrization: Parametrization) -> None:
-        """Put new parameters, without values yet, in place of those there are."""
+        """Put new parameters, without values yet, in place of the present ones."""
         self._parameters.clear()
         self.parametrization = parametrization
         m, n = self.rep_out.size, self.rep_in.size
-        if parametrization == "residual":
-            self._hold_coordinates("beta", self.bases)
-            self.dense = nn.Parameter(torch.empty(m, n))
-            self._hold_coordinates("bias_beta", self.bias_bases if self.has_bias else ())
-            self.bias_dense = nn.Parameter(torch.empty(m)) if self.has_bias else None
-        else:
-            self.weight = nn.Parameter(torch.empty(m, n))
-            self.bias = nn.Parameter(torch.empty(m)) if self.has_bias else None
-
-    def _hold_coordinates(self, name: str, bases: Sequence[EquivariantBasis]) -> None:
-        for numbered, basis in _numbered(name, bases).items():
-            self.register_parameter(numbered, coordinates_parameter(basis))
+        for parts, shape in zip(self.sums, ((m, n), (m,)), strict=False):
+            if parametrization == "residual":
+                for name, basis in parts.structured.items():
+                    self.register_parameter(name, coordinates_parameter(basis))
+            held = parts.dense if parametrization == "residual" else parts.total
+            self.register_parameter(held, nn.Parameter(torch.empty(shape)))
+        if not self.has_bias:
+            self.register_parameter("bias_dense" if parametrization == "residual" else "bias", None)
 
     def _structured(
         self, groups: Sequence[Group], pathways: Sequence[EquivariantBasis] | None
@@ -136,13 +125,13 @@ class RPPLinear(nn.Module):
         if not pathways:
             raise ValueError("pathways needs at least one basis; a layer without any is torch's own nn.Linear.")
         size = self.rep_out.size * self.rep_in.size
-        for place, basis in enumerate(pathways):
+        for index, basis in enumerate(pathways):
             if basis.size != size:
                 raise ValueError(
-                    f"pathway {place} is a basis of size {basis.size}, but maps from {self.rep_in} to {self.rep_out} "
+                    f"pathway {index} is a basis of size {basis.size}, but maps from {self.rep_in} to {self.rep_out} "
                     f"have {self.rep_out.size} x {self.rep_in.size} = {size} entries."
                 )
-        return tuple(pathways), tuple(f"pathway {place}" for place in range(len(pathways)))
+        return tuple(pathways), tuple(f"pathway {index}" for index in range(len(pathways)))
 
     @property
     def beta_names(self) -> list[str]:
@@ -172,17 +161,12 @@ class RPPLinear(nn.Module):
         small = _DENSE_INIT / math.sqrt(max(self.rep_in.size, 1))
         dense = torch.randn(self.rep_out.size, self.rep_in.size) * small
         betas = [first, *(small * torch.randn(basis.rank) for basis in self.bases[1:])]
-        if self.parametrization == "residual":
-            self.dense.copy_(dense)
-            for name, beta in zip(self.beta_names, betas, strict=True):
-                if len(beta):
-                    getattr(self, name).copy_(beta)
-        else:
+        values = {"dense": dense, **dict(zip(self.beta_names, betas, strict=True))}
+        if self.parametrization == "collapsed":
             structured = [basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]
-            self.weight.copy_(torch.stack(structured).sum(0).reshape(dense.shape) + dense)
+            values["weight"] = torch.stack(structured).sum(0).reshape(dense.shape) + dense
         for name, parameter in self.named_parameters():
-            if name.startswith("bias"):
-                parameter.zero_()
+            parameter.copy_(values.get(name, torch.zeros(())))  # biases start at zero
 
     def _total(self, parts: PathwaySum) -> Tensor:
         if self.parametrization == "collapsed":
@@ -246,6 +230,6 @@ def as_chain(group: Group | Sequence[Group]) -> list[Group]:
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Names with their places, where two are the same or one is that of the dense pathway."""
+    """Names with their numbers, where two are the same or one is that of the dense pathway."""
     repeated = len(set(names)) < len(names) or "dense" in names
-    return tuple(f"{name} [{place}]" if repeated else name for place, name in enumerate(names))
+    return tuple(f"{name} [{index}]" if repeated else name for index, name in enumerate(names))

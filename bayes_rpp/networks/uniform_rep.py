@@ -52,10 +52,8 @@ def uniform_rep(channels: int, group: Group) -> Rep:
         for rank in range(top + 1):
             counts[rank] = counts.get(rank, 0) + group.d ** (top - rank)
         left -= (top + 1) * group.d**top
-    result = 0 * Scalar
-    for rank, count in sorted(counts.items()):
-        result = result + (count * T(rank) if group.is_orthogonal else _binomial_share(count, rank))
-    return result(group)
+    share = _binomial_share if not group.is_orthogonal else lambda count, rank: count * T(rank)
+    return sum((share(count, rank) for rank, count in sorted(counts.items())), 0 * Scalar)(group)
 
 
 def _product_rep(channels: int, group: Group) -> Rep:
@@ -80,7 +78,4 @@ def _binomial_share(count: int, rank: int) -> Rep:
     by_remainder = sorted(range(rank + 1), key=lambda q: (shares[q] - exact[q], q))
     for q in by_remainder[: count - sum(shares)]:
         shares[q] += 1
-    result = 0 * Scalar
-    for q, share in enumerate(shares):
-        result = result + share * T(rank - q, q)
-    return result
+    return sum((share * T(rank - q, q) for q, share in enumerate(shares)), 0 * Scalar)

@@ -15,10 +15,7 @@ _DRAWS = 1001
 def exact_law(law: Distribution, device: torch.device | str | None = None) -> Distribution:
     """A copy that computes in float64 and checks nothing, since checks fail under ``torch.func.vmap``.
 
-    Parameters
-    ----------
-    law : of any kind.
-    device : of its parameters, and so of its log densities; where they are, by default. "mps" has no float64.
+    Its parameters, and so its log densities, are moved to a device, if one is given; "mps" has no float64.
     """
     dtype = torch.float32 if device is not None and torch.device(device).type == "mps" else torch.float64
     law = copy.copy(law)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from bayes_rpp.networks.roles import ParameterRole, parameter_roles
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.variance_settings import Entry, ParameterLaw, Share, Variance, checked_setting, entries, entry_of
-from bayes_rpp.priors.weight_decay import Convention, decay_unit
 
+Convention = Literal["penalty", "adam"]
 Scaling = Literal["fan_in", "none"]
 
 _SETTINGS = "equivariant_variance", "dense_variance", "mlp_variance"
@@ -119,17 +120,19 @@ class RPPPrior:
         >>> RPPPrior.from_weight_decay(1e-5, 100, num_data=1000, num_outputs=9, noise_variance=0.2).equivariant_variance
         2.2222222222222223
         """
-        unit = decay_unit(equivariant, dense, num_data, num_outputs, noise_variance, convention)
+        numbers = {"equivariant": equivariant, "dense": dense, "num_data": num_data, "num_outputs": num_outputs}
+        for name, value in (numbers | {"noise_variance": noise_variance}).items():
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be positive and finite, got {value}.")
+        if convention not in get_args(Convention):
+            raise ValueError(f"convention must be 'penalty' or 'adam', got {convention!r}.")
+        unit = (2.0 if convention == "adam" else 1.0) * noise_variance / (num_data * num_outputs)
         return cls(unit / equivariant, unit / dense, mlp_variance=unit / dense, scaling="none")
 
     def variances(self, network: nn.Module) -> dict[str, Entry]:
         """The settings that parameters of a network take, by name: "dense_variance", or "dense_variance[network.0]" for
-        a layer with an entry of its own. All parameters that take a setting share one variance.
-
-        Raises
-        ------
-        ValueError
-            If a mapping names a layer that the network does not have, or has no entry for one that it has.
+        a layer with an entry of its own. All parameters that take a setting share one variance. Raises ValueError if a
+        mapping names a layer that the network does not have, or has no entry for one that it has.
 
         Examples
         --------
@@ -188,19 +191,15 @@ class RPPPrior:
         ['dense_variance[network.0.linear]', 'dense_variance[network.0.nonlinearity]', 'dense_variance[network.1]']
         """
         own: dict[str, dict[str, Entry]] = {}
-        places = {entry: (name, value) for name, given in self._settings() for entry, _, value in entries(name, given)}
+        origins = {entry: (name, value) for name, given in self._settings() for entry, _, value in entries(name, given)}
         for parameter, law in self.laws(network).items():
-            for name, value in (places[entry] for entry in law.settings):
+            for name, value in (origins[entry] for entry in law.settings):
                 own.setdefault(name, {})[parameter.rpartition(".")[0]] = value
         return self._with_settings(own)
 
     def with_variances(self, values: Mapping[str, float]) -> RPPPrior:
-        """The same prior with numbers in place of settings, by the names of ``variances``.
-
-        Raises
-        ------
-        ValueError
-            If a name is none of the prior's settings, or a number is not positive and finite.
+        """The same prior with numbers in place of settings, by the names of ``variances``; raises ValueError for a name
+        that is none of them, or a number that is not positive and finite.
         """
         if unknown := sorted(set(values) - set(self._values())):
             raise ValueError(f"values name {unknown[0]!r}; the prior's settings are {list(self._values())}.")

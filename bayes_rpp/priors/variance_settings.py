@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -37,12 +37,8 @@ def entry_name(name: str, layer: str) -> str:
 
 
 def entry_of(name: str, setting: Variance, parameter: str) -> str:
-    """The name of the entry that a parameter takes: the longest layer that holds it wins.
-
-    Raises
-    ------
-    ValueError
-        If the setting is a mapping without an entry for it.
+    """The name of the entry that a parameter takes: the longest layer that holds it wins; raises ValueError if there is
+    none.
     """
     if not isinstance(setting, Mapping):
         return name
@@ -55,12 +51,8 @@ def entry_of(name: str, setting: Variance, parameter: str) -> str:
 def checked_setting(name: str, setting: Variance) -> Variance:
     """A setting whose numbers, of any kind, have become plain floats, since they are saved as they are.
 
-    Raises
-    ------
-    TypeError
-        Unless every entry is a number or a Pyro distribution.
-    ValueError
-        Unless numbers are positive and finite, and distributions are of one positive number.
+    Raises TypeError unless every entry is a number or a Pyro distribution, and ValueError unless numbers are positive
+    and finite, and distributions are of one positive number.
     """
     checked = {layer: _checked_entry(name, layer, value) for _, layer, value in entries(name, setting)}
     return checked if isinstance(setting, Mapping) else checked[""]
@@ -99,15 +91,8 @@ def _check_hyperprior(at: str, hyperprior: Distribution) -> None:
         raise ValueError(f"{at} must have a hyperprior of one number, got {hyperprior} of shape {shape}.")
 
 
-@dataclass(frozen=True)
-class Share:
-    """A variance of a parameter: that of a setting over a number.
-
-    Attributes
-    ----------
-    setting : the entry's name.
-    divisor : the fan-in, or 1 without scaling.
-    """
+class Share(NamedTuple):
+    """A variance of a parameter: that of a setting's entry, by its name, over the fan-in, or over 1 without scaling."""
 
     setting: str
     divisor: float
@@ -115,20 +100,13 @@ class Share:
 
 @dataclass(frozen=True)
 class ParameterLaw:
-    """The prior of one parameter as a function of the variances.
+    """The prior of one parameter as a function of the variances."""
 
-    Attributes
-    ----------
-    shape, dtype : of the parameter.
-    dense : of the variance everywhere.
-    bases, pathways : of a collapsed parameter, the structured pathways and their variances.
-    """
-
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of the parameter
     dtype: torch.dtype
-    dense: Share
-    bases: tuple[EquivariantBasis, ...] = ()
-    pathways: tuple[Share, ...] = ()
+    dense: Share  # the variance everywhere
+    bases: tuple[EquivariantBasis, ...] = ()  # of a collapsed parameter: the structured pathways
+    pathways: tuple[Share, ...] = ()  # and their variances
 
     @property
     def settings(self) -> tuple[str, ...]:

@@ -14,11 +14,7 @@ from bayes_rpp.bases.joint_span import JointSpan
 class JointCovariance:
     """v_b I + sum_k v_k Q_k Q_k^T, which is Z C Z^T + v_b (I - Z Z^T) with C = v_b I + sum_k v_k L_k L_k^T.
 
-    Parameters
-    ----------
-    span : of the bases Q_k.
-    dense_variance : v_b.
-    pathway_variances : v_k, of the same batch shape.
+    v_b is ``dense_variance``, v_k are ``pathway_variances``, of the same batch shape; ``span`` is that of the Q_k.
     """
 
     def __init__(self, span: JointSpan, dense_variance: Tensor, pathway_variances: Sequence[Tensor]) -> None:

@@ -4,55 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 
-import torch
 from torch import Tensor
 
 from bayes_rpp.groups.group import Group
 from bayes_rpp.groups.permutations import permutation_matrices
 from bayes_rpp.representations.factors import Action
-from bayes_rpp.representations.finite_irreps import IrreducibleFamily, irreducible_family, regular_images
+from bayes_rpp.representations.finite_irreps import irreducible_family, regular_images
 from bayes_rpp.representations.homomorphism import Homomorphism
 
 
-class _ActionByGenerators:
-    """What the matrices of the generators tell of an action."""
-
-    def images(self, group: Group, g: Tensor) -> Tensor | None:
-        """See Action."""
-        return None
-
-    def is_orthogonal(self, group: Group) -> bool:
-        """Whether every matrix is orthogonal."""
-        return _flags(self, group)[0]
-
-    def is_permutation(self, group: Group) -> bool:
-        """Whether every matrix permutes the coordinates."""
-        return _flags(self, group)[1]
-
-    def is_trivial(self, group: Group) -> bool:
-        """Whether every matrix is the number one."""
-        return _flags(self, group)[2]
-
-
-@lru_cache(maxsize=1024)
-def _flags(action: Action, group: Group) -> tuple[bool, bool, bool]:
-    one = torch.eye(action.size(group), dtype=torch.float64)
-    rho = torch.cat([one[None], action.rho(group, group.generators)])
-    drho = torch.stack([torch.zeros_like(one), *(action.drho(group, a) for a in group.orthonormal_algebra)])
-    still = bool(drho.abs().max() < 1e-12)
-    orthogonal = bool((drho + drho.mT).abs().max() < 1e-10 and (rho.mT @ rho - one).abs().max() < 1e-10)
-    zero_one = bool((rho * (rho - 1)).abs().max() < 1e-12)
-    return (
-        orthogonal,
-        still and orthogonal and zero_one,
-        still and len(one) == 1 and bool((rho - 1).abs().max() < 1e-12),
-    )
-
-
 @dataclass(frozen=True)
-class IrreducibleAction(_ActionByGenerators):
+class IrreducibleAction(Action):
     """By an irreducible representation, see Irrep."""
 
     degree: int
@@ -64,23 +27,19 @@ class IrreducibleAction(_ActionByGenerators):
 
     def size(self, group: Group) -> int:
         """See Action."""
-        return self._family(group).size(self.degree)
+        return irreducible_family(group).size(self.degree)
 
     def rho(self, group: Group, g: Tensor) -> Tensor:
         """See Action."""
-        return self._family(group).rho(self.degree, g)
+        return irreducible_family(group).rho(self.degree, g)
 
     def drho(self, group: Group, a: Tensor) -> Tensor:
         """See Action."""
-        return self._family(group).drho(self.degree, a)
-
-    @staticmethod
-    def _family(group: Group) -> IrreducibleFamily:
-        return irreducible_family(group)
+        return irreducible_family(group).drho(self.degree, a)
 
 
 @dataclass(frozen=True)
-class RegularAction(_ActionByGenerators):
+class RegularAction(Action):
     """On functions of the group's elements, by left translation."""
 
     name: str = "Regular"
@@ -102,11 +61,11 @@ class RegularAction(_ActionByGenerators):
         return a.new_zeros(self.size(group), self.size(group))
 
 
-class MatrixAction(_ActionByGenerators):
+class MatrixAction(Action):
     """By given matrices; equal if group and matrices are, whatever the name."""
 
     def __init__(self, homomorphism: Homomorphism, name: str) -> None:
-        self.homomorphism, self.name = homomorphism, name
+        self.homomorphism, self._name = homomorphism, name
         content = homomorphism.group.key.encode()
         for matrices in (homomorphism.algebra_images, homomorphism.generator_images):
             content += (matrices + 0.0).numpy().tobytes()
@@ -117,6 +76,11 @@ class MatrixAction(_ActionByGenerators):
 
     def __hash__(self) -> int:
         return hash(self._key)
+
+    @property
+    def name(self) -> str:
+        """See Action."""
+        return self._name
 
     def __repr__(self) -> str:
         return f"{self.name}<{self._key}>"
@@ -137,8 +101,8 @@ class MatrixAction(_ActionByGenerators):
 
 
 @dataclass(frozen=True)
-class RestrictedAction(_ActionByGenerators):
-    """An action of a larger group, looked at on a subgroup."""
+class RestrictedAction(Action):
+    """The action of a larger group, restricted to a subgroup."""
 
     action: Action
     larger: Group

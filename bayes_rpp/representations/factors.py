@@ -1,15 +1,16 @@
 """Elementary representations: the axes of which tensors are made.
 
 A factor is the defining representation of a group (a vector), the sign of the determinant, or any other ``Action`` (an
-irreducible, regular or user's representation), or the dual of one. On a direct product it lives on one of the factors
-of the group, its slot.
+irreducible, regular or user's representation), or the dual of one. On a direct product one of the factors of the group
+acts on it, its slot.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -18,37 +19,61 @@ from torch import Tensor
 from bayes_rpp.groups.group import Group
 
 
-class Action(Protocol):
-    """How a group acts on an axis: a function of its matrices. Actions are immutable and hashable."""
+class Action(ABC):
+    """How a group acts on an axis: a function of its matrices. Actions are immutable and hashable.
+
+    Subclasses need ``name``, ``size``, ``rho`` and ``drho``; the rest follows from the matrices of the generators.
+    """
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """What it is called; for tensors, Irrep and Regular the text that ``parse_rep`` reads back."""
 
+    @abstractmethod
     def size(self, group: Group) -> int:
         """The dimension. Raises ValueError if the group has no such representation."""
 
+    @abstractmethod
     def rho(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch size size"]:
         """The matrices of group elements."""
 
-    def images(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch size"] | None:
-        """The place to which each coordinate moves, for an action that is best applied so; otherwise None."""
-
+    @abstractmethod
     def drho(self, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
         """The matrix of a Lie-algebra element."""
 
+    def images(self, group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch size"] | None:
+        """The index to which each coordinate moves, for an action that is best applied so; otherwise None."""
+        return None
+
     def is_orthogonal(self, group: Group) -> bool:
         """Whether every matrix is orthogonal, so that the dual is the same."""
+        return _properties(self, group)[0]
 
     def is_permutation(self, group: Group) -> bool:
         """Whether every matrix permutes the coordinates."""
+        return _properties(self, group)[1]
 
     def is_trivial(self, group: Group) -> bool:
         """Whether every matrix is the number one."""
+        return _properties(self, group)[2]
+
+
+@lru_cache(maxsize=1024)
+def _properties(action: Action, group: Group) -> tuple[bool, bool, bool]:
+    """Whether an action is orthogonal, a permutation, trivial."""
+    one = torch.eye(action.size(group), dtype=torch.float64)
+    rho = torch.cat([one[None], action.rho(group, group.generators)])
+    drho = torch.stack([torch.zeros_like(one), *(action.drho(group, a) for a in group.orthonormal_algebra)])
+    still = bool(drho.abs().max() < 1e-12)
+    orthogonal = bool((drho + drho.mT).abs().max() < 1e-10 and (rho.mT @ rho - one).abs().max() < 1e-10)
+    zero_one = bool((rho * (rho - 1)).abs().max() < 1e-12)
+    is_one = len(one) == 1 and bool((rho - 1).abs().max() < 1e-12)
+    return orthogonal, still and orthogonal and zero_one, still and is_one
 
 
 @dataclass(frozen=True)
-class _Defining:
+class _Defining(Action):
     name: str = "Vector"
 
     def size(self, group: Group) -> int:
@@ -56,9 +81,6 @@ class _Defining:
 
     def rho(self, group: Group, g: Tensor) -> Tensor:
         return g
-
-    def images(self, group: Group, g: Tensor) -> Tensor | None:
-        return None
 
     def drho(self, group: Group, a: Tensor) -> Tensor:
         return a
@@ -74,7 +96,7 @@ class _Defining:
 
 
 @dataclass(frozen=True)
-class _Sign:
+class _Sign(Action):
     name: str = "PseudoScalar"
 
     def size(self, group: Group) -> int:
@@ -83,14 +105,8 @@ class _Sign:
     def rho(self, group: Group, g: Tensor) -> Tensor:
         return torch.linalg.det(g).sign()[..., None, None]
 
-    def images(self, group: Group, g: Tensor) -> Tensor | None:
-        return None
-
     def drho(self, group: Group, a: Tensor) -> Tensor:
         return a.new_zeros(1, 1)
-
-    def is_orthogonal(self, group: Group) -> bool:
-        return True
 
     def is_permutation(self, group: Group) -> bool:
         return group.preserves_orientation
@@ -101,18 +117,11 @@ class _Sign:
 
 @dataclass(frozen=True)
 class Factor:
-    """One axis of a tensor.
-
-    Attributes
-    ----------
-    action : how the group acts on it.
-    slot : the factor of a direct product that acts; 0 for a group that is no product.
-    is_dual : whether the group acts by the inverse transpose.
-    """
+    """One axis of a tensor."""
 
     action: Action
-    slot: int = 0
-    is_dual: bool = False
+    slot: int = 0  # the factor of a direct product that acts; 0 for a group that is no product
+    is_dual: bool = False  # whether the group acts by the inverse transpose
 
     def size(self, group: Group) -> int:
         """The dimension."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,27 +18,10 @@ from bayes_rpp.representations.harmonics import _PlanarHarmonics, _SphericalHarm
 LARGEST_DECOMPOSED_ORDER = 2_000
 
 
-class IrreducibleFamily(Protocol):
-    """The irreducible representations of one group, numbered from 0, the trivial one."""
-
-    def size(self, degree: int) -> int:
-        """The dimension of one of them; raises ValueError if there is none of this number."""
-
-    def rho(self, degree: int, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch size size"]:
-        """Its matrices."""
-
-    def drho(self, degree: int, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
-        """Its matrix of a Lie-algebra element."""
-
-
 @lru_cache(maxsize=256)
-def irreducible_family(group: Group) -> IrreducibleFamily:
-    """The irreducible representations of a group.
-
-    Raises
-    ------
-    ValueError
-        If they are not known here.
+def irreducible_family(group: Group) -> FiniteIrreps | _PlanarHarmonics | _SphericalHarmonics:
+    """The irreducible representations of a group, numbered from 0, the trivial one; raises ValueError if they are not
+    known here.
     """
     if group in (SO(2), O(2)):
         return _PlanarHarmonics()
@@ -56,7 +38,7 @@ class FiniteIrreps:
     tables: tuple[Float[Tensor, "order size size"], ...]
 
     def size(self, degree: int) -> int:
-        """The dimension of one of them."""
+        """The dimension of one of them; raises ValueError if there is none of this number."""
         if degree >= len(self.tables):
             raise ValueError(
                 f"{self.group} has {len(self.tables)} irreducible representations, Irrep(0) to "
@@ -86,7 +68,7 @@ def finite_irreps(group: Group) -> FiniteIrreps:
     coefficients = generator.normal(size=order)
     values, vectors = np.linalg.eigh((coefficients + coefficients[inverses])[products[inverses]])
     bounds = np.flatnonzero(np.diff(values) > 1e-8 * np.abs(values).max()) + 1
-    # A generic weighted sum tells characters apart: sum_g w(g) chi(g) is the trace of sum_g w(g) lambda(g).
+    # A generic weighted sum differs between characters: sum_g w(g) chi(g) is the trace of sum_g w(g) lambda(g).
     weighted = generator.normal(size=order)[products[:, inverses]]
     traces = np.add.reduceat((vectors * (weighted @ vectors)).sum(0), np.concatenate([[0], bounds]))
     spaces = np.split(vectors, bounds, axis=1)
@@ -105,12 +87,8 @@ def finite_irreps(group: Group) -> FiniteIrreps:
 
 
 def regular_images(group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch order"]:
-    """The place of g h in the list of elements, for every element h in its order.
-
-    Raises
-    ------
-    ValueError
-        If the elements of the group cannot be listed, or a matrix is no element.
+    """The index of g h in the list of elements, for every element h in its order; raises ValueError if the elements of
+    the group cannot be listed, or a matrix is no element.
     """
     table = group.element_table
     if table is None or len(table.elements) > LARGEST_DECOMPOSED_ORDER:
@@ -123,7 +101,7 @@ def regular_images(group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, 
 
 @lru_cache(maxsize=64)
 def multiplication_table(group: Group) -> Int[np.ndarray, "order order"]:
-    """The place of g h, for every g (row) and h (column); the first element is the identity."""
+    """The index of g h, for every g (row) and h (column); the first element is the identity."""
     table = group.element_table
     if table is None or len(table.elements) > LARGEST_DECOMPOSED_ORDER:
         raise ValueError(

@@ -20,20 +20,11 @@ class Homomorphism:
     """The homomorphism from a group to matrices that takes given values on its generators.
 
     For a finite group the images of all elements are tabulated. In any other group an element is a word in the
-    discrete generators times an element of the identity component.
+    discrete generators times an element of the identity component. ``algebra_images`` are those of the group's
+    ``lie_algebra``, ``generator_images`` of its ``generators``.
 
-    Parameters
-    ----------
-    group : where it starts.
-    algebra_images : (k, s, s), of the group's ``lie_algebra``.
-    generator_images : (m, s, s), of its discrete ``generators``.
-
-    Raises
-    ------
-    ValueError
-        If no homomorphism takes these values; the message says which relation fails, and by how much. For an infinite
-        group all brackets and conjugations are checked, and that elements that can be reached on several ways have one
-        image.
+    If no homomorphism takes these values, a ValueError says which relation fails, and by how much. For an infinite
+    group all brackets and conjugations are checked, and that elements that are products in several ways have one image.
     """
 
     def __init__(
@@ -90,13 +81,13 @@ class Homomorphism:
         # Principal logarithms first, for nearly all elements have one; then the search along the shifts.
         for shifts in (slice(0, 1), None):
             for word, image in zip(self._words, self._word_images, strict=True):
-                places = (~found).nonzero()[:, 0]
-                if not len(places):
+                missing = (~found).nonzero()[:, 0]
+                if not len(missing):
                     return images, found
-                rest = torch.linalg.solve(word, flat[places])
+                rest = torch.linalg.solve(word, flat[missing])
                 inner, exists = self._identity_component.images_of(rest, shifts, tolerance_of(g))
-                images[places[exists]] = image @ inner[exists]
-                found[places[exists]] = True
+                images[missing[exists]] = image @ inner[exists]
+                found[missing[exists]] = True
         return images, found
 
     def _find_words(self) -> tuple[Float[Tensor, "word d d"], Float[Tensor, "word s s"]]:

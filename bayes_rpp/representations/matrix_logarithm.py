@@ -21,12 +21,7 @@ class IdentityComponent:
     Principal logarithms need not lie in the Lie algebra, and need not exist: -1 in SL(2) has none that is generic. An
     element is therefore tried as it is and then behind fixed elements of the group that are spread over it; and where
     the algebra is closed under transposition, its positive part is split off first, g = k p with k orthogonal, since
-    the positive part always has a logarithm and what is left is compact.
-
-    Parameters
-    ----------
-    algebra : (k, d, d), a basis of the Lie algebra.
-    images : (k, s, s), of the basis.
+    the positive part always has a logarithm and what is left is compact. ``algebra`` is a basis of the Lie algebra.
     """
 
     def __init__(self, algebra: Float[Tensor, "k d d"], images: Float[Tensor, "k s s"]) -> None:
@@ -50,30 +45,25 @@ class IdentityComponent:
     def images_of(
         self, g: Float[Tensor, "n d d"], shifts: slice | None = None, tolerance: float = _EXACT
     ) -> tuple[Float[Tensor, "n s s"], Bool[Tensor, " n"]]:
-        """Images of elements, and for which they were found, by the first shift that does.
-
-        Parameters
-        ----------
-        g : elements.
-        shifts : which of the 48 fixed elements to try; the first is the identity.
-        tolerance : how far g may be from the group, 1e-4 for elements that were rounded to float32.
+        """Images of elements that lie in the group to a tolerance, and for which they were found: by the first of the
+        48 fixed elements, or of a part of them, that succeeds. The first of all is the identity.
         """
         result = g.new_zeros(len(g), *self.images.shape[1:])
         missing = self._may_hold(g, tolerance)
         outside = ~missing
         for part in _SHIFT_PARTS if shifts is None else (shifts,):
-            places = missing.nonzero()[:, 0]
-            if not len(places):
+            tried = missing.nonzero()[:, 0]
+            if not len(tried):
                 break
             elements, images = self._shifts[0][part], self._shifts[1][part]
-            behind = torch.linalg.inv(elements)[:, None] @ g[places]
+            behind = torch.linalg.inv(elements)[:, None] @ g[tried]
             found, exists = self._exponential_image(behind.flatten(0, 1), tolerance)
             exists = exists.unflatten(0, behind.shape[:2])
             first = exists.int().argmax(0)
             candidates = images[:, None] @ found.unflatten(0, behind.shape[:2])
-            chosen = candidates[first, torch.arange(len(places))]
-            result[places[exists.any(0)]] = chosen[exists.any(0)]
-            missing[places[exists.any(0)]] = False
+            chosen = candidates[first, torch.arange(len(tried))]
+            result[tried[exists.any(0)]] = chosen[exists.any(0)]
+            missing[tried[exists.any(0)]] = False
         return result, ~(missing | outside)
 
     def _may_hold(self, g: Float[Tensor, "n d d"], tolerance: float) -> Bool[Tensor, " n"]:

@@ -21,6 +21,7 @@ from bayes_rpp.representations.factors import DUAL, SIGN, VECTOR, Factor
 from bayes_rpp.representations.tensor_products import (
     Piece,
     Run,
+    arrange_runs,
     dual_piece,
     order_signs,
     piece_drho,
@@ -61,12 +62,8 @@ class Rep:
     def __call__(self, group: Group) -> Rep:
         """Bind to a group, or lift from some factors of a direct product to the product.
 
-        A representation that is bound to an equal group already is returned as it is.
-
-        Raises
-        ------
-        ValueError
-            If it is bound to another group, or the group is a product and the pieces do not name their factors.
+        A representation that is bound to an equal group already is returned as it is. Raises ValueError if it is bound
+        to another group, or the group is a product and the pieces do not name their factors.
         """
         if self.group == group:
             return self
@@ -78,7 +75,7 @@ class Rep:
         return Rep(self.given_terms, group)
 
     def on(self, group: Group, slot: int) -> Rep:
-        """This representation of one factor of a direct product, given by its place, as one of the product.
+        """This representation of one factor of a direct product, given by its index, as one of the product.
 
         It is needed where a product has the same factor twice.
 
@@ -94,16 +91,16 @@ class Rep:
         return Rep(_move_slots(self.given_terms, {0: slot}), group)
 
     def _lifted(self, group: Group) -> Rep:
-        """To a product with all factors on which pieces live; equal ones keep their order, where they are as many."""
+        """To a product with all factors that act on pieces; equal ones keep their order, where they are as many."""
         own, target, slots = self.bound_group.factors, group.factors, {}
         for slot in sorted({factor.slot for _, piece in self.given_terms for factor in piece}):
             part = own[slot]
-            places = [place for place, candidate in enumerate(target) if candidate == part]
-            if not places:
+            candidates = [index for index, candidate in enumerate(target) if candidate == part]
+            if not candidates:
                 raise ValueError(f"{self} is bound to {self.group} already and cannot be bound to {group}.")
-            if len(places) > 1 and len(places) != own.count(part):
+            if len(candidates) > 1 and len(candidates) != own.count(part):
                 raise ValueError(f"{group} has the factor {part} more than once: choose one by rep.on(group, slot).")
-            slots[slot] = places[own[:slot].count(part)] if len(places) > 1 else places[0]
+            slots[slot] = candidates[own[:slot].count(part)] if len(candidates) > 1 else candidates[0]
         if not slots and not any(part in target for part in own):
             raise ValueError(f"{self} is bound to {self.group} already and cannot be bound to {group}.")
         return Rep(_move_slots(self.given_terms, slots), group)
@@ -163,13 +160,8 @@ class Rep:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """The runs of equal pieces with their places in the vector."""
-        start, runs = 0, []
-        for count, piece in self.terms:
-            sizes = tuple(factor.size(self.bound_group) for factor in piece)
-            runs.append(Run(piece, count, sizes, start))
-            start = runs[-1].stop
-        return tuple(runs)
+        """The runs of equal pieces with their coordinates."""
+        return arrange_runs(self.terms, self.bound_group)
 
     @cached_property
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""Representations of a group, looked at on a subgroup."""
+"""Representations of a group, restricted to a subgroup."""
 
 from __future__ import annotations
 
@@ -15,13 +15,8 @@ from bayes_rpp.representations.rep import Rep
 
 
 def restrict(rep: Rep, subgroup: Group) -> Rep:
-    """A representation of a group, looked at on a subgroup of matrices of the same size (factor by factor, for direct
-    products).
-
-    Raises
-    ------
-    ValueError
-        If a generator of the subgroup is no element of the group.
+    """The restriction of a representation to a subgroup of matrices of the same size, for direct products factor by
+    factor; raises ValueError if a generator of the subgroup is no element of the group.
 
     Examples
     --------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import torch
 from jaxtyping import Float
@@ -40,6 +41,15 @@ class Run:
     def stop(self) -> int:
         """One past the last coordinate."""
         return self.start + self.size
+
+
+def arrange_runs(terms: Sequence[tuple[int, Piece]], group: Group) -> tuple[Run, ...]:
+    """Multiplicities and pieces as runs, one after the other in a vector."""
+    start, runs = 0, []
+    for count, piece in terms:
+        runs.append(Run(piece, count, tuple(factor.size(group) for factor in piece), start))
+        start = runs[-1].stop
+    return tuple(runs)
 
 
 def dual_piece(piece: Piece) -> Piece:
@@ -96,8 +106,8 @@ def _piece_text(piece: Piece, group: Group | None) -> str:
     names, rest = [], list(piece)
     while rest:
         slot = rest[0].slot
-        p = _count_leading(rest, replace(VECTOR, slot=slot))
-        q = _count_leading(rest[p:], replace(DUAL, slot=slot))
+        p = len(list(takewhile(replace(VECTOR, slot=slot).__eq__, rest)))
+        q = len(list(takewhile(replace(DUAL, slot=slot).__eq__, rest[p:])))
         if p + q:
             name = f"T({p},{q})" if q and p else f"T(0,{q})" if q else "Vector" if p == len(piece) == 1 else f"T({p})"
         else:
@@ -108,12 +118,8 @@ def _piece_text(piece: Piece, group: Group | None) -> str:
 
 
 def _slot_text(group: Group | None, slot: int) -> str:
-    """The factor of a direct product, with its place where the product has it twice."""
+    """The factor of a direct product, with its index where the product has it twice."""
     if group is None or len(group.factors) == 1:
         return ""
     part = group.factors[slot]
     return f"({part})" if group.factors.count(part) == 1 else f"({part} [{slot}])"
-
-
-def _count_leading(factors: Sequence[Factor], wanted: Factor) -> int:
-    return next((k for k, factor in enumerate(factors) if factor != wanted), len(factors))

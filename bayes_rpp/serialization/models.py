@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import torch
 
@@ -14,8 +13,8 @@ from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
 from bayes_rpp.networks.residual_sum import ResidualSum
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
 from bayes_rpp.serialization.groups import describe_group, describe_rep, rebuild_group, rebuild_rep
-from bayes_rpp.serialization.priors import class_name, describe_prior, exact_description, rebuild_prior
-from bayes_rpp.serialization.registry import Description, Role, described, rebuilt, register
+from bayes_rpp.serialization.priors import describe_prior, exact_description, rebuild_prior
+from bayes_rpp.serialization.registry import Description, class_name, described, rebuilt, register
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -24,7 +23,7 @@ def describe_model(model: object) -> Description | None:
     """A model as JSON values, or None if it has a part of a class that is not registered."""
     if not isinstance(model, BayesianModel):
         return None
-    network, likelihood, prior = _part(model.network), _part(model.likelihood), describe_prior(model.prior)
+    network, likelihood, prior = described(model.network), described(model.likelihood), describe_prior(model.prior)
     if network is None or likelihood is None or prior is None:
         return None
     dtype = str(next((p.dtype for p in model.network.parameters()), torch.get_default_dtype())).removeprefix("torch.")
@@ -33,51 +32,32 @@ def describe_model(model: object) -> Description | None:
 
 
 def model_identity(model: object) -> Description:
-    """What is known exactly of a model, as JSON values: enough to tell models apart, not to build them again.
+    """What is known exactly of a model, as JSON values: enough to distinguish models, not to build them again.
 
     The prior's and the likelihood's settings; of registered networks their description, of others the classes of their
     modules. Empty for a LogDensity, which is a function and nothing else.
-
-    Examples
-    --------
-    >>> model_identity(BayesianModel(network, RPPPrior(dense_variance=HalfCauchy(0.5)), Gaussian(0.1)))["likelihood"]
-    {'class': 'bayes_rpp.likelihoods.Gaussian', 'noise_variance': 0.1, 'learned': False, ...}
     """
     if not isinstance(model, BayesianModel):
         return {}
-    modules = {name: class_name(module) for name, module in model.network.named_modules()}
+    modules = {name: class_name(type(module)) for name, module in model.network.named_modules()}
     return {
         "prior": exact_description(model.prior),
         "likelihood": exact_description(model.likelihood),
-        "network": _part(model.network) or modules,
+        "network": described(model.network) or modules,
     }
 
 
 def rebuild_model(description: Description) -> BayesianModel:
-    """The model that ``describe_model`` described.
-
-    Raises
-    ------
-    ValueError
-        If the description names an unknown network, likelihood or hyperprior, or lacks a part.
+    """The model that ``describe_model`` described; raises ValueError if the description names an unknown network,
+    likelihood or hyperprior, or lacks a part.
     """
     try:
-        network = _rebuilt("network", description["network"]).to(_DTYPES[description["dtype"]])
-        likelihood = _rebuilt("likelihood", description["likelihood"])
+        network = rebuilt("network", description["network"]).to(_DTYPES[description["dtype"]])
+        likelihood = rebuilt("likelihood", description["likelihood"])
         prior, outputs = rebuild_prior(description["prior"]), description.get("num_outputs")  # None in older files
         return BayesianModel(network, prior, likelihood, outputs)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the model's description is damaged or of another version: {error!r}.") from error
-
-
-def _part(value: object) -> Description | None:
-    """A network or a likelihood with the name of its kind, or None if its class is not registered."""
-    found = described(value)
-    return None if found is None else {"kind": found[0], **found[1]}
-
-
-def _rebuilt(role: Role, description: Description) -> Any:
-    return rebuilt(role, description["kind"], {name: value for name, value in description.items() if name != "kind"})
 
 
 def _describe_symmetric(network: SymmetricNetwork) -> Description:
@@ -105,7 +85,7 @@ def _symmetric_arguments(description: Description) -> Description:
 
 
 def _describe_normalized(network: NormalizedNetwork) -> Description | None:
-    inner = _part(network.network)
+    inner = described(network.network)
     sides = {
         name: {"mean": side.mean.tolist(), "scale": side.scale.tolist()}
         for name, side in (("inputs", network.inputs), ("outputs", network.outputs))
@@ -114,26 +94,21 @@ def _describe_normalized(network: NormalizedNetwork) -> Description | None:
 
 
 def _rebuild_normalized(description: Description) -> NormalizedNetwork:
-    network = _rebuilt("network", description["network"])
-    inputs, outputs = description["inputs"], description["outputs"]
-    return NormalizedNetwork(
-        network,
-        Standardizer(network.rep_in, _exact(inputs["mean"]), _exact(inputs["scale"])),
-        Standardizer(network.rep_out, _exact(outputs["mean"]), _exact(outputs["scale"])),
-    )
+    network = rebuilt("network", description["network"])
+    standardizers = [
+        Standardizer(rep, *(torch.tensor(description[side][name], dtype=torch.float64) for name in ("mean", "scale")))
+        for rep, side in ((network.rep_in, "inputs"), (network.rep_out, "outputs"))
+    ]
+    return NormalizedNetwork(network, *standardizers)
 
 
 def _describe_sum(network: ResidualSum) -> Description | None:
-    parts = {name: _part(getattr(network, name)) for name in ("structured", "residual")}
+    parts = {name: described(getattr(network, name)) for name in ("structured", "residual")}
     return None if None in parts.values() else parts
 
 
 def _rebuild_sum(description: Description) -> ResidualSum:
-    return ResidualSum(*(_rebuilt("network", description[name]) for name in ("structured", "residual")))
-
-
-def _exact(numbers: list[Any]) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=torch.float64)
+    return ResidualSum(*(rebuilt("network", description[name]) for name in ("structured", "residual")))
 
 
 register("RPPEMLP", RPPEMLP, _describe_symmetric, lambda given: RPPEMLP(**_symmetric_arguments(given)))

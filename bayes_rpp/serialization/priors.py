@@ -14,8 +14,8 @@ from pyro.distributions import Distribution
 from torch import Tensor
 
 from bayes_rpp.priors.rpp_prior import RPPPrior
-from bayes_rpp.priors.variance_settings import Entry, Variance
-from bayes_rpp.serialization.registry import Description, described, rebuilt, register
+from bayes_rpp.priors.variance_settings import Variance
+from bayes_rpp.serialization.registry import Description, class_name, described, rebuilt, register
 
 _KIND = "hyperprior"  # a mapping of layers has numbers and dicts for values, no text
 
@@ -37,13 +37,7 @@ class _ForeignError(Exception):
 
 
 def describe_prior(prior: RPPPrior) -> dict[str, Any] | None:
-    """A prior as JSON values, or None if it has a hyperprior of a class that is not registered.
-
-    Examples
-    --------
-    >>> describe_prior(RPPPrior(dense_variance=HalfCauchy(0.01)))["dense_variance"]
-    {'hyperprior': 'HalfCauchy', 'scale': 0.009999999776482582}
-    """
+    """A prior as JSON values, or None if it has a hyperprior of a class that is not registered."""
     try:
         given = {field.name: getattr(prior, field.name) for field in fields(prior)}
         levels = given.pop("pathway_variances")
@@ -65,13 +59,8 @@ def rebuild_prior(description: Mapping[str, Any]) -> RPPPrior:
 
 
 def exact_description(value: Any) -> Any:
-    """Settings of any kind as JSON values, to tell them apart: distributions by class and parameters, not by their
+    """Settings of any kind as JSON values, to distinguish them: distributions by class and parameters, not by their
     text, which leaves tensors out; what is not known, by its class alone.
-
-    Examples
-    --------
-    >>> exact_description(Gaussian(0.1))["noise_variance"]
-    0.1
     """
     if value is None or isinstance(value, str | bool):
         return value
@@ -85,12 +74,7 @@ def exact_description(value: Any) -> Any:
         return {str(name): exact_description(part) for name, part in value.items()}
     if isinstance(value, Sequence):
         return [exact_description(part) for part in value]
-    return {"class": class_name(value)} | {name: exact_description(part) for name, part in _parts(value).items()}
-
-
-def class_name(value: object) -> str:
-    """The full name of a value's class."""
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    return {"class": class_name(type(value))} | {name: exact_description(part) for name, part in _parts(value).items()}
 
 
 def _parts(value: object) -> dict[str, Any]:
@@ -111,26 +95,18 @@ def _parts(value: object) -> dict[str, Any]:
 
 def _describe(setting: Variance) -> Any:
     if isinstance(setting, Mapping):
-        return {layer: _describe_entry(value) for layer, value in setting.items()}
-    return _describe_entry(setting)
-
-
-def _describe_entry(value: Entry) -> Any:
-    if isinstance(value, int | float):
-        return value
-    found = described(value)
+        return {layer: _describe(value) for layer, value in setting.items()}
+    if isinstance(setting, int | float):
+        return setting
+    found = described(setting, _KIND)
     if found is None:
         raise _ForeignError
-    return {_KIND: found[0], **found[1]}
+    return found
 
 
-def _rebuild(setting: Any) -> Variance:
-    if isinstance(setting, Mapping) and not isinstance(setting.get(_KIND), str):
-        return {layer: _rebuild_entry(value) for layer, value in setting.items()}
-    return _rebuild_entry(setting)
-
-
-def _rebuild_entry(value: Any) -> Entry:
-    if not isinstance(value, Mapping):
-        return value
-    return rebuilt("hyperprior", value[_KIND], {name: part for name, part in value.items() if name != _KIND})
+def _rebuild(setting: Any) -> Any:
+    if not isinstance(setting, Mapping):
+        return setting
+    if isinstance(setting.get(_KIND), str):
+        return rebuilt("hyperprior", setting, _KIND)
+    return {layer: _rebuild(value) for layer, value in setting.items()}

@@ -30,10 +30,7 @@ _ENTRIES: dict[str, _Entry] = {}
 
 
 def register(
-    name: str,
-    kind: type,
-    describe: Callable[[Any], Description | None],
-    rebuild: Callable[[Description], Any],
+    name: str, kind: type, describe: Callable[[Any], Description | None], rebuild: Callable[[Description], Any]
 ) -> None:
     """Let posteriors of models with this class be saved and loaded without ``model=``.
 
@@ -55,31 +52,34 @@ def register(
     >>> register("MyNet", MyNet, lambda net: {"width": net.width}, lambda given: MyNet(**given))
     """
     known = _ENTRIES.get(name)
-    if known is not None and _full_name(known.kind) != _full_name(kind):
-        raise ValueError(f"the name {name!r} is taken by {_full_name(known.kind)}; give {_full_name(kind)} another.")
+    if known is not None and class_name(known.kind) != class_name(kind):
+        raise ValueError(f"the name {name!r} is taken by {class_name(known.kind)}; give {class_name(kind)} another.")
     _ENTRIES[name] = _Entry(kind, describe, rebuild)
 
 
-def described(value: object) -> tuple[str, Description] | None:
-    """The name of a registered class and the description of an instance, or None if it has none."""
+def described(value: object, key: str = "kind") -> Description | None:
+    """The description of an instance, with the name of its class at a key; None if the class is not registered, or a
+    part of the instance has no description.
+    """
     for name, entry in _ENTRIES.items():
         if type(value) is entry.kind:
             description = entry.describe(value)
-            return None if description is None else (name, description)
+            return None if description is None else {key: name, **description}
     return None
 
 
-def rebuilt(role: Role, name: str, description: Mapping[str, Any]) -> Any:
+def rebuilt(role: Role, description: Mapping[str, Any], key: str = "kind") -> Any:
     """The instance that ``described`` described; raises ValueError for a name that is not registered."""
-    entry = _ENTRIES.get(name)
+    name, entry = description[key], _ENTRIES.get(description[key])
     if entry is None or entry.role != role:
         known = ", ".join(other for other, entry in _ENTRIES.items() if entry.role == role)
         raise ValueError(
             f"unknown {role} {name!r}; known are {known}. Register a class of your own with "
             "bayes_rpp.serialization.register, or pass the model where the file is read."
         )
-    return entry.rebuild(dict(description))
+    return entry.rebuild({part: value for part, value in description.items() if part != key})
 
 
-def _full_name(kind: type) -> str:
+def class_name(kind: type) -> str:
+    """The full name of a class."""
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -18,6 +18,7 @@ import time
 import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ from record import keep
 from tqdm import tqdm
 
 from bayes_rpp import SL, SO, EquivariantBasis, O, S, T, Vector, equivariant_maps, parse_group, parse_rep, uniform_rep
-from bayes_rpp.bases.caches import clear_caches
+from bayes_rpp.bases import equivariant, solver, weight_spaces
+from bayes_rpp.representations import factors, finite_irreps, restriction
 
 HERE = Path(__file__).parent
 ENVIRONMENT = HERE.parents[1] / "build" / "reference"
@@ -49,10 +51,17 @@ def reference_seconds(python: Path, case: dict[str, Any]) -> float:
     return float(result.stdout.split()[0])
 
 
+def clear_caches(*modules: ModuleType) -> None:
+    for module in modules:
+        for value in vars(module).values():
+            if callable(clear := getattr(value, "cache_clear", None)):
+                clear()
+
+
 def cold_seconds(build: Callable[[], EquivariantBasis]) -> tuple[float, EquivariantBasis]:
     seconds = []
     for _ in range(RUNS):
-        clear_caches()
+        clear_caches(factors, equivariant, solver, finite_irreps, restriction, weight_spaces)
         start = time.perf_counter()
         basis = build()
         seconds.append(time.perf_counter() - start)
@@ -98,7 +107,7 @@ def print_curves() -> None:
         for channels in (96, 192, 384, 768, 1536):
             rep = uniform_rep(channels, group)
             equivariant_maps(rep, rep)
-            clear_caches(assembled_only=True)
+            clear_caches(equivariant)
             start = time.perf_counter()
             basis = equivariant_maps(rep, rep)
             middle = time.perf_counter()

@@ -29,7 +29,7 @@ from bayes_rpp import (
     equivariant_maps,
     restrict,
 )
-from bayes_rpp.bases import subgroup_chain as module
+from bayes_rpp.bases import block as module
 from tests.scenarios.bases import dense_null_space
 from tests.scenarios.groups import QUARTER_TURNS
 
