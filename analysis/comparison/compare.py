@@ -112,8 +112,7 @@ def compare(
     group : against which the equivariance error is measured, by default each network's own; at test inputs if there
         are some.
     seed : of everything random; all models get the same.
-    device : "auto" takes an accelerator if there is one.
-    progress : whether to show progress bars, in a terminal.
+    device, progress : see ``DeepEnsemble.fit``.
 
     Returns
     -------
@@ -160,7 +159,8 @@ def compare(
     table = {name: ("model", [row.get(name, math.nan) for row in rows]) for name in _COLUMNS}
     dataset = xr.Dataset(table, {"model": list(models)})
     dataset.attrs = {"engine": type(engine).__name__, "evidence": evidence.method}
-    dataset = _with_probabilities(dataset)
+    factors = dataset.log_evidence - dataset.log_evidence.max()  # all evidences are finite, or none
+    dataset = dataset.assign(log_bayes_factor=factors, probability=np.exp(factors) / np.exp(factors).sum(skipna=False))
     warnings += _remarks(dataset, isinstance(engine, EmpiricalBayes) and method is not None)
     for warning in warnings:
         logger.warning("%s", warning)
@@ -207,14 +207,6 @@ def _error(posterior: Posterior, pair: Pair | None, group: Group | None) -> floa
     return float(np.median(equivariance_error(posterior, pair[0][:_POINTS], group)))
 
 
-def _with_probabilities(dataset: xr.Dataset) -> xr.Dataset:
-    """All evidences are there, or none."""
-    logs = dataset.log_evidence
-    factors = logs - logs.max()
-    weights = np.exp(factors)
-    return dataset.assign(log_bayes_factor=factors, probability=weights / weights.sum(skipna=False))
-
-
 def _remarks(dataset: xr.Dataset, chosen_before: bool) -> list[str]:
     """What the whole table leaves to be desired."""
     method, logs = dataset.attrs["evidence"], dataset.log_evidence.values
@@ -222,8 +214,10 @@ def _remarks(dataset: xr.Dataset, chosen_before: bool) -> list[str]:
         return [f"{method} gives no evidence of the data, and so no probabilities of models."]
     remarks = []
     if chosen_before:
-        remarks.append("The data chose the variances, under which the evidence is taken: it is too large, by a few "
-                       "nats for each of them.")  # fmt: skip
+        remarks.append(
+            "The data chose the variances, under which the evidence is taken: it is too large, by a few nats for each "
+            "of them."
+        )
     if len(logs) > 1:
         second, first = np.argsort(logs)[-2:]
         gap, error = logs[first] - logs[second], np.hypot(*dataset.log_evidence_error.values[[first, second]])

@@ -17,10 +17,9 @@ from analysis.comparison.sweep_criteria import (
     Criteria,
     Criterion,
     check_criteria,
-    direction,
     measure,
-    misfits,
     named_criteria,
+    prediction_errors,
 )
 from analysis.comparison.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
 from analysis.evidence import LaplaceEvidence
@@ -33,7 +32,7 @@ from inference.progress import off_unless
 
 logger = logging.getLogger(__name__)
 
-_MISFITS = ("train_mse", "test_mse", "train_error", "test_error")
+_ERRORS = ("train_mse", "test_mse", "train_error", "test_error")
 
 
 def prior_sweep(
@@ -71,8 +70,7 @@ def prior_sweep(
         prediction. Single fits end in optima of very different quality, and cells then differ by luck; what several
         fits say differs by the variances.
     seed : of everything random. Every cell has the same starts, those of MAP, or of DeepEnsemble, with this seed.
-    device : "auto" takes an accelerator if there is one.
-    progress : whether to show progress bars, in a terminal.
+    device, progress : see ``DeepEnsemble.fit``.
     **grid : the name of a setting of the prior, as in ``RPPPrior.variances`` (or "noise_variance", of a Gaussian whose
         noise is one known number), -> the values that it takes.
 
@@ -93,8 +91,8 @@ def prior_sweep(
     * "epochs" of each cell's training.
 
     A variable's ``attrs["best"]`` is "max" or "min". Members that diverge are left out, with a warning; a cell without
-    others is NaN, and so is a criterion that failed for every member. Ctrl-C ends the training early and measures what
-    there is, once more Ctrl-C leaves the cells that were measured, all others NaN.
+    others is NaN, and so is a criterion that failed for every member. Ctrl-C ends the training early and measures the
+    cells trained so far; once more Ctrl-C leaves the cells that were measured, all others NaN.
 
     Raises
     ------
@@ -133,11 +131,10 @@ def prior_sweep(
             rows[index] = row
     except KeyboardInterrupt:
         logger.warning("interrupted; %d of %d cells were measured.", sum(map(bool, rows)), len(cells))
-    engine = {"epochs": mode.epochs, "batch_size": mode.batch_size or len(pair[0]), "lr": mode.lr}
-    run = {"seed": seed, "device": str(problem.device), "num_data": len(pair[0]), "criteria": list(named)}
-    seconds = {"members": problem.members, "seconds": round(time.perf_counter() - began, 3)}
-    name = type(mode).__name__
-    return _dataset(axes, rows, named, {"engine": name, **engine, "schedule": mode.schedule, **run, **seconds})
+    engine = {"engine": type(mode).__name__, "epochs": mode.epochs, "batch_size": mode.batch_size or len(pair[0])}
+    engine |= {"lr": mode.lr, "schedule": mode.schedule, "seed": seed, "device": str(problem.device)}
+    run = {"num_data": len(pair[0]), "criteria": list(named), "members": problem.members}
+    return _dataset(axes, rows, named, {**engine, **run, "seconds": round(time.perf_counter() - began, 3)})
 
 
 def chosen_cell(dataset: xr.Dataset, criterion: str | None = None) -> dict[str, float]:
@@ -171,8 +168,7 @@ def criterion_of(dataset: xr.Dataset, criterion: str | None) -> xr.DataArray:
 
 def _checked_grid(model: BayesianModel, grid: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     """The values of every swept setting, in rising order."""
-    known = list(model.prior.variances(model.network))
-    likelihood = model.likelihood
+    known, likelihood = list(model.prior.variances(model.network)), model.likelihood
     if isinstance(likelihood, Gaussian) and not likelihood.learned and isinstance(likelihood.noise_variance, float):
         known.append(NOISE)
     if not grid:
@@ -208,12 +204,12 @@ def _sweep(
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """The variables of each cell; chunks of cells are independent of each other."""
     at_once = cells_at_once(problem, cells[0])
-    pieces = np.array_split(np.arange(len(cells)), math.ceil(len(cells) / at_once))
-    for piece in pieces:
+    for piece in np.array_split(np.arange(len(cells)), math.ceil(len(cells) / at_once)):
         trained = train_cells(problem, [cells[index] for index in piece], progress)
         bar = tqdm(piece, desc="measuring", unit="cell", disable=off_unless(progress))
-        for place, index in enumerate(bar):
-            yield int(index), _cell(problem, cells[index], trained, place, criteria, test)
+        for number, index in enumerate(bar):
+            fits = range(number * problem.members, (number + 1) * problem.members)
+            yield int(index), _cell(problem, cells[index], trained, fits, criteria, test)
         if trained.interrupted:
             raise KeyboardInterrupt
 
@@ -222,12 +218,11 @@ def _cell(
     problem: Problem,
     cell: Mapping[str, float],
     trained: TrainedCells,
-    place: int,
+    fits: range,
     criteria: Mapping[str, Criterion],
     test: Pair | None,
 ) -> dict[str, float]:
     """The variables of one cell, from the fits that did not diverge."""
-    fits = range(place * problem.members, (place + 1) * problem.members)
     good = [fit for fit in fits if trained.is_finite(fit)]
     if len(good) < len(fits):
         of = "the training" if len(fits) == 1 else f"{len(fits) - len(good)} of {len(fits)} fits"
@@ -240,25 +235,25 @@ def _cell(
         single = {name: value[index] for name, value in weights.items()}
         row = measure(problem, trained.values[fit], single, criteria, trained.epochs, fit - fits.start)
         rows.append(row | ({NOISE: trained.values[fit][NOISE]} if has_learned_noise(problem.model) else {}))
-    found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    found = {name: values[np.isfinite(values)] for name, values in found.items()}
-    result = {name: float(values.mean()) if len(values) else math.nan for name, values in found.items()}
-    if problem.members > 1:
-        for name in criteria:
-            count = len(found[name])
-            result[f"{name}_error"] = float(found[name].std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
-    return result | misfits(problem, weights, test) | {"epochs": trained.epochs}
+    result = {}
+    for name in rows[0]:
+        found = np.array([row[name] for row in rows if math.isfinite(row[name])])
+        result[name] = float(found.mean()) if len(found) else math.nan
+        if name in criteria and problem.members > 1:
+            error = float(found.std(ddof=1)) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+            result[f"{name}_error"] = error
+    return result | prediction_errors(problem, weights, test) | {"epochs": trained.epochs}
 
 
 def _dataset(
     axes: Mapping[str, list[float]], rows: list[dict[str, float]], criteria: Mapping[str, Criterion], attrs: dict
 ) -> xr.Dataset:
     names = dict.fromkeys([*criteria, *(name for row in rows for name in row)])
-    shape = [len(values) for values in axes.values()]
-    variables = {}
+    best = dict.fromkeys([*criteria, "log_joint"], "max") | dict.fromkeys(_ERRORS, "min")
+    shape, variables = [len(values) for values in axes.values()], {}
     for name in names:
         values = np.array([row.get(name, math.nan) for row in rows]).reshape(shape)
-        scored = {"best": direction(name)} if name in (*criteria, *_MISFITS, "log_joint") else {}
+        scored = {"best": best[name]} if name in best else {}
         units = {"units": "nats"} if name == "log_joint" or hasattr(criteria.get(name), "estimate") else {}
         variables[name] = (tuple(axes), values, scored | units)
     return xr.Dataset(variables, coords=dict(axes), attrs=attrs)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from analysis.comparison.sweep_training import Problem, cell_density
+from analysis.comparison.sweep_training import Problem
 from analysis.evidence import EvidenceMethod, LaplaceEvidence
 from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.types import Params
@@ -24,20 +25,11 @@ logger = logging.getLogger(__name__)
 
 Criterion: TypeAlias = EvidenceMethod | Callable[[Posterior], float]
 Criteria: TypeAlias = Sequence[Criterion] | Mapping[str, Criterion]
-Best: TypeAlias = Literal["max", "min"]
 
 
 def named_criteria(criteria: Criteria) -> dict[str, Criterion]:
     """Criteria by the names of their variables: "laplace_full" of LaplaceEvidence("full"), "exact_evidence" of
-    ExactEvidence(), the name of a function.
-
-    Raises
-    ------
-    TypeError
-        If one is neither an evidence method nor a function.
-    ValueError
-        If there are none, or two of one name.
-    """
+    ExactEvidence(), the name of a function."""
     given = list(criteria.items()) if isinstance(criteria, Mapping) else [(None, one) for one in criteria]
     if not given:
         raise ValueError("criteria must have at least one, as LaplaceEvidence('symmetric'), got none.")
@@ -59,17 +51,10 @@ def named_criteria(criteria: Criteria) -> dict[str, Criterion]:
 
 def check_criteria(problem: Problem, values: Mapping[str, float], criteria: Mapping[str, Criterion]) -> None:
     """Raise now what a curvature would raise after the training, by trying it on two examples."""
-    small = Problem(
-        problem.model,
-        (problem.pair[0][:2], problem.pair[1][:2]),
-        problem.mode,
-        problem.seed,
-        problem.device,
-        problem.curvature,
-    )
+    small = replace(problem, pair=(problem.pair[0][:2], problem.pair[1][:2]))
     for criterion in criteria.values():
         if isinstance(criterion, LaplaceEvidence):
-            density = cell_density(small, values)
+            density = small.density(values)
             with torch.no_grad():
                 Expansion.at(density, density.initial([problem.seed])[0], criterion.curvature)
 
@@ -84,12 +69,12 @@ def measure(
 ) -> dict[str, float]:
     """The criteria of one fit, its log joint and the length of its slope. What fails numerically is NaN, with a
     warning. Methods that draw random numbers take others for each member."""
-    model = problem.cell_model(values)
-    density = cell_density(problem, values)
+    density = problem.density(values)
     z = density.free({name: value.double() for name, value in weights.items()})
     gradient, potential = density.gradients(z[None])
     stats = {"engine": "MAP", "seed": problem.seed, "epochs": epochs}
-    posterior = Posterior(model, {name: v[None, None] for name, v in weights.items()}, stats, data=problem.pair)
+    samples = {name: value[None, None] for name, value in weights.items()}
+    posterior = Posterior(problem.cell_model(values), samples, stats, data=problem.pair)
     result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(density, gradient[0])}
     for name, criterion in criteria.items():
         try:
@@ -100,7 +85,7 @@ def measure(
     return result
 
 
-def misfits(problem: Problem, weights: Params, test: Pair | None) -> dict[str, float]:
+def prediction_errors(problem: Problem, weights: Params, test: Pair | None) -> dict[str, float]:
     """The errors of a cell's mean prediction: the mean square over all outputs; of classes, the share that is wrong.
 
     Parameters
@@ -119,11 +104,6 @@ def misfits(problem: Problem, weights: Params, test: Pair | None) -> dict[str, f
             chosen = outputs.softmax(-1).mean(0).argmax(-1)
             result[f"{prefix}_error"] = float((chosen != pair[1]).double().mean())
     return result
-
-
-def direction(name: str) -> Best:
-    """Whether the largest or the smallest value of a variable is the best."""
-    return "min" if name in ("train_mse", "test_mse", "train_error", "test_error") else "max"
 
 
 def _is_method(criterion: object) -> bool:

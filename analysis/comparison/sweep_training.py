@@ -63,6 +63,10 @@ class Problem:
         """The model of one cell, see ``model_at``."""
         return model_at(self.model, values)
 
+    def density(self, values: Mapping[str, float]) -> UnconstrainedDensity:
+        """The log joint of one cell, in float64."""
+        return float64_density(self.cell_model(values), self.pair, 1.0, self.device)
+
     @property
     def members(self) -> int:
         """The fits of each cell."""
@@ -110,20 +114,15 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
     the weights use up, in place of SSE / (N D - effective parameters). All updates are in the second half: an early one
     would take for noise what the training has not fitted yet, and keep it from being fitted. Start from a small noise.
 
-    Ctrl-C ends the training early.
-
-    Parameters
-    ----------
-    problem : what they share.
-    values : of each cell, all of the settings that the network takes, and the noise variance, if it is swept or
-        learned.
-    progress : whether to show a bar.
+    ``values`` are, of each cell, all settings that the network takes, and the noise variance, if it is swept or
+    learned. Ctrl-C ends the training early.
     """
     mode, cells = problem.mode, len(values)
     values = [dict(cell) for cell in values for _ in range(problem.members)]
     stack = _stack(problem, values)
     minibatches = Minibatches(problem.pair, mode.batch_size, problem.seeds, problem.device, repeats=cells)
-    updates = _noise_updates(mode.epochs) if has_learned_noise(problem.model) else set()
+    shares = _NOISE_UPDATES if has_learned_noise(problem.model) else ()
+    updates = {math.floor(mode.epochs * share) for share in shares}
 
     def update_noise(epoch: int) -> None:
         if epoch in updates:
@@ -150,15 +149,10 @@ def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
     return max(1, _BYTES_AT_ONCE // (_COPIES * weights + sum(kept)))
 
 
-def cell_density(problem: Problem, values: Mapping[str, float]) -> UnconstrainedDensity:
-    """The log joint of one cell, in float64."""
-    return float64_density(problem.cell_model(values), problem.pair, 1.0, problem.device)
-
-
 def _stack(problem: Problem, values: list[dict[str, float]]) -> ParameterStack:
     """All fits, from their starts; ``values`` are of each fit."""
-    starts, variances = _starts(problem, values), _stacked(values)
-    return varied_stack(problem.model, starts, variances, len(problem.pair[0]), problem.device)
+    starts = _starts(problem, values)
+    return varied_stack(problem.model, starts, _stacked(values), len(problem.pair[0]), problem.device)
 
 
 def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " fit"]]:
@@ -172,18 +166,13 @@ def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
     return no_wider_than_prior(starts, problem.model.prior.laws(problem.model.network), _stacked(values))
 
 
-def _noise_updates(epochs: int) -> set[int]:
-    """The epochs before which the noise is set."""
-    return {math.floor(epochs * share) for share in _NOISE_UPDATES}
-
-
 def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, float]]) -> list[dict[str, float]]:
     """The values, with each fit's noise at the maximum of its evidence; those that diverged keep theirs."""
     result = []
     for index, fit in enumerate(values):
         weights = {name: value[index].double() for name, value in params.items()}
         if all(value.isfinite().all() for value in weights.values()):
-            density = cell_density(problem, fit)
+            density = problem.density(fit)
             probes = torch.Generator(problem.device).manual_seed(problem.seed)
             with torch.no_grad():
                 expansion = Expansion.at(density, density.free(weights), problem.curvature, generator=probes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from analysis.evidence.cross_validation import Engine, notes_on, require_draws
 from analysis.evidence.protocol import Evidence, EvidenceMethod
 from inference import Posterior
-from inference.data import Data, Model, Pair, resolve_data
+from inference.data import Data, Model, resolve_data
 from inference.posterior.arviz import chain_diagnostics, least_draws
 
 _FEW = 100
@@ -37,13 +36,6 @@ class ConditionalEvidence:
         are held out, see ``held_out_evidence``.
     fraction : of the examples that are conditioned on, m / N.
     orderings : how many random orderings.
-
-    Raises
-    ------
-    TypeError
-        If the method can neither estimate nor fit.
-    ValueError
-        If the fraction is not between 0 and 1, or there is no ordering.
 
     Examples
     --------
@@ -91,19 +83,17 @@ class ConditionalEvidence:
             raise ValueError(f"fraction = {self.fraction} of {count} examples is {first}: some must be on each side.")
         generator = torch.Generator().manual_seed(seed)
         whole_seed, *seeds = torch.randint(2**62, (self.orderings + 1,), generator=generator).tolist()
-        splits = list(_splits(pair, first, self.orderings, generator))
-        whole = None
+        orders = [torch.randperm(count, generator=generator).split([first, count - first]) for _ in seeds]
+        splits = [[(pair[0][rows], pair[1][rows]) for rows in order] for order in orders]
+        whole, parts = None, []
         if hasattr(self.method, "estimate"):
             whole = self.method.estimate(model, pair, seed=whole_seed, device=device, progress=progress)
-            parts = [
-                self.method.estimate(model, kept, seed=own, device=device, progress=progress)
-                for own, (kept, _) in zip(seeds, splits, strict=True)
-            ]
-        else:
-            parts = [
-                held_out_evidence(self.method.fit(model, kept, seed=own, device=device, progress=progress), rest)
-                for own, (kept, rest) in zip(seeds, splits, strict=True)
-            ]
+        for own, (kept, rest) in zip(seeds, splits, strict=True):
+            if hasattr(self.method, "estimate"):
+                parts.append(self.method.estimate(model, kept, seed=own, device=device, progress=progress))
+            else:
+                posterior = self.method.fit(model, kept, seed=own, device=device, progress=progress)
+                parts.append(held_out_evidence(posterior, rest))
         return _combined(whole, parts, first, count, time.perf_counter() - began)
 
 
@@ -153,14 +143,6 @@ def held_out_evidence(posterior: Posterior, data: Data) -> Evidence:
         )
     seconds = time.perf_counter() - began
     return Evidence(value, "held-out", error, seconds, None, tuple(notes), {"effective_draws": effective})
-
-
-def _splits(pair: Pair, first: int, orderings: int, generator: torch.Generator) -> Iterator[tuple[Pair, Pair]]:
-    """The first examples of each ordering, and the others."""
-    x, y = pair
-    for _ in range(orderings):
-        kept, rest = torch.randperm(len(x), generator=generator).split([first, len(x) - first])
-        yield (x[kept], y[kept]), (x[rest], y[rest])
 
 
 def _combined(whole: Evidence | None, parts: list[Evidence], first: int, count: int, seconds: float) -> Evidence:

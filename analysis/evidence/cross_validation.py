@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from analysis.convergence_diagnostics.verdict import APPROXIMATIONS
 from analysis.evidence.protocol import Evidence
 from inference import Posterior
 from inference.data import Data, Model
-from inference.posterior.arviz import quiet_arviz
+from inference.posterior.arviz import inference_data, quiet_arviz
 
 _LEAST_DRAWS = 100
 _NAMED = 5
@@ -91,19 +91,18 @@ def loo_of(posterior: Posterior) -> Evidence:
     with warnings.catch_warnings():  # Evidence.warnings names the examples
         warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
         found = quiet_arviz().loo(_likelihoods(posterior), pointwise=True, scale="log")
-    shapes = found.pareto_k.values
-    limit = float(found.good_k)
+    shapes, limit, notes = found.pareto_k.values, float(found.good_k), notes_on(posterior)
     bad = np.flatnonzero(~(shapes <= limit))
-    notes = notes_on(posterior)
     if len(bad):
+        named = ", ".join([*map(str, bad[:_NAMED]), *["..."] * (len(bad) > _NAMED)])
         notes.append(
-            f"The Pareto k of {_examples(bad)} is above {limit:.2g} (the largest is {shapes[bad].max():.2f}): the "
-            "posterior without them is too far from this one. Take more draws, or refit without them."
+            f"The Pareto k of {len(bad)} example{'s' * (len(bad) > 1)} ({named}) is above {limit:.2g} (the largest is "
+            f"{shapes[bad].max():.2f}): the posterior without them is too far from this one. Take more draws, or refit "
+            "without them."
         )
     details = {"pareto_k": shapes, "pointwise": found.loo_i.values, "effective_parameters": float(found.p_loo)}
-    return Evidence(
-        float(found.elpd_loo), "PSIS-LOO", float(found.se), time.perf_counter() - began, None, tuple(notes), details
-    )
+    seconds = time.perf_counter() - began
+    return Evidence(float(found.elpd_loo), "PSIS-LOO", float(found.se), seconds, None, tuple(notes), details)
 
 
 def require_engine(engine: object) -> None:
@@ -129,9 +128,8 @@ def require_draws(posterior: Posterior, purpose: str) -> None:
 
 
 def _likelihoods(posterior: Posterior) -> Any:
-    """ArviZ's view of the log likelihood of every draw and example.
-
-    The likelihoods stand as the "posterior", since the effective draws that count for the weights are theirs.
+    """The log likelihood of every draw and example, for ArviZ. The likelihoods stand as the "posterior", since the
+    effective draws that count for the weights are theirs.
     """
     require_draws(posterior, "LOO")
     model = posterior.bayesian_model
@@ -140,11 +138,9 @@ def _likelihoods(posterior: Posterior) -> Any:
     model.check_data(*posterior.data)
     if len(posterior.data[0]) < 2:
         raise ValueError("LOO needs at least 2 examples, got 1.")
-    values: Float[np.ndarray, "chain draw example"] = posterior.log_likelihood(*posterior.data).double().numpy()
-    relative = np.exp(values - values.max(axis=(0, 1)))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "More chains", UserWarning)
-        return quiet_arviz().from_dict(posterior={"likelihood": relative}, log_likelihood={"y": values})
+    values: Float[Tensor, "chain draw example"] = posterior.log_likelihood(*posterior.data).double()
+    relative = torch.from_numpy(np.exp(values.numpy() - values.numpy().max(axis=(0, 1))))
+    return inference_data({"posterior": {"likelihood": relative}, "log_likelihood": {"y": values}})
 
 
 def notes_on(posterior: Posterior) -> list[str]:
@@ -156,10 +152,3 @@ def notes_on(posterior: Posterior) -> list[str]:
     if posterior.partial:
         notes.append(f"{len(posterior.partial)} chain(s) diverged and are left out.")
     return notes
-
-
-def _examples(index: Sequence[int] | np.ndarray) -> str:
-    """Their number, and the first few by name."""
-    named = ", ".join(str(int(i)) for i in index[:_NAMED])
-    more = ", ..." if len(index) > _NAMED else ""
-    return f"{len(index)} example{'s' * (len(index) > 1)} ({named}{more})"

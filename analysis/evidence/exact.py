@@ -30,11 +30,6 @@ class ExactEvidence:
     space : what is decomposed. "weights": a matrix as wide as there are coordinates (with the pathways' own);
         "functions": one as wide as there are observed numbers; "auto": the narrower. They agree.
 
-    Raises
-    ------
-    ValueError
-        If the space is unknown.
-
     Examples
     --------
     >>> net = RPPEMLP(data.rep_in, data.rep_out, data.group, layers=0)
@@ -75,9 +70,6 @@ class ExactEvidence:
         problem, prior = linear_gaussian(model, data, seed, device)
         with torch.no_grad():
             value = float(problem.log_evidence(prior, self.space))
-        details = {
-            "space": problem.space(prior, self.space),
-            "parameters": problem.features.shape[-1],
-            "observations": problem.residual.numel(),
-        }
-        return Evidence(value, "exact", standard_error=0.0, seconds=time.perf_counter() - began, details=details)
+        details = {"parameters": problem.features.shape[-1], "observations": problem.residual.numel()}
+        details |= {"space": problem.space(prior, self.space)}
+        return Evidence(value, "exact", 0.0, time.perf_counter() - began, details=details)

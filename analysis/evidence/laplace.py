@@ -9,7 +9,7 @@ import torch
 
 from analysis.evidence.protocol import Evidence
 from bayes_rpp import BayesianModel
-from inference import MAP, Laplace, LaplacePosterior
+from inference import MAP, Laplace
 from inference.curvature.names import EvidenceCurvature, check_curvature, mode_curvature
 from inference.data import Data, Model
 from inference.laplace.expansion import Expansion
@@ -35,11 +35,6 @@ class LaplaceEvidence:
         the factors, whose error can have either sign.
     mode : finds the mode, which is then sought more exactly with the curvature.
 
-    Raises
-    ------
-    ValueError
-        If the curvature is unknown.
-
     Examples
     --------
     >>> log_evidence(model, data.train, LaplaceEvidence("layer"))
@@ -54,12 +49,8 @@ class LaplaceEvidence:
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
-        """See EvidenceMethod; a LogDensity takes "full", "layer" and "diagonal" with its exact Hessian.
-
-        Raises
-        ------
-        ValueError, TypeError, RuntimeError
-            As ``Laplace.fit``; or if a LogDensity is to have factors.
+        """See EvidenceMethod and ``Laplace.fit``; a LogDensity takes "full", "layer" and "diagonal" with its exact
+        Hessian, and is refused with factors.
         """
         began = time.perf_counter()
         factored = self.curvature == "kronecker" or self.curvature == "symmetric"
@@ -69,24 +60,16 @@ class LaplaceEvidence:
         fitted = laplace.fit(model, data, seed=seed, device=device, progress=progress)
         if factored:
             with torch.no_grad():
-                expansion = Expansion.at(fitted.density, fitted.approximation.mean, self.curvature)
-                value = float(expansion.log_evidence())
+                value = Expansion.at(fitted.density, fitted.approximation.mean, self.curvature).log_evidence()
         else:
-            value = float(fitted.approximation.log_integral(fitted.mode_log_joint))
-        return _described(value, fitted, self.curvature, time.perf_counter() - began)
-
-
-def _described(value: float, fitted: LaplacePosterior, curvature: EvidenceCurvature, seconds: float) -> Evidence:
-    decrement, warnings = fitted.stats["newton_decrement"], []
-    if decrement > _DECREMENT:
-        warnings.append(
-            f"the search for the mode ended {decrement:.2g} posterior standard deviations away: the value is too small "
-            f"by about {decrement**2 / 2:.2g} nats. Train longer, mode=MAP(epochs=...), or on standardised data."
-        )
-    details = {
-        "newton_decrement": decrement,
-        "mode_log_joint": fitted.mode_log_joint,
-        "steps": fitted.stats["steps"],
-        "posterior": fitted,
-    }
-    return Evidence(value, f"Laplace, {curvature}", seconds=seconds, warnings=tuple(warnings), details=details)
+            value = fitted.approximation.log_integral(fitted.mode_log_joint)
+        decrement, warnings = fitted.stats["newton_decrement"], []
+        if decrement > _DECREMENT:
+            warnings.append(
+                f"the search for the mode ended {decrement:.2g} posterior standard deviations away: the value is too "
+                f"small by about {decrement**2 / 2:.2g} nats. Train longer, mode=MAP(epochs=...), or on standardised "
+                "data."
+            )
+        details = {"newton_decrement": decrement, "mode_log_joint": fitted.mode_log_joint, "posterior": fitted}
+        details["steps"], seconds = fitted.stats["steps"], time.perf_counter() - began
+        return Evidence(float(value), f"Laplace, {self.curvature}", None, seconds, None, tuple(warnings), details)

@@ -53,18 +53,4 @@ class EvidenceMethod(Protocol):
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
-        """The evidence of a model.
-
-        Parameters
-        ----------
-        model : a BayesianModel; or a LogDensity with data=None, where the method can do without a prior of its own.
-        data : (x, y) as tensors or arrays, or a Dataset of such pairs.
-        seed : of everything random; the same seed gives the same bits.
-        device : "auto" takes an accelerator if there is one.
-        progress : whether to show progress bars, in a terminal.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If the data are missing or refused, or the method cannot take this model.
-        """
+        """The evidence of a model, see ``log_evidence``; the same seed gives the same bits."""
