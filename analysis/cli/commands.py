@@ -23,15 +23,10 @@ _NETWORKS = {"rpp": RPPEMLP, "emlp": EMLP, "mlp": MLP}
 
 
 def _engine(options: Namespace, kind: str, snapshots: int = 0) -> DeepEnsemble | MAP:
+    training = {name: getattr(options, name) for name in ("epochs", "batch_size", "lr")} | {"snapshots": snapshots}
     if kind == "map":
-        return MAP(epochs=options.epochs, batch_size=options.batch_size, lr=options.lr, snapshots=snapshots)
-    return DeepEnsemble(
-        members=options.members,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        lr=options.lr,
-        snapshots=snapshots,
-    )
+        return MAP(**training)
+    return DeepEnsemble(members=options.members, **training)
 
 
 def demo(options: Namespace) -> None:

@@ -132,7 +132,7 @@ def reduce_points(norms: Float[Tensor, "3 *which points"], reduction: Reduction)
     return ratios.mean(-1) if reduction == "mean_of_ratios" else ratios.log().mean(-1).exp()
 
 
-def summarize(values: xr.DataArray) -> dict[str, float]:
+def summarize(values: xr.DataArray | Tensor) -> dict[str, float]:
     """Minimum, median and maximum over all draws: the summary of a small ensemble."""
     flat = np.asarray(values).reshape(-1)
     return {"minimum": float(flat.min()), "median": float(np.median(flat)), "maximum": float(flat.max())}

@@ -68,7 +68,10 @@ def _name_discrete(g: Tensor) -> str | None:
         return f"reflection of {_axes(negative)}" if negative else "the identity"
     is_orthogonal = torch.allclose(g.T @ g, one)
     if is_orthogonal and bool(((g == 0) | (g == 1)).all()):
-        return "axes " + ", ".join(" -> ".join(map(str, cycle)) for cycle in _cycles(g.argmax(0).tolist()))
+        from sympy.combinatorics import Permutation  # 0.3 s that only permutations need
+
+        cycles = Permutation(g.argmax(0).tolist()).cyclic_form
+        return "axes " + ", ".join(" -> ".join(map(str, [*cycle, cycle[0]])) for cycle in cycles)
     moved = (g != one).any(0).nonzero().flatten().tolist()
     if len(moved) == 2 and is_orthogonal and torch.linalg.det(g) > 0:
         i, j = moved
@@ -77,19 +80,5 @@ def _name_discrete(g: Tensor) -> str | None:
     return None
 
 
-def _axes(places: list[int]) -> str:
-    return f"{'axis' if len(places) == 1 else 'axes'} {', '.join(map(str, places))}"
-
-
-def _cycles(images: list[int]) -> list[list[int]]:
-    """The cycles of a permutation, each closed: [0, 1, 2, 0]."""
-    cycles, seen = [], set[int]()
-    for start in range(len(images)):
-        if start in seen or images[start] == start:
-            continue
-        cycle = [start]
-        while images[cycle[-1]] != start:
-            cycle.append(images[cycle[-1]])
-        seen.update(cycle)
-        cycles.append([*cycle, start])
-    return cycles
+def _axes(indices: list[int]) -> str:
+    return f"{'axis' if len(indices) == 1 else 'axes'} {', '.join(map(str, indices))}"

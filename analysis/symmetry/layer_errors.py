@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -59,11 +59,8 @@ def layer_equivariance_error(
     Parameters
     ----------
     f : a posterior, measured draw by draw, or a network, with the parameters that it has.
-    x : the points at which to measure, in the domain of the data.
-    group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
     kind : see above.
-    elements : see ``equivariance_error``: how many for each point, or the elements themselves.
-    seed : of the sample of group elements.
+    x, group, elements, seed : see ``equivariance_error``.
 
     Returns
     -------
@@ -179,7 +176,9 @@ def _of_layers(
         calls[name] += 1
         found[name] = function(layers[name], inputs[0], output)
 
-    with _hooked(layers, note):
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.callback(layer.module.register_forward_hook(partial(note, name)).remove)
         f(x)
     wrong = [f"{name} ({count} times)" for name, count in calls.items() if count != 1]
     if wrong:
@@ -187,13 +186,3 @@ def _of_layers(
             f"every layer must be called once in a pass through the network, but not so: {', '.join(wrong)}."
         )
     return found
-
-
-@contextmanager
-def _hooked(layers: dict[str, SymmetricLayer], note: Callable[..., None]) -> Iterator[None]:
-    handles = [layer.module.register_forward_hook(partial(note, name)) for name, layer in layers.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

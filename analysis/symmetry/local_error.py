@@ -52,12 +52,8 @@ def local_equivariance_error(
     ----------
     f : a posterior, measured draw by draw, or a function of batches, row by row, made of torch operations that
         ``torch.func.jvp`` can differentiate. What f detaches counts as constant.
-    x : the points at which to measure, in the domain of the data.
-    group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
-    rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
-        ``group`` if unbound.
+    x, group, rep_in, rep_out, per_output : see ``equivariance_error``.
     per_generator : keep the elements of ``group.lie_algebra`` apart, each scaled to length 1.
-    per_output : keep the pieces of rep_out apart, copy by copy, see ``equivariance_error``.
 
     Returns
     -------
@@ -96,8 +92,8 @@ def local_equivariance_error(
     if per_generator:
         values = values.movedim(0, len(dims))
     names, unseen = generator_names(group)[: len(directions)], generator_names(group)[len(group.lie_algebra) :]
-    coords = {"generator": names if per_generator else None, "output": piece_names(rep_out) if per_output else None}
-    coords = {dim: labels for dim, labels in coords.items() if labels is not None}
+    coords = {"generator": names} if per_generator else {}
+    coords |= {"output": piece_names(rep_out)} if per_output else {}
     return xr.DataArray(
         values.numpy(),
         dims=[*dims, *coords],

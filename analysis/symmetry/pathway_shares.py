@@ -48,10 +48,8 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
     values = []
     for name, layer in layers.items():
         weight = _effective_weight(posterior, name, layer)
-        total, shares = (
-            weight.square().sum(-1),
-            dict.fromkeys(pathways, torch.full(weight.shape[:-1], torch.nan).double()),
-        )
+        total = weight.square().sum(-1)
+        shares = dict.fromkeys(pathways, torch.full_like(total, torch.nan))
         for pathway, basis in zip(layer.pathway_names, layer.bases, strict=True):
             shares[pathway] = basis.coordinates(weight).square().sum(-1) / total
         dense = 1 - _inside(layer, weight) / total

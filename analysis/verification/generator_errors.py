@@ -47,7 +47,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Probe:
+class SampledFunction:
     """A function, points x with the values y there, and the group elements to compare at.
 
     Attributes
@@ -88,7 +88,7 @@ class Probe:
         )
         return (difference / (left + right).clamp_min(torch.finfo(torch.float64).tiny)).nan_to_num(nan=1.0)
 
-    def coarse(self, points: int) -> Probe:
+    def coarse(self, points: int) -> SampledFunction:
         """Fewer points, and the first element alone of each generator."""
         is_first = torch.cat([self.owner.new_ones(1), self.owner.diff()]).bool()
         return replace(
