@@ -82,10 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         help="prior variance of dense weights; smaller means more symmetric (default: that of RPPPrior)",
     )
     fit.add_argument(
-        "--noise-variance",
-        type=float,
-        default=None,
-        help="in squared units of the outputs (default: 1%% of the variance of each)",
+        "--noise-variance", type=float, help="in squared units of the outputs (default: 1%% of the variance of each)"
     )
     fit.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
     _add_training_options(fit, epochs=300)

@@ -40,12 +40,8 @@ class Run:
 
     @staticmethod
     def load(folder: Path) -> Run:
-        """Read a folder that ``save`` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If it is no run, damaged, or of another version.
+        """Read a folder that ``save`` wrote; FileNotFoundError or ValueError if it is no run, damaged, or of another
+        version.
         """
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no run folder {folder}.")

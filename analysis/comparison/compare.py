@@ -99,7 +99,7 @@ def compare(
     Parameters
     ----------
     models : by the names that they shall have in the table.
-    data : (x, y) as tensors or arrays, or a Dataset of such pairs.
+    data, seed, device, progress : see ``DeepEnsemble.fit``; all models get the same seed.
     engine : what fits every model. By default EmpiricalBayes(refinements=20), which lets each model's own evidence
         choose its prior variances and its noise: with variances that are guessed, a comparison of models is one of
         guesses, and with variances that training has left, one of trainings. Refinements take long for large networks:
@@ -111,12 +111,10 @@ def compare(
     test : other data, for the test scores.
     group : against which the equivariance error is measured, by default each network's own; at test inputs if there
         are some.
-    seed : of everything random; all models get the same.
-    device, progress : see ``DeepEnsemble.fit``.
 
     Returns
     -------
-    Comparison; its warnings are logged, too.
+    Comparison, whose warnings are logged, too.
 
     Raises
     ------

@@ -55,22 +55,18 @@ def prior_sweep(
 
     Parameters
     ----------
-    model : a BayesianModel. What is not swept keeps its value.
-    data : (x, y) as tensors or arrays, or a Dataset of such pairs.
+    model, data, seed, device, progress : see ``DeepEnsemble.fit``; what is not swept keeps its value. Every cell has
+        the same starts, those of MAP, or of DeepEnsemble, with this seed.
     criteria : what to measure, a sequence, or a mapping by the variables' names; by default
-        LaplaceEvidence("symmetric"). LaplaceEvidence expands around the weights of the cell, and does not train again:
-        its ``mode`` is not used. Any other evidence method, as ExactEvidence() or TemperedSMC(), estimates every cell
-        by itself, once for each member, at its own cost. A function is called once for each member of the cell. It
-        takes a Posterior of one draw, the weights of that fit, whose ``model`` is the cell's, and returns a number, the
+        LaplaceEvidence("symmetric"), which expands around the weights of the cell, without the training of its
+        ``mode``. Other evidence methods estimate every member of every cell, at their own cost. A function takes a
+        Posterior of one draw, the weights of one member, whose ``model`` is the cell's, and returns a number, the
         larger the better (or say otherwise, ``dataset["name"].attrs["best"] = "min"``). From such a posterior
         ``Laplace(...).fit(post.model, post.data, seed=0, start=post)`` makes draws, for ``loo_of``.
     test : other data, for the test error.
-    mode : how to train; snapshots are not kept. With a DeepEnsemble every cell has its members, the criteria are means
-        over them, as are "log_joint", "gradient_norm" and "noise_variance", and the errors those of the mean
-        prediction. Single fits end in optima of very different quality, and cells then differ by luck; what several
-        fits say differs by the variances.
-    seed : of everything random. Every cell has the same starts, those of MAP, or of DeepEnsemble, with this seed.
-    device, progress : see ``DeepEnsemble.fit``.
+    mode : how to train. With a DeepEnsemble every cell has its members, the criteria are means over them, as are
+        "log_joint", "gradient_norm" and "noise_variance", and the errors those of the mean prediction. Single fits end
+        in optima of very different quality, and cells then differ by luck.
     **grid : the name of a setting of the prior, as in ``RPPPrior.variances`` (or "noise_variance", of a Gaussian whose
         noise is one known number), -> the values that it takes.
 
@@ -83,9 +79,8 @@ def prior_sweep(
     * "train_mse" and "test_mse" of a Gaussian likelihood, the mean over examples and outputs; of a Categorical one
       "train_error" and "test_error", the share of wrong labels;
     * "gradient_norm", (g^T Sigma g)^(1/2) with g the gradient of the log joint and Sigma the prior's covariance. Off
-      the mode the Laplace evidence is too small, to second order by (g^T H^-1 g) / 2, which is at most half the square
-      of this, and far less under broad priors: where it is small the cell has converged, where it is large, see whether
-      more epochs change the evidence;
+      the mode the Laplace evidence is too small, to second order by (g^T H^-1 g) / 2, at most half the square of this:
+      where it is small the cell has converged, where it is large, see whether more epochs change the evidence;
     * "noise_variance", if it is learned, Gaussian(..., learned=True): each fit has its own, by the evidence with the
       curvature of the first LaplaceEvidence (else "symmetric"), see ``train_cells``; the criteria take it as known;
     * "epochs" of each cell's training.

@@ -86,12 +86,8 @@ def measure(
 
 
 def prediction_errors(problem: Problem, weights: Params, test: Pair | None) -> dict[str, float]:
-    """The errors of a cell's mean prediction: the mean square over all outputs; of classes, the share that is wrong.
-
-    Parameters
-    ----------
-    weights : name -> (member, *shape).
-    test : other data than those of the training.
+    """The errors of a cell's mean prediction, from weights name -> (member, *shape), on the data of the training and on
+    others: the mean square over all outputs; of classes, the share that is wrong.
     """
     likelihood, result = problem.model.likelihood, {}
     for prefix, pair in {"train": problem.pair, "test": test}.items():

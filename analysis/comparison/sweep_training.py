@@ -40,16 +40,9 @@ _REACH = math.log(100.0)  # of one update of the noise, either way
 
 @dataclass(frozen=True)
 class Problem:
-    """What all cells of a sweep share.
-
-    Attributes
-    ----------
-    model : with the settings that are not swept.
-    pair : the data.
-    mode : how to train, and how many members.
-    seed : of the starts, the minibatches and the probes of the curvature.
-    device : where to compute.
-    curvature : of the evidence that a learned noise variance maximises.
+    """What all cells of a sweep share: the model with the settings that are not swept, the data, how to train; the seed
+    of the starts, the minibatches and the random vectors of the curvature; and the curvature of the evidence that a
+    learned noise variance maximises.
     """
 
     model: BayesianModel
@@ -80,7 +73,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class TrainedCells:
-    """What the training of some cells leaves: the fits of the first cell, then those of the second, and so on.
+    """The result of training some cells: the fits of the first cell, then those of the second, and so on.
 
     Attributes
     ----------
@@ -173,9 +166,9 @@ def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, fl
         weights = {name: value[index].double() for name, value in params.items()}
         if all(value.isfinite().all() for value in weights.values()):
             density = problem.density(fit)
-            probes = torch.Generator(problem.device).manual_seed(problem.seed)
+            generator = torch.Generator(problem.device).manual_seed(problem.seed)
             with torch.no_grad():
-                expansion = Expansion.at(density, density.free(weights), problem.curvature, generator=probes)
+                expansion = Expansion.at(density, density.free(weights), problem.curvature, generator=generator)
                 fit = {**fit, NOISE: _best_noise(expansion, problem.model, fit[NOISE])}
         result.append(fit)
     return result

@@ -69,9 +69,6 @@ def convergence(
     Analysis 2021). Four chains of one distribution have, by chance alone, an R-hat of about 1 + 4 / ESS: where many
     functions are judged it takes a thousand effective draws or so to bring all of them below 1.01.
 
-    It takes seconds for 4 chains of 1000 draws of a small network: ten evaluations of every draw at the points, one on
-    the training data, and some milliseconds for each element; bars show what takes longer.
-
     Parameters
     ----------
     posterior : of a sampler.

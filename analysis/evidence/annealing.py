@@ -28,8 +28,6 @@ from inference.tempering.particles import Annealing, anneal
 from inference.tempering.path import LaplacePath, PriorPath, ReferenceName, TemperedPath
 from inference.tempering.schedule import Adaptive, Plan, Planned
 
-Temperatures = int | Literal["pilot"]
-
 _PILOT_SHARE = 0.9  # of the particles, by the conditional effective sample size
 _PILOT_PARTICLES = 256
 _PILOT_MOVES = 2  # at each temperature
@@ -57,7 +55,7 @@ class TemperedSettings:
     """
 
     particles: int = 512
-    temperatures: Temperatures = "pilot"
+    temperatures: int | Literal["pilot"] = "pilot"
     reference: ReferenceName | None = None
     trajectory_length: float = 3 * math.pi / 2
     laplace: Laplace = field(default_factory=lambda: Laplace(draws=1))

@@ -34,8 +34,8 @@ class ConditionalEvidence:
     method : how it is found. An EvidenceMethod, such as ExactEvidence(): log p(D) - log p(D_<=m). An engine, such as
         NUTS(): log mean_s p(D_>m | theta_s) over draws of the posterior of D_<=m, which is only good where few examples
         are held out, see ``held_out_evidence``.
-    fraction : of the examples that are conditioned on, m / N.
-    orderings : how many random orderings.
+    fraction : of the examples that are conditioned on, m / N, between 0 and 1.
+    orderings : how many random orderings, at least 1.
 
     Examples
     --------

@@ -33,16 +33,7 @@ def plot_comparison(comparison: Comparison, axes: Sequence[Axes] | None = None) 
     Parameters
     ----------
     comparison : what ``compare`` gave.
-    axes : one for each panel, to draw on.
-
-    Returns
-    -------
-    The axes.
-
-    Raises
-    ------
-    ValueError
-        If the number of axes is another one.
+    axes : to draw on, one for each panel, or ValueError; they are returned.
 
     Examples
     --------

@@ -46,11 +46,7 @@ def plot_prior_sweep(
     dataset : of ``prior_sweep``; of more than two settings take a part first, ``dataset.sel(noise_variance=0.2)``.
     criterion : one of its variables; by default the first criterion.
     beside : another one, such as "test_mse".
-    axes : axes to draw on, one for each panel.
-
-    Returns
-    -------
-    The axes of the panels.
+    axes : to draw on, one for each panel; they are returned.
 
     Raises
     ------

@@ -46,11 +46,8 @@ def plot_symmetry_breaking(
     posterior : of a network that knows its representations.
     x : the points at which to measure.
     group : the group to measure against; by default the network's.
-    axes : three axes to draw on, or two for a network without layers that carry representations, such as an MLP.
-
-    Returns
-    -------
-    The axes of generators, outputs and, where there are such, layers.
+    axes : of generators, outputs and layers, to draw on; two for a network without layers that carry representations,
+        such as an MLP. They are returned.
 
     Raises
     ------

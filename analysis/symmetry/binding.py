@@ -1,4 +1,4 @@
-"""What the diagnostics of symmetry measure: a function with its representations, at points, under group elements."""
+"""A function with its representations, at points, under group elements: what every diagnostic of symmetry needs."""
 
 from __future__ import annotations
 
@@ -117,13 +117,19 @@ def piece_norms(value: Float[Tensor, "*batch size"], rep: Rep) -> Float[Tensor, 
 
 @torch.no_grad()
 def over_draws(
-    posterior: Posterior, function: Callable[..., Float[Tensor, "*values some"]], *rows: Float[Tensor, "batch *each"]
-) -> Float[Tensor, "chain draw *values batch"]:
-    """``function(params, *rows)`` of every draw, some draws and some rows at a time so that memory stays bounded.
-
-    The first of ``rows`` are the network's inputs.
+    f: Posterior | Function, measure: Callable[..., Float[Tensor, "*values some"]], *rows: Float[Tensor, "batch *each"]
+) -> Float[Tensor, "*draws *values batch"]:
+    """``measure(f, *rows)`` of a function, or of each draw (chain, draw, ...), some draws and some rows at a time, so
+    that memory stays bounded. The first of ``rows`` are f's inputs.
     """
-    draws: Params = {name: value.flatten(0, 1) for name, value in posterior.samples.items()}
-    inputs = posterior.bayesian_model.as_input(rows[0]).to(next(iter(draws.values())).dtype)
-    values = map_draws(function, draws, inputs, *rows[1:], at_once=_ROWS_AT_ONCE, dim=-1)
-    return values.unflatten(0, (posterior.chains, posterior.draws))
+    if not isinstance(f, Posterior):
+        return measure(f, *rows)
+    model = f.bayesian_model
+
+    def of_draw(params: Params, *some: Tensor) -> Tensor:
+        return measure(lambda inputs: model.output(params, inputs), *some)
+
+    draws: Params = {name: value.flatten(0, 1) for name, value in f.samples.items()}
+    inputs = model.as_input(rows[0]).to(next(iter(draws.values())).dtype)
+    values = map_draws(of_draw, draws, inputs, *rows[1:], at_once=_ROWS_AT_ONCE, dim=-1)
+    return values.unflatten(0, (f.chains, f.draws))

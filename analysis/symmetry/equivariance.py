@@ -55,7 +55,6 @@ def equivariance_error(
     f : a posterior, measured draw by draw, or a function of batches.
     x : the points at which to measure, in the domain of the data.
     group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
-    reduction : see above.
     rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
         ``group`` if unbound.
     elements : how many group elements to draw for each point, independently from point to point; or the elements

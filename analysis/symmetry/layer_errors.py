@@ -18,7 +18,6 @@ from analysis.symmetry.equivariance import pair_norms, reduce_points
 from bayes_rpp import MLP, Group, Rep
 from bayes_rpp.networks import EquivariantBilinear, GatedNonlinearity, gated
 from bayes_rpp.representations.rep import Element
-from bayes_rpp.types import Params
 from inference import Posterior
 
 Kind = Literal["cumulative", "own"]
@@ -59,7 +58,6 @@ def layer_equivariance_error(
     Parameters
     ----------
     f : a posterior, measured draw by draw, or a network, with the parameters that it has.
-    kind : see above.
     x, group, elements, seed : see ``equivariance_error``.
 
     Returns
@@ -92,19 +90,10 @@ def layer_equivariance_error(
             f"{type(network).__name__} has no layers whose activations carry a representation, as the hidden units of "
             "an MLP carry none: equivariance_error measures it as a whole."
         )
-    # Points come first, for they are measured some at a time.
+    # Points come first, since they are measured some at a time.
     sampled = sample_elements(group, elements, len(x), seed).transpose(0, 1).expand(len(x), -1, -1, -1)
     measure = partial(_cumulative if kind == "cumulative" else _own, layers=layers, rep_in=rep_in)
-    if isinstance(f, Posterior):
-        model = f.bayesian_model
-
-        def measure_draw(params: Params, some: Tensor, gs: Tensor) -> Tensor:
-            return measure(lambda rows: model.output(params, rows), some, gs)
-
-        norms = over_draws(f, measure_draw, x, sampled)
-    else:
-        with torch.no_grad():
-            norms = measure(f, x, sampled)
+    norms = over_draws(f, measure, x, sampled)
     # (*draws, layer, 3, element, batch) -> (3, *draws, layer, element * batch).
     norms = norms.double().movedim(-3, 0).flatten(-2)
     return xr.DataArray(

@@ -82,15 +82,11 @@ def local_equivariance_error(
     x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
     directions = _unit(group.lie_algebra) if per_generator else 2**0.5 * group.orthonormal_algebra
     measure = _LieNorms(directions, rep_in, rep_out, per_output)
-    if isinstance(f, Posterior):
-        model = f.bayesian_model
-        norms = over_draws(f, lambda params, some: measure(lambda rows: model.output(params, rows), some), x)
-    else:
-        with torch.no_grad():
-            norms = measure(f, x)
-    values = _relative(norms.double().movedim(len(dims), 0), per_generator)
-    if per_generator:
-        values = values.movedim(0, len(dims))
+    norms = over_draws(f, measure, x)
+    norms = norms.double().movedim(len(dims), 0)
+    speed = norms[1:] if per_generator else norms[1:].square().mean(0).sqrt()
+    values = torch.where(speed > 0, speed / (2 * norms[0]), 0.0).mean(-1)
+    values = values.movedim(0, len(dims)) if per_generator else values
     names, unseen = generator_names(group)[: len(directions)], generator_names(group)[len(group.lie_algebra) :]
     coords = {"generator": names} if per_generator else {}
     coords |= {"output": piece_names(rep_out)} if per_output else {}
@@ -121,13 +117,6 @@ class _LieNorms:
 
     def _norms(self, value: Tensor) -> Tensor:
         return piece_norms(value, self.rep_out) if self.per_output else value.norm(dim=-1)
-
-
-def _relative(norms: Float[Tensor, "rows *which points"], per_generator: bool) -> Tensor:
-    """The mean over points of ||L_a f|| / (2 ||f||); its root mean square over the directions unless per_generator."""
-    size, derivatives = norms[0], norms[1:]
-    speed = derivatives if per_generator else derivatives.square().mean(0).sqrt()
-    return torch.where(speed > 0, speed / (2 * size), 0.0).mean(-1)
 
 
 def _unit(algebra: Float[Tensor, "k d d"]) -> Float[Tensor, "k d d"]:

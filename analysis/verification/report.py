@@ -28,7 +28,6 @@ class GeneratorError:
     name : what it does to the axes of the space on which the group is defined.
     error : the mean of ||a - b|| / (||a|| + ||b||) with a = rho_out(g) f(x), b = f(rho_in(g) x).
     chance : what ``error`` would be if a and b belonged to different points.
-    verdict : "holds", "approximate" or "wrong".
     output_errors : the same for each output column alone: rms(a_k - b_k) / (rms(a_k) + rms(b_k)).
     """
 
@@ -45,10 +44,8 @@ class Suspect:
 
     Attributes
     ----------
-    side : "input" or "output".
     kind : "sign", "swap", "block" (a type, or a block too many or too few) or "order" (of blocks, or of axes).
     coordinates : the columns concerned; of a block too many: its coordinates in the given representation.
-    words : the mistake in words.
     error_before, error_after : the mean error over generators; before is NaN where the sizes did not fit the data.
     """
 
@@ -66,7 +63,6 @@ class SymmetryReport:
 
     Attributes
     ----------
-    generators : one entry for each generator of the group.
     suspects : possible mistakes, best first; those that repair equally well cannot be told apart.
     floor : errors up to here say nothing: rounding, or the surrogate's own error. Where the floor of a surrogate
         exceeds half of chance, even a wrong generator would seem to hold.
@@ -74,7 +70,6 @@ class SymmetryReport:
     untried : how many repairs there was no budget for.
     rep_in, rep_out : the bound representations that were verified: those given, or where their sizes do not fit, the
         best that do.
-    points : at how many points.
     """
 
     generators: tuple[GeneratorError, ...]

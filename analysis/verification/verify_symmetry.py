@@ -52,8 +52,8 @@ def verify_symmetry(
     * is **approximate** otherwise.
 
     Size alone cannot tell a wrong sign from a broken symmetry: one wrong sign among the 15 coordinates of inertia's
-    positions gives an error of 0.09, the modification of the paper one of 0.08. The search can. It tries the flip of
-    each sign, the swap of each two columns, other types and orders of blocks, on both sides. It names a repair
+    positions gives an error of 0.09, the modification of the paper one of 0.08. A search can: of the flip of each sign,
+    the swap of each two columns, other types and orders of blocks, on both sides. It names a repair
 
     * if it removes more than half of the sum of squared errors of all generators (no two independent causes can), and
       leaves none above a third of chance;
@@ -74,10 +74,6 @@ def verify_symmetry(
     budget : at how many points, roughly, the repairs of each side may be tried; on the input side f is evaluated there.
     seed : of the choice of points and of the surrogate.
     progress : show the surrogate's training.
-
-    Returns
-    -------
-    SymmetryReport
 
     Raises
     ------
