@@ -10,7 +10,6 @@ Computing 2001; Del Moral, Doucet & Jasra, Journal of the Royal Statistical Soci
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -18,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.evidence.protocol import Evidence
+from analysis.evidence.protocol import Evidence, timed
 from bayes_rpp import BayesianModel
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.density.unconstrained import float64_density
@@ -72,13 +71,13 @@ class TemperedSettings:
         if self.reference is not None and self.reference not in get_args(ReferenceName):
             raise ValueError(f"reference must be 'prior', 'laplace' or None, got {self.reference!r}.")
 
+    @timed
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
         """See EvidenceMethod. ``details`` has log_weights, of every particle or island; temperatures; acceptance; and
         effective, the share of the particles or islands that their weights are worth.
         """
-        began = time.perf_counter()
         path = self.path(model, data, seed, device, progress)
         plan = self.plan(path, seed, progress)
         run = anneal(path, Planned(plan), self._shape, chain_seeds(seed, 2)[1], progress=progress)
@@ -86,8 +85,7 @@ class TemperedSettings:
         details = {"log_weights": run.log_weights.cpu(), "effective": share}
         details |= {"temperatures": run.temperatures, "acceptance": run.acceptance}
         warnings = (*acceptance_warnings(run), *self._weight_warnings(run, share))
-        seconds = time.perf_counter() - began
-        return Evidence(value, type(self).__name__, error, seconds, path.gradients, warnings, details)
+        return Evidence(value, type(self).__name__, error, 0.0, path.gradients, warnings, details)
 
     @property
     def _shape(self) -> tuple[int, int]:

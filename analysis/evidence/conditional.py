@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from analysis.evidence.cross_validation import Engine, notes_on, require_draws
-from analysis.evidence.protocol import Evidence, EvidenceMethod
+from analysis.evidence.protocol import Evidence, EvidenceMethod, timed
 from inference import Posterior
 from inference.data import Data, Model, resolve_data
 from inference.posterior.arviz import chain_diagnostics, least_draws
+from inference.settings import require_integers
 
 _FEW = 100
 
@@ -54,9 +54,9 @@ class ConditionalEvidence:
             )
         if not 0 < self.fraction < 1:
             raise ValueError(f"fraction must be between 0 and 1, got {self.fraction!r}.")
-        if not isinstance(self.orderings, int) or self.orderings < 1:
-            raise ValueError(f"orderings must be an integer of at least 1, got {self.orderings!r}.")
+        require_integers(self, orderings=1)
 
+    @timed
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
@@ -66,15 +66,9 @@ class ConditionalEvidence:
         -------
         Evidence whose ``standard_error`` is that of the mean over the orderings, as a sample of all orderings, with
         that of log p(D) where there is one; of a single ordering, that of the method. ``details`` has "conditioned_on"
-        (m), "held_out" (N - m) and "per_ordering".
-
-        Raises
-        ------
-        ValueError
-            If the model is a LogDensity, the fraction leaves no example on one side, or the data or the draws are
-            refused.
+        (m), "held_out" (N - m) and "per_ordering". ValueError if the model is a LogDensity, or the fraction leaves no
+        example on one side.
         """
-        began = time.perf_counter()
         pair = resolve_data(model, data)
         if pair is None:
             raise ValueError("the conditional evidence needs data that can be divided; a LogDensity holds its own.")
@@ -94,9 +88,10 @@ class ConditionalEvidence:
             else:
                 posterior = self.method.fit(model, kept, seed=own, device=device, progress=progress)
                 parts.append(held_out_evidence(posterior, rest))
-        return _combined(whole, parts, first, count, time.perf_counter() - began)
+        return _combined(whole, parts, first, count)
 
 
+@timed
 def held_out_evidence(posterior: Posterior, data: Data) -> Evidence:
     """log p(D' | D) of other data D', all of them together, from draws of p(theta | D): log mean_s p(D' | theta_s).
 
@@ -124,7 +119,6 @@ def held_out_evidence(posterior: Posterior, data: Data) -> Evidence:
     --------
     >>> held_out_evidence(NUTS().fit(model, data.train, seed=0), data.test).standard_error
     """
-    began = time.perf_counter()
     require_draws(posterior, "the held-out evidence")
     pair = resolve_data(posterior.bayesian_model, data)
     assert pair is not None
@@ -141,11 +135,10 @@ def held_out_evidence(posterior: Posterior, data: Data) -> Evidence:
             "held-out examples: value and standard error are too small. Condition on more, take more draws, or use an "
             "evidence method."
         )
-    seconds = time.perf_counter() - began
-    return Evidence(value, "held-out", error, seconds, None, tuple(notes), {"effective_draws": effective})
+    return Evidence(value, "held-out", error, warnings=tuple(notes), details={"effective_draws": effective})
 
 
-def _combined(whole: Evidence | None, parts: list[Evidence], first: int, count: int, seconds: float) -> Evidence:
+def _combined(whole: Evidence | None, parts: list[Evidence], first: int, count: int) -> Evidence:
     """The mean over the orderings of log p(D) - log p(D_<=m), or, without log p(D), of the parts themselves."""
     values = np.array([part.value for part in parts])
     values = values if whole is None else whole.value - values
@@ -161,7 +154,6 @@ def _combined(whole: Evidence | None, parts: list[Evidence], first: int, count: 
         value=float(values.mean()),
         method=f"conditional, {parts[0].method}",
         standard_error=error,
-        seconds=seconds,
         gradients=sum(counts) if len(counts) == len(used) else None,
         warnings=tuple(dict.fromkeys(note for each in used for note in each.warnings)),
         details={"conditioned_on": first, "held_out": count - first, "per_ordering": values},

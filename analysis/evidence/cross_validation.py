@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.convergence_diagnostics.verdict import APPROXIMATIONS
-from analysis.evidence.protocol import Evidence
+from analysis.evidence.protocol import Evidence, timed
 from inference import Posterior
 from inference.data import Data, Model
 from inference.posterior.arviz import inference_data, quiet_arviz
@@ -49,15 +48,15 @@ class PSISLOO:
     def __post_init__(self) -> None:
         require_engine(self.engine)
 
+    @timed
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
         """See EvidenceMethod and ``loo_of``."""
-        began = time.perf_counter()
-        posterior = self.engine.fit(model, data, seed=seed, device=device, progress=progress)
-        return replace(loo_of(posterior), seconds=time.perf_counter() - began)
+        return loo_of(self.engine.fit(model, data, seed=seed, device=device, progress=progress))
 
 
+@timed
 def loo_of(posterior: Posterior) -> Evidence:
     """The expected log predictive density of left-out examples, sum_i log p(y_i | y_-i), in nats.
 
@@ -87,10 +86,20 @@ def loo_of(posterior: Posterior) -> Evidence:
     --------
     >>> loo_of(NUTS().fit(model, data.train, seed=0)).details["pareto_k"].max()
     """
-    began = time.perf_counter()
+    require_draws(posterior, "LOO")
+    model = posterior.bayesian_model
+    if posterior.data is None:
+        raise ValueError("LOO needs the training data (x, y), but this posterior's `data` are None.")
+    model.check_data(*posterior.data)
+    if len(posterior.data[0]) < 2:
+        raise ValueError("LOO needs at least 2 examples, got 1.")
+    values: Float[Tensor, "chain draw example"] = posterior.log_likelihood(*posterior.data).double()
+    # The likelihoods stand as the posterior, since the effective draws that count for the weights are theirs.
+    relative = torch.from_numpy(np.exp(values.numpy() - values.numpy().max(axis=(0, 1))))
+    given = inference_data({"posterior": {"likelihood": relative}, "log_likelihood": {"y": values}})
     with warnings.catch_warnings():  # Evidence.warnings names the examples
         warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
-        found = quiet_arviz().loo(_likelihoods(posterior), pointwise=True, scale="log")
+        found = quiet_arviz().loo(given, pointwise=True, scale="log")
     shapes, limit, notes = found.pareto_k.values, float(found.good_k), notes_on(posterior)
     bad = np.flatnonzero(~(shapes <= limit))
     if len(bad):
@@ -101,8 +110,7 @@ def loo_of(posterior: Posterior) -> Evidence:
             "without them."
         )
     details = {"pareto_k": shapes, "pointwise": found.loo_i.values, "effective_parameters": float(found.p_loo)}
-    seconds = time.perf_counter() - began
-    return Evidence(float(found.elpd_loo), "PSIS-LOO", float(found.se), seconds, None, tuple(notes), details)
+    return Evidence(float(found.elpd_loo), "PSIS-LOO", float(found.se), 0.0, None, tuple(notes), details)
 
 
 def require_engine(engine: object) -> None:
@@ -125,22 +133,6 @@ def require_draws(posterior: Posterior, purpose: str) -> None:
     temperature = posterior.stats.get("temperature", 1.0)
     if temperature != 1:
         raise ValueError(f"{purpose} needs draws at temperature 1, got draws at temperature {temperature}.")
-
-
-def _likelihoods(posterior: Posterior) -> Any:
-    """The log likelihood of every draw and example, for ArviZ. The likelihoods stand as the "posterior", since the
-    effective draws that count for the weights are theirs.
-    """
-    require_draws(posterior, "LOO")
-    model = posterior.bayesian_model
-    if posterior.data is None:
-        raise ValueError("LOO needs the training data (x, y), but this posterior's `data` are None.")
-    model.check_data(*posterior.data)
-    if len(posterior.data[0]) < 2:
-        raise ValueError("LOO needs at least 2 examples, got 1.")
-    values: Float[Tensor, "chain draw example"] = posterior.log_likelihood(*posterior.data).double()
-    relative = torch.from_numpy(np.exp(values.numpy() - values.numpy().max(axis=(0, 1))))
-    return inference_data({"posterior": {"likelihood": relative}, "log_likelihood": {"y": values}})
 
 
 def notes_on(posterior: Posterior) -> list[str]:

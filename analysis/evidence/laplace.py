@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import torch
 
-from analysis.evidence.protocol import Evidence
+from analysis.evidence.protocol import Evidence, timed
 from bayes_rpp import BayesianModel
 from inference import MAP, Laplace
 from inference.curvature.names import EvidenceCurvature, check_curvature, mode_curvature
@@ -46,13 +45,13 @@ class LaplaceEvidence:
     def __post_init__(self) -> None:
         check_curvature(self.curvature, EvidenceCurvature)
 
+    @timed
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
         """See EvidenceMethod and ``Laplace.fit``; a LogDensity takes "full", "layer" and "diagonal" with its exact
         Hessian, and is refused with factors.
         """
-        began = time.perf_counter()
         factored = self.curvature == "kronecker" or self.curvature == "symmetric"
         if factored and not isinstance(model, BayesianModel):
             raise TypeError(f"curvature={self.curvature!r} needs the layers of a network; a LogDensity has none.")
@@ -71,5 +70,5 @@ class LaplaceEvidence:
                 "data."
             )
         details = {"newton_decrement": decrement, "mode_log_joint": fitted.mode_log_joint, "posterior": fitted}
-        details["steps"], seconds = fitted.stats["steps"], time.perf_counter() - began
-        return Evidence(float(value), f"Laplace, {self.curvature}", None, seconds, None, tuple(warnings), details)
+        details["steps"] = fitted.stats["steps"]
+        return Evidence(float(value), f"Laplace, {self.curvature}", warnings=tuple(warnings), details=details)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, ParamSpec, Protocol
 
 import torch
 
 from inference.data import Data, Model
+
+Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,17 @@ class Evidence:
 
     def __float__(self) -> float:
         return self.value
+
+
+def timed(function: Callable[Arguments, Evidence]) -> Callable[Arguments, Evidence]:
+    """The function, with the seconds that it took in its result."""
+
+    @wraps(function)
+    def measured(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Evidence:
+        began = time.perf_counter()
+        return replace(function(*args, **kwargs), seconds=time.perf_counter() - began)
+
+    return measured
 
 
 class EvidenceMethod(Protocol):
