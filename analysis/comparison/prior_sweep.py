@@ -13,21 +13,14 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
-from analysis.comparison.sweep_criteria import (
-    Criteria,
-    Criterion,
-    check_criteria,
-    measure,
-    named_criteria,
-    prediction_errors,
-)
+from analysis.comparison.sweep_criteria import Criteria, check_criteria, measure, named_criteria, prediction_errors
 from analysis.comparison.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from inference import MAP, DeepEnsemble
-from inference.data import Data, Pair, refuse_hyperpriors, resolve_data, resolve_device
+from inference.data import Data, refuse_hyperpriors, resolve_data, resolve_device
 from inference.progress import off_unless
 
 logger = logging.getLogger(__name__)
@@ -117,12 +110,13 @@ def prior_sweep(
     assert pair is not None
     held_out = None if test is None else resolve_data(model, test)
     curvatures = [c.curvature for c in named.values() if isinstance(c, LaplaceEvidence)]
-    problem = Problem(model, pair, mode, seed, resolve_device(device), [*curvatures, "symmetric"][0])
+    curvature = [*curvatures, "symmetric"][0]
+    problem = Problem(model, pair, mode, seed, resolve_device(device), curvature, named, held_out)
     cells = [_all_values(model, dict(zip(axes, cell, strict=True))) for cell in itertools.product(*axes.values())]
-    check_criteria(problem, cells[0], named)
+    check_criteria(problem, cells[0])
     rows: list[dict[str, float]] = [{} for _ in cells]
     try:
-        for index, row in _sweep(problem, cells, named, held_out, progress):
+        for index, row in _sweep(problem, cells, progress):
             rows[index] = row
     except KeyboardInterrupt:
         logger.warning("interrupted; %d of %d cells were measured.", sum(map(bool, rows)), len(cells))
@@ -190,13 +184,7 @@ def _all_values(model: BayesianModel, swept: Mapping[str, float]) -> dict[str, f
     return settings | dict(swept)
 
 
-def _sweep(
-    problem: Problem,
-    cells: list[dict[str, float]],
-    criteria: Mapping[str, Criterion],
-    test: Pair | None,
-    progress: bool,
-) -> Iterator[tuple[int, dict[str, float]]]:
+def _sweep(problem: Problem, cells: list[dict[str, float]], progress: bool) -> Iterator[tuple[int, dict[str, float]]]:
     """The variables of each cell; chunks of cells are independent of each other."""
     at_once = cells_at_once(problem, cells[0])
     for piece in np.array_split(np.arange(len(cells)), math.ceil(len(cells) / at_once)):
@@ -204,19 +192,12 @@ def _sweep(
         bar = tqdm(piece, desc="measuring", unit="cell", disable=off_unless(progress))
         for number, index in enumerate(bar):
             fits = range(number * problem.members, (number + 1) * problem.members)
-            yield int(index), _cell(problem, cells[index], trained, fits, criteria, test)
+            yield int(index), _cell(problem, cells[index], trained, fits)
         if trained.interrupted:
             raise KeyboardInterrupt
 
 
-def _cell(
-    problem: Problem,
-    cell: Mapping[str, float],
-    trained: TrainedCells,
-    fits: range,
-    criteria: Mapping[str, Criterion],
-    test: Pair | None,
-) -> dict[str, float]:
+def _cell(problem: Problem, cell: Mapping[str, float], trained: TrainedCells, fits: range) -> dict[str, float]:
     """The variables of one cell, from the fits that did not diverge."""
     good = [fit for fit in fits if trained.is_finite(fit)]
     if len(good) < len(fits):
@@ -228,20 +209,20 @@ def _cell(
     rows = []
     for index, fit in enumerate(good):
         single = {name: value[index] for name, value in weights.items()}
-        row = measure(problem, trained.values[fit], single, criteria, trained.epochs, fit - fits.start)
+        row = measure(problem, trained.values[fit], single, trained.epochs, fit - fits.start)
         rows.append(row | ({NOISE: trained.values[fit][NOISE]} if has_learned_noise(problem.model) else {}))
     result = {}
     for name in rows[0]:
         found = np.array([row[name] for row in rows if math.isfinite(row[name])])
         result[name] = float(found.mean()) if len(found) else math.nan
-        if name in criteria and problem.members > 1:
+        if name in problem.criteria and problem.members > 1:
             error = float(found.std(ddof=1)) / math.sqrt(len(found)) if len(found) > 1 else math.nan
             result[f"{name}_error"] = error
-    return result | prediction_errors(problem, weights, test) | {"epochs": trained.epochs}
+    return result | prediction_errors(problem, weights) | {"epochs": trained.epochs}
 
 
 def _dataset(
-    axes: Mapping[str, list[float]], rows: list[dict[str, float]], criteria: Mapping[str, Criterion], attrs: dict
+    axes: Mapping[str, list[float]], rows: list[dict[str, float]], criteria: Mapping[str, object], attrs: dict
 ) -> xr.Dataset:
     names = dict.fromkeys([*criteria, *(name for row in rows for name in row)])
     best = dict.fromkeys([*criteria, "log_joint"], "max") | dict.fromkeys(_ERRORS, "min")

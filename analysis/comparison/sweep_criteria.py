@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from analysis.comparison.sweep_training import Problem
-from analysis.evidence import EvidenceMethod, LaplaceEvidence
+from analysis.comparison.sweep_training import Criterion, Problem
+from analysis.evidence import LaplaceEvidence
 from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.types import Params
 from inference import Posterior
-from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.expansion import Expansion
 from inference.posterior.predictive import evaluate
 
 logger = logging.getLogger(__name__)
 
-Criterion: TypeAlias = EvidenceMethod | Callable[[Posterior], float]
 Criteria: TypeAlias = Sequence[Criterion] | Mapping[str, Criterion]
 
 
@@ -49,10 +47,10 @@ def named_criteria(criteria: Criteria) -> dict[str, Criterion]:
     return result
 
 
-def check_criteria(problem: Problem, values: Mapping[str, float], criteria: Mapping[str, Criterion]) -> None:
+def check_criteria(problem: Problem, values: Mapping[str, float]) -> None:
     """Raise now what a curvature would raise after the training, by trying it on two examples."""
     small = replace(problem, pair=(problem.pair[0][:2], problem.pair[1][:2]))
-    for criterion in criteria.values():
+    for criterion in problem.criteria.values():
         if isinstance(criterion, LaplaceEvidence):
             density = small.density(values)
             with torch.no_grad():
@@ -60,12 +58,7 @@ def check_criteria(problem: Problem, values: Mapping[str, float], criteria: Mapp
 
 
 def measure(
-    problem: Problem,
-    values: Mapping[str, float],
-    weights: Params,
-    criteria: Mapping[str, Criterion],
-    epochs: int,
-    member: int,
+    problem: Problem, values: Mapping[str, float], weights: Params, epochs: int, member: int
 ) -> dict[str, float]:
     """The criteria of one fit, its log joint and the length of its slope. What fails numerically is NaN, with a
     warning. Methods that draw random numbers take others for each member."""
@@ -76,7 +69,7 @@ def measure(
     samples = {name: value[None, None] for name, value in weights.items()}
     posterior = Posterior(problem.cell_model(values), samples, stats, data=problem.pair)
     result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(density, gradient[0])}
-    for name, criterion in criteria.items():
+    for name, criterion in problem.criteria.items():
         try:
             result[name] = _value(problem, criterion, density, z, posterior, problem.seed + member)
         except RuntimeError as error:
@@ -85,14 +78,13 @@ def measure(
     return result
 
 
-def prediction_errors(problem: Problem, weights: Params, test: Pair | None) -> dict[str, float]:
+def prediction_errors(problem: Problem, weights: Params) -> dict[str, float]:
     """The errors of a cell's mean prediction, from weights name -> (member, *shape), on the data of the training and on
     others: the mean square over all outputs; of classes, the share that is wrong.
     """
     likelihood, result = problem.model.likelihood, {}
-    for prefix, pair in {"train": problem.pair, "test": test}.items():
-        if pair is None:
-            continue
+    pairs = {"train": problem.pair} | ({} if problem.test is None else {"test": problem.test})
+    for prefix, pair in pairs.items():
         outputs = evaluate(problem.model, weights, pair[0]).double()
         if isinstance(likelihood, Gaussian):
             result[f"{prefix}_mse"] = float((outputs.mean(0) - pair[1].double()).square().mean())

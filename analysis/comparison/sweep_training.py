@@ -9,20 +9,22 @@ members of a cell differ by these.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import scipy
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.evidence import EvidenceMethod
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from bayes_rpp.priors.hyperpriors import exact_law
 from bayes_rpp.types import Params
-from inference import MAP, DeepEnsemble
+from inference import MAP, DeepEnsemble, Posterior
 from inference.curvature.names import EvidenceCurvature
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
@@ -31,6 +33,8 @@ from inference.training.loop import train
 from inference.training.minibatches import Minibatches, member_seeds
 from inference.training.objectives import initial_params, no_wider_than_prior, varied_stack
 from inference.training.parameter_stack import ParameterStack
+
+Criterion: TypeAlias = EvidenceMethod | Callable[[Posterior], float]
 
 _BYTES_AT_ONCE = 2**30  # of weights, Adam's moments, and what is kept for the gradient; at work it is about twice that
 _COPIES = 6  # of the weights
@@ -41,8 +45,8 @@ _REACH = math.log(100.0)  # of one update of the noise, either way
 @dataclass(frozen=True)
 class Problem:
     """What all cells of a sweep share: the model with the settings that are not swept, the data, how to train; the seed
-    of the starts, the minibatches and the random vectors of the curvature; and the curvature of the evidence that a
-    learned noise variance maximises.
+    of the starts, the minibatches and the random vectors of the curvature; the curvature of the evidence that a learned
+    noise variance maximises; what to measure, by name, and other data for the test error.
     """
 
     model: BayesianModel
@@ -51,6 +55,8 @@ class Problem:
     seed: int
     device: torch.device
     curvature: EvidenceCurvature
+    criteria: Mapping[str, Criterion] = field(default_factory=dict)
+    test: Pair | None = None
 
     def cell_model(self, values: Mapping[str, float]) -> BayesianModel:
         """The model of one cell, see ``model_at``."""

@@ -123,10 +123,14 @@ def _of_network(posterior: Posterior, x: Tensor | None) -> Iterator[tuple[str, T
         raise ValueError("the posterior holds no training data: pass x, the points at which to judge its outputs.")
     if posterior.data is not None:
         yield "log joint", posterior.log_joint()
-    x, labels = (torch.as_tensor(x), None) if x is not None else _spread(posterior.data[0])  # type: ignore[index]
+    if x is None:  # a few inputs, evenly spread
+        inputs = posterior.data[0]  # type: ignore[index]
+        points = np.unique(np.linspace(0, len(inputs) - 1, _POINTS).round().astype(int))
+        x = inputs[points]
+    else:
+        points, x = np.arange(len(x)), torch.as_tensor(x)
     outputs = posterior.outputs(x).numpy()
     axes = ["output"] if outputs.ndim == 4 else [f"output_{axis}" for axis in range(outputs.ndim - 3)]
-    points = np.arange(len(x)) if labels is None else labels
     yield "prediction", xr.DataArray(outputs, dims=["chain", "draw", "point", *axes], coords={"point": points})
     if x.ndim == 2 and all(getattr(getattr(network, side, None), "group", None) for side in ("rep_in", "rep_out")):
         error = equivariance_error(posterior, x)
@@ -134,12 +138,6 @@ def _of_network(posterior: Posterior, x: Tensor | None) -> Iterator[tuple[str, T
         yield ERROR, error.where(error > rounding, 0.0)  # an exactly equivariant network has rounding errors alone
     weights = {name for name, _ in network.named_parameters()}
     yield from ((name, value) for name, value in posterior.samples.items() if name not in weights)
-
-
-def _spread(inputs: Tensor) -> tuple[Tensor, np.ndarray]:
-    """A few inputs, and their positions among all."""
-    positions = np.unique(np.linspace(0, len(inputs) - 1, _POINTS).round().astype(int))
-    return inputs[positions], positions
 
 
 def _as_array(name: str, value: Tensor | np.ndarray | xr.DataArray, posterior: Posterior) -> xr.DataArray:

@@ -68,6 +68,6 @@ class ExactEvidence:
         problem, prior = linear_gaussian(model, data, seed, device)
         with torch.no_grad():
             value = float(problem.log_evidence(prior, self.space))
-        details = {"parameters": problem.features.shape[-1], "observations": problem.residual.numel()}
-        details |= {"space": problem.space(prior, self.space)}
+        details = {"space": problem.space(prior, self.space), "parameters": problem.features.shape[-1]}
+        details["observations"] = problem.residual.numel()
         return Evidence(value, "exact", 0.0, details=details)

@@ -30,11 +30,6 @@ def integrated_evidence(
 
     Of several members it is that with the largest evidence: the evidences of different optima add up, and one optimum
     is nearly always far above all others.
-
-    Parameters
-    ----------
-    given : the model that ``engine`` fitted, with its hyperpriors.
-    posterior : what it gave.
     """
     fitted, chosen = posterior.bayesian_model, posterior.stats["variances"]
     ascent = EvidenceAscent(engine.learned_model(given))

@@ -26,12 +26,7 @@ def bind(
     f: Posterior | Function, group: Group | None, rep_in: Rep | None, rep_out: Rep | None, caller: str
 ) -> tuple[Rep, Rep, list[str]]:
     """The representations of f's inputs and outputs, bound to one group, and the names of the leading dimensions of
-    its values.
-
-    Raises
-    ------
-    ValueError
-        If a representation or the group is missing, or they do not fit.
+    its values. ValueError if a representation or the group is missing, or they do not fit.
     """
     source: object = f.bayesian_model.network if isinstance(f, Posterior) else f
     rep_in, rep_out = rep_in or getattr(source, "rep_in", None), rep_out or getattr(source, "rep_out", None)
@@ -94,13 +89,7 @@ def sample_elements(
 
 
 def piece_names(rep: Rep) -> list[str]:
-    """A name for every copy of every piece: its own, with a number where there are several of the kind.
-
-    Examples
-    --------
-    >>> piece_names((Scalar + 2 * Vector)(O(3)))
-    ['Scalar', 'Vector 0', 'Vector 1']
-    """
+    """A name for every copy of every piece: its own, with a number where there are several of the kind."""
     kinds = [terms_text([(1, run.piece)], rep.group) for run in rep.runs for _ in range(run.multiplicity)]
     copies, seen, names = Counter(kinds), Counter[str](), []
     for kind in kinds:

@@ -11,12 +11,8 @@ from bayes_rpp import Group
 
 
 def generator_names(group: Group) -> list[str]:
-    """A name for every Lie-algebra element and then for every discrete generator; numbered from 0 if there is no word.
-
-    Examples
-    --------
-    >>> generator_names(O(2))
-    ['rotation in the plane of axes 0 and 1', 'reflection of axis 0']
+    """A name for every Lie-algebra element, as "rotation in the plane of axes 0 and 1", and then for every discrete
+    generator; numbered from 0 if there is no word.
     """
     still, one = torch.zeros(group.d, group.d, dtype=torch.float64), torch.eye(group.d, dtype=torch.float64)
     names = []
