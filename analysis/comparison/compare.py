@@ -143,18 +143,18 @@ def compare(
         else:
             evidence = (method or LaplaceEvidence()).estimate(fitted, data, seed=seed, device=device, progress=progress)
         column = _SCORES.get(type(method), "log_evidence")
-        row = {column: evidence.value, f"{column}_error": _or_nan(evidence.standard_error)}
+        row: dict[str, float | None] = {column: evidence.value, f"{column}_error": evidence.standard_error}
         row["parameters"] = float(sum(parameter.numel() for parameter in fitted.network.parameters()))
         row["seconds"] = time.perf_counter() - began
         loo = _leave_one_out(posterior)
         if loo is not None:
-            row = {"elpd_loo": loo.value, "elpd_loo_error": _or_nan(loo.standard_error)} | row
+            row = {"elpd_loo": loo.value, "elpd_loo_error": loo.standard_error} | row
         pair = None if test is None else resolve_data(fitted, test)
         row |= {} if pair is None else _test_scores(posterior, pair)
         row["equivariance_error"] = _error(posterior, pair or resolve_data(fitted, data), group)
         rows.append(row)
         warnings += [f"{name}: {warning}" for warning in (*evidence.warnings, *(loo.warnings if loo else ()))]
-    table = {name: ("model", [row.get(name, math.nan) for row in rows]) for name in _COLUMNS}
+    table = {name: ("model", np.array([row.get(name) for row in rows], dtype=float)) for name in _COLUMNS}
     dataset = xr.Dataset(table, {"model": list(models)})
     dataset.attrs = {"engine": type(engine).__name__, "evidence": evidence.method}
     factors = dataset.log_evidence - dataset.log_evidence.max()  # all evidences are finite, or none
@@ -224,7 +224,3 @@ def _remarks(dataset: xr.Dataset, chosen_before: bool) -> list[str]:
             known = "without a standard error" if np.isnan(error) else f"with a standard error of {error:.2g}"
             remarks.append(f"The log evidences of {best} differ by {gap:.2g}, {known}: that does not decide.")
     return remarks
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -98,8 +98,10 @@ def piece_names(rep: Rep) -> list[str]:
     return names
 
 
-def piece_norms(value: Float[Tensor, "*batch size"], rep: Rep) -> Float[Tensor, "piece *batch"]:
-    """The norm of every copy of every piece."""
+def norms_of(value: Float[Tensor, "*batch size"], rep: Rep | None) -> Float[Tensor, "*pieces batch"]:
+    """The norm of every copy of every piece, (piece, *batch); without a representation that of the whole, (*batch)."""
+    if rep is None:
+        return value.norm(dim=-1)
     parts = (value[..., run.start : run.stop].unflatten(-1, (run.multiplicity, run.piece_size)) for run in rep.runs)
     return torch.cat([part.norm(dim=-1) for part in parts], dim=-1).movedim(-1, 0)
 

@@ -15,8 +15,8 @@ from analysis.symmetry.binding import (
     bind,
     check_output,
     check_points,
+    norms_of,
     piece_names,
-    piece_norms,
     sample_elements,
 )
 from bayes_rpp import Group, Rep
@@ -104,10 +104,9 @@ def equivariance_error(
     attrs = {"reduction": reduction, "group": str(rep_in.group), "points": len(x)}
     if per_element:
         attrs["elements"] = sampled[:, 0].numpy()
-    kept = {"element": per_element, "output": per_output}
     return xr.DataArray(
         values.numpy(),
-        dims=[*dims, *(dim for dim, keep in kept.items() if keep)],
+        dims=[*dims, *["element"] * per_element, *["output"] * per_output],
         coords={"output": piece_names(rep_out)} if per_output else None,
         name="equivariance_error",
         attrs=attrs,
@@ -118,7 +117,7 @@ def pair_norms(
     a: Float[Tensor, "*batch size"], b: Float[Tensor, "*batch size"], rep: Rep | None = None
 ) -> Float[Tensor, "3 *norms"]:
     """The norms of a - b, a and b; of their pieces, if a representation is given."""
-    return torch.stack([v.norm(dim=-1) if rep is None else piece_norms(v, rep) for v in (a - b, a, b)])
+    return torch.stack([norms_of(v, rep) for v in (a - b, a, b)])
 
 
 def reduce_points(norms: Float[Tensor, "3 *which points"], reduction: Reduction) -> Float[Tensor, "*which"]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.symmetry.binding import Function, bind, check_output, check_points, over_draws, piece_names, piece_norms
+from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, over_draws, piece_names
 from analysis.symmetry.generator_names import generator_names
 from bayes_rpp import Group, Rep
 from inference import Posterior
@@ -81,7 +79,19 @@ def local_equivariance_error(
     x = check_points(x, rep_in)
     x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
     directions = _unit(group.lie_algebra) if per_generator else 2**0.5 * group.orthonormal_algebra
-    measure = _LieNorms(directions, rep_in, rep_out, per_output)
+    matrices = [(rep_in.drho(a).mT, rep_out.drho(a).mT) for a in directions]
+    outputs = rep_out if per_output else None
+
+    def measure(f: Function, x: Float[Tensor, "batch size_in"]) -> Float[Tensor, "rows *pieces batch"]:
+        """The norms of f, and of its Lie derivatives along the directions."""
+        rows: list[Tensor] = []
+        for inward, outward in matrices:
+            value, derivative = torch.func.jvp(f, (x,), (x @ inward.to(x),))[:2]
+            check_output(value, rep_out)
+            rows = rows or [norms_of(value, outputs)]
+            rows.append(norms_of(value @ outward.to(value) - derivative, outputs))
+        return torch.stack(rows)
+
     norms = over_draws(f, measure, x)
     norms = norms.double().movedim(len(dims), 0)
     speed = norms[1:] if per_generator else norms[1:].square().mean(0).sqrt()
@@ -97,26 +107,6 @@ def local_equivariance_error(
         name="local_equivariance_error",
         attrs={"group": str(group), "points": len(x), "inner_product": "tr(a^T b) / 2", "not_seen": unseen},
     )
-
-
-class _LieNorms:
-    """The norms of f and of its Lie derivatives along some directions: (1 + direction, *pieces, batch)."""
-
-    def __init__(self, directions: Float[Tensor, "direction d d"], rep_in: Rep, rep_out: Rep, per_output: bool) -> None:
-        self.matrices = [(rep_in.drho(a).mT, rep_out.drho(a).mT) for a in directions]
-        self.rep_out, self.per_output = rep_out, per_output
-
-    def __call__(self, f: Callable[[Tensor], Tensor], x: Float[Tensor, "batch size_in"]) -> Tensor:
-        rows: list[Tensor] = []
-        for inward, outward in self.matrices:
-            value, derivative = torch.func.jvp(f, (x,), (x @ inward.to(x),))[:2]
-            check_output(value, self.rep_out)
-            rows = rows or [self._norms(value)]
-            rows.append(self._norms(value @ outward.to(value) - derivative))
-        return torch.stack(rows)
-
-    def _norms(self, value: Tensor) -> Tensor:
-        return piece_norms(value, self.rep_out) if self.per_output else value.norm(dim=-1)
 
 
 def _unit(algebra: Float[Tensor, "k d d"]) -> Float[Tensor, "k d d"]:
