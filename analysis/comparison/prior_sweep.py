@@ -84,11 +84,10 @@ def prior_sweep(
 
     Raises
     ------
-    TypeError
-        If the model is a LogDensity, the mode another engine, or a criterion neither a method nor a function.
-    ValueError
-        If nothing is swept; a setting is unknown, has no values, or one that is not positive; variances have
-        hyperpriors; the data are refused; or a criterion does not suit the network.
+    TypeError, ValueError
+        If the model is a LogDensity, the mode another engine, or a criterion neither a method nor a function; if
+        nothing is swept; a setting is unknown, has no values, or one that is not positive; variances have hyperpriors;
+        the data are refused; or a criterion does not suit the network.
 
     Examples
     --------

@@ -79,10 +79,9 @@ def convergence(
 
     Raises
     ------
-    ValueError
-        If there is neither x nor training data, or a function's name is taken or its values have another shape.
-    TypeError
-        If the posterior has no model.
+    ValueError, TypeError
+        If there is no model, neither x nor training data, or a function's name is taken or its values have another
+        shape.
 
     Examples
     --------

@@ -35,8 +35,11 @@ _LOW_ACCEPTANCE = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemperedSettings:
-    """Settings of every evidence by tempering.
+class AnnealedImportanceSampling:
+    """Annealed importance sampling (Neal, 2001): every particle has a weight of its own, and none is replaced.
+
+    The standard error is that of independent weights, by the delta method. "pilot" takes as many temperatures as give
+    log weights a variance of about 1, the square of the length of the path.
 
     Parameters
     ----------
@@ -51,6 +54,10 @@ class TemperedSettings:
         Gaussian, pi / 2 is enough to make positions independent, and costs a third of the default. Networks need the
         default or more: with pi / 2 the estimate for one of 75 parameters was 4 nats too low.
     laplace : finds the Gaussian, if it is the reference.
+
+    Examples
+    --------
+    >>> AnnealedImportanceSampling(particles=256).estimate(model, data.train, seed=0)
     """
 
     particles: int = 512
@@ -90,11 +97,16 @@ class TemperedSettings:
     @property
     def _shape(self) -> tuple[int, int]:
         """The number of islands, and of the particles in each."""
-        raise NotImplementedError
+        return self.particles, 1
 
     def _weight_warnings(self, run: Annealing, share: float) -> list[str]:
         """A warning where few particles or islands have most of the weight."""
-        raise NotImplementedError
+        if share >= _FEW:
+            return []
+        return [
+            f"the weights are worth {100 * share:.1f} % of {len(run.log_weights)} particles: value and standard error "
+            "depend on few of them. Take more temperatures, or a longer trajectory_length."
+        ]
 
     def path(
         self, model: Model, data: Data, seed: int, device: str | torch.device = "auto", progress: bool = True
@@ -123,45 +135,12 @@ class TemperedSettings:
     def plan(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
         """The temperatures and the kernels of the run, by a pilot."""
         plan = self.pilot(path, seed, progress)
-        return plan.spaced(self.temperatures) if isinstance(self.temperatures, int) else plan
+        wanted = self.temperatures if isinstance(self.temperatures, int) else math.ceil(plan.length**2)
+        return plan.spaced(max(wanted, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnnealedImportanceSampling(TemperedSettings):
-    """Annealed importance sampling (Neal, 2001): every particle has a weight of its own, and none is replaced.
-
-    The standard error is that of independent weights, by the delta method. "pilot" takes as many temperatures as give
-    log weights a variance of about 1, the square of the length of the path.
-
-    Parameters
-    ----------
-    particles, temperatures, reference, trajectory_length, laplace : see TemperedSettings.
-
-    Examples
-    --------
-    >>> AnnealedImportanceSampling(particles=256).estimate(model, data.train, seed=0)
-    """
-
-    def plan(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
-        """See TemperedSettings."""
-        plan = super().plan(path, seed, progress)
-        return plan if isinstance(self.temperatures, int) else plan.spaced(max(math.ceil(plan.length**2), 1))
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self.particles, 1
-
-    def _weight_warnings(self, run: Annealing, share: float) -> list[str]:
-        if share >= _FEW:
-            return []
-        return [
-            f"the weights are worth {100 * share:.1f} % of {len(run.log_weights)} particles: value and standard error "
-            "depend on few of them. Take more temperatures, or a longer trajectory_length."
-        ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TemperedSMC(TemperedSettings):
+class TemperedSMC(AnnealedImportanceSampling):
     """Tempered sequential Monte Carlo (Del Moral, Doucet & Jasra, 2006): particles that have lost their weight are
     replaced by copies of others, within an island, where the effective number falls below half.
 
@@ -171,7 +150,8 @@ class TemperedSMC(TemperedSettings):
     ----------
     islands : groups of particles that are resampled apart; standard errors are from the differences between them.
     particles : in all; a multiple of the islands, with at least four in each.
-    temperatures, reference, trajectory_length, laplace : see TemperedSettings.
+    temperatures, reference, trajectory_length, laplace : see AnnealedImportanceSampling; "pilot" takes the temperatures
+        of the first run as they are.
 
     Examples
     --------
@@ -189,6 +169,11 @@ class TemperedSMC(TemperedSettings):
                 f"particles must be a multiple of the {self.islands} islands, with four or more in each, got "
                 f"{self.particles}."
             )
+
+    def plan(self, path: TemperedPath, seed: int, progress: bool = True) -> Plan:
+        """See AnnealedImportanceSampling."""
+        plan = self.pilot(path, seed, progress)
+        return plan.spaced(self.temperatures) if isinstance(self.temperatures, int) else plan
 
     @property
     def _shape(self) -> tuple[int, int]:

@@ -110,10 +110,8 @@ def held_out_evidence(posterior: Posterior, data: Data) -> Evidence:
 
     Raises
     ------
-    ValueError
-        If the draws are too few, members of an ensemble or of a tempered posterior, or the data are refused.
-    TypeError
-        If it is a posterior of a LogDensity.
+    ValueError, TypeError
+        If the draws are too few, of an ensemble, a tempered posterior or a LogDensity, or the data are refused.
 
     Examples
     --------

@@ -76,11 +76,8 @@ def loo_of(posterior: Posterior) -> Evidence:
 
     Raises
     ------
-    ValueError
-        If the draws are too few, members of an ensemble or of a tempered posterior, or the posterior has no data or
-        but one example.
-    TypeError
-        If it is a posterior of a LogDensity.
+    ValueError, TypeError
+        If the draws are too few, of an ensemble, a tempered posterior or a LogDensity, or there are no two examples.
 
     Examples
     --------

@@ -29,7 +29,7 @@ def log_evidence(
     model : a BayesianModel; or a LogDensity with data=None, where the method can do without a prior of its own.
     data : (x, y) as tensors or arrays, or a Dataset of such pairs.
     method : ExactEvidence, LaplaceEvidence (the default), AnnealedImportanceSampling, TemperedSMC;
-        or a predictive score in its place, PSISLOO or ConditionalEvidence.
+        or a predictive score instead, PSISLOO or ConditionalEvidence.
     seed, device, progress : see ``DeepEnsemble.fit``.
 
     Returns

@@ -57,7 +57,7 @@ def find_repairs(
 
 
 def _screen(sampled: SampledFunction, rep_in: Rep, rep_out: Rep, floor: float, budget: int) -> tuple[list[Repair], int]:
-    """The repairs that there is a budget for, the most promising first, and the number of the others."""
+    """The repairs within the budget, the most promising first, and the number of the others."""
     cost = len(sampled.elements) * len(sampled.x)
     candidates = (
         single_repairs("input", rep_in, sampled.elements),

@@ -14,7 +14,7 @@ from inference import MAP
 # A network without any symmetry, or it would hide what is to be found; wide and long enough for a few thousand examples
 # of a smooth function of some twenty columns.
 _CHANNELS, _LAYERS, _STEPS, _BATCH = 128, 3, 2500, 250
-_TRAIN_SHARE = 0.8  # of the examples; the rest measure the network's error and are where it is asked for its symmetry
+_TRAIN_SHARE = 0.8  # of the examples; the rest measure its error and its symmetry
 _INITIAL_NOISE = 1e-2  # variance, of outputs scaled to variance one; learned from there
 _CONSTANT = 1e-6  # a column that varies less, relative to its size, is constant up to rounding in float32
 
