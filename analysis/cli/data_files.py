@@ -14,17 +14,10 @@ from torch import Tensor
 
 
 def read_data(path: Path, x_names: str, y_names: str) -> tuple[Tensor, Tensor]:
-    """Read inputs and outputs.
+    """Inputs (rows, columns) and outputs (rows, columns), float32, of a .csv file with a header line, or a .npz file.
 
-    Parameters
-    ----------
-    path : a .csv file with a header line, or a .npz file.
-    x_names, y_names : for .csv, comma-separated column names or patterns such as ``x*``, which take columns in the
-        file's order; for .npz, the name of one array each.
-
-    Returns
-    -------
-    x (rows, columns) and y (rows, columns), float32. FileNotFoundError or ValueError if the file is missing, of another
+    The names are, for .csv, comma-separated column names or patterns such as ``x*``, which take columns in the file's
+    order; for .npz, the name of one array each. FileNotFoundError or ValueError if the file is missing, of another
     kind, lacks a column, or holds something that is no number.
     """
     if not path.is_file():

@@ -122,7 +122,7 @@ def prior_sweep(
     engine = {"engine": type(mode).__name__, "epochs": mode.epochs, "batch_size": mode.batch_size or len(pair[0])}
     engine |= {"lr": mode.lr, "schedule": mode.schedule, "seed": seed, "device": str(problem.device)}
     run = {"num_data": len(pair[0]), "criteria": list(named), "members": problem.members}
-    return _dataset(axes, rows, named, {**engine, **run, "seconds": round(time.perf_counter() - began, 3)})
+    return _dataset(axes, rows, problem, {**engine, **run, "seconds": round(time.perf_counter() - began, 3)})
 
 
 def chosen_cell(dataset: xr.Dataset, criterion: str | None = None) -> dict[str, float]:
@@ -220,9 +220,8 @@ def _cell(problem: Problem, cell: Mapping[str, float], trained: TrainedCells, fi
     return result | prediction_errors(problem, weights) | {"epochs": trained.epochs}
 
 
-def _dataset(
-    axes: Mapping[str, list[float]], rows: list[dict[str, float]], criteria: Mapping[str, object], attrs: dict
-) -> xr.Dataset:
+def _dataset(axes: dict[str, list[float]], rows: list[dict[str, float]], problem: Problem, attrs: dict) -> xr.Dataset:
+    criteria = problem.criteria
     names = dict.fromkeys([*criteria, *(name for row in rows for name in row)])
     best = dict.fromkeys([*criteria, "log_joint"], "max") | dict.fromkeys(_ERRORS, "min")
     shape, variables = [len(values) for values in axes.values()], {}

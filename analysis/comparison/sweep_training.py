@@ -79,14 +79,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class TrainedCells:
-    """The result of training some cells: the fits of the first cell, then those of the second, and so on.
-
-    Attributes
-    ----------
-    params : the weights, name -> (fit, *shape), on the CPU.
-    values : the variances of each fit, by name; a learned noise variance among them.
-    epochs : that were trained; fewer than the settings' after Ctrl-C, or where all fits diverged.
-    interrupted : whether Ctrl-C ended the training.
+    """The result of training some cells: the fits of the first cell, then those of the second, and so on, with weights
+    name -> (fit, *shape) on the CPU; the variances of each fit, a learned noise variance among them; and the epochs
+    trained, fewer than the settings' after Ctrl-C, or where all fits diverged.
     """
 
     params: Params

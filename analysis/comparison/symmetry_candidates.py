@@ -36,9 +36,9 @@ def symmetry_candidates(
     groups : of matrices of one size, the largest first; at most one Trivial.
     likelihood : of all models; a noise that is learned lets each model fit the data as well as it can.
     channels, layers : of all networks; give channels as unbound representations.
-    prior : of all networks. By default, hyperpriors: LogNormal(0, 2) for the equivariant variance and, over logarithms
-        about 1e-2, LogNormal(log 1e-2, 2) for the dense one. A dense pathway is then a hypothesis about how much of the
-        symmetry is broken, which exactly symmetric data contradict.
+    prior : of all networks. By default, hyperpriors: LogNormal(0, 2) for the equivariant variance and LogNormal(log
+        1e-2, 2) for the dense one. A dense pathway is then a hypothesis about how much of the symmetry is broken, which
+        exactly symmetric data contradict.
 
     Raises
     ------

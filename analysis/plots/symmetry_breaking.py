@@ -38,14 +38,12 @@ def plot_symmetry_breaking(
     A generator's bar is the mean over a few group elements of its one-parameter subgroup (rotations by 0.5, 1 and 2
     radians; boosts, shears and stretches by 0.5 both ways), or the error of the discrete generator itself. An output
     is a piece of rep_out, measured with sampled group elements. Layers have two bars: the error of the layer alone, and
-    that of the map from the input to its activations. The bars are medians, the lines those of ``interval``. All of it
-    is ``equivariance_error(..., per_element=True)``, ``(..., per_output=True)`` and ``layer_equivariance_error``.
+    that of the map from the input to its activations. The bars are medians, the lines those of ``interval``.
 
     Parameters
     ----------
     posterior : of a network that knows its representations.
-    x : the points at which to measure.
-    group : the group to measure against; by default the network's.
+    x, group : see ``equivariance_error``.
     axes : of generators, outputs and layers, to draw on; two for a network without layers that carry representations,
         such as an MLP. They are returned.
 

@@ -10,15 +10,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.symmetry.binding import (
-    Function,
-    bind,
-    check_output,
-    check_points,
-    norms_of,
-    piece_names,
-    sample_elements,
-)
+from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, piece_names, sample_elements
 from bayes_rpp import Group, Rep
 from bayes_rpp.representations.rep import Element
 from inference import Posterior

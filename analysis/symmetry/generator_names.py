@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,29 +15,23 @@ def generator_names(group: Group) -> list[str]:
     """A name for every Lie-algebra element, as "rotation in the plane of axes 0 and 1", and then for every discrete
     generator; numbered from 0 if there is no word.
     """
-    still, one = torch.zeros(group.d, group.d, dtype=torch.float64), torch.eye(group.d, dtype=torch.float64)
-    names = []
-    for k, matrix in enumerate(group.lie_algebra):
-        slot = _slot(group, matrix, still)
-        names.append((_name_infinitesimal(group.block(matrix, slot)) or f"Lie-algebra element {k}", slot))
-    for k, matrix in enumerate(group.generators):
-        slot = _slot(group, matrix, one)
-        names.append((_name_discrete(group.block(matrix, slot)) or f"discrete generator {k}", slot))
-    return [name + _of_factor(group, slot) for name, slot in names]
+    one = torch.eye(group.d, dtype=torch.float64)
+    infinitesimal = (
+        _name(group, a, 0 * one, _name_infinitesimal, f"Lie-algebra element {k}")
+        for k, a in enumerate(group.lie_algebra)
+    )
+    discrete = (_name(group, g, one, _name_discrete, f"discrete generator {k}") for k, g in enumerate(group.generators))
+    return [*infinitesimal, *discrete]
 
 
-def _slot(group: Group, matrix: Tensor, neutral: Tensor) -> int:
-    """The factor of a direct product on which a generator acts: the first where it differs from the neutral one."""
+def _name(group: Group, matrix: Tensor, neutral: Tensor, words: Callable[[Tensor], str | None], otherwise: str) -> str:
+    """A generator's name; in a direct product with the factor on which it acts, the first where it is not neutral."""
     slots = range(len(group.factors))
-    return next((s for s in slots if not torch.equal(group.block(matrix, s), group.block(neutral, s))), 0)
-
-
-def _of_factor(group: Group, slot: int) -> str:
-    """Which factor of a direct product; nothing to say for other groups."""
+    slot = next((s for s in slots if not torch.equal(group.block(matrix, s), group.block(neutral, s))), 0)
+    name, part = words(group.block(matrix, slot)) or otherwise, group.factors[slot]
     if len(group.factors) == 1:
-        return ""
-    part = group.factors[slot]
-    return f" of {part}" + (f" (factor {slot})" if group.factors.count(part) > 1 else "")
+        return name
+    return f"{name} of {part}" + (f" (factor {slot})" if group.factors.count(part) > 1 else "")
 
 
 def _name_infinitesimal(a: Tensor) -> str | None:

@@ -78,7 +78,9 @@ def local_equivariance_error(
         raise ValueError(f"{group} has no Lie algebra, so no Lie derivative: use equivariance_error.")
     x = check_points(x, rep_in)
     x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
-    directions = _unit(group.lie_algebra) if per_generator else 2**0.5 * group.orthonormal_algebra
+    lengths = group.lie_algebra.flatten(1).norm(dim=1) / 2**0.5
+    unit = group.lie_algebra / torch.where(lengths > 0, lengths, 1.0)[:, None, None]
+    directions = unit if per_generator else 2**0.5 * group.orthonormal_algebra
     matrices = [(rep_in.drho(a).mT, rep_out.drho(a).mT) for a in directions]
     outputs = rep_out if per_output else None
 
@@ -107,9 +109,3 @@ def local_equivariance_error(
         name="local_equivariance_error",
         attrs={"group": str(group), "points": len(x), "inner_product": "tr(a^T b) / 2", "not_seen": unseen},
     )
-
-
-def _unit(algebra: Float[Tensor, "k d d"]) -> Float[Tensor, "k d d"]:
-    """Lie-algebra elements of length 1, and 0 where they are 0."""
-    lengths = algebra.flatten(1).norm(dim=1) / 2**0.5
-    return algebra / torch.where(lengths > 0, lengths, 1.0)[:, None, None]

@@ -63,7 +63,7 @@ class SymmetryReport:
 
     Attributes
     ----------
-    suspects : possible mistakes, best first; those that repair equally well cannot be told apart.
+    suspects : possible mistakes, best first; those that repair equally well cannot be distinguished.
     floor : errors up to here say nothing: rounding, or the surrogate's own error. Where the floor of a surrogate
         exceeds half of chance, even a wrong generator would seem to hold.
     surrogate_error : the surrogate's relative error on held-out data; None for a function.

@@ -51,9 +51,9 @@ def verify_symmetry(
       level; or if repairing one mistake removes more than half of its squared error;
     * is **approximate** otherwise.
 
-    Size alone cannot tell a wrong sign from a broken symmetry: one wrong sign among the 15 coordinates of inertia's
-    positions gives an error of 0.09, the modification of the paper one of 0.08. A search can: of the flip of each sign,
-    the swap of each two columns, other types and orders of blocks, on both sides. It names a repair
+    Size alone cannot distinguish a wrong sign from a broken symmetry: one wrong sign among the 15 coordinates of
+    inertia's positions gives an error of 0.09, the modification of the paper one of 0.08. A search can: of the flip of
+    each sign, the swap of each two columns, other types and orders of blocks, on both sides. It names a repair
 
     * if it removes more than half of the sum of squared errors of all generators (no two independent causes can), and
       leaves none above a third of chance;
@@ -92,9 +92,8 @@ def verify_symmetry(
 
     >>> data, signs = inertia(symmetry_breaking=0), torch.ones(20)
     >>> signs[9] = -1
-    >>> report = verify_symmetry(
-    ...     lambda x: data.function(signs * x), data.test.x, rep_in=data.rep_in, rep_out=data.rep_out
-    ... )
+    >>> f = lambda x: data.function(signs * x)
+    >>> report = verify_symmetry(f, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
     >>> report.suspects[0].words
     'input column 9 (component 1 of the Vector in columns 8 to 10) has the wrong sign'
     """
