@@ -24,9 +24,7 @@ _NETWORKS = {"rpp": RPPEMLP, "emlp": EMLP, "mlp": MLP}
 
 def _engine(options: Namespace, kind: str, snapshots: int = 0) -> DeepEnsemble | MAP:
     training = {name: getattr(options, name) for name in ("epochs", "batch_size", "lr")} | {"snapshots": snapshots}
-    if kind == "map":
-        return MAP(**training)
-    return DeepEnsemble(members=options.members, **training)
+    return MAP(**training) if kind == "map" else DeepEnsemble(members=options.members, **training)
 
 
 def demo(options: Namespace) -> None:

@@ -73,8 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     variances = {"equivariant": "equivariant coordinates", "dense": "dense weights; smaller means more symmetric"}
     for name, of in variances.items():
-        words = f"prior variance of {of} (default: that of RPPPrior)"
-        fit.add_argument(f"--{name}-variance", type=float, help=words)
+        fit.add_argument(f"--{name}-variance", type=float, help=f"prior variance of {of} (default: that of RPPPrior)")
     fit.add_argument(
         "--noise-variance", type=float, help="in squared units of the outputs (default: 1%% of the variance of each)"
     )

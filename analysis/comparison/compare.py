@@ -101,13 +101,12 @@ def compare(
     models : by the names that they shall have in the table.
     data, seed, device, progress : see ``DeepEnsemble.fit``; all models get the same seed.
     engine : what fits every model. By default EmpiricalBayes(refinements=20), which lets each model's own evidence
-        choose its prior variances and its noise: with variances that are guessed, a comparison of models is one of
-        guesses, and with variances that training has left, one of trainings. Refinements take long for large networks:
-        give them fewer, or none.
-    method : what gives the evidence of every model, with the variances that the engine left. By default the engine's
-        own, if it is EmpiricalBayes: the Laplace evidence at the mode, which is sought from where the training of the
-        best member ended, integrated over the variances that have hyperpriors; else LaplaceEvidence().
-        PSISLOO and ConditionalEvidence give scores, and no probabilities.
+        choose its prior variances and its noise: with guessed variances a comparison of models is one of guesses.
+        Refinements take long for large networks: give them fewer, or none.
+    method : of the evidence of every model, with the variances that the engine found. By default the engine's own, if
+        it is EmpiricalBayes: the Laplace evidence at the mode, sought from the weights of the best member, integrated
+        over the variances that have hyperpriors; else LaplaceEvidence(). PSISLOO and ConditionalEvidence give scores,
+        and no probabilities.
     test : other data, for the test scores.
     group : against which the equivariance error is measured, by default each network's own; at test inputs if there
         are some.

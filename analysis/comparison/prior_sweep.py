@@ -43,8 +43,7 @@ def prior_sweep(
     """Train and measure a model under every combination of some prior variances.
 
     After Figure 3 (right) of Finzi, Benton & Wilson (NeurIPS 2021), with the evidence beside the test error. All cells
-    are trained side by side, from the same starts and with the same minibatches, see ``train_cells``; what is measured
-    is measured at these weights.
+    are trained side by side, from the same starts and with the same minibatches, see ``train_cells``.
 
     Parameters
     ----------

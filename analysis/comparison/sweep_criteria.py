@@ -13,6 +13,7 @@ from torch import Tensor
 
 from analysis.comparison.sweep_training import Criterion, Problem
 from analysis.evidence import LaplaceEvidence
+from bayes_rpp.bayesian_model import model_at
 from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.types import Params
 from inference import Posterior
@@ -67,7 +68,7 @@ def measure(
     gradient, potential = density.gradients(z[None])
     stats = {"engine": "MAP", "seed": problem.seed, "epochs": epochs}
     samples = {name: value[None, None] for name, value in weights.items()}
-    posterior = Posterior(problem.cell_model(values), samples, stats, data=problem.pair)
+    posterior = Posterior(model_at(problem.model, values), samples, stats, data=problem.pair)
     result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(density, gradient[0])}
     for name, criterion in problem.criteria.items():
         try:
@@ -121,8 +122,7 @@ def _value(
 
 def _gradient_norm(density: UnconstrainedDensity, gradient: Tensor) -> float:
     """(g^T Sigma g)^(1/2), with Sigma the covariance of the prior: the length of S^T g, S S^T = Sigma."""
-    priors, total = density.model.prior_distributions, 0.0  # type: ignore[union-attr]
-    for name, slope in density.unpack(gradient.cpu()).items():
-        whitened = torch.func.vjp(priors[name].color, slope)[1](slope)[0]
-        total += float(whitened.square().sum())
-    return total**0.5
+    priors = density.model.prior_distributions  # type: ignore[union-attr]
+    slopes = density.unpack(gradient.cpu()).items()
+    whitened = (torch.func.vjp(priors[name].color, slope)[1](slope)[0] for name, slope in slopes)
+    return sum(float(part.square().sum()) for part in whitened) ** 0.5

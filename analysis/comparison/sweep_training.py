@@ -58,13 +58,9 @@ class Problem:
     criteria: Mapping[str, Criterion] = field(default_factory=dict)
     test: Pair | None = None
 
-    def cell_model(self, values: Mapping[str, float]) -> BayesianModel:
-        """The model of one cell, see ``model_at``."""
-        return model_at(self.model, values)
-
     def density(self, values: Mapping[str, float]) -> UnconstrainedDensity:
         """The log joint of one cell, in float64."""
-        return float64_density(self.cell_model(values), self.pair, 1.0, self.device)
+        return float64_density(model_at(self.model, values), self.pair, 1.0, self.device)
 
     @property
     def members(self) -> int:
@@ -103,10 +99,10 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
 
         log p(y | x, z, v) + log p(z) - 1/2 log det(I + Sigma K / v) + log p(v) v,
 
-    the Laplace evidence and the density of log v under the likelihood's own prior. A mode of the joint in v would not
-    know that weights were fitted to the same data: its noise is SSE / (N D), too small by the share of the data that
-    the weights use up, in place of SSE / (N D - effective parameters). All updates are in the second half: an early one
-    would take for noise what the training has not fitted yet, and keep it from being fitted. Start from a small noise.
+    the Laplace evidence and the density of log v under the likelihood's own prior. At a mode of the joint the noise is
+    SSE / (N D), in place of SSE / (N D - effective parameters), since the weights were fitted to the same data. All
+    updates are in the second half: an early one would take for noise what the training has not fitted yet, and keep it
+    from being fitted. Start from a small noise.
 
     ``values`` are, of each cell, all settings that the network takes, and the noise variance, if it is swept or
     learned. Ctrl-C ends the training early.

@@ -140,8 +140,8 @@ def _of_network(posterior: Posterior, x: Tensor | None) -> Iterator[tuple[str, T
 
 
 def _as_array(name: str, value: Tensor | np.ndarray | xr.DataArray, posterior: Posterior) -> xr.DataArray:
-    if not isinstance(value, xr.DataArray):
-        value = xr.DataArray(value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value))
+    value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+    value = value if isinstance(value, xr.DataArray) else xr.DataArray(np.asarray(value))
     if value.shape[:2] != (posterior.chains, posterior.draws):
         raise ValueError(
             f"the values of {name!r} have shape {value.shape}; expected (chain, draw, ...) = "

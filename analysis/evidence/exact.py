@@ -55,11 +55,9 @@ class ExactEvidence:
 
         Raises
         ------
-        TypeError
-            If the model is a LogDensity, its network is not linear in its parameters, its likelihood is not Gaussian,
-            or a prior is no PathwayNormal.
-        ValueError
-            If more than three variances are learned, the data are missing or refused, or it would not fit into memory.
+        TypeError, ValueError
+            If the model is a LogDensity, its network is not linear in its parameters, its likelihood not Gaussian, a
+            prior no PathwayNormal; more than three variances are learned, data refused, or memory would not suffice.
         """
         if isinstance(model, BayesianModel) and has_learned_variances(model):
             found = hierarchical_posterior(model, data)

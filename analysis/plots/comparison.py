@@ -25,10 +25,9 @@ _MANY = 30.0  # nats, from which differences are drawn on a logarithmic scale
 def plot_comparison(comparison: Comparison, axes: Sequence[Axes] | None = None) -> list[Axes]:
     """Models as rows, and a panel for each thing that speaks for or against them.
 
-    Evidence and leave-one-out are drawn as differences to the best model, with bars of one standard error where
-    the method has one, and the posterior probability beside; on a scale that is linear up to 1 nat and logarithmic
-    beyond, if some are large. The test score and the equivariance error are drawn as they are. What is NaN for every
-    model has no panel.
+    Evidence and leave-one-out are drawn as differences to the best model, with bars of one standard error where the
+    method has one, and the posterior probability beside; on a scale that is linear up to 1 nat and logarithmic beyond,
+    if some are large. A variable that is NaN for every model has no panel.
 
     Parameters
     ----------

@@ -122,5 +122,5 @@ def _errors_by_epoch(label: str, source: Posterior | xr.DataArray, x: Tensor | N
     if x is None and source.data is None:
         raise ValueError(f"the posterior {label!r} holds no training data: pass x, the points at which to measure.")
     points = x if x is not None else source.data[0]  # type: ignore[index]
-    final = Snapshot(source.stats.get("epochs", 0), source.samples)
-    return [(stage.epoch, equivariance_error(source.at(stage), points)) for stage in (*source.history, final)]
+    stages = [*source.history, Snapshot(source.stats.get("epochs", 0), source.samples)]
+    return [(stage.epoch, equivariance_error(source.at(stage), points)) for stage in stages]

@@ -34,12 +34,11 @@ def plot_prior_sweep(
 ) -> list[Axes]:
     """A criterion over the grid of a sweep, with the chosen cell marked; another variable beside it.
 
-    After Figure 3 (right) of Finzi, Benton & Wilson (NeurIPS 2021). The star is the cell that the criterion chooses, in
-    both panels; the circle in the second panel is that panel's own best cell. Over two settings it is a map, over one a
-    line. Bright is good. The colours of what is in nats are of the distance from the best, on a scale that is linear up
-    to ten nats, logarithmic beyond, and ends at three times the median distance, so that cells far off do not hide what
-    differs near the best; positive values that span more than a decade have a logarithmic scale. Cells without a finite
-    value are left blank.
+    After Figure 3 (right) of Finzi, Benton & Wilson (NeurIPS 2021): a map over two settings, a line over one. The star
+    is the cell that the criterion chooses, in both panels; the circle in the second panel is that panel's own best
+    cell. Bright is good. Colours of values in nats are distances from the best, on a scale that is linear up to ten
+    nats, logarithmic beyond, and ends at three times the median distance; positive values that span more than a decade
+    have a logarithmic scale. Cells without a finite value are left blank.
 
     Parameters
     ----------

@@ -89,13 +89,10 @@ def equivariance_error(
     norms = torch.stack([pair_norms(a, b, outputs) for a, b in pairs], dim=1)
     norms = norms.double() if per_element else norms.double().movedim(1, -2).flatten(-2)[:, None]
     values = reduce_points(norms, reduction).movedim(0, -1)
-    if per_output:
-        values = values.movedim(0, -1)
-    if not per_element:
-        values = values.squeeze(len(dims))
+    values = values.movedim(0, -1) if per_output else values
+    values = values if per_element else values.squeeze(len(dims))
     attrs = {"reduction": reduction, "group": str(rep_in.group), "points": len(x)}
-    if per_element:
-        attrs["elements"] = sampled[:, 0].numpy()
+    attrs |= {"elements": sampled[:, 0].numpy()} if per_element else {}
     return xr.DataArray(
         values.numpy(),
         dims=[*dims, *["element"] * per_element, *["output"] * per_output],

@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.symmetry.binding import bind, check_points, over_draws, rebind, sample_elements
+from analysis.symmetry.binding import Function, bind, check_points, over_draws, rebind, sample_elements
 from analysis.symmetry.equivariance import pair_norms, reduce_points
 from bayes_rpp import MLP, Group, Rep
 from bayes_rpp.networks import EquivariantBilinear, GatedNonlinearity, gated
@@ -21,7 +21,6 @@ from bayes_rpp.representations.rep import Element
 from inference import Posterior
 
 Kind = Literal["cumulative", "own"]
-Network = Callable[[Tensor], Tensor]
 Elements = Float[Tensor, "batch element d d"]
 LayerNorms = Float[Tensor, "layer 3 element batch"]
 
@@ -128,7 +127,7 @@ def _reps(module: nn.Module) -> tuple[Rep, Rep] | None:
     return (rep_in, rep_out) if isinstance(rep_in, Rep) and isinstance(rep_out, Rep) else None
 
 
-def _cumulative(f: Network, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer], rep_in: Rep) -> LayerNorms:
+def _cumulative(f: Function, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer], rep_in: Rep) -> LayerNorms:
     def activations(points: Tensor) -> dict[str, Tensor]:
         return _of_layers(f, points, layers, lambda layer, given, output: output)
 
@@ -140,7 +139,7 @@ def _cumulative(f: Network, x: Tensor, gs: Elements, layers: dict[str, Symmetric
     return torch.stack(rows, dim=2)
 
 
-def _own(f: Network, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer], rep_in: Rep) -> LayerNorms:
+def _own(f: Function, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer], rep_in: Rep) -> LayerNorms:
     def norms(layer: SymmetricLayer, given: Tensor, output: Tensor) -> Tensor:
         # `forward` itself, since a call would come back here.
         images = (layer.module.forward(layer.rep_in.apply(g, given)) for g in gs.unbind(1))
@@ -152,7 +151,7 @@ def _own(f: Network, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer],
 
 
 def _of_layers(
-    f: Network,
+    f: Function,
     x: Tensor,
     layers: dict[str, SymmetricLayer],
     function: Callable[[SymmetricLayer, Tensor, Tensor], Tensor],

@@ -43,8 +43,8 @@ def local_equivariance_error(
     so has a boost, for which it is one a unit of rapidity. For a group of orthogonal matrices no element of the group
     changes lengths, b = g a g^-1; for other groups they depend on the coordinates in which the matrices are given.
 
-    Discrete generators (reflections, permutations) have no Lie derivative and are not seen: use ``equivariance_error``
-    for them. The attribute "not_seen" names them.
+    Discrete generators (reflections, permutations) have no Lie derivative: use ``equivariance_error`` for them. The
+    attribute "not_seen" names them.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from typing import get_args
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.verification.generator_errors import ROWS_AT_ONCE, Layout, SampledFunction
+from analysis.verification.generator_errors import ROWS_AT_ONCE, Images, Layout, SampledFunction
 from analysis.verification.repairs import Repair, single_repairs
 from analysis.verification.report import Kind
 from bayes_rpp import Rep
@@ -34,12 +34,7 @@ class Trial:
 
 
 def find_repairs(
-    sampled: SampledFunction,
-    rep_in: Rep,
-    rep_out: Rep,
-    images: Float[Tensor, "element batch m"],
-    floor: float,
-    budget: int,
+    sampled: SampledFunction, rep_in: Rep, rep_out: Rep, images: Images, floor: float, budget: int
 ) -> tuple[list[Trial], int]:
     """The repairs that explain the errors, best first, and how many repairs were left untried.
 
@@ -75,7 +70,7 @@ def _screen(sampled: SampledFunction, rep_in: Rep, rep_out: Rep, floor: float, b
     return [repairs[k] for k in sorted(range(len(repairs)), key=scores.__getitem__)], untried
 
 
-def _measure(sampled: SampledFunction, repair: Repair, rep_out: Rep, images: Tensor) -> Trial:
+def _measure(sampled: SampledFunction, repair: Repair, rep_out: Rep, images: Images) -> Trial:
     """A repair at all points; ``images`` are those of the unrepaired input."""
     is_input = repair.side == "input"
     images = sampled.images([repair.layout])[0] if is_input else images
