@@ -12,7 +12,7 @@ from torch import Tensor
 from analysis.symmetry.equivariance import Function
 from bayes_rpp import Group, Rep
 
-# How far to go along a Lie-algebra element of spectral norm 1: angles of rotations, no simple fractions of a turn, which
+# How far to go along a Lie-algebra element of spectral norm 1: angles of rotations, no simple fractions of a turn, that
 # leave no accidental symmetry; small steps of others, which soon leave f's domain. A coarse measurement uses the first.
 _ANGLES, _RAPIDITIES = (1.0, 0.5, 2.0), (0.5, -0.5)
 
