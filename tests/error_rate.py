@@ -1,11 +1,11 @@
-"""Margins of the statistical tests: by chance, correct code fails one or more of them in one run of the suite in 10,000.
+"""Margins of the statistical tests: correct code fails any of them by chance in one run of the suite in 10,000.
 
 The suite makes about 600 statistical comparisons of estimates with what they should be; its error rate is divided among
-1,000, so that there is room for more and for tails that are a little heavier than those of the normal distribution. Within a
-comparison the rate is divided once more, by Bonferroni, among the statistics that it looks at.
+1,000, so that there is room for more and for tails that are a little heavier than those of the normal distribution.
+Within a comparison the rate is divided once more, by Bonferroni, among the statistics that it looks at.
 
 A planted mistake must be found as surely: its effect is asked for where it is expected at twice the limit or more, so
-that it is missed as rarely as right code is blamed.
+that it is missed as rarely as correct code fails.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Runs the statistical tests under shifted seeds, and says which failed under which shift.
 
-    python tests/seed_shifts.py --shifts 20 --log build/seed_shifts.jsonl [tests/inference/sampling/nuts/test_nuts.py ...]
+    python tests/seed_shifts.py --shifts 20 --log build/seed_shifts.jsonl [tests/inference/tempering/test_path.py ...]
 
 The log gets a line for each shift of each file as it ends; what it holds of a file as it is now is not run again. A
 test that fails under any shift needs more draws, a margin that follows from the error rate of the suite, or an effect

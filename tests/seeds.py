@@ -1,4 +1,4 @@
-"""The seeds of statistical tests: ``pytest --seed-shift K`` moves all of them, and with them the random outcome of every test.
+"""The seeds of statistical tests: ``pytest --seed-shift K`` shifts all of them.
 
 Rounding differs between processors and changes the path of a chain, so that on each kind of processor a statistical
 test has one random outcome. What must hold there must hold for any seed.

@@ -23,15 +23,8 @@ _NETWORKS = {"rpp": RPPEMLP, "emlp": EMLP, "mlp": MLP}
 
 
 def _engine(options: Namespace, kind: str, snapshots: int = 0) -> DeepEnsemble | MAP:
-    if kind == "map":
-        return MAP(epochs=options.epochs, batch_size=options.batch_size, lr=options.lr, snapshots=snapshots)
-    return DeepEnsemble(
-        members=options.members,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        lr=options.lr,
-        snapshots=snapshots,
-    )
+    training = {name: getattr(options, name) for name in ("epochs", "batch_size", "lr")} | {"snapshots": snapshots}
+    return MAP(**training) if kind == "map" else DeepEnsemble(members=options.members, **training)
 
 
 def demo(options: Namespace) -> None:
@@ -87,9 +80,9 @@ def fit(options: Namespace) -> None:
 
 
 def _check_widths(options: Namespace, x: torch.Tensor, y: torch.Tensor, size_in: int, size_out: int) -> None:
-    for name, value, rep, size in (("x", x, options.rep_in, size_in), ("y", y, options.rep_out, size_out)):
+    for name, side, value, size in (("x", "in", x, size_in), ("y", "out", y, size_out)):
         if value.shape[1] != size:
-            side = "in" if name == "x" else "out"
+            rep = getattr(options, f"rep_{side}")
             raise ValueError(
                 f"--{name} gives {value.shape[1]} number(s) a row, but --rep-{side} {rep!r} of {options.group} "
                 f"has size {size}."

@@ -14,22 +14,11 @@ from torch import Tensor
 
 
 def read_data(path: Path, x_names: str, y_names: str) -> tuple[Tensor, Tensor]:
-    """Read inputs and outputs.
+    """Inputs (rows, columns) and outputs (rows, columns), float32, of a .csv file with a header line, or a .npz file.
 
-    Parameters
-    ----------
-    path : a .csv file with a header line, or a .npz file.
-    x_names, y_names : for .csv, comma-separated column names or patterns such as ``x*``, which take columns in the
-        file's order; for .npz, the name of one array each.
-
-    Returns
-    -------
-    x (rows, columns) and y (rows, columns), float32.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file is missing, of another kind, lacks a column, or holds something that is no number.
+    The names are, for .csv, comma-separated column names or patterns such as ``x*``, which take columns in the file's
+    order; for .npz, the name of one array each. FileNotFoundError or ValueError if the file is missing, of another
+    kind, lacks a column, or holds something that is no number.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no data file {path}.")
@@ -101,8 +90,7 @@ def _array(path: Path, arrays: np.lib.npyio.NpzFile, name: str, option: str) -> 
         array = arrays[name]
     except ValueError as error:
         raise _Refused(f"array {name!r} of {path} cannot be read: {error}") from error
-    real = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
-    if not real or array.ndim < 1:
+    if array.dtype.kind not in "iuf" or array.ndim < 1:
         raise _Refused(f"array {name!r} of {path} must hold rows of numbers, got {array.dtype} of shape {array.shape}.")
     if len(array) == 0:
         raise _Refused(f"array {name!r} of {path} has 0 rows.")

@@ -71,21 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         default="rpp",
         help="approximately equivariant, exactly, or not at all (default: rpp)",
     )
+    variances = {"equivariant": "equivariant coordinates", "dense": "dense weights; smaller means more symmetric"}
+    for name, of in variances.items():
+        fit.add_argument(f"--{name}-variance", type=float, help=f"prior variance of {of} (default: that of RPPPrior)")
     fit.add_argument(
-        "--equivariant-variance",
-        type=float,
-        help="prior variance of equivariant coordinates (default: that of RPPPrior)",
-    )
-    fit.add_argument(
-        "--dense-variance",
-        type=float,
-        help="prior variance of dense weights; smaller means more symmetric (default: that of RPPPrior)",
-    )
-    fit.add_argument(
-        "--noise-variance",
-        type=float,
-        default=None,
-        help="in squared units of the outputs (default: 1%% of the variance of each)",
+        "--noise-variance", type=float, help="in squared units of the outputs (default: 1%% of the variance of each)"
     )
     fit.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
     _add_training_options(fit, epochs=300)
@@ -103,7 +93,3 @@ def _add_training_options(parser: argparse.ArgumentParser, epochs: int) -> None:
     parser.add_argument("--batch-size", type=int, default=100, help="examples a step (default: 100)")
     parser.add_argument("--lr", type=float, default=3e-3, help="learning rate (default: 0.003)")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

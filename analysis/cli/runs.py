@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -41,12 +40,8 @@ class Run:
 
     @staticmethod
     def load(folder: Path) -> Run:
-        """Read a folder that ``save`` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If it is no run, damaged, or of another version.
+        """Read a folder that ``save`` wrote; FileNotFoundError or ValueError if it is no run, damaged, or of another
+        version.
         """
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no run folder {folder}.")
@@ -62,26 +57,22 @@ class Run:
         prediction = self.posterior.predict(self.x)
         members = (prediction.samples - self.y).square().mean((-2, -1))
         error = equivariance_error(self.posterior, self.x)
-        has_pathways = any(isinstance(m, RPPLinear) for m in self.posterior.bayesian_model.network.modules())
-        shares = pathway_shares(self.posterior).median(("chain", "draw")) if has_pathways else None
+        shares = None
+        if any(isinstance(module, RPPLinear) for module in self.posterior.bayesian_model.network.modules()):
+            found = pathway_shares(self.posterior).median(("chain", "draw")).sel(pathway="equivariant")
+            shares = dict(zip(found.layer.values.tolist(), found.values.tolist(), strict=True))
         return {
             "engine": self.posterior.stats.get("engine"),
             "members": self.posterior.chains * self.posterior.draws,
             "diverged": len(self.posterior.stats.get("diverged", {})),
             "test_examples": len(self.x),
             "test_mse_of_mean": float((prediction.mean - self.y).square().mean()),
-            "test_mse_of_members": {
-                "minimum": float(members.min()),
-                "median": float(np.median(members)),
-                "maximum": float(members.max()),
-            },
+            "test_mse_of_members": summarize(members),
             "output_variance": float(self.y.var(0, correction=0).mean()),
             "test_mse_over_variance": _relative_error(prediction.mean, self.y),
             "equivariance_error": {**summarize(error), "members": error.values.reshape(-1).tolist()},
             "group": error.attrs["group"],
-            "equivariant_share": None
-            if shares is None
-            else {str(layer): float(shares.sel(layer=layer, pathway="equivariant")) for layer in shares.layer.values},
+            "equivariant_share": shares,
         }
 
 
@@ -94,9 +85,8 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
     pictured = {label: run.posterior for label, run in runs.items() if label not in exact}
     (folder / PICTURE).unlink(missing_ok=True)
     if pictured:
-        points = (
-            torch.cat([run.x for run in runs.values()]) if len({run.x.shape[1] for run in runs.values()}) == 1 else None
-        )
+        same_width = len({run.x.shape[1] for run in runs.values()}) == 1
+        points = torch.cat([run.x for run in runs.values()]) if same_width else None
         axes = plot_equivariance_density(pictured, points, reference)
         figure = axes.get_figure(root=True)
         assert figure is not None
@@ -107,7 +97,7 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
 
 
 def _table(reports: dict[str, dict[str, Any]]) -> str:
-    width = max(len(label) for label in reports)
+    width = max(map(len, reports))
     lines = [
         f"{'':{width}}  {'test MSE':>9}  {'of var(y)':>9}  {'equivariance error: min, median, max':38}"
         "dense share of the weights, by layer"

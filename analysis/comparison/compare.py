@@ -99,25 +99,21 @@ def compare(
     Parameters
     ----------
     models : by the names that they shall have in the table.
-    data : (x, y) as tensors or arrays, or a Dataset of such pairs.
+    data, seed, device, progress : see ``DeepEnsemble.fit``; all models get the same seed.
     engine : what fits every model. By default EmpiricalBayes(refinements=20), which lets each model's own evidence
-        choose its prior variances and its noise: with variances that are guessed, a comparison of models is one of
-        guesses, and with variances that training has left, one of trainings. Refinements take long for large networks:
-        give them fewer, or none.
-    method : what gives the evidence of every model, with the variances that the engine left. By default the engine's
-        own, if it is EmpiricalBayes: the Laplace evidence at the mode, which is sought from where the training of the
-        best member ended, integrated over the variances that have hyperpriors; else LaplaceEvidence().
-        PSISLOO and ConditionalEvidence give scores, and no probabilities.
+        choose its prior variances and its noise: with guessed variances a comparison of models is one of guesses.
+        Refinements take long for large networks: give them fewer, or none.
+    method : of the evidence of every model, with the variances that the engine found. By default the engine's own, if
+        it is EmpiricalBayes: the Laplace evidence at the mode, sought from the weights of the best member, integrated
+        over the variances that have hyperpriors; else LaplaceEvidence(). PSISLOO and ConditionalEvidence give scores,
+        and no probabilities.
     test : other data, for the test scores.
     group : against which the equivariance error is measured, by default each network's own; at test inputs if there
         are some.
-    seed : of everything random; all models get the same.
-    device : "auto" takes an accelerator if there is one.
-    progress : whether to show progress bars, in a terminal.
 
     Returns
     -------
-    Comparison; its warnings are logged, too.
+    Comparison, whose warnings are logged, too.
 
     Raises
     ------
@@ -146,21 +142,22 @@ def compare(
         else:
             evidence = (method or LaplaceEvidence()).estimate(fitted, data, seed=seed, device=device, progress=progress)
         column = _SCORES.get(type(method), "log_evidence")
-        row = {column: evidence.value, f"{column}_error": _or_nan(evidence.standard_error)}
+        row: dict[str, float | None] = {column: evidence.value, f"{column}_error": evidence.standard_error}
         row["parameters"] = float(sum(parameter.numel() for parameter in fitted.network.parameters()))
         row["seconds"] = time.perf_counter() - began
         loo = _leave_one_out(posterior)
         if loo is not None:
-            row = {"elpd_loo": loo.value, "elpd_loo_error": _or_nan(loo.standard_error)} | row
+            row = {"elpd_loo": loo.value, "elpd_loo_error": loo.standard_error} | row
         pair = None if test is None else resolve_data(fitted, test)
         row |= {} if pair is None else _test_scores(posterior, pair)
         row["equivariance_error"] = _error(posterior, pair or resolve_data(fitted, data), group)
         rows.append(row)
         warnings += [f"{name}: {warning}" for warning in (*evidence.warnings, *(loo.warnings if loo else ()))]
-    table = {name: ("model", [row.get(name, math.nan) for row in rows]) for name in _COLUMNS}
+    table = {name: ("model", np.array([row.get(name) for row in rows], dtype=float)) for name in _COLUMNS}
     dataset = xr.Dataset(table, {"model": list(models)})
     dataset.attrs = {"engine": type(engine).__name__, "evidence": evidence.method}
-    dataset = _with_probabilities(dataset)
+    factors = dataset.log_evidence - dataset.log_evidence.max()  # all evidences are finite, or none
+    dataset = dataset.assign(log_bayes_factor=factors, probability=np.exp(factors) / np.exp(factors).sum(skipna=False))
     warnings += _remarks(dataset, isinstance(engine, EmpiricalBayes) and method is not None)
     for warning in warnings:
         logger.warning("%s", warning)
@@ -207,14 +204,6 @@ def _error(posterior: Posterior, pair: Pair | None, group: Group | None) -> floa
     return float(np.median(equivariance_error(posterior, pair[0][:_POINTS], group)))
 
 
-def _with_probabilities(dataset: xr.Dataset) -> xr.Dataset:
-    """All evidences are there, or none."""
-    logs = dataset.log_evidence
-    factors = logs - logs.max()
-    weights = np.exp(factors)
-    return dataset.assign(log_bayes_factor=factors, probability=weights / weights.sum(skipna=False))
-
-
 def _remarks(dataset: xr.Dataset, chosen_before: bool) -> list[str]:
     """What the whole table leaves to be desired."""
     method, logs = dataset.attrs["evidence"], dataset.log_evidence.values
@@ -222,8 +211,10 @@ def _remarks(dataset: xr.Dataset, chosen_before: bool) -> list[str]:
         return [f"{method} gives no evidence of the data, and so no probabilities of models."]
     remarks = []
     if chosen_before:
-        remarks.append("The data chose the variances, under which the evidence is taken: it is too large, by a few "
-                       "nats for each of them.")  # fmt: skip
+        remarks.append(
+            "The data chose the variances, under which the evidence is taken: it is too large, by a few nats for each "
+            "of them."
+        )
     if len(logs) > 1:
         second, first = np.argsort(logs)[-2:]
         gap, error = logs[first] - logs[second], np.hypot(*dataset.log_evidence_error.values[[first, second]])
@@ -232,7 +223,3 @@ def _remarks(dataset: xr.Dataset, chosen_before: bool) -> list[str]:
             known = "without a standard error" if np.isnan(error) else f"with a standard error of {error:.2g}"
             remarks.append(f"The log evidences of {best} differ by {gap:.2g}, {known}: that does not decide.")
     return remarks
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -13,27 +13,19 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
-from analysis.comparison.sweep_criteria import (
-    Criteria,
-    Criterion,
-    check_criteria,
-    direction,
-    measure,
-    misfits,
-    named_criteria,
-)
+from analysis.comparison.sweep_criteria import Criteria, check_criteria, measure, named_criteria, prediction_errors
 from analysis.comparison.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from inference import MAP, DeepEnsemble
-from inference.data import Data, Pair, refuse_hyperpriors, resolve_data, resolve_device
+from inference.data import Data, refuse_hyperpriors, resolve_data, resolve_device
 from inference.progress import off_unless
 
 logger = logging.getLogger(__name__)
 
-_MISFITS = ("train_mse", "test_mse", "train_error", "test_error")
+_ERRORS = ("train_mse", "test_mse", "train_error", "test_error")
 
 
 def prior_sweep(
@@ -51,28 +43,22 @@ def prior_sweep(
     """Train and measure a model under every combination of some prior variances.
 
     After Figure 3 (right) of Finzi, Benton & Wilson (NeurIPS 2021), with the evidence beside the test error. All cells
-    are trained side by side, from the same starts and with the same minibatches, see ``train_cells``; what is measured
-    is measured at these weights.
+    are trained side by side, from the same starts and with the same minibatches, see ``train_cells``.
 
     Parameters
     ----------
-    model : a BayesianModel. What is not swept keeps its value.
-    data : (x, y) as tensors or arrays, or a Dataset of such pairs.
+    model, data, seed, device, progress : see ``DeepEnsemble.fit``; what is not swept keeps its value. Every cell has
+        the same starts, those of MAP, or of DeepEnsemble, with this seed.
     criteria : what to measure, a sequence, or a mapping by the variables' names; by default
-        LaplaceEvidence("symmetric"). LaplaceEvidence expands around the weights of the cell, and does not train again:
-        its ``mode`` is not used. Any other evidence method, as ExactEvidence() or TemperedSMC(), estimates every cell
-        by itself, once for each member, at its own cost. A function is called once for each member of the cell. It
-        takes a Posterior of one draw, the weights of that fit, whose ``model`` is the cell's, and returns a number, the
+        LaplaceEvidence("symmetric"), which expands around the weights of the cell, without the training of its
+        ``mode``. Other evidence methods estimate every member of every cell, at their own cost. A function takes a
+        Posterior of one draw, the weights of one member, whose ``model`` is the cell's, and returns a number, the
         larger the better (or say otherwise, ``dataset["name"].attrs["best"] = "min"``). From such a posterior
         ``Laplace(...).fit(post.model, post.data, seed=0, start=post)`` makes draws, for ``loo_of``.
     test : other data, for the test error.
-    mode : how to train; snapshots are not kept. With a DeepEnsemble every cell has its members, the criteria are means
-        over them, as are "log_joint", "gradient_norm" and "noise_variance", and the errors those of the mean
-        prediction. Single fits end in optima of very different quality, and cells then differ by luck; what several
-        fits say differs by the variances.
-    seed : of everything random. Every cell has the same starts, those of MAP, or of DeepEnsemble, with this seed.
-    device : "auto" takes an accelerator if there is one.
-    progress : whether to show progress bars, in a terminal.
+    mode : how to train. With a DeepEnsemble every cell has its members, the criteria are means over them, as are
+        "log_joint", "gradient_norm" and "noise_variance", and the errors those of the mean prediction. Single fits end
+        in optima of very different quality, and cells then differ by luck.
     **grid : the name of a setting of the prior, as in ``RPPPrior.variances`` (or "noise_variance", of a Gaussian whose
         noise is one known number), -> the values that it takes.
 
@@ -85,24 +71,22 @@ def prior_sweep(
     * "train_mse" and "test_mse" of a Gaussian likelihood, the mean over examples and outputs; of a Categorical one
       "train_error" and "test_error", the share of wrong labels;
     * "gradient_norm", (g^T Sigma g)^(1/2) with g the gradient of the log joint and Sigma the prior's covariance. Off
-      the mode the Laplace evidence is too small, to second order by (g^T H^-1 g) / 2, which is at most half the square
-      of this, and far less under broad priors: where it is small the cell has converged, where it is large, see whether
-      more epochs change the evidence;
+      the mode the Laplace evidence is too small, to second order by (g^T H^-1 g) / 2, at most half the square of this:
+      where it is small the cell has converged, where it is large, see whether more epochs change the evidence;
     * "noise_variance", if it is learned, Gaussian(..., learned=True): each fit has its own, by the evidence with the
       curvature of the first LaplaceEvidence (else "symmetric"), see ``train_cells``; the criteria take it as known;
     * "epochs" of each cell's training.
 
     A variable's ``attrs["best"]`` is "max" or "min". Members that diverge are left out, with a warning; a cell without
-    others is NaN, and so is a criterion that failed for every member. Ctrl-C ends the training early and measures what
-    there is, once more Ctrl-C leaves the cells that were measured, all others NaN.
+    others is NaN, and so is a criterion that failed for every member. Ctrl-C ends the training early and measures the
+    cells trained so far; once more Ctrl-C leaves the cells that were measured, all others NaN.
 
     Raises
     ------
-    TypeError
-        If the model is a LogDensity, the mode another engine, or a criterion neither a method nor a function.
-    ValueError
-        If nothing is swept; a setting is unknown, has no values, or one that is not positive; variances have
-        hyperpriors; the data are refused; or a criterion does not suit the network.
+    TypeError, ValueError
+        If the model is a LogDensity, the mode another engine, or a criterion neither a method nor a function; if
+        nothing is swept; a setting is unknown, has no values, or one that is not positive; variances have hyperpriors;
+        the data are refused; or a criterion does not suit the network.
 
     Examples
     --------
@@ -124,20 +108,20 @@ def prior_sweep(
     assert pair is not None
     held_out = None if test is None else resolve_data(model, test)
     curvatures = [c.curvature for c in named.values() if isinstance(c, LaplaceEvidence)]
-    problem = Problem(model, pair, mode, seed, resolve_device(device), [*curvatures, "symmetric"][0])
+    curvature = [*curvatures, "symmetric"][0]
+    problem = Problem(model, pair, mode, seed, resolve_device(device), curvature, named, held_out)
     cells = [_all_values(model, dict(zip(axes, cell, strict=True))) for cell in itertools.product(*axes.values())]
-    check_criteria(problem, cells[0], named)
+    check_criteria(problem, cells[0])
     rows: list[dict[str, float]] = [{} for _ in cells]
     try:
-        for index, row in _sweep(problem, cells, named, held_out, progress):
+        for index, row in _sweep(problem, cells, progress):
             rows[index] = row
     except KeyboardInterrupt:
         logger.warning("interrupted; %d of %d cells were measured.", sum(map(bool, rows)), len(cells))
-    engine = {"epochs": mode.epochs, "batch_size": mode.batch_size or len(pair[0]), "lr": mode.lr}
-    run = {"seed": seed, "device": str(problem.device), "num_data": len(pair[0]), "criteria": list(named)}
-    seconds = {"members": problem.members, "seconds": round(time.perf_counter() - began, 3)}
-    name = type(mode).__name__
-    return _dataset(axes, rows, named, {"engine": name, **engine, "schedule": mode.schedule, **run, **seconds})
+    engine = {"engine": type(mode).__name__, "epochs": mode.epochs, "batch_size": mode.batch_size or len(pair[0])}
+    engine |= {"lr": mode.lr, "schedule": mode.schedule, "seed": seed, "device": str(problem.device)}
+    run = {"num_data": len(pair[0]), "criteria": list(named), "members": problem.members}
+    return _dataset(axes, rows, problem, {**engine, **run, "seconds": round(time.perf_counter() - began, 3)})
 
 
 def chosen_cell(dataset: xr.Dataset, criterion: str | None = None) -> dict[str, float]:
@@ -171,8 +155,7 @@ def criterion_of(dataset: xr.Dataset, criterion: str | None) -> xr.DataArray:
 
 def _checked_grid(model: BayesianModel, grid: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     """The values of every swept setting, in rising order."""
-    known = list(model.prior.variances(model.network))
-    likelihood = model.likelihood
+    known, likelihood = list(model.prior.variances(model.network)), model.likelihood
     if isinstance(likelihood, Gaussian) and not likelihood.learned and isinstance(likelihood.noise_variance, float):
         known.append(NOISE)
     if not grid:
@@ -199,35 +182,21 @@ def _all_values(model: BayesianModel, swept: Mapping[str, float]) -> dict[str, f
     return settings | dict(swept)
 
 
-def _sweep(
-    problem: Problem,
-    cells: list[dict[str, float]],
-    criteria: Mapping[str, Criterion],
-    test: Pair | None,
-    progress: bool,
-) -> Iterator[tuple[int, dict[str, float]]]:
+def _sweep(problem: Problem, cells: list[dict[str, float]], progress: bool) -> Iterator[tuple[int, dict[str, float]]]:
     """The variables of each cell; chunks of cells are independent of each other."""
     at_once = cells_at_once(problem, cells[0])
-    pieces = np.array_split(np.arange(len(cells)), math.ceil(len(cells) / at_once))
-    for piece in pieces:
+    for piece in np.array_split(np.arange(len(cells)), math.ceil(len(cells) / at_once)):
         trained = train_cells(problem, [cells[index] for index in piece], progress)
         bar = tqdm(piece, desc="measuring", unit="cell", disable=off_unless(progress))
-        for place, index in enumerate(bar):
-            yield int(index), _cell(problem, cells[index], trained, place, criteria, test)
+        for number, index in enumerate(bar):
+            fits = range(number * problem.members, (number + 1) * problem.members)
+            yield int(index), _cell(problem, cells[index], trained, fits)
         if trained.interrupted:
             raise KeyboardInterrupt
 
 
-def _cell(
-    problem: Problem,
-    cell: Mapping[str, float],
-    trained: TrainedCells,
-    place: int,
-    criteria: Mapping[str, Criterion],
-    test: Pair | None,
-) -> dict[str, float]:
+def _cell(problem: Problem, cell: Mapping[str, float], trained: TrainedCells, fits: range) -> dict[str, float]:
     """The variables of one cell, from the fits that did not diverge."""
-    fits = range(place * problem.members, (place + 1) * problem.members)
     good = [fit for fit in fits if trained.is_finite(fit)]
     if len(good) < len(fits):
         of = "the training" if len(fits) == 1 else f"{len(fits) - len(good)} of {len(fits)} fits"
@@ -238,27 +207,26 @@ def _cell(
     rows = []
     for index, fit in enumerate(good):
         single = {name: value[index] for name, value in weights.items()}
-        row = measure(problem, trained.values[fit], single, criteria, trained.epochs, fit - fits.start)
+        row = measure(problem, trained.values[fit], single, trained.epochs, fit - fits.start)
         rows.append(row | ({NOISE: trained.values[fit][NOISE]} if has_learned_noise(problem.model) else {}))
-    found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    found = {name: values[np.isfinite(values)] for name, values in found.items()}
-    result = {name: float(values.mean()) if len(values) else math.nan for name, values in found.items()}
-    if problem.members > 1:
-        for name in criteria:
-            count = len(found[name])
-            result[f"{name}_error"] = float(found[name].std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
-    return result | misfits(problem, weights, test) | {"epochs": trained.epochs}
+    result = {}
+    for name in rows[0]:
+        found = np.array([row[name] for row in rows if math.isfinite(row[name])])
+        result[name] = float(found.mean()) if len(found) else math.nan
+        if name in problem.criteria and problem.members > 1:
+            error = float(found.std(ddof=1)) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+            result[f"{name}_error"] = error
+    return result | prediction_errors(problem, weights) | {"epochs": trained.epochs}
 
 
-def _dataset(
-    axes: Mapping[str, list[float]], rows: list[dict[str, float]], criteria: Mapping[str, Criterion], attrs: dict
-) -> xr.Dataset:
+def _dataset(axes: dict[str, list[float]], rows: list[dict[str, float]], problem: Problem, attrs: dict) -> xr.Dataset:
+    criteria = problem.criteria
     names = dict.fromkeys([*criteria, *(name for row in rows for name in row)])
-    shape = [len(values) for values in axes.values()]
-    variables = {}
+    best = dict.fromkeys([*criteria, "log_joint"], "max") | dict.fromkeys(_ERRORS, "min")
+    shape, variables = [len(values) for values in axes.values()], {}
     for name in names:
         values = np.array([row.get(name, math.nan) for row in rows]).reshape(shape)
-        scored = {"best": direction(name)} if name in (*criteria, *_MISFITS, "log_joint") else {}
+        scored = {"best": best[name]} if name in best else {}
         units = {"units": "nats"} if name == "log_joint" or hasattr(criteria.get(name), "estimate") else {}
         variables[name] = (tuple(axes), values, scored | units)
     return xr.Dataset(variables, coords=dict(axes), attrs=attrs)

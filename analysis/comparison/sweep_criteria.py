@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from analysis.comparison.sweep_training import Problem, cell_density
-from analysis.evidence import EvidenceMethod, LaplaceEvidence
+from analysis.comparison.sweep_training import Criterion, Problem
+from analysis.evidence import LaplaceEvidence
+from bayes_rpp.bayesian_model import model_at
 from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.types import Params
 from inference import Posterior
-from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.expansion import Expansion
 from inference.posterior.predictive import evaluate
 
 logger = logging.getLogger(__name__)
 
-Criterion: TypeAlias = EvidenceMethod | Callable[[Posterior], float]
 Criteria: TypeAlias = Sequence[Criterion] | Mapping[str, Criterion]
-Best: TypeAlias = Literal["max", "min"]
 
 
 def named_criteria(criteria: Criteria) -> dict[str, Criterion]:
     """Criteria by the names of their variables: "laplace_full" of LaplaceEvidence("full"), "exact_evidence" of
-    ExactEvidence(), the name of a function.
-
-    Raises
-    ------
-    TypeError
-        If one is neither an evidence method nor a function.
-    ValueError
-        If there are none, or two of one name.
-    """
+    ExactEvidence(), the name of a function."""
     given = list(criteria.items()) if isinstance(criteria, Mapping) else [(None, one) for one in criteria]
     if not given:
         raise ValueError("criteria must have at least one, as LaplaceEvidence('symmetric'), got none.")
@@ -57,41 +48,29 @@ def named_criteria(criteria: Criteria) -> dict[str, Criterion]:
     return result
 
 
-def check_criteria(problem: Problem, values: Mapping[str, float], criteria: Mapping[str, Criterion]) -> None:
+def check_criteria(problem: Problem, values: Mapping[str, float]) -> None:
     """Raise now what a curvature would raise after the training, by trying it on two examples."""
-    small = Problem(
-        problem.model,
-        (problem.pair[0][:2], problem.pair[1][:2]),
-        problem.mode,
-        problem.seed,
-        problem.device,
-        problem.curvature,
-    )
-    for criterion in criteria.values():
+    small = replace(problem, pair=(problem.pair[0][:2], problem.pair[1][:2]))
+    for criterion in problem.criteria.values():
         if isinstance(criterion, LaplaceEvidence):
-            density = cell_density(small, values)
+            density = small.density(values)
             with torch.no_grad():
                 Expansion.at(density, density.initial([problem.seed])[0], criterion.curvature)
 
 
 def measure(
-    problem: Problem,
-    values: Mapping[str, float],
-    weights: Params,
-    criteria: Mapping[str, Criterion],
-    epochs: int,
-    member: int,
+    problem: Problem, values: Mapping[str, float], weights: Params, epochs: int, member: int
 ) -> dict[str, float]:
     """The criteria of one fit, its log joint and the length of its slope. What fails numerically is NaN, with a
     warning. Methods that draw random numbers take others for each member."""
-    model = problem.cell_model(values)
-    density = cell_density(problem, values)
+    density = problem.density(values)
     z = density.free({name: value.double() for name, value in weights.items()})
     gradient, potential = density.gradients(z[None])
     stats = {"engine": "MAP", "seed": problem.seed, "epochs": epochs}
-    posterior = Posterior(model, {name: v[None, None] for name, v in weights.items()}, stats, data=problem.pair)
+    samples = {name: value[None, None] for name, value in weights.items()}
+    posterior = Posterior(model_at(problem.model, values), samples, stats, data=problem.pair)
     result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(density, gradient[0])}
-    for name, criterion in criteria.items():
+    for name, criterion in problem.criteria.items():
         try:
             result[name] = _value(problem, criterion, density, z, posterior, problem.seed + member)
         except RuntimeError as error:
@@ -100,18 +79,13 @@ def measure(
     return result
 
 
-def misfits(problem: Problem, weights: Params, test: Pair | None) -> dict[str, float]:
-    """The errors of a cell's mean prediction: the mean square over all outputs; of classes, the share that is wrong.
-
-    Parameters
-    ----------
-    weights : name -> (member, *shape).
-    test : other data than those of the training.
+def prediction_errors(problem: Problem, weights: Params) -> dict[str, float]:
+    """The errors of a cell's mean prediction, from weights name -> (member, *shape), on the data of the training and on
+    others: the mean square over all outputs; of classes, the share that is wrong.
     """
     likelihood, result = problem.model.likelihood, {}
-    for prefix, pair in {"train": problem.pair, "test": test}.items():
-        if pair is None:
-            continue
+    pairs = {"train": problem.pair} | ({} if problem.test is None else {"test": problem.test})
+    for prefix, pair in pairs.items():
         outputs = evaluate(problem.model, weights, pair[0]).double()
         if isinstance(likelihood, Gaussian):
             result[f"{prefix}_mse"] = float((outputs.mean(0) - pair[1].double()).square().mean())
@@ -119,11 +93,6 @@ def misfits(problem: Problem, weights: Params, test: Pair | None) -> dict[str, f
             chosen = outputs.softmax(-1).mean(0).argmax(-1)
             result[f"{prefix}_error"] = float((chosen != pair[1]).double().mean())
     return result
-
-
-def direction(name: str) -> Best:
-    """Whether the largest or the smallest value of a variable is the best."""
-    return "min" if name in ("train_mse", "test_mse", "train_error", "test_error") else "max"
 
 
 def _is_method(criterion: object) -> bool:
@@ -153,8 +122,7 @@ def _value(
 
 def _gradient_norm(density: UnconstrainedDensity, gradient: Tensor) -> float:
     """(g^T Sigma g)^(1/2), with Sigma the covariance of the prior: the length of S^T g, S S^T = Sigma."""
-    priors, total = density.model.prior_distributions, 0.0  # type: ignore[union-attr]
-    for name, slope in density.unpack(gradient.cpu()).items():
-        whitened = torch.func.vjp(priors[name].color, slope)[1](slope)[0]
-        total += float(whitened.square().sum())
-    return total**0.5
+    priors = density.model.prior_distributions  # type: ignore[union-attr]
+    slopes = density.unpack(gradient.cpu()).items()
+    whitened = (torch.func.vjp(priors[name].color, slope)[1](slope)[0] for name, slope in slopes)
+    return sum(float(part.square().sum()) for part in whitened) ** 0.5

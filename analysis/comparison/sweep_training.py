@@ -9,20 +9,22 @@ members of a cell differ by these.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import scipy
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.evidence import EvidenceMethod
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from bayes_rpp.priors.hyperpriors import exact_law
 from bayes_rpp.types import Params
-from inference import MAP, DeepEnsemble
+from inference import MAP, DeepEnsemble, Posterior
 from inference.curvature.names import EvidenceCurvature
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
@@ -32,6 +34,8 @@ from inference.training.minibatches import Minibatches, member_seeds
 from inference.training.objectives import initial_params, no_wider_than_prior
 from inference.training.parameter_stack import ParameterStack, varied_stack
 
+Criterion: TypeAlias = EvidenceMethod | Callable[[Posterior], float]
+
 _BYTES_AT_ONCE = 2**30  # of weights, Adam's moments, and what is kept for the gradient; at work it is about twice that
 _COPIES = 6  # of the weights
 _NOISE_UPDATES = (0.5, 0.6, 0.7, 0.8, 0.9)  # after these shares of the epochs
@@ -40,16 +44,9 @@ _REACH = math.log(100.0)  # of one update of the noise, either way
 
 @dataclass(frozen=True)
 class Problem:
-    """What all cells of a sweep share.
-
-    Attributes
-    ----------
-    model : with the settings that are not swept.
-    pair : the data.
-    mode : how to train, and how many members.
-    seed : of the starts, the minibatches and the probes of the curvature.
-    device : where to compute.
-    curvature : of the evidence that a learned noise variance maximises.
+    """What all cells of a sweep share: the model with the settings that are not swept, the data, how to train; the seed
+    of the starts, the minibatches and the random vectors of the curvature; the curvature of the evidence that a learned
+    noise variance maximises; what to measure, by name, and other data for the test error.
     """
 
     model: BayesianModel
@@ -58,10 +55,12 @@ class Problem:
     seed: int
     device: torch.device
     curvature: EvidenceCurvature
+    criteria: Mapping[str, Criterion] = field(default_factory=dict)
+    test: Pair | None = None
 
-    def cell_model(self, values: Mapping[str, float]) -> BayesianModel:
-        """The model of one cell, see ``model_at``."""
-        return model_at(self.model, values)
+    def density(self, values: Mapping[str, float]) -> UnconstrainedDensity:
+        """The log joint of one cell, in float64."""
+        return float64_density(model_at(self.model, values), self.pair, 1.0, self.device)
 
     @property
     def members(self) -> int:
@@ -76,14 +75,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class TrainedCells:
-    """What the training of some cells leaves: the fits of the first cell, then those of the second, and so on.
-
-    Attributes
-    ----------
-    params : the weights, name -> (fit, *shape), on the CPU.
-    values : the variances of each fit, by name; a learned noise variance among them.
-    epochs : that were trained; fewer than the settings' after Ctrl-C, or where all fits diverged.
-    interrupted : whether Ctrl-C ended the training.
+    """The result of training some cells: the fits of the first cell, then those of the second, and so on, with weights
+    name -> (fit, *shape) on the CPU; the variances of each fit, a learned noise variance among them; and the epochs
+    trained, fewer than the settings' after Ctrl-C, or where all fits diverged.
     """
 
     params: Params
@@ -105,25 +99,20 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
 
         log p(y | x, z, v) + log p(z) - 1/2 log det(I + Sigma K / v) + log p(v) v,
 
-    the Laplace evidence and the density of log v under the likelihood's own prior. A mode of the joint in v would not
-    know that weights were fitted to the same data: its noise is SSE / (N D), too small by the share of the data that
-    the weights use up, in place of SSE / (N D - effective parameters). All updates are in the second half: an early one
-    would take for noise what the training has not fitted yet, and keep it from being fitted. Start from a small noise.
+    the Laplace evidence and the density of log v under the likelihood's own prior. At a mode of the joint the noise is
+    SSE / (N D), in place of SSE / (N D - effective parameters), since the weights were fitted to the same data. All
+    updates are in the second half: an early one would take for noise what the training has not fitted yet, and keep it
+    from being fitted. Start from a small noise.
 
-    Ctrl-C ends the training early.
-
-    Parameters
-    ----------
-    problem : what they share.
-    values : of each cell, all of the settings that the network takes, and the noise variance, if it is swept or
-        learned.
-    progress : whether to show a bar.
+    ``values`` are, of each cell, all settings that the network takes, and the noise variance, if it is swept or
+    learned. Ctrl-C ends the training early.
     """
     mode, cells = problem.mode, len(values)
     values = [dict(cell) for cell in values for _ in range(problem.members)]
     stack = _stack(problem, values)
     minibatches = Minibatches(problem.pair, mode.batch_size, problem.seeds, problem.device, repeats=cells)
-    updates = _noise_updates(mode.epochs) if has_learned_noise(problem.model) else set()
+    shares = _NOISE_UPDATES if has_learned_noise(problem.model) else ()
+    updates = {math.floor(mode.epochs * share) for share in shares}
 
     def update_noise(epoch: int) -> None:
         if epoch in updates:
@@ -150,15 +139,10 @@ def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
     return max(1, _BYTES_AT_ONCE // (_COPIES * weights + sum(kept)))
 
 
-def cell_density(problem: Problem, values: Mapping[str, float]) -> UnconstrainedDensity:
-    """The log joint of one cell, in float64."""
-    return float64_density(problem.cell_model(values), problem.pair, 1.0, problem.device)
-
-
 def _stack(problem: Problem, values: list[dict[str, float]]) -> ParameterStack:
     """All fits, from their starts; ``values`` are of each fit."""
-    starts, variances = _starts(problem, values), _stacked(values)
-    return varied_stack(problem.model, starts, variances, len(problem.pair[0]), problem.device)
+    starts = _starts(problem, values)
+    return varied_stack(problem.model, starts, _stacked(values), len(problem.pair[0]), problem.device)
 
 
 def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " fit"]]:
@@ -172,21 +156,16 @@ def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
     return no_wider_than_prior(starts, problem.model.prior.laws(problem.model.network), _stacked(values))
 
 
-def _noise_updates(epochs: int) -> set[int]:
-    """The epochs before which the noise is set."""
-    return {math.floor(epochs * share) for share in _NOISE_UPDATES}
-
-
 def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, float]]) -> list[dict[str, float]]:
     """The values, with each fit's noise at the maximum of its evidence; those that diverged keep theirs."""
     result = []
     for index, fit in enumerate(values):
         weights = {name: value[index].double() for name, value in params.items()}
         if all(value.isfinite().all() for value in weights.values()):
-            density = cell_density(problem, fit)
-            probes = torch.Generator(problem.device).manual_seed(problem.seed)
+            density = problem.density(fit)
+            generator = torch.Generator(problem.device).manual_seed(problem.seed)
             with torch.no_grad():
-                expansion = Expansion.at(density, density.free(weights), problem.curvature, generator=probes)
+                expansion = Expansion.at(density, density.free(weights), problem.curvature, generator=generator)
                 fit = {**fit, NOISE: _best_noise(expansion, problem.model, fit[NOISE])}
         result.append(fit)
     return result

@@ -1,4 +1,4 @@
-"""The models that a question about a symmetry is asked of."""
+"""The models that a comparison of symmetries is between."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def symmetry_candidates(
 
     Each group is an EMLP, exactly equivariant under it. The trivial group is an RPPEMLP of the first group: the same
     architecture, gates and bilinear layers, with dense pathways that no group restricts. (An MLP lacks the gates and
-    products, so that its evidence would tell more about these than about the symmetry.) Where one group holds another,
+    products, so that its evidence would say more about these than about the symmetry.) Where one group holds another,
     its network is a special case of the other's.
 
     Parameters
     ----------
-    rep_in, rep_out : representations of inputs and outputs; of another group, they are looked at on each of these.
+    rep_in, rep_out : representations of inputs and outputs; those of another group are restricted to each of these.
     groups : of matrices of one size, the largest first; at most one Trivial.
-    likelihood : of all models; a noise that is learned lets each have its own misfit.
+    likelihood : of all models; a noise that is learned lets each model fit the data as well as it can.
     channels, layers : of all networks; give channels as unbound representations.
-    prior : of all networks. By default, hyperpriors: LogNormal(0, 2) for the equivariant variance and, over logarithms
-        about 1e-2, LogNormal(log 1e-2, 2) for the dense one. A dense pathway is then a hypothesis about how much of the
-        symmetry is broken, which exactly symmetric data contradict.
+    prior : of all networks. By default, hyperpriors: LogNormal(0, 2) for the equivariant variance and LogNormal(log
+        1e-2, 2) for the dense one. A dense pathway is then a hypothesis about how much of the symmetry is broken, which
+        exactly symmetric data contradict.
 
     Raises
     ------

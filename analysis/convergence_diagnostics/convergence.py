@@ -69,9 +69,6 @@ def convergence(
     Analysis 2021). Four chains of one distribution have, by chance alone, an R-hat of about 1 + 4 / ESS: where many
     functions are judged it takes a thousand effective draws or so to bring all of them below 1.01.
 
-    It takes seconds for 4 chains of 1000 draws of a small network: ten evaluations of every draw at the points, one on
-    the training data, and some milliseconds for each element; bars show what takes longer.
-
     Parameters
     ----------
     posterior : of a sampler.
@@ -82,10 +79,9 @@ def convergence(
 
     Raises
     ------
-    ValueError
-        If there is neither x nor training data, or a function's name is taken or its values have another shape.
-    TypeError
-        If the posterior has no model.
+    ValueError, TypeError
+        If there is no model, neither x nor training data, or a function's name is taken or its values have another
+        shape.
 
     Examples
     --------
@@ -111,14 +107,13 @@ def _functions(
     posterior: Posterior, x: Tensor | None, own: Mapping[str, Function]
 ) -> Iterator[tuple[str, Tensor | np.ndarray | xr.DataArray]]:
     """Names and values of what is judged."""
-    yield from _of_log_density(posterior) if isinstance(posterior.model, LogDensity) else _of_network(posterior, x)
+    if isinstance(posterior.model, LogDensity):
+        yield "log density", posterior.log_joint()
+        yield from posterior.samples.items()
+    else:
+        yield from _of_network(posterior, x)
     for name, function in own.items():
         yield name, function(posterior)
-
-
-def _of_log_density(posterior: Posterior) -> Iterator[tuple[str, Tensor]]:
-    yield "log density", posterior.log_joint()
-    yield from posterior.samples.items()
 
 
 def _of_network(posterior: Posterior, x: Tensor | None) -> Iterator[tuple[str, Tensor | xr.DataArray]]:
@@ -127,10 +122,14 @@ def _of_network(posterior: Posterior, x: Tensor | None) -> Iterator[tuple[str, T
         raise ValueError("the posterior holds no training data: pass x, the points at which to judge its outputs.")
     if posterior.data is not None:
         yield "log joint", posterior.log_joint()
-    x, labels = (torch.as_tensor(x), None) if x is not None else _spread(posterior.data[0])  # type: ignore[index]
+    if x is None:  # a few inputs, evenly spread
+        inputs = posterior.data[0]  # type: ignore[index]
+        points = np.unique(np.linspace(0, len(inputs) - 1, _POINTS).round().astype(int))
+        x = inputs[points]
+    else:
+        points, x = np.arange(len(x)), torch.as_tensor(x)
     outputs = posterior.outputs(x).numpy()
     axes = ["output"] if outputs.ndim == 4 else [f"output_{axis}" for axis in range(outputs.ndim - 3)]
-    points = np.arange(len(x)) if labels is None else labels
     yield "prediction", xr.DataArray(outputs, dims=["chain", "draw", "point", *axes], coords={"point": points})
     if x.ndim == 2 and all(getattr(getattr(network, side, None), "group", None) for side in ("rep_in", "rep_out")):
         error = equivariance_error(posterior, x)
@@ -140,16 +139,9 @@ def _of_network(posterior: Posterior, x: Tensor | None) -> Iterator[tuple[str, T
     yield from ((name, value) for name, value in posterior.samples.items() if name not in weights)
 
 
-def _spread(inputs: Tensor) -> tuple[Tensor, np.ndarray]:
-    """A few inputs, and their places among all."""
-    places = np.unique(np.linspace(0, len(inputs) - 1, _POINTS).round().astype(int))
-    return inputs[places], places
-
-
 def _as_array(name: str, value: Tensor | np.ndarray | xr.DataArray, posterior: Posterior) -> xr.DataArray:
-    if not isinstance(value, xr.DataArray):
-        plain = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        value = xr.DataArray(plain)
+    value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+    value = value if isinstance(value, xr.DataArray) else xr.DataArray(np.asarray(value))
     if value.shape[:2] != (posterior.chains, posterior.draws):
         raise ValueError(
             f"the values of {name!r} have shape {value.shape}; expected (chain, draw, ...) = "
@@ -162,33 +154,35 @@ def _diagnose(name: str, array: xr.DataArray, bar: tqdm) -> xr.Dataset:
     """The row of one function."""
     values = array.values.reshape(*array.shape[:2], -1)
     elements = [index for index in range(values.shape[2]) if not np.isnan(values[..., index]).all()]
-    found: dict[str, dict[int, float]] = {"r_hat": {}, "ess_bulk": {}, "ess_tail": {}, "mcse_mean": {}}
-    constant, finite = 0, bool(np.isfinite(values[..., elements]).all())
-    long_enough = values.shape[1] >= least_draws(values.shape[0])
+    found: dict[int, dict[str, float]] = {}
+    constant, long_enough = 0, values.shape[1] >= least_draws(values.shape[0])
     for index in elements:
         one = values[..., index]
         bar.update()
-        if not np.isfinite(one).all():
-            continue
-        if _is_constant(one):
+        if np.isfinite(one).all() and _is_constant(one):
             constant += 1
-        elif long_enough:
-            for key, value in chain_diagnostics(one).items():
-                found[key][index] = value
-    effective = {index: min(found["ess_bulk"][index], found["ess_tail"][index]) for index in found["ess_bulk"]}
+        elif np.isfinite(one).all() and long_enough:
+            found[index] = chain_diagnostics(one)
+            found[index]["ess"] = min(found[index]["ess_bulk"], found[index]["ess_tail"])
 
-    def label(index: int | None) -> str:
-        return name if index is None else name + _place(array, index)
+    def worst(key: str, which: Callable = min) -> float:
+        return which((of[key] for of in found.values()), default=np.nan)
 
-    worst = {key: (min if key.startswith("ess") else max)(of.values(), default=np.nan) for key, of in found.items()}
+    def element(key: str, which: Callable = min) -> str:
+        index = which(found, key=lambda index: found[index][key], default=None)
+        return name if index is None else name + _position(array, index)
+
     return xr.Dataset(
         {
-            **worst,
-            "r_hat_element": label(max(found["r_hat"], key=found["r_hat"].__getitem__, default=None)),
-            "ess_element": label(min(effective, key=effective.__getitem__, default=None)),
+            "r_hat": worst("r_hat", max),
+            "ess_bulk": worst("ess_bulk"),
+            "ess_tail": worst("ess_tail"),
+            "mcse_mean": worst("mcse_mean", max),
+            "r_hat_element": element("r_hat", max),
+            "ess_element": element("ess"),
             "elements": len(elements),
             "constant": constant,
-            "finite": finite,
+            "finite": bool(np.isfinite(values[..., elements]).all()),
         }
     )
 
@@ -199,13 +193,12 @@ def _is_constant(values: np.ndarray) -> bool:
     return bool(np.ptp(values.astype(float)) <= 4 * eps * np.abs(values).max())
 
 
-def _place(array: xr.DataArray, index: int) -> str:
+def _position(array: xr.DataArray, index: int) -> str:
     """Where an element is, in the names of its dimensions if it has some."""
     shape, dims = array.shape[2:], array.dims[2:]
     if not shape:
         return ""
-    where = np.unravel_index(index, shape)
+    indices = np.unravel_index(index, shape)
     if str(dims[0]).startswith("dim_"):
-        return str([int(i) for i in where])
-    coordinates = [array[dim].values[i] for dim, i in zip(dims, where, strict=True)]
-    return f" at {', '.join(f'{dim} {value}' for dim, value in zip(dims, coordinates, strict=True))}"
+        return str([int(i) for i in indices])
+    return f" at {', '.join(f'{dim} {array[dim].values[i]}' for dim, i in zip(dims, indices, strict=True))}"

@@ -14,9 +14,9 @@ _FEW_DRAWS = 20  # 6 % of so few draws is at most one
 def interval(values: xr.DataArray) -> xr.DataArray:
     """The median of a diagnostic over all chains and draws, and the interval about it.
 
-    From more than 20 draws the interval is the equal-tailed one of 94 %: 3 % of the draws lie below it and 3 % above.
-    It moves with the scale on which a diagnostic is seen, unlike one of highest density: that of the logarithms is the
-    logarithm of that of the values. From up to 20 draws, such as an ensemble of ten, it is the minimum and the maximum.
+    From more than 20 draws the interval is the equal-tailed one of 94 %: 3 % of the draws lie below it and 3 % above;
+    that of the logarithms is the logarithm of that of the values, unlike one of highest density. From up to 20 draws,
+    such as an ensemble of ten, it is the minimum and the maximum.
 
     Parameters
     ----------

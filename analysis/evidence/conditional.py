@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from analysis.evidence.cross_validation import Engine, notes_on, require_draws
-from analysis.evidence.protocol import Evidence, EvidenceMethod
+from analysis.evidence.protocol import Evidence, EvidenceMethod, timed
 from inference import Posterior
-from inference.data import Data, Model, Pair, resolve_data
+from inference.data import Data, Model, resolve_data
 from inference.posterior.arviz import chain_diagnostics, least_draws
+from inference.settings import require_integers
 
 _FEW = 100
 
@@ -35,15 +34,8 @@ class ConditionalEvidence:
     method : how it is found. An EvidenceMethod, such as ExactEvidence(): log p(D) - log p(D_<=m). An engine, such as
         NUTS(): log mean_s p(D_>m | theta_s) over draws of the posterior of D_<=m, which is only good where few examples
         are held out, see ``held_out_evidence``.
-    fraction : of the examples that are conditioned on, m / N.
-    orderings : how many random orderings.
-
-    Raises
-    ------
-    TypeError
-        If the method can neither estimate nor fit.
-    ValueError
-        If the fraction is not between 0 and 1, or there is no ordering.
+    fraction : of the examples that are conditioned on, m / N, between 0 and 1.
+    orderings : how many random orderings, at least 1.
 
     Examples
     --------
@@ -62,9 +54,9 @@ class ConditionalEvidence:
             )
         if not 0 < self.fraction < 1:
             raise ValueError(f"fraction must be between 0 and 1, got {self.fraction!r}.")
-        if not isinstance(self.orderings, int) or self.orderings < 1:
-            raise ValueError(f"orderings must be an integer of at least 1, got {self.orderings!r}.")
+        require_integers(self, orderings=1)
 
+    @timed
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
@@ -74,15 +66,9 @@ class ConditionalEvidence:
         -------
         Evidence whose ``standard_error`` is that of the mean over the orderings, as a sample of all orderings, with
         that of log p(D) where there is one; of a single ordering, that of the method. ``details`` has "conditioned_on"
-        (m), "held_out" (N - m) and "per_ordering".
-
-        Raises
-        ------
-        ValueError
-            If the model is a LogDensity, the fraction leaves no example on one side, or the data or the draws are
-            refused.
+        (m), "held_out" (N - m) and "per_ordering". ValueError if the model is a LogDensity, or the fraction leaves no
+        example on one side.
         """
-        began = time.perf_counter()
         pair = resolve_data(model, data)
         if pair is None:
             raise ValueError("the conditional evidence needs data that can be divided; a LogDensity holds its own.")
@@ -91,22 +77,21 @@ class ConditionalEvidence:
             raise ValueError(f"fraction = {self.fraction} of {count} examples is {first}: some must be on each side.")
         generator = torch.Generator().manual_seed(seed)
         whole_seed, *seeds = torch.randint(2**62, (self.orderings + 1,), generator=generator).tolist()
-        splits = list(_splits(pair, first, self.orderings, generator))
-        whole = None
+        orders = [torch.randperm(count, generator=generator).split([first, count - first]) for _ in seeds]
+        splits = [[(pair[0][rows], pair[1][rows]) for rows in order] for order in orders]
+        whole, parts = None, []
         if hasattr(self.method, "estimate"):
             whole = self.method.estimate(model, pair, seed=whole_seed, device=device, progress=progress)
-            parts = [
-                self.method.estimate(model, kept, seed=own, device=device, progress=progress)
-                for own, (kept, _) in zip(seeds, splits, strict=True)
-            ]
-        else:
-            parts = [
-                held_out_evidence(self.method.fit(model, kept, seed=own, device=device, progress=progress), rest)
-                for own, (kept, rest) in zip(seeds, splits, strict=True)
-            ]
-        return _combined(whole, parts, first, count, time.perf_counter() - began)
+        for own, (kept, rest) in zip(seeds, splits, strict=True):
+            if hasattr(self.method, "estimate"):
+                parts.append(self.method.estimate(model, kept, seed=own, device=device, progress=progress))
+            else:
+                posterior = self.method.fit(model, kept, seed=own, device=device, progress=progress)
+                parts.append(held_out_evidence(posterior, rest))
+        return _combined(whole, parts, first, count)
 
 
+@timed
 def held_out_evidence(posterior: Posterior, data: Data) -> Evidence:
     """log p(D' | D) of other data D', all of them together, from draws of p(theta | D): log mean_s p(D' | theta_s).
 
@@ -125,16 +110,13 @@ def held_out_evidence(posterior: Posterior, data: Data) -> Evidence:
 
     Raises
     ------
-    ValueError
-        If the draws are too few, members of an ensemble or of a tempered posterior, or the data are refused.
-    TypeError
-        If it is a posterior of a LogDensity.
+    ValueError, TypeError
+        If the draws are too few, of an ensemble, a tempered posterior or a LogDensity, or the data are refused.
 
     Examples
     --------
     >>> held_out_evidence(NUTS().fit(model, data.train, seed=0), data.test).standard_error
     """
-    began = time.perf_counter()
     require_draws(posterior, "the held-out evidence")
     pair = resolve_data(posterior.bayesian_model, data)
     assert pair is not None
@@ -151,19 +133,10 @@ def held_out_evidence(posterior: Posterior, data: Data) -> Evidence:
             "held-out examples: value and standard error are too small. Condition on more, take more draws, or use an "
             "evidence method."
         )
-    seconds = time.perf_counter() - began
-    return Evidence(value, "held-out", error, seconds, None, tuple(notes), {"effective_draws": effective})
+    return Evidence(value, "held-out", error, warnings=tuple(notes), details={"effective_draws": effective})
 
 
-def _splits(pair: Pair, first: int, orderings: int, generator: torch.Generator) -> Iterator[tuple[Pair, Pair]]:
-    """The first examples of each ordering, and the others."""
-    x, y = pair
-    for _ in range(orderings):
-        kept, rest = torch.randperm(len(x), generator=generator).split([first, len(x) - first])
-        yield (x[kept], y[kept]), (x[rest], y[rest])
-
-
-def _combined(whole: Evidence | None, parts: list[Evidence], first: int, count: int, seconds: float) -> Evidence:
+def _combined(whole: Evidence | None, parts: list[Evidence], first: int, count: int) -> Evidence:
     """The mean over the orderings of log p(D) - log p(D_<=m), or, without log p(D), of the parts themselves."""
     values = np.array([part.value for part in parts])
     values = values if whole is None else whole.value - values
@@ -179,7 +152,6 @@ def _combined(whole: Evidence | None, parts: list[Evidence], first: int, count: 
         value=float(values.mean()),
         method=f"conditional, {parts[0].method}",
         standard_error=error,
-        seconds=seconds,
         gradients=sum(counts) if len(counts) == len(used) else None,
         warnings=tuple(dict.fromkeys(note for each in used for note in each.warnings)),
         details={"conditioned_on": first, "held_out": count - first, "per_ordering": values},

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from analysis.convergence_diagnostics.verdict import APPROXIMATIONS
-from analysis.evidence.protocol import Evidence
+from analysis.evidence.protocol import Evidence, timed
 from inference import Posterior
 from inference.data import Data, Model
-from inference.posterior.arviz import quiet_arviz
+from inference.posterior.arviz import inference_data, quiet_arviz
 
 _LEAST_DRAWS = 100
 _NAMED = 5
@@ -49,15 +48,15 @@ class PSISLOO:
     def __post_init__(self) -> None:
         require_engine(self.engine)
 
+    @timed
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
         """See EvidenceMethod and ``loo_of``."""
-        began = time.perf_counter()
-        posterior = self.engine.fit(model, data, seed=seed, device=device, progress=progress)
-        return replace(loo_of(posterior), seconds=time.perf_counter() - began)
+        return loo_of(self.engine.fit(model, data, seed=seed, device=device, progress=progress))
 
 
+@timed
 def loo_of(posterior: Posterior) -> Evidence:
     """The expected log predictive density of left-out examples, sum_i log p(y_i | y_-i), in nats.
 
@@ -77,33 +76,38 @@ def loo_of(posterior: Posterior) -> Evidence:
 
     Raises
     ------
-    ValueError
-        If the draws are too few, members of an ensemble or of a tempered posterior, or the posterior has no data or
-        but one example.
-    TypeError
-        If it is a posterior of a LogDensity.
+    ValueError, TypeError
+        If the draws are too few, of an ensemble, a tempered posterior or a LogDensity, or there are no two examples.
 
     Examples
     --------
     >>> loo_of(NUTS().fit(model, data.train, seed=0)).details["pareto_k"].max()
     """
-    began = time.perf_counter()
+    require_draws(posterior, "LOO")
+    model = posterior.bayesian_model
+    if posterior.data is None:
+        raise ValueError("LOO needs the training data (x, y), but this posterior's `data` are None.")
+    model.check_data(*posterior.data)
+    if len(posterior.data[0]) < 2:
+        raise ValueError("LOO needs at least 2 examples, got 1.")
+    values: Float[Tensor, "chain draw example"] = posterior.log_likelihood(*posterior.data).double()
+    # The likelihoods stand as the posterior, since the effective draws that count for the weights are theirs.
+    relative = torch.from_numpy(np.exp(values.numpy() - values.numpy().max(axis=(0, 1))))
+    given = inference_data({"posterior": {"likelihood": relative}, "log_likelihood": {"y": values}})
     with warnings.catch_warnings():  # Evidence.warnings names the examples
         warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
-        found = quiet_arviz().loo(_likelihoods(posterior), pointwise=True, scale="log")
-    shapes = found.pareto_k.values
-    limit = float(found.good_k)
+        found = quiet_arviz().loo(given, pointwise=True, scale="log")
+    shapes, limit, notes = found.pareto_k.values, float(found.good_k), notes_on(posterior)
     bad = np.flatnonzero(~(shapes <= limit))
-    notes = notes_on(posterior)
     if len(bad):
+        named = ", ".join([*map(str, bad[:_NAMED]), *["..."] * (len(bad) > _NAMED)])
         notes.append(
-            f"The Pareto k of {_examples(bad)} is above {limit:.2g} (the largest is {shapes[bad].max():.2f}): the "
-            "posterior without them is too far from this one. Take more draws, or refit without them."
+            f"The Pareto k of {len(bad)} example{'s' * (len(bad) > 1)} ({named}) is above {limit:.2g} (the largest is "
+            f"{shapes[bad].max():.2f}): the posterior without them is too far from this one. Take more draws, or refit "
+            "without them."
         )
     details = {"pareto_k": shapes, "pointwise": found.loo_i.values, "effective_parameters": float(found.p_loo)}
-    return Evidence(
-        float(found.elpd_loo), "PSIS-LOO", float(found.se), time.perf_counter() - began, None, tuple(notes), details
-    )
+    return Evidence(float(found.elpd_loo), "PSIS-LOO", float(found.se), 0.0, None, tuple(notes), details)
 
 
 def require_engine(engine: object) -> None:
@@ -128,25 +132,6 @@ def require_draws(posterior: Posterior, purpose: str) -> None:
         raise ValueError(f"{purpose} needs draws at temperature 1, got draws at temperature {temperature}.")
 
 
-def _likelihoods(posterior: Posterior) -> Any:
-    """ArviZ's view of the log likelihood of every draw and example.
-
-    The likelihoods stand as the "posterior", since the effective draws that count for the weights are theirs.
-    """
-    require_draws(posterior, "LOO")
-    model = posterior.bayesian_model
-    if posterior.data is None:
-        raise ValueError("LOO needs the training data (x, y), but this posterior's `data` are None.")
-    model.check_data(*posterior.data)
-    if len(posterior.data[0]) < 2:
-        raise ValueError("LOO needs at least 2 examples, got 1.")
-    values: Float[np.ndarray, "chain draw example"] = posterior.log_likelihood(*posterior.data).double().numpy()
-    relative = np.exp(values - values.max(axis=(0, 1)))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "More chains", UserWarning)
-        return quiet_arviz().from_dict(posterior={"likelihood": relative}, log_likelihood={"y": values})
-
-
 def notes_on(posterior: Posterior) -> list[str]:
     """Warnings about the draws themselves."""
     engine = posterior.stats.get("engine")
@@ -156,10 +141,3 @@ def notes_on(posterior: Posterior) -> list[str]:
     if posterior.partial:
         notes.append(f"{len(posterior.partial)} chain(s) diverged and are left out.")
     return notes
-
-
-def _examples(index: Sequence[int] | np.ndarray) -> str:
-    """Their number, and the first few by name."""
-    named = ", ".join(str(int(i)) for i in index[:_NAMED])
-    more = ", ..." if len(index) > _NAMED else ""
-    return f"{len(index)} example{'s' * (len(index) > 1)} ({named}{more})"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import get_args
 
 import torch
 
-from analysis.evidence.protocol import Evidence
+from analysis.evidence.protocol import Evidence, timed
 from bayes_rpp import BayesianModel
 from inference.data import Data, Model
 from inference.exact.hierarchical import hierarchical_posterior
@@ -30,11 +29,6 @@ class ExactEvidence:
     space : what is decomposed. "weights": a matrix as wide as there are coordinates (with the pathways' own);
         "functions": one as wide as there are observed numbers; "auto": the narrower. They agree.
 
-    Raises
-    ------
-    ValueError
-        If the space is unknown.
-
     Examples
     --------
     >>> net = RPPEMLP(data.rep_in, data.rep_out, data.group, layers=0)
@@ -48,6 +42,7 @@ class ExactEvidence:
         if self.space not in get_args(Space):
             raise ValueError(f"space must be one of {', '.join(get_args(Space))}, got {self.space!r}.")
 
+    @timed
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
@@ -60,24 +55,17 @@ class ExactEvidence:
 
         Raises
         ------
-        TypeError
-            If the model is a LogDensity, its network is not linear in its parameters, its likelihood is not Gaussian,
-            or a prior is no PathwayNormal.
-        ValueError
-            If more than three variances are learned, the data are missing or refused, or it would not fit into memory.
+        TypeError, ValueError
+            If the model is a LogDensity, its network is not linear in its parameters, its likelihood not Gaussian, a
+            prior no PathwayNormal; more than three variances are learned, data refused, or memory would not suffice.
         """
-        began = time.perf_counter()
         if isinstance(model, BayesianModel) and has_learned_variances(model):
             found = hierarchical_posterior(model, data)
             details = {"variances": list(found.names), "points": len(found.probabilities)}
-            seconds = time.perf_counter() - began
-            return Evidence(found.log_evidence, "exact, integrated over variances", 0.0, seconds, details=details)
+            return Evidence(found.log_evidence, "exact, integrated over variances", 0.0, details=details)
         problem, prior = linear_gaussian(model, data, seed, device)
         with torch.no_grad():
             value = float(problem.log_evidence(prior, self.space))
-        details = {
-            "space": problem.space(prior, self.space),
-            "parameters": problem.features.shape[-1],
-            "observations": problem.residual.numel(),
-        }
-        return Evidence(value, "exact", standard_error=0.0, seconds=time.perf_counter() - began, details=details)
+        details = {"space": problem.space(prior, self.space), "parameters": problem.features.shape[-1]}
+        details["observations"] = problem.residual.numel()
+        return Evidence(value, "exact", 0.0, details=details)

@@ -30,11 +30,6 @@ def integrated_evidence(
 
     Of several members it is that with the largest evidence: the evidences of different optima add up, and one optimum
     is nearly always far above all others.
-
-    Parameters
-    ----------
-    given : the model that ``engine`` fitted, with its hyperpriors.
-    posterior : what it gave.
     """
     fitted, chosen = posterior.bayesian_model, posterior.stats["variances"]
     ascent = EvidenceAscent(engine.learned_model(given))
@@ -44,9 +39,12 @@ def integrated_evidence(
             f"{', '.join(free)} has no hyperprior: the evidence is its maximum over it, by a few nats too large, which "
             "favours models with more such variances. Give it one, as RPPPrior(dense_variance=LogNormal(-5.0, 2.0))."
         )
-    mode = Laplace(engine.mode_curvature, draws=1).fit(
-        fitted, posterior.data, seed=0, device=device, progress=False, start=_best_member(posterior)
-    )
+    evidences = posterior.stats["log_evidences"]
+    best = evidences.index(max(evidences))
+    samples = {name: value[best : best + 1] for name, value in posterior.samples.items()}
+    start = Posterior(posterior.model, samples, posterior.stats, data=posterior.data)
+    laplace = Laplace(engine.mode_curvature, draws=1)
+    mode = laplace.fit(fitted, posterior.data, seed=0, device=device, progress=False, start=start)
     if (decrement := mode.stats["newton_decrement"]) > _DECREMENT:
         warnings.append(
             f"the weights stopped {decrement:.2g} posterior standard deviations from the mode: the evidence is too "
@@ -60,8 +58,8 @@ def integrated_evidence(
         return ascent.objective(expansion, logs | dict(zip(names, values, strict=True)))
 
     if not names:
-        best = float(objective(torch.empty(0)).detach())
-        return Evidence(best, f"Laplace, {engine.curvature}, at the best variances", warnings=tuple(warnings))
+        value = objective(torch.empty(0)).detach()
+        return Evidence(float(value), f"Laplace, {engine.curvature}, at the best variances", warnings=tuple(warnings))
     at = torch.stack([logs[name] for name in names]).requires_grad_()
     value = objective(at)
     (gradient,) = torch.autograd.grad(value, at)
@@ -78,10 +76,3 @@ def integrated_evidence(
     volume = 0.5 * float((2 * math.pi / curvatures).log().sum())
     method = f"Laplace, {engine.curvature}, integrated over variances"
     return Evidence(float(value.detach()) + volume, method, warnings=tuple(warnings), details={"volume": volume})
-
-
-def _best_member(posterior: Posterior) -> Posterior:
-    evidences = posterior.stats["log_evidences"]
-    best = evidences.index(max(evidences))
-    samples = {name: value[best : best + 1] for name, value in posterior.samples.items()}
-    return Posterior(posterior.model, samples, posterior.stats, data=posterior.data)

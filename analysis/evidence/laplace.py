@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import torch
 
-from analysis.evidence.protocol import Evidence
+from analysis.evidence.protocol import Evidence, timed
 from bayes_rpp import BayesianModel
-from inference import MAP, Laplace, LaplacePosterior
+from inference import MAP, Laplace
 from inference.curvature.names import EvidenceCurvature, check_curvature, mode_curvature
 from inference.data import Data, Model
 from inference.laplace.expansion import Expansion
@@ -35,11 +34,6 @@ class LaplaceEvidence:
         the factors, whose error can have either sign.
     mode : finds the mode, which is then sought more exactly with the curvature.
 
-    Raises
-    ------
-    ValueError
-        If the curvature is unknown.
-
     Examples
     --------
     >>> log_evidence(model, data.train, LaplaceEvidence("layer"))
@@ -51,17 +45,13 @@ class LaplaceEvidence:
     def __post_init__(self) -> None:
         check_curvature(self.curvature, EvidenceCurvature)
 
+    @timed
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
-        """See EvidenceMethod; a LogDensity takes "full", "layer" and "diagonal" with its exact Hessian.
-
-        Raises
-        ------
-        ValueError, TypeError, RuntimeError
-            As ``Laplace.fit``; or if a LogDensity is to have factors.
+        """See EvidenceMethod and ``Laplace.fit``; a LogDensity takes "full", "layer" and "diagonal" with its exact
+        Hessian, and is refused with factors.
         """
-        began = time.perf_counter()
         factored = self.curvature == "kronecker" or self.curvature == "symmetric"
         if factored and not isinstance(model, BayesianModel):
             raise TypeError(f"curvature={self.curvature!r} needs the layers of a network; a LogDensity has none.")
@@ -69,24 +59,16 @@ class LaplaceEvidence:
         fitted = laplace.fit(model, data, seed=seed, device=device, progress=progress)
         if factored:
             with torch.no_grad():
-                expansion = Expansion.at(fitted.density, fitted.approximation.mean, self.curvature)
-                value = float(expansion.log_evidence())
+                value = Expansion.at(fitted.density, fitted.approximation.mean, self.curvature).log_evidence()
         else:
-            value = float(fitted.approximation.log_integral(fitted.mode_log_joint))
-        return _described(value, fitted, self.curvature, time.perf_counter() - began)
-
-
-def _described(value: float, fitted: LaplacePosterior, curvature: EvidenceCurvature, seconds: float) -> Evidence:
-    decrement, warnings = fitted.stats["newton_decrement"], []
-    if decrement > _DECREMENT:
-        warnings.append(
-            f"the search for the mode ended {decrement:.2g} posterior standard deviations away: the value is too small "
-            f"by about {decrement**2 / 2:.2g} nats. Train longer, mode=MAP(epochs=...), or on standardised data."
-        )
-    details = {
-        "newton_decrement": decrement,
-        "mode_log_joint": fitted.mode_log_joint,
-        "steps": fitted.stats["steps"],
-        "posterior": fitted,
-    }
-    return Evidence(value, f"Laplace, {curvature}", seconds=seconds, warnings=tuple(warnings), details=details)
+            value = fitted.approximation.log_integral(fitted.mode_log_joint)
+        decrement, warnings = fitted.stats["newton_decrement"], []
+        if decrement > _DECREMENT:
+            warnings.append(
+                f"the search for the mode ended {decrement:.2g} posterior standard deviations away: the value is too "
+                f"small by about {decrement**2 / 2:.2g} nats. Train longer, mode=MAP(epochs=...), or on standardised "
+                "data."
+            )
+        details = {"newton_decrement": decrement, "mode_log_joint": fitted.mode_log_joint, "posterior": fitted}
+        details["steps"] = fitted.stats["steps"]
+        return Evidence(float(value), f"Laplace, {self.curvature}", warnings=tuple(warnings), details=details)

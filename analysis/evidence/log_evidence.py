@@ -26,13 +26,11 @@ def log_evidence(
 
     Parameters
     ----------
-    model : a BayesianModel; or a LogDensity with data=None.
+    model : a BayesianModel; or a LogDensity with data=None, where the method can do without a prior of its own.
     data : (x, y) as tensors or arrays, or a Dataset of such pairs.
     method : ExactEvidence, LaplaceEvidence (the default), AnnealedImportanceSampling, TemperedSMC;
-        or a predictive score in its place, PSISLOO or ConditionalEvidence.
-    seed : of everything random.
-    device : "auto" takes an accelerator if there is one.
-    progress : whether to show progress bars, in a terminal.
+        or a predictive score instead, PSISLOO or ConditionalEvidence.
+    seed, device, progress : see ``DeepEnsemble.fit``.
 
     Returns
     -------

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, ParamSpec, Protocol
 
 import torch
 
 from inference.data import Data, Model
+
+Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True)
@@ -47,24 +51,21 @@ class Evidence:
         return self.value
 
 
+def timed(function: Callable[Arguments, Evidence]) -> Callable[Arguments, Evidence]:
+    """The function, with the seconds that it took in its result."""
+
+    @wraps(function)
+    def measured(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Evidence:
+        began = time.perf_counter()
+        return replace(function(*args, **kwargs), seconds=time.perf_counter() - began)
+
+    return measured
+
+
 class EvidenceMethod(Protocol):
     """A way to an evidence: a frozen dataclass of settings with one method."""
 
     def estimate(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
-        """The evidence of a model.
-
-        Parameters
-        ----------
-        model : a BayesianModel; or a LogDensity with data=None, where the method can do without a prior of its own.
-        data : (x, y) as tensors or arrays, or a Dataset of such pairs.
-        seed : of everything random; the same seed gives the same bits.
-        device : "auto" takes an accelerator if there is one.
-        progress : whether to show progress bars, in a terminal.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If the data are missing or refused, or the method cannot take this model.
-        """
+        """The evidence of a model, see ``log_evidence``; the same seed gives the same bits."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from analysis.comparison.compare import Comparison
-from analysis.plots.density_and_predictive import COLORS
+from analysis.plots.panels import COLORS, panels
 
 # The panels, as far as a comparison has them: variable, its title, its axis, and whether it is drawn against the best.
 _PANELS = (
@@ -26,40 +25,25 @@ _MANY = 30.0  # nats, from which differences are drawn on a logarithmic scale
 def plot_comparison(comparison: Comparison, axes: Sequence[Axes] | None = None) -> list[Axes]:
     """Models as rows, and a panel for each thing that speaks for or against them.
 
-    Evidence and leave-one-out are drawn as differences to the best model, with bars of one standard error where
-    the method has one, and the posterior probability beside; on a scale that is linear up to 1 nat and logarithmic
-    beyond, if some are large. The test score and the equivariance error are drawn as they are. What is NaN for every
-    model has no panel.
+    Evidence and leave-one-out are drawn as differences to the best model, with bars of one standard error where the
+    method has one, and the posterior probability beside; on a scale that is linear up to 1 nat and logarithmic beyond,
+    if some are large. A variable that is NaN for every model has no panel.
 
     Parameters
     ----------
     comparison : what ``compare`` gave.
-    axes : one for each panel, to draw on.
-
-    Returns
-    -------
-    The axes.
-
-    Raises
-    ------
-    ValueError
-        If the number of axes is another one.
+    axes : to draw on, one for each panel, or ValueError; they are returned.
 
     Examples
     --------
     >>> evidence, test, symmetry = plot_comparison(compare(models, data.train, test=data.test))
     """
     dataset = comparison.dataset
-    panels = [panel for panel in _PANELS if dataset[panel[0]].notnull().any()]
+    shown = [panel for panel in _PANELS if dataset[panel[0]].notnull().any()]
     names = [str(name) for name in dataset.model.values]
-    if axes is None:
-        size = 1.2 + 2.9 * len(panels), 1.3 + 0.45 * len(names)
-        grid = plt.subplots(1, len(panels), figsize=size, sharey=True, layout="constrained", squeeze=False)[1]
-        axes = list(grid[0])
-    if len(axes) != len(panels):
-        titles = ", ".join(title for _, title, _, _ in panels)
-        raise ValueError(f"axes must hold {len(panels)} axes, for {titles}, got {len(axes)}.")
-    for ax, (variable, title, label, relative) in zip(axes, panels, strict=True):
+    size = 1.2 + 2.9 * len(shown), 1.3 + 0.45 * len(names)
+    axes = panels(axes, [title for _, title, _, _ in shown], size, sharey=True)
+    for ax, (variable, title, label, relative) in zip(axes, shown, strict=True):
         values = dataset[variable].values
         errors = dataset.get(f"{variable}_error", dataset[variable] * np.nan).values
         if relative:
@@ -67,12 +51,14 @@ def plot_comparison(comparison: Comparison, axes: Sequence[Axes] | None = None) 
         else:
             _points(ax, values, errors)
         if variable == "log_evidence":
-            _write(ax, [f"p = {p:.2g}" for p in dataset.probability.values])
+            for row, p in enumerate(dataset.probability.values):
+                at = ax.get_yaxis_transform()
+                ax.text(0.02, row - 0.32, f"p = {p:.2g}", transform=at, fontsize=8, color="#555555", va="center")
         ax.set_title(title, loc="left")
         ax.set(xlabel=label, ylim=(len(names) - 0.4, -0.6))
         ax.set_yticks(np.arange(len(names)), names)
         ax.spines[["top", "right"]].set_visible(False)
-    return list(axes)
+    return axes
 
 
 def _differences(ax: Axes, values: np.ndarray, errors: np.ndarray) -> None:
@@ -92,20 +78,5 @@ def _differences(ax: Axes, values: np.ndarray, errors: np.ndarray) -> None:
 
 def _points(ax: Axes, values: np.ndarray, errors: np.ndarray) -> None:
     """A dot a model, with its standard error."""
-    ax.errorbar(
-        values,
-        np.arange(len(values)),
-        xerr=np.nan_to_num(errors),
-        fmt="o",
-        color=COLORS[0],
-        markersize=6,
-        linewidth=1.5,
-    )
-
-
-def _write(ax: Axes, texts: Sequence[str]) -> None:
-    """A text above every row, at the left."""
-    for row, text in enumerate(texts):
-        ax.annotate(
-            text, (0.02, row - 0.32), xycoords=("axes fraction", "data"), fontsize=8, color="#555555", va="center"
-        )
+    rows, bars = np.arange(len(values)), np.nan_to_num(errors)
+    ax.errorbar(values, rows, xerr=bars, fmt="o", color=COLORS[0], markersize=6, linewidth=1.5)

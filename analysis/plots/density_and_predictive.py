@@ -1,8 +1,9 @@
-"""Pictures. Every function draws on given axes, or on new ones, and returns them."""
+"""Pictures of one posterior: the density of its equivariance error, and its predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,10 +15,9 @@ from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullFormat
 from torch import Tensor
 
 from analysis.plots.kernel_density import log_density, log_grid
+from analysis.plots.panels import COLORS
 from analysis.symmetry.equivariance import equivariance_error
 from inference import Posterior, Snapshot
-
-COLORS = ("#2a6f97", "#c8553d", "#588157", "#7b5ea7", "#b08900", "#555555")
 
 
 def plot_equivariance_density(
@@ -52,7 +52,7 @@ def plot_equivariance_density(
     errors = {label: _errors_by_epoch(label, source, x) for label, source in posteriors.items()}
     grid = log_grid([values for stages in errors.values() for _, values in stages])
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
-    for (label, stages), color in zip(errors.items(), _cycle(len(errors)), strict=True):
+    for (label, stages), color in zip(errors.items(), cycle(COLORS), strict=False):
         for index, (epoch, values) in enumerate(stages):
             last = index == len(stages) - 1
             shade = 0.9 if last else 0.3 + 0.35 * index / max(len(stages) - 1, 1)
@@ -63,9 +63,8 @@ def plot_equivariance_density(
         draws = np.asarray(stages[-1][1]).reshape(-1)
         ax.plot(draws, np.zeros_like(draws), "|", color=color, markersize=14, clip_on=False)
         if reference and label in reference:
-            ax.axvline(
-                reference[label], color=color, linestyle="--", linewidth=1.2, label=f"{label}: the true function"
-            )
+            name = f"{label}: the true function"
+            ax.axvline(reference[label], color=color, linestyle="--", linewidth=1.2, label=name)
     ax.set_xscale("log")
     decades = float(np.ptp(grid))
     subs = (1,) if decades > 3 else (1, 2, 5)
@@ -123,10 +122,5 @@ def _errors_by_epoch(label: str, source: Posterior | xr.DataArray, x: Tensor | N
     if x is None and source.data is None:
         raise ValueError(f"the posterior {label!r} holds no training data: pass x, the points at which to measure.")
     points = x if x is not None else source.data[0]  # type: ignore[index]
-    final = Snapshot(source.stats.get("epochs", 0), source.samples)
-    stages = [*source.history, final]
+    stages = [*source.history, Snapshot(source.stats.get("epochs", 0), source.samples)]
     return [(stage.epoch, equivariance_error(source.at(stage), points)) for stage in stages]
-
-
-def _cycle(count: int) -> list[str]:
-    return [COLORS[index % len(COLORS)] for index in range(count)]

@@ -30,7 +30,7 @@ def log_density(values: xr.DataArray, grid: np.ndarray) -> xr.DataArray:
         If a value is not positive and finite.
     """
     logs = _logs(values)
-    spread, bandwidth = float(np.std(logs, ddof=1)) if len(logs) > 1 else 0.0, _bandwidth(logs)
+    spread, bandwidth = _spread(logs), _bandwidth(logs)
     if spread > _SMALLEST_SPREAD / 10:
         density = scipy.stats.gaussian_kde(logs, bw_method=bandwidth / spread)(grid)
     else:
@@ -49,8 +49,11 @@ def log_grid(all_values: list[xr.DataArray], points: int = 512) -> np.ndarray:
 
 def _bandwidth(logs: np.ndarray) -> float:
     """Silverman's rule, but at least 0.02."""
-    spread = float(np.std(logs, ddof=1)) if len(logs) > 1 else 0.0
-    return max(spread * (0.75 * len(logs)) ** -0.2, _SMALLEST_SPREAD)
+    return max(_spread(logs) * (0.75 * len(logs)) ** -0.2, _SMALLEST_SPREAD)
+
+
+def _spread(logs: np.ndarray) -> float:
+    return float(np.std(logs, ddof=1)) if len(logs) > 1 else 0.0
 
 
 def _logs(values: xr.DataArray) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
@@ -13,7 +12,7 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 
 from analysis.comparison.prior_sweep import chosen_cell, criterion_of
-from analysis.plots.density_and_predictive import COLORS
+from analysis.plots.panels import COLORS, panels
 
 _MAP = "viridis"  # even in lightness, and the same for the colour-blind
 _LABELS = {
@@ -35,23 +34,18 @@ def plot_prior_sweep(
 ) -> list[Axes]:
     """A criterion over the grid of a sweep, with the chosen cell marked; another variable beside it.
 
-    After Figure 3 (right) of Finzi, Benton & Wilson (NeurIPS 2021). The star is the cell that the criterion chooses, in
-    both panels; the circle in the second panel is that panel's own best cell. Over two settings it is a map, over one a
-    line. Bright is good. The colours of what is in nats are of the distance from the best, on a scale that is linear up
-    to ten nats, logarithmic beyond, and ends at three times the median distance, so that cells far off do not hide what
-    differs near the best; positive values that span more than a decade have a logarithmic scale. Cells without a finite
-    value are left blank.
+    After Figure 3 (right) of Finzi, Benton & Wilson (NeurIPS 2021): a map over two settings, a line over one. The star
+    is the cell that the criterion chooses, in both panels; the circle in the second panel is that panel's own best
+    cell. Bright is good. Colours of values in nats are distances from the best, on a scale that is linear up to ten
+    nats, logarithmic beyond, and ends at three times the median distance; positive values that span more than a decade
+    have a logarithmic scale. Cells without a finite value are left blank.
 
     Parameters
     ----------
     dataset : of ``prior_sweep``; of more than two settings take a part first, ``dataset.sel(noise_variance=0.2)``.
     criterion : one of its variables; by default the first criterion.
     beside : another one, such as "test_mse".
-    axes : axes to draw on, one for each panel.
-
-    Returns
-    -------
-    The axes of the panels.
+    axes : to draw on, one for each panel; they are returned.
 
     Raises
     ------
@@ -69,24 +63,18 @@ def plot_prior_sweep(
             f"the sweep must be over one or two settings, got {', '.join(map(str, variables[0].dims)) or 'none'}; "
             "select a value of the others, dataset.sel(name=value)."
         )
-    if axes is None:
-        width = 5.2 if variables[0].ndim == 2 else 4.4
-        figure = plt.figure(figsize=(width * len(names), 4.2), layout="constrained")
-        axes = list(figure.subplots(1, len(names), squeeze=False)[0])
-    if len(axes) != len(names):
-        raise ValueError(f"axes must hold {len(names)} axes, for {', '.join(names)}, got {len(axes)}.")
+    axes = panels(axes, names, ((5.2 if variables[0].ndim == 2 else 4.4) * len(names), 4.2))
     chosen = chosen_cell(dataset, names[0])
     for ax, variable in zip(axes, variables, strict=True):
         own = chosen_cell(dataset, str(variable.name))
-        draw = _draw_map if variable.ndim == 2 else _draw_line
-        draw(ax, variable, chosen, own)
+        (_draw_map if variable.ndim == 2 else _draw_line)(ax, variable, chosen, own)
         ax.set_title(_label(str(variable.name)), loc="left", fontsize=10)
         if own != chosen:
             above = ax.legend(
                 loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=2, fontsize=8, markerscale=0.6
             )
             above.set_frame_on(False)
-    return list(axes)
+    return axes
 
 
 def _draw_map(ax: Axes, values: xr.DataArray, chosen: dict[str, float], own: dict[str, float]) -> None:
@@ -94,8 +82,7 @@ def _draw_map(ax: Axes, values: xr.DataArray, chosen: dict[str, float], own: dic
     vertical, horizontal = map(str, values.dims)
     shown, norm, label = _colours(values)
     x, y = values[horizontal].values, values[vertical].values
-    smallest_is_best = values.attrs.get("best") == "min"
-    colours = plt.get_cmap(_MAP + "_r" if smallest_is_best else _MAP)
+    colours = _MAP + "_r" if values.attrs.get("best") == "min" else _MAP
     mesh = ax.pcolormesh(_edges(x), _edges(y), np.ma.masked_invalid(shown), norm=norm, cmap=colours, linewidth=0)
     lowest = np.nanmin(np.where(np.isfinite(shown), shown, np.nan))
     bar = ax.figure.colorbar(mesh, ax=ax, label=label, extend="min" if lowest < norm.vmin else "neither")
@@ -129,8 +116,7 @@ def _draw_line(ax: Axes, values: xr.DataArray, chosen: dict[str, float], own: di
 
 def _marks(chosen: dict[str, float], own: dict[str, float]) -> list[tuple[dict[str, float], str, int, str]]:
     """The cells to mark, with marker, size and label."""
-    own_mark = [] if own == chosen else [(own, "o", 9, "best here")]
-    return [(chosen, "*", 17, "chosen"), *own_mark]
+    return [(chosen, "*", 17, "chosen"), *([] if own == chosen else [(own, "o", 9, "best here")])]
 
 
 def _colours(values: xr.DataArray) -> tuple[Float[np.ndarray, "y x"], Normalize, str]:

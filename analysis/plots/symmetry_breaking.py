@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import xarray as xr
@@ -14,7 +13,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from analysis.convergence_diagnostics.intervals import interval
-from analysis.plots.density_and_predictive import COLORS
+from analysis.plots.panels import COLORS, panels
 from analysis.symmetry.binding import bind
 from analysis.symmetry.equivariance import equivariance_error
 from analysis.symmetry.generator_names import generator_names
@@ -39,19 +38,14 @@ def plot_symmetry_breaking(
     A generator's bar is the mean over a few group elements of its one-parameter subgroup (rotations by 0.5, 1 and 2
     radians; boosts, shears and stretches by 0.5 both ways), or the error of the discrete generator itself. An output
     is a piece of rep_out, measured with sampled group elements. Layers have two bars: the error of the layer alone, and
-    that of the map from the input to its activations. The bars are medians, the lines those of ``interval``. All of it
-    is ``equivariance_error(..., per_element=True)``, ``(..., per_output=True)`` and ``layer_equivariance_error``.
+    that of the map from the input to its activations. The bars are medians, the lines those of ``interval``.
 
     Parameters
     ----------
     posterior : of a network that knows its representations.
-    x : the points at which to measure.
-    group : the group to measure against; by default the network's.
-    axes : three axes to draw on, or two for a network without layers that carry representations, such as an MLP.
-
-    Returns
-    -------
-    The axes of generators, outputs and, where there are such, layers.
+    x, group : see ``equivariance_error``.
+    axes : of generators, outputs and layers, to draw on; two for a network without layers that carry representations,
+        such as an MLP. They are returned.
 
     Raises
     ------
@@ -62,29 +56,25 @@ def plot_symmetry_breaking(
     --------
     >>> generators, outputs, layers = plot_symmetry_breaking(posterior, data.test.x)
     """
-    panels = {
+    errors = {
         "generator": {"": _of_generators(posterior, x, group)},
         "output": {"": equivariance_error(posterior, x, group, per_output=True)},
     }
     if symmetric_layers(posterior.bayesian_model.network):
-        panels["layer"] = {
+        errors["layer"] = {
             "up to this layer": layer_equivariance_error(posterior, x, group, kind="cumulative"),
             "this layer alone": layer_equivariance_error(posterior, x, group, kind="own"),
         }
-    found = {dim: {label: interval(v) for label, v in series.items()} for dim, series in panels.items()}
+    found = {dim: {label: interval(v) for label, v in series.items()} for dim, series in errors.items()}
     rows = max(v.sizes[dim] for dim, series in found.items() for v in series.values())
     longest = max(float(v.max()) for series in found.values() for v in series.values())
-    if axes is None:
-        size = 3.6 * len(found), 1.0 + 0.38 * rows
-        axes = plt.subplots(1, len(found), figsize=size, layout="constrained")[1]
-    if len(axes) != len(found):
-        raise ValueError(f"axes must hold {len(found)} axes, for {', '.join(found)}, got {len(axes)}.")
+    axes = panels(axes, list(found), (3.6 * len(found), 1.0 + 0.38 * rows))
     for ax, (dim, series) in zip(axes, found.items(), strict=True):
         _bars(ax, dim, series)
         # One scale and one thickness of the bars in all panels.
         ax.set(xlim=(0, max(1.05 * longest, _SHORTEST_AXIS)), ylim=(rows - 0.4, -0.6))
         ax.set_title(f"each {dim}", loc="left")
-    return list(axes)
+    return axes
 
 
 def _of_generators(posterior: Posterior, x: Tensor, group: Group | None) -> xr.DataArray:
@@ -101,11 +91,11 @@ def _bars(ax: Axes, dim: str, series: dict[str, xr.DataArray]) -> None:
     width = 0.7 / len(series)
     for number, (label, found) in enumerate(series.items()):
         lower, median, upper = (found.sel(stat=stat).values for stat in ("lower", "median", "upper"))
-        places = np.arange(len(median)) + (number - (len(series) - 1) / 2) * width
+        heights = np.arange(len(median)) + (number - (len(series) - 1) / 2) * width
         color = COLORS[number]
-        ax.barh(places, median, height=0.9 * width, color=color, alpha=0.45, label=label)
-        ax.hlines(places, lower, upper, color=color, linewidth=2)
-        ax.plot(median, places, "|", color=color, markersize=8, markeredgewidth=2)
+        ax.barh(heights, median, height=0.9 * width, color=color, alpha=0.45, label=label)
+        ax.hlines(heights, lower, upper, color=color, linewidth=2)
+        ax.plot(median, heights, "|", color=color, markersize=8, markeredgewidth=2)
     names = next(iter(series.values()))[dim].values
     ax.set_yticks(np.arange(len(names)), [textwrap.fill(str(name), _LONGEST_LABEL) for name in names], fontsize=8)
     ax.set_xlabel("equivariance error")

@@ -1,4 +1,4 @@
-"""What the diagnostics of symmetry measure: a function with its representations, at points, under group elements."""
+"""A function with its representations, at points, under group elements: what every diagnostic of symmetry needs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,7 @@ def bind(
     f: Posterior | Function, group: Group | None, rep_in: Rep | None, rep_out: Rep | None, caller: str
 ) -> tuple[Rep, Rep, list[str]]:
     """The representations of f's inputs and outputs, bound to one group, and the names of the leading dimensions of
-    its values.
-
-    Raises
-    ------
-    ValueError
-        If a representation or the group is missing, or they do not fit.
+    its values. ValueError if a representation or the group is missing, or they do not fit.
     """
     source: object = f.bayesian_model.network if isinstance(f, Posterior) else f
     rep_in, rep_out = rep_in or getattr(source, "rep_in", None), rep_out or getattr(source, "rep_out", None)
@@ -94,13 +89,7 @@ def sample_elements(
 
 
 def piece_names(rep: Rep) -> list[str]:
-    """A name for every copy of every piece: its own, with a number where there are several of the kind.
-
-    Examples
-    --------
-    >>> piece_names((Scalar + 2 * Vector)(O(3)))
-    ['Scalar', 'Vector 0', 'Vector 1']
-    """
+    """A name for every copy of every piece: its own, with a number where there are several of the kind."""
     kinds = [terms_text([(1, run.piece)], rep.group) for run in rep.runs for _ in range(run.multiplicity)]
     copies, seen, names = Counter(kinds), Counter[str](), []
     for kind in kinds:
@@ -109,21 +98,29 @@ def piece_names(rep: Rep) -> list[str]:
     return names
 
 
-def piece_norms(value: Float[Tensor, "*batch size"], rep: Rep) -> Float[Tensor, "piece *batch"]:
-    """The norm of every copy of every piece."""
+def norms_of(value: Float[Tensor, "*batch size"], rep: Rep | None) -> Float[Tensor, "*pieces batch"]:
+    """The norm of every copy of every piece, (piece, *batch); without a representation that of the whole, (*batch)."""
+    if rep is None:
+        return value.norm(dim=-1)
     parts = (value[..., run.start : run.stop].unflatten(-1, (run.multiplicity, run.piece_size)) for run in rep.runs)
     return torch.cat([part.norm(dim=-1) for part in parts], dim=-1).movedim(-1, 0)
 
 
 @torch.no_grad()
 def over_draws(
-    posterior: Posterior, function: Callable[..., Float[Tensor, "*values some"]], *rows: Float[Tensor, "batch *each"]
-) -> Float[Tensor, "chain draw *values batch"]:
-    """``function(params, *rows)`` of every draw, some draws and some rows at a time so that memory stays bounded.
-
-    The first of ``rows`` are the network's inputs.
+    f: Posterior | Function, measure: Callable[..., Float[Tensor, "*values some"]], *rows: Float[Tensor, "batch *each"]
+) -> Float[Tensor, "*draws *values batch"]:
+    """``measure(f, *rows)`` of a function, or of each draw (chain, draw, ...), some draws and some rows at a time, so
+    that memory stays bounded. The first of ``rows`` are f's inputs.
     """
-    draws: Params = {name: value.flatten(0, 1) for name, value in posterior.samples.items()}
-    inputs = posterior.bayesian_model.as_input(rows[0]).to(next(iter(draws.values())).dtype)
-    values = map_draws(function, draws, inputs, *rows[1:], at_once=_ROWS_AT_ONCE, dim=-1)
-    return values.unflatten(0, (posterior.chains, posterior.draws))
+    if not isinstance(f, Posterior):
+        return measure(f, *rows)
+    model = f.bayesian_model
+
+    def of_draw(params: Params, *some: Tensor) -> Tensor:
+        return measure(lambda inputs: model.output(params, inputs), *some)
+
+    draws: Params = {name: value.flatten(0, 1) for name, value in f.samples.items()}
+    inputs = model.as_input(rows[0]).to(next(iter(draws.values())).dtype)
+    values = map_draws(of_draw, draws, inputs, *rows[1:], at_once=_ROWS_AT_ONCE, dim=-1)
+    return values.unflatten(0, (f.chains, f.draws))

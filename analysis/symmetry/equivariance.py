@@ -10,15 +10,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.symmetry.binding import (
-    Function,
-    bind,
-    check_output,
-    check_points,
-    piece_names,
-    piece_norms,
-    sample_elements,
-)
+from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, piece_names, sample_elements
 from bayes_rpp import Group, Rep
 from bayes_rpp.representations.rep import Element
 from inference import Posterior
@@ -55,7 +47,6 @@ def equivariance_error(
     f : a posterior, measured draw by draw, or a function of batches.
     x : the points at which to measure, in the domain of the data.
     group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
-    reduction : see above.
     rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
         ``group`` if unbound.
     elements : how many group elements to draw for each point, independently from point to point; or the elements
@@ -98,17 +89,13 @@ def equivariance_error(
     norms = torch.stack([pair_norms(a, b, outputs) for a, b in pairs], dim=1)
     norms = norms.double() if per_element else norms.double().movedim(1, -2).flatten(-2)[:, None]
     values = reduce_points(norms, reduction).movedim(0, -1)
-    if per_output:
-        values = values.movedim(0, -1)
-    if not per_element:
-        values = values.squeeze(len(dims))
+    values = values.movedim(0, -1) if per_output else values
+    values = values if per_element else values.squeeze(len(dims))
     attrs = {"reduction": reduction, "group": str(rep_in.group), "points": len(x)}
-    if per_element:
-        attrs["elements"] = sampled[:, 0].numpy()
-    kept = {"element": per_element, "output": per_output}
+    attrs |= {"elements": sampled[:, 0].numpy()} if per_element else {}
     return xr.DataArray(
         values.numpy(),
-        dims=[*dims, *(dim for dim, keep in kept.items() if keep)],
+        dims=[*dims, *["element"] * per_element, *["output"] * per_output],
         coords={"output": piece_names(rep_out)} if per_output else None,
         name="equivariance_error",
         attrs=attrs,
@@ -119,7 +106,7 @@ def pair_norms(
     a: Float[Tensor, "*batch size"], b: Float[Tensor, "*batch size"], rep: Rep | None = None
 ) -> Float[Tensor, "3 *norms"]:
     """The norms of a - b, a and b; of their pieces, if a representation is given."""
-    return torch.stack([v.norm(dim=-1) if rep is None else piece_norms(v, rep) for v in (a - b, a, b)])
+    return torch.stack([norms_of(v, rep) for v in (a - b, a, b)])
 
 
 def reduce_points(norms: Float[Tensor, "3 *which points"], reduction: Reduction) -> Float[Tensor, "*which"]:
@@ -132,7 +119,7 @@ def reduce_points(norms: Float[Tensor, "3 *which points"], reduction: Reduction)
     return ratios.mean(-1) if reduction == "mean_of_ratios" else ratios.log().mean(-1).exp()
 
 
-def summarize(values: xr.DataArray) -> dict[str, float]:
+def summarize(values: xr.DataArray | Tensor) -> dict[str, float]:
     """Minimum, median and maximum over all draws: the summary of a small ensemble."""
     flat = np.asarray(values).reshape(-1)
     return {"minimum": float(flat.min()), "median": float(np.median(flat)), "maximum": float(flat.max())}

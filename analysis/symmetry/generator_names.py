@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,36 +12,26 @@ from bayes_rpp import Group
 
 
 def generator_names(group: Group) -> list[str]:
-    """A name for every Lie-algebra element and then for every discrete generator; numbered from 0 if there is no word.
-
-    Examples
-    --------
-    >>> generator_names(O(2))
-    ['rotation in the plane of axes 0 and 1', 'reflection of axis 0']
+    """A name for every Lie-algebra element, as "rotation in the plane of axes 0 and 1", and then for every discrete
+    generator; numbered from 0 if there is no word.
     """
-    still, one = torch.zeros(group.d, group.d, dtype=torch.float64), torch.eye(group.d, dtype=torch.float64)
-    names = []
-    for k, matrix in enumerate(group.lie_algebra):
-        slot = _slot(group, matrix, still)
-        names.append((_name_infinitesimal(group.block(matrix, slot)) or f"Lie-algebra element {k}", slot))
-    for k, matrix in enumerate(group.generators):
-        slot = _slot(group, matrix, one)
-        names.append((_name_discrete(group.block(matrix, slot)) or f"discrete generator {k}", slot))
-    return [name + _of_factor(group, slot) for name, slot in names]
+    one = torch.eye(group.d, dtype=torch.float64)
+    infinitesimal = (
+        _name(group, a, 0 * one, _name_infinitesimal, f"Lie-algebra element {k}")
+        for k, a in enumerate(group.lie_algebra)
+    )
+    discrete = (_name(group, g, one, _name_discrete, f"discrete generator {k}") for k, g in enumerate(group.generators))
+    return [*infinitesimal, *discrete]
 
 
-def _slot(group: Group, matrix: Tensor, neutral: Tensor) -> int:
-    """The factor of a direct product on which a generator acts: the first where it differs from the neutral one."""
+def _name(group: Group, matrix: Tensor, neutral: Tensor, words: Callable[[Tensor], str | None], otherwise: str) -> str:
+    """A generator's name; in a direct product with the factor on which it acts, the first where it is not neutral."""
     slots = range(len(group.factors))
-    return next((s for s in slots if not torch.equal(group.block(matrix, s), group.block(neutral, s))), 0)
-
-
-def _of_factor(group: Group, slot: int) -> str:
-    """Which factor of a direct product; nothing to say for other groups."""
+    slot = next((s for s in slots if not torch.equal(group.block(matrix, s), group.block(neutral, s))), 0)
+    name, part = words(group.block(matrix, slot)) or otherwise, group.factors[slot]
     if len(group.factors) == 1:
-        return ""
-    part = group.factors[slot]
-    return f" of {part}" + (f" (factor {slot})" if group.factors.count(part) > 1 else "")
+        return name
+    return f"{name} of {part}" + (f" (factor {slot})" if group.factors.count(part) > 1 else "")
 
 
 def _name_infinitesimal(a: Tensor) -> str | None:
@@ -68,7 +59,10 @@ def _name_discrete(g: Tensor) -> str | None:
         return f"reflection of {_axes(negative)}" if negative else "the identity"
     is_orthogonal = torch.allclose(g.T @ g, one)
     if is_orthogonal and bool(((g == 0) | (g == 1)).all()):
-        return "axes " + ", ".join(" -> ".join(map(str, cycle)) for cycle in _cycles(g.argmax(0).tolist()))
+        from sympy.combinatorics import Permutation  # 0.3 s that only permutations need
+
+        cycles = Permutation(g.argmax(0).tolist()).cyclic_form
+        return "axes " + ", ".join(" -> ".join(map(str, [*cycle, cycle[0]])) for cycle in cycles)
     moved = (g != one).any(0).nonzero().flatten().tolist()
     if len(moved) == 2 and is_orthogonal and torch.linalg.det(g) > 0:
         i, j = moved
@@ -77,19 +71,5 @@ def _name_discrete(g: Tensor) -> str | None:
     return None
 
 
-def _axes(places: list[int]) -> str:
-    return f"{'axis' if len(places) == 1 else 'axes'} {', '.join(map(str, places))}"
-
-
-def _cycles(images: list[int]) -> list[list[int]]:
-    """The cycles of a permutation, each closed: [0, 1, 2, 0]."""
-    cycles, seen = [], set[int]()
-    for start in range(len(images)):
-        if start in seen or images[start] == start:
-            continue
-        cycle = [start]
-        while images[cycle[-1]] != start:
-            cycle.append(images[cycle[-1]])
-        seen.update(cycle)
-        cycles.append([*cycle, start])
-    return cycles
+def _axes(indices: list[int]) -> str:
+    return f"{'axis' if len(indices) == 1 else 'axes'} {', '.join(map(str, indices))}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -13,16 +13,14 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.symmetry.binding import bind, check_points, over_draws, rebind, sample_elements
+from analysis.symmetry.binding import Function, bind, check_points, over_draws, rebind, sample_elements
 from analysis.symmetry.equivariance import pair_norms, reduce_points
 from bayes_rpp import MLP, Group, Rep
 from bayes_rpp.networks import EquivariantBilinear, GatedNonlinearity, gated
 from bayes_rpp.representations.rep import Element
-from bayes_rpp.types import Params
 from inference import Posterior
 
 Kind = Literal["cumulative", "own"]
-Network = Callable[[Tensor], Tensor]
 Elements = Float[Tensor, "batch element d d"]
 LayerNorms = Float[Tensor, "layer 3 element batch"]
 
@@ -59,11 +57,7 @@ def layer_equivariance_error(
     Parameters
     ----------
     f : a posterior, measured draw by draw, or a network, with the parameters that it has.
-    x : the points at which to measure, in the domain of the data.
-    group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
-    kind : see above.
-    elements : see ``equivariance_error``: how many for each point, or the elements themselves.
-    seed : of the sample of group elements.
+    x, group, elements, seed : see ``equivariance_error``.
 
     Returns
     -------
@@ -95,19 +89,10 @@ def layer_equivariance_error(
             f"{type(network).__name__} has no layers whose activations carry a representation, as the hidden units of "
             "an MLP carry none: equivariance_error measures it as a whole."
         )
-    # Points come first, for they are measured some at a time.
+    # Points come first, since they are measured some at a time.
     sampled = sample_elements(group, elements, len(x), seed).transpose(0, 1).expand(len(x), -1, -1, -1)
     measure = partial(_cumulative if kind == "cumulative" else _own, layers=layers, rep_in=rep_in)
-    if isinstance(f, Posterior):
-        model = f.bayesian_model
-
-        def measure_draw(params: Params, some: Tensor, gs: Tensor) -> Tensor:
-            return measure(lambda rows: model.output(params, rows), some, gs)
-
-        norms = over_draws(f, measure_draw, x, sampled)
-    else:
-        with torch.no_grad():
-            norms = measure(f, x, sampled)
+    norms = over_draws(f, measure, x, sampled)
     # (*draws, layer, 3, element, batch) -> (3, *draws, layer, element * batch).
     norms = norms.double().movedim(-3, 0).flatten(-2)
     return xr.DataArray(
@@ -142,7 +127,7 @@ def _reps(module: nn.Module) -> tuple[Rep, Rep] | None:
     return (rep_in, rep_out) if isinstance(rep_in, Rep) and isinstance(rep_out, Rep) else None
 
 
-def _cumulative(f: Network, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer], rep_in: Rep) -> LayerNorms:
+def _cumulative(f: Function, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer], rep_in: Rep) -> LayerNorms:
     def activations(points: Tensor) -> dict[str, Tensor]:
         return _of_layers(f, points, layers, lambda layer, given, output: output)
 
@@ -154,7 +139,7 @@ def _cumulative(f: Network, x: Tensor, gs: Elements, layers: dict[str, Symmetric
     return torch.stack(rows, dim=2)
 
 
-def _own(f: Network, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer], rep_in: Rep) -> LayerNorms:
+def _own(f: Function, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer], rep_in: Rep) -> LayerNorms:
     def norms(layer: SymmetricLayer, given: Tensor, output: Tensor) -> Tensor:
         # `forward` itself, since a call would come back here.
         images = (layer.module.forward(layer.rep_in.apply(g, given)) for g in gs.unbind(1))
@@ -166,7 +151,7 @@ def _own(f: Network, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer],
 
 
 def _of_layers(
-    f: Network,
+    f: Function,
     x: Tensor,
     layers: dict[str, SymmetricLayer],
     function: Callable[[SymmetricLayer, Tensor, Tensor], Tensor],
@@ -179,7 +164,9 @@ def _of_layers(
         calls[name] += 1
         found[name] = function(layers[name], inputs[0], output)
 
-    with _hooked(layers, note):
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.callback(layer.module.register_forward_hook(partial(note, name)).remove)
         f(x)
     wrong = [f"{name} ({count} times)" for name, count in calls.items() if count != 1]
     if wrong:
@@ -187,13 +174,3 @@ def _of_layers(
             f"every layer must be called once in a pass through the network, but not so: {', '.join(wrong)}."
         )
     return found
-
-
-@contextmanager
-def _hooked(layers: dict[str, SymmetricLayer], note: Callable[..., None]) -> Iterator[None]:
-    handles = [layer.module.register_forward_hook(partial(note, name)) for name, layer in layers.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

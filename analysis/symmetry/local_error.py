@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.symmetry.binding import Function, bind, check_output, check_points, over_draws, piece_names, piece_norms
+from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, over_draws, piece_names
 from analysis.symmetry.generator_names import generator_names
 from bayes_rpp import Group, Rep
 from inference import Posterior
@@ -45,19 +43,15 @@ def local_equivariance_error(
     so has a boost, for which it is one a unit of rapidity. For a group of orthogonal matrices no element of the group
     changes lengths, b = g a g^-1; for other groups they depend on the coordinates in which the matrices are given.
 
-    Discrete generators (reflections, permutations) have no Lie derivative and are not seen: use ``equivariance_error``
-    for them. The attribute "not_seen" names them.
+    Discrete generators (reflections, permutations) have no Lie derivative: use ``equivariance_error`` for them. The
+    attribute "not_seen" names them.
 
     Parameters
     ----------
     f : a posterior, measured draw by draw, or a function of batches, row by row, made of torch operations that
         ``torch.func.jvp`` can differentiate. What f detaches counts as constant.
-    x : the points at which to measure, in the domain of the data.
-    group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
-    rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
-        ``group`` if unbound.
+    x, group, rep_in, rep_out, per_output : see ``equivariance_error``.
     per_generator : keep the elements of ``group.lie_algebra`` apart, each scaled to length 1.
-    per_output : keep the pieces of rep_out apart, copy by copy, see ``equivariance_error``.
 
     Returns
     -------
@@ -84,20 +78,30 @@ def local_equivariance_error(
         raise ValueError(f"{group} has no Lie algebra, so no Lie derivative: use equivariance_error.")
     x = check_points(x, rep_in)
     x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
-    directions = _unit(group.lie_algebra) if per_generator else 2**0.5 * group.orthonormal_algebra
-    measure = _LieNorms(directions, rep_in, rep_out, per_output)
-    if isinstance(f, Posterior):
-        model = f.bayesian_model
-        norms = over_draws(f, lambda params, some: measure(lambda rows: model.output(params, rows), some), x)
-    else:
-        with torch.no_grad():
-            norms = measure(f, x)
-    values = _relative(norms.double().movedim(len(dims), 0), per_generator)
-    if per_generator:
-        values = values.movedim(0, len(dims))
+    lengths = group.lie_algebra.flatten(1).norm(dim=1) / 2**0.5
+    unit = group.lie_algebra / torch.where(lengths > 0, lengths, 1.0)[:, None, None]
+    directions = unit if per_generator else 2**0.5 * group.orthonormal_algebra
+    matrices = [(rep_in.drho(a).mT, rep_out.drho(a).mT) for a in directions]
+    outputs = rep_out if per_output else None
+
+    def measure(f: Function, x: Float[Tensor, "batch size_in"]) -> Float[Tensor, "rows *pieces batch"]:
+        """The norms of f, and of its Lie derivatives along the directions."""
+        rows: list[Tensor] = []
+        for inward, outward in matrices:
+            value, derivative = torch.func.jvp(f, (x,), (x @ inward.to(x),))[:2]
+            check_output(value, rep_out)
+            rows = rows or [norms_of(value, outputs)]
+            rows.append(norms_of(value @ outward.to(value) - derivative, outputs))
+        return torch.stack(rows)
+
+    norms = over_draws(f, measure, x)
+    norms = norms.double().movedim(len(dims), 0)
+    speed = norms[1:] if per_generator else norms[1:].square().mean(0).sqrt()
+    values = torch.where(speed > 0, speed / (2 * norms[0]), 0.0).mean(-1)
+    values = values.movedim(0, len(dims)) if per_generator else values
     names, unseen = generator_names(group)[: len(directions)], generator_names(group)[len(group.lie_algebra) :]
-    coords = {"generator": names if per_generator else None, "output": piece_names(rep_out) if per_output else None}
-    coords = {dim: labels for dim, labels in coords.items() if labels is not None}
+    coords = {"generator": names} if per_generator else {}
+    coords |= {"output": piece_names(rep_out)} if per_output else {}
     return xr.DataArray(
         values.numpy(),
         dims=[*dims, *coords],
@@ -105,36 +109,3 @@ def local_equivariance_error(
         name="local_equivariance_error",
         attrs={"group": str(group), "points": len(x), "inner_product": "tr(a^T b) / 2", "not_seen": unseen},
     )
-
-
-class _LieNorms:
-    """The norms of f and of its Lie derivatives along some directions: (1 + direction, *pieces, batch)."""
-
-    def __init__(self, directions: Float[Tensor, "direction d d"], rep_in: Rep, rep_out: Rep, per_output: bool) -> None:
-        self.matrices = [(rep_in.drho(a).mT, rep_out.drho(a).mT) for a in directions]
-        self.rep_out, self.per_output = rep_out, per_output
-
-    def __call__(self, f: Callable[[Tensor], Tensor], x: Float[Tensor, "batch size_in"]) -> Tensor:
-        rows: list[Tensor] = []
-        for inward, outward in self.matrices:
-            value, derivative = torch.func.jvp(f, (x,), (x @ inward.to(x),))[:2]
-            check_output(value, self.rep_out)
-            rows = rows or [self._norms(value)]
-            rows.append(self._norms(value @ outward.to(value) - derivative))
-        return torch.stack(rows)
-
-    def _norms(self, value: Tensor) -> Tensor:
-        return piece_norms(value, self.rep_out) if self.per_output else value.norm(dim=-1)
-
-
-def _relative(norms: Float[Tensor, "rows *which points"], per_generator: bool) -> Tensor:
-    """The mean over points of ||L_a f|| / (2 ||f||); its root mean square over the directions unless per_generator."""
-    size, derivatives = norms[0], norms[1:]
-    speed = derivatives if per_generator else derivatives.square().mean(0).sqrt()
-    return torch.where(speed > 0, speed / (2 * size), 0.0).mean(-1)
-
-
-def _unit(algebra: Float[Tensor, "k d d"]) -> Float[Tensor, "k d d"]:
-    """Lie-algebra elements of length 1, and 0 where they are 0."""
-    lengths = algebra.flatten(1).norm(dim=1) / 2**0.5
-    return algebra / torch.where(lengths > 0, lengths, 1.0)[:, None, None]

@@ -48,27 +48,19 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
     values = []
     for name, layer in layers.items():
         weight = _effective_weight(posterior, name, layer)
-        total, shares = (
-            weight.square().sum(-1),
-            dict.fromkeys(pathways, torch.full(weight.shape[:-1], torch.nan).double()),
-        )
-        for pathway, basis in zip(layer.pathway_names, layer.bases, strict=True):
-            shares[pathway] = basis.coordinates(weight).square().sum(-1) / total
-        dense = 1 - _inside(layer, weight) / total
-        values.append(torch.stack([*shares.values(), dense], dim=-1))
+        total = weight.square().sum(-1)
+        shares = dict.fromkeys(pathways, torch.full_like(total, torch.nan))
+        parts = [basis.coordinates(weight).square().sum(-1) for basis in layer.bases]
+        shares |= {pathway: part / total for pathway, part in zip(layer.pathway_names, parts, strict=True)}
+        span = None if are_orthogonal(layer.bases) else JointSpan(layer.bases)
+        inside = torch.stack(parts).sum(0) if span is None else span.coordinates(weight).square().sum(-1)
+        values.append(torch.stack([*shares.values(), 1 - inside / total], dim=-1))
     return xr.DataArray(
         torch.stack(values, dim=-2).numpy(),
         dims=["chain", "draw", "layer", "pathway"],
         coords={"layer": list(layers), "pathway": [*pathways, "dense"]},
         name="pathway_shares",
     )
-
-
-def _inside(layer: RPPLinear, weight: Float[Tensor, "chain draw size"]) -> Float[Tensor, "chain draw"]:
-    """The square norm of the part that all structured pathways together can express."""
-    if are_orthogonal(layer.bases):
-        return torch.stack([basis.coordinates(weight).square().sum(-1) for basis in layer.bases]).sum(0)
-    return JointSpan(layer.bases).coordinates(weight).square().sum(-1)
 
 
 def _effective_weight(posterior: Posterior, name: str, layer: RPPLinear) -> Float[Tensor, "chain draw size"]:

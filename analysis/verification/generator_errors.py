@@ -12,10 +12,11 @@ from torch import Tensor
 from analysis.symmetry.equivariance import Function
 from bayes_rpp import Group, Rep
 
-# How far to go along a Lie-algebra element of spectral norm 1: far for rotations, where three angles that are no simple
-# fractions of a turn leave no accidental symmetry; a little and both ways for boosts, shears and stretches, which soon
-# leave the domain of f. The first is the one that a coarse measurement uses.
+# How far to go along a Lie-algebra element of spectral norm 1: angles of rotations, no simple fractions of a turn, that
+# leave no accidental symmetry; small steps of others, which soon leave f's domain. A coarse measurement uses the first.
 _ANGLES, _RAPIDITIES = (1.0, 0.5, 2.0), (0.5, -0.5)
+
+Images = Float[Tensor, "element batch m"]
 
 ROWS_AT_ONCE = 8192  # for f: bounds memory, and costs no time compared with one call for all
 
@@ -47,7 +48,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Probe:
+class SampledFunction:
     """A function, points x with the values y there, and the group elements to compare at.
 
     Attributes
@@ -66,21 +67,21 @@ class Probe:
         """An error that rounding may cause: the square root of the machine epsilon, half of all digits."""
         return max(torch.finfo(part.dtype).eps for part in (self.x, self.y)) ** 0.5
 
-    def images(self, inputs: Sequence[Layout]) -> list[Float[Tensor, "element batch m"]]:
+    def images(self, inputs: Sequence[Layout]) -> list[Images]:
         """f(rho_in(g) x), for several layouts of the input in one go."""
         moved = [layout.transform(self.elements[:, None], self.x).flatten(0, 1) for layout in inputs]
         values = torch.cat([self.f(rows) for rows in torch.cat(moved).split(ROWS_AT_ONCE)])
         return list(values.reshape(len(inputs), len(self.elements), *self.y.shape).unbind())
 
-    def errors(self, output: Layout, images: Float[Tensor, "element batch m"]) -> Float[Tensor, " generator"]:
+    def errors(self, output: Layout, images: Images) -> Float[Tensor, " generator"]:
         """The mean of ||a - b|| / (||a|| + ||b||) for each generator, with a = rho_out(g) f(x), b = f(rho_in(g) x)."""
         return self._by_generator(relative_distance(self._transformed(output), images).mean(-1))
 
-    def chance(self, output: Layout, images: Float[Tensor, "element batch m"]) -> Float[Tensor, " generator"]:
+    def chance(self, output: Layout, images: Images) -> Float[Tensor, " generator"]:
         """The error if each point's a were compared with another point's b."""
         return self._by_generator(relative_distance(self._transformed(output), images.roll(1, dims=1)).mean(-1))
 
-    def column_errors(self, output: Layout, images: Float[Tensor, "element batch m"]) -> Float[Tensor, "generator m"]:
+    def column_errors(self, output: Layout, images: Images) -> Float[Tensor, "generator m"]:
         """rms(a_k - b_k) / (rms(a_k) + rms(b_k)) of each output column k, and 1 where f is not finite."""
         a = self._transformed(output)
         difference, left, right = (
@@ -88,14 +89,14 @@ class Probe:
         )
         return (difference / (left + right).clamp_min(torch.finfo(torch.float64).tiny)).nan_to_num(nan=1.0)
 
-    def coarse(self, points: int) -> Probe:
+    def coarse(self, points: int) -> SampledFunction:
         """Fewer points, and the first element alone of each generator."""
         is_first = torch.cat([self.owner.new_ones(1), self.owner.diff()]).bool()
         return replace(
             self, x=self.x[:points], y=self.y[:points], elements=self.elements[is_first], owner=self.owner[is_first]
         )
 
-    def _transformed(self, output: Layout) -> Float[Tensor, "element batch m"]:
+    def _transformed(self, output: Layout) -> Images:
         """rho_out(g) f(x)."""
         return output.transform(self.elements[:, None], self.y)
 

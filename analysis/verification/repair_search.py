@@ -9,7 +9,7 @@ from typing import get_args
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.verification.generator_errors import ROWS_AT_ONCE, Layout, Probe
+from analysis.verification.generator_errors import ROWS_AT_ONCE, Images, Layout, SampledFunction
 from analysis.verification.repairs import Repair, single_repairs
 from analysis.verification.report import Kind
 from bayes_rpp import Rep
@@ -34,16 +34,16 @@ class Trial:
 
 
 def find_repairs(
-    probe: Probe, rep_in: Rep, rep_out: Rep, images: Float[Tensor, "element batch m"], floor: float, budget: int
+    sampled: SampledFunction, rep_in: Rep, rep_out: Rep, images: Images, floor: float, budget: int
 ) -> tuple[list[Trial], int]:
     """The repairs that explain the errors, best first, and how many repairs were left untried.
 
     All are measured at a few points first, those of each side at most at ``budget`` points altogether; the best of them
     at all points.
     """
-    screened, untried = _screen(probe.coarse(_SCREENING_POINTS), rep_in, rep_out, floor, budget)
-    trials = [_measure(probe, repair, rep_in, rep_out, images) for repair in screened[:_FINALISTS]]
-    before = probe.errors(Layout.plain(rep_out), images)
+    screened, untried = _screen(sampled.coarse(_SCREENING_POINTS), rep_in, rep_out, floor, budget)
+    trials = [_measure(sampled, repair, rep_out, images) for repair in screened[:_FINALISTS]]
+    before = sampled.errors(Layout.plain(rep_out), images)
     trials = [trial for trial in trials if _explains(before, trial, floor)]
     simplicity = get_args(Kind)  # of repairs that do equally well, the simplest first
     trials.sort(key=lambda trial: (_score(trial.errors, floor), simplicity.index(trial.repair.kind)))
@@ -51,30 +51,31 @@ def find_repairs(
     return [trial for trial, mean in zip(trials, means, strict=True) if mean <= _EQUALLY_GOOD * means[0]], untried
 
 
-def _screen(probe: Probe, rep_in: Rep, rep_out: Rep, floor: float, budget: int) -> tuple[list[Repair], int]:
-    """The repairs that there is a budget for, the most promising first, and the number of the others."""
-    cost = len(probe.elements) * len(probe.x)
-    candidates = (single_repairs("input", rep_in, probe.elements), single_repairs("output", rep_out, probe.elements))
+def _screen(sampled: SampledFunction, rep_in: Rep, rep_out: Rep, floor: float, budget: int) -> tuple[list[Repair], int]:
+    """The repairs within the budget, the most promising first, and the number of the others."""
+    cost = len(sampled.elements) * len(sampled.x)
+    candidates = (
+        single_repairs("input", rep_in, sampled.elements),
+        single_repairs("output", rep_out, sampled.elements),
+    )
     inputs, outputs = (list(islice(side, max(1, budget // cost))) for side in candidates)
     untried = sum(1 for side in candidates for _ in side)
     scores, at_once = [], max(1, ROWS_AT_ONCE // cost)
     for some in (inputs[k : k + at_once] for k in range(0, len(inputs), at_once)):
-        images = probe.images([repair.layout for repair in some])
-        scores += [_score(probe.errors(Layout.plain(rep_out), at), floor) for at in images]
-    unmoved = probe.images([Layout.plain(rep_in)])[0]
-    scores += [_score(probe.errors(repair.layout, unmoved), floor) for repair in outputs]
+        images = sampled.images([repair.layout for repair in some])
+        scores += [_score(sampled.errors(Layout.plain(rep_out), at), floor) for at in images]
+    unmoved = sampled.images([Layout.plain(rep_in)])[0]
+    scores += [_score(sampled.errors(repair.layout, unmoved), floor) for repair in outputs]
     repairs = [*inputs, *outputs]
     return [repairs[k] for k in sorted(range(len(repairs)), key=scores.__getitem__)], untried
 
 
-def _measure(probe: Probe, repair: Repair, rep_in: Rep, rep_out: Rep, images: Tensor) -> Trial:
+def _measure(sampled: SampledFunction, repair: Repair, rep_out: Rep, images: Images) -> Trial:
     """A repair at all points; ``images`` are those of the unrepaired input."""
-    output = Layout.plain(rep_out)
-    if repair.side == "input":
-        images = probe.images([repair.layout])[0]
-    else:
-        output = repair.layout
-    return Trial(repair, probe.errors(output, images), probe.chance(output, images))
+    is_input = repair.side == "input"
+    images = sampled.images([repair.layout])[0] if is_input else images
+    output = Layout.plain(rep_out) if is_input else repair.layout
+    return Trial(repair, sampled.errors(output, images), sampled.chance(output, images))
 
 
 def _score(errors: Errors, floor: float) -> float:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.verification.generator_errors import Layout
-from analysis.verification.report import Kind, Side
+from analysis.verification.report import Kind, Side, Suspect
 from bayes_rpp import Group, Rep
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.tensor_products import Piece, dual_piece, piece_size
@@ -40,6 +40,10 @@ class Repair:
     words: str
     layout: Layout
     share: float = 1.0
+
+    def suspect(self, before: float, after: float) -> Suspect:
+        """The mistake, with the mean errors before and after the repair."""
+        return Suspect(self.side, self.kind, self.coordinates, self.words, before, after)
 
 
 def single_repairs(side: Side, rep: Rep, elements: Elements) -> Iterator[Repair]:
@@ -90,7 +94,7 @@ def _alternatives(pieces: Sequence[Piece], group: Group) -> Iterator[tuple[int, 
 def _share(before: Bool[Tensor, "element size"], after: Bool[Tensor, "element size"]) -> float:
     """How many columns are moved in comparison with before; 0 if an element that moved some would move none.
 
-    Such an element would say nothing any more: as scalars, inputs fit any function.
+    Such an element would no longer test anything: as scalars, inputs fit any function.
     """
     if bool((before.any(-1) & ~after.any(-1)).any()):
         return 0.0
@@ -105,7 +109,7 @@ def _moved_columns(layout: Layout, elements: Elements) -> Bool[Tensor, "element 
 
 
 def _order_repairs(side: Side, rep: Rep) -> Iterator[Repair]:
-    """Runs in another order, or laid out component by component."""
+    """Runs in another order, laid out component by component, or transposed as tables."""
     for first, second in combinations(range(len(rep.runs)), 2):
         terms = list(rep.terms)
         terms[first], terms[second] = terms[second], terms[first]
@@ -114,17 +118,8 @@ def _order_repairs(side: Side, rep: Rep) -> Iterator[Repair]:
     if len(rep.runs) > 1 and len(multiplicities) == 1 and max(multiplicities) > 1:
         alternating = Rep([(1, run.piece) for run in rep.runs] * max(multiplicities), rep.group)
         yield _reordered(side, rep, range(rep.size), alternating)
-    yield from _transposed_tables(side, rep)
-
-
-def _reordered(side: Side, rep: Rep, span: range, truth: Rep) -> Repair:
-    words = f"{side} {_columns(span)} are in another order: the whole {side} is {truth}, not {rep}"
-    return Repair(side, "order", tuple(span), words, Layout.plain(truth))
-
-
-def _transposed_tables(side: Side, rep: Rep) -> Iterator[Repair]:
-    """Runs with their axes, the copies being the first one, rotated."""
     for run in rep.runs:
+        # The axes rotated, of which the copies are the first.
         axes = [run.multiplicity, *(factor.size(rep.bound_group) for factor in run.piece)]
         for cut in range(1, len(axes)):
             plain, shape = Layout.plain(rep), (math.prod(axes[cut:]), math.prod(axes[:cut]))
@@ -135,6 +130,11 @@ def _transposed_tables(side: Side, rep: Rep) -> Iterator[Repair]:
             span = range(run.start, run.stop)
             words = f"{side} {_columns(span)} are a table of {shape[0]} x {shape[1]} that is to be transposed"
             yield Repair(side, "order", tuple(span), words, replace(plain, order=order))
+
+
+def _reordered(side: Side, rep: Rep, span: range, truth: Rep) -> Repair:
+    words = f"{side} {_columns(span)} are in another order: the whole {side} is {truth}, not {rep}"
+    return Repair(side, "order", tuple(span), words, Layout.plain(truth))
 
 
 def _sign_repairs(side: Side, rep: Rep, elements: Elements) -> Iterator[Repair]:
@@ -166,13 +166,13 @@ def _swap_repairs(side: Side, rep: Rep, elements: Elements) -> Iterator[Repair]:
 def name_component(rep: Rep, column: int) -> str:
     """Where a column lies in its representation: "component (0, 1) of the T(2) in columns 0 to 8"."""
     run = next(run for run in rep.runs if run.start <= column < run.stop)
-    place = (column - run.start) % run.piece_size
+    offset = (column - run.start) % run.piece_size
     piece = f"the {Rep([(1, run.piece)], rep.group)}"
     if run.piece_size == 1:
         return piece
     axes = [axis for axis in (factor.size(rep.bound_group) for factor in run.piece) if axis > 1]
-    index = tuple(int(i) for i in np.unravel_index(place, axes))
-    block = range(column - place, column - place + run.piece_size)
+    index = tuple(int(i) for i in np.unravel_index(offset, axes))
+    block = range(column - offset, column - offset + run.piece_size)
     return f"component {index if len(index) > 1 else index[0]} of {piece} in {_columns(block)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +28,6 @@ class GeneratorError:
     name : what it does to the axes of the space on which the group is defined.
     error : the mean of ||a - b|| / (||a|| + ||b||) with a = rho_out(g) f(x), b = f(rho_in(g) x).
     chance : what ``error`` would be if a and b belonged to different points.
-    verdict : "holds", "approximate" or "wrong".
     output_errors : the same for each output column alone: rms(a_k - b_k) / (rms(a_k) + rms(b_k)).
     """
 
@@ -44,10 +44,8 @@ class Suspect:
 
     Attributes
     ----------
-    side : "input" or "output".
     kind : "sign", "swap", "block" (a type, or a block too many or too few) or "order" (of blocks, or of axes).
     coordinates : the columns concerned; of a block too many: its coordinates in the given representation.
-    words : the mistake in words.
     error_before, error_after : the mean error over generators; before is NaN where the sizes did not fit the data.
     """
 
@@ -65,15 +63,13 @@ class SymmetryReport:
 
     Attributes
     ----------
-    generators : one entry for each generator of the group.
-    suspects : possible mistakes, best first; those that repair equally well cannot be told apart.
-    floor : errors up to here say nothing: rounding, or the surrogate's own error. A generator holds as far as can be
-        told; where the floor of a surrogate exceeds half of chance, even a wrong one would.
+    suspects : possible mistakes, best first; those that repair equally well cannot be distinguished.
+    floor : errors up to here say nothing: rounding, or the surrogate's own error. Where the floor of a surrogate
+        exceeds half of chance, even a wrong generator would seem to hold.
     surrogate_error : the surrogate's relative error on held-out data; None for a function.
     untried : how many repairs there was no budget for.
     rep_in, rep_out : the bound representations that were verified: those given, or where their sizes do not fit, the
         best that do.
-    points : at how many points.
     """
 
     generators: tuple[GeneratorError, ...]
@@ -88,25 +84,18 @@ class SymmetryReport:
     def __str__(self) -> str:
         return "\n".join([*self._heading(), "", *self._table(), "", *self._legend(), "", *self._findings()])
 
-    def _heading(self) -> list[str]:
-        lines = [
-            f"Symmetry of f under {self.rep_in.group}, measured at {self.points} points",
-            f"  inputs  {self.rep_in} ({self.rep_in.size} columns)",
-            f"  outputs {self.rep_out} ({self.rep_out.size} columns)",
-        ]
+    def _heading(self) -> Iterator[str]:
+        yield f"Symmetry of f under {self.rep_in.group}, measured at {self.points} points"
+        yield f"  inputs  {self.rep_in} ({self.rep_in.size} columns)"
+        yield f"  outputs {self.rep_out} ({self.rep_out.size} columns)"
         if self.surrogate_error is not None:
-            lines.append(
-                f"f is a network fitted to some of the data; its error on the others is {self.surrogate_error:.2g}."
-            )
-        return lines
+            yield f"f is a network fitted to some of the data; its error on the others is {self.surrogate_error:.2g}."
 
-    def _table(self) -> list[str]:
+    def _table(self) -> Iterator[str]:
         width = max(len(generator.name) for generator in self.generators)
-        lines = [f"{'generator':{width}}  {'error':>8}  {'chance':>8}  verdict"]
-        for generator in self.generators:
-            words = self._verdict_in_words(generator)
-            lines.append(f"{generator.name:{width}}  {generator.error:8.2g}  {generator.chance:8.2g}  {words}")
-        return lines
+        yield f"{'generator':{width}}  {'error':>8}  {'chance':>8}  verdict"
+        for g in self.generators:
+            yield f"{g.name:{width}}  {g.error:8.2g}  {g.chance:8.2g}  {self._verdict_in_words(g)}"
 
     def _verdict_in_words(self, generator: GeneratorError) -> str:
         if generator.verdict == "holds":
@@ -120,31 +109,29 @@ class SymmetryReport:
         """Whether a fit is so poor that a wrong generator might pass as one that holds."""
         return self.surrogate_error is not None and self.floor > UNRELATED * generator.chance
 
-    def _legend(self) -> list[str]:
+    def _legend(self) -> Iterator[str]:
         cause = "rounding" if self.surrogate_error is None else "the network's own error"
-        occurring = {generator.verdict for generator in self.generators}
-        verdicts: dict[Verdict, str] = {
+        words = {
+            "error": "how far f(transformed x) is from the transformed f(x): 0 if the symmetry is exact, at most 1",
+            "chance": "the same for f(transformed x) of another point: the error if there were no relation at all",
             "holds": f"the error is at most {self.floor:.2g}, which {cause} can cause",
             "approximate": "the error is less than half of chance, and no single mistake explains most of it",
             "wrong": "the error is more than half of chance, or one mistake, named below, explains most of it",
         }
-        words = [
-            ("error", "how far f(transformed x) is from the transformed f(x): 0 if the symmetry is exact, at most 1"),
-            ("chance", "the same for f(transformed x) of another point: the error if there were no relation at all"),
-            *((verdict, text) for verdict, text in verdicts.items() if verdict in occurring),
-        ]
-        return [*(f"{word:11}  {text}" for word, text in words), "Axes and columns are counted from 0."]
+        used = {"error", "chance", *(generator.verdict for generator in self.generators)}
+        yield from (f"{word:11}  {text}" for word, text in words.items() if word in used)
+        yield "Axes and columns are counted from 0."
 
-    def _findings(self) -> list[str]:
-        misfits = [suspect for suspect in self.suspects if math.isnan(suspect.error_before)]
+    def _findings(self) -> Iterator[str]:
+        sizes = [suspect for suspect in self.suspects if math.isnan(suspect.error_before)]
         repairs = [suspect for suspect in self.suspects if not math.isnan(suspect.error_before)]
-        lines = []
-        if misfits:
-            lines += ["The sizes given do not fit the data. What would make them fit, best first:"]
-            lines += [f"  {k}. {s.words}; mean error {s.error_after:.2g}." for k, s in enumerate(misfits, start=1)]
-            lines += ["The table is for the representations above it, which fit best.", ""]
-        lines += _list_repairs(repairs) if repairs else [self._without_repair()]
-        return [*lines, *([f"{self.untried} more repairs were not tried: raise `budget`."] if self.untried else [])]
+        if sizes:
+            yield "The sizes given do not fit the data. What would make them fit, best first:"
+            yield from (f"  {k}. {s.words}; mean error {s.error_after:.2g}." for k, s in enumerate(sizes, start=1))
+            yield from ("The table is for the representations above it, which fit best.", "")
+        yield from _list_repairs(repairs) if repairs else [self._without_repair()]
+        if self.untried:
+            yield f"{self.untried} more repairs were not tried: raise `budget`."
 
     def _without_repair(self) -> str:
         verdicts = {generator.verdict for generator in self.generators}
@@ -157,13 +144,11 @@ class SymmetryReport:
         return "Every generator holds."
 
 
-def _list_repairs(repairs: list[Suspect]) -> list[str]:
+def _list_repairs(repairs: list[Suspect]) -> Iterator[str]:
     single = len(repairs) == 1
-    lines = ["Suspected mistake:" if single else "Suspected mistakes, any one of which would explain the errors:"]
+    yield "Suspected mistake:" if single else "Suspected mistakes, any one of which would explain the errors:"
     for k, s in enumerate(repairs, start=1):
-        lines.append(f"  {s.words}" if single else f"  {k}. {s.words}")
-        lines.append(f"     Corrected, the mean error falls from {s.error_before:.2g} to {s.error_after:.2g}.")
-    end = (
-        f"Correct {'it' if single else 'one'}, in the data or the representation, and verify again: there may be more."
-    )
-    return [*lines, end]
+        yield f"  {s.words}" if single else f"  {k}. {s.words}"
+        yield f"     Corrected, the mean error falls from {s.error_before:.2g} to {s.error_after:.2g}."
+    which = "it" if single else "one"
+    yield f"Correct {which}, in the data or the representation, and verify again: there may be more."

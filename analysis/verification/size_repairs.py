@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, product
 
-from analysis.verification.generator_errors import Layout, Probe
+from analysis.verification.generator_errors import Layout, SampledFunction
 from analysis.verification.repairs import Repair
 from analysis.verification.report import Side, Suspect
 from bayes_rpp import Rep
@@ -17,28 +17,23 @@ from bayes_rpp.representations.tensor_products import Piece, piece_size
 _ARGUMENTS: dict[Side, str] = {"input": "rep_in", "output": "rep_out"}
 
 
-def fit_sizes(probe: Probe, rep_in: Rep, rep_out: Rep, floor: float) -> tuple[Rep, Rep, list[Suspect]]:
-    """The given representations and no suspects; or if sizes do not fit, the best that do, and what was mistaken.
-
-    Raises
-    ------
-    ValueError
-        If a size does not fit and no block explains it.
+def fit_sizes(sampled: SampledFunction, rep_in: Rep, rep_out: Rep, floor: float) -> tuple[Rep, Rep, list[Suspect]]:
+    """The given representations and no suspects; or if sizes do not fit, the best that do, and what was mistaken;
+    ValueError if no block explains a size.
     """
-    inputs = _choices("input", rep_in, probe.x.shape[1])
-    outputs = _choices("output", rep_out, probe.y.shape[1])
+    inputs = _choices("input", rep_in, sampled.x.shape[1])
+    outputs = _choices("output", rep_out, sampled.y.shape[1])
     if inputs == outputs == [None]:
         return rep_in, rep_out, []
     tried = []
     for pair in product(inputs, outputs):
-        source = pair[0].layout if pair[0] else Layout.plain(rep_in)
-        target = pair[1].layout if pair[1] else Layout.plain(rep_out)
-        tried.append((float(probe.errors(target, probe.images([source])[0]).mean()), source.rep, target.rep, pair))
+        source, target = (r.layout if r else Layout.plain(rep) for r, rep in zip(pair, (rep_in, rep_out), strict=True))
+        tried.append((float(sampled.errors(target, sampled.images([source])[0]).mean()), source.rep, target.rep, pair))
     tried.sort(key=lambda entry: max(entry[0], floor))
     suspects: dict[str, Suspect] = {}  # each repair once, with the best partner on the other side
     for error, _, _, pair in tried:
         for r in filter(None, pair):
-            suspects.setdefault(r.words, Suspect(r.side, r.kind, r.coordinates, r.words, math.nan, error))
+            suspects.setdefault(r.words, r.suspect(math.nan, error))
     _, best_in, best_out, _ = tried[0]
     return best_in, best_out, list(suspects.values())
 

@@ -14,7 +14,7 @@ from inference import MAP
 # A network without any symmetry, or it would hide what is to be found; wide and long enough for a few thousand examples
 # of a smooth function of some twenty columns.
 _CHANNELS, _LAYERS, _STEPS, _BATCH = 128, 3, 2500, 250
-_TRAIN_SHARE = 0.8  # of the examples; the rest measure the network's error and are where it is asked for its symmetry
+_TRAIN_SHARE = 0.8  # of the examples; the rest measure its error and its symmetry
 _INITIAL_NOISE = 1e-2  # variance, of outputs scaled to variance one; learned from there
 _CONSTANT = 1e-6  # a column that varies less, relative to its size, is constant up to rounding in float32
 
@@ -22,11 +22,8 @@ _CONSTANT = 1e-6  # a column that varies less, relative to its size, is constant
 def fit_surrogate(
     x: Float[Tensor, "batch size_in"], y: Float[Tensor, "batch size_out"], seed: int, progress: bool
 ) -> tuple[Float[Tensor, "held_out size_in"], Function, float]:
-    """Fit a network to some of the data.
-
-    Returns
-    -------
-    Held-out inputs in float32, the network as a function, and the mean of ||f(x) - y|| / (||f(x)|| + ||y||) there.
+    """Fit a network to some of the data: held-out inputs in float32, the network as a function, and the mean of
+    ||f(x) - y|| / (||f(x)|| + ||y||) there.
     """
     x, y = x.float(), y.float()
     train, held_out = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).split(

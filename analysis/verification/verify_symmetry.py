@@ -11,9 +11,9 @@ from torch import Tensor
 
 from analysis.symmetry.equivariance import Function
 from analysis.symmetry.generator_names import generator_names
-from analysis.verification.generator_errors import Layout, Probe, elements_to_try
+from analysis.verification.generator_errors import Layout, SampledFunction, elements_to_try
 from analysis.verification.repair_search import EXPLAINED, Errors, Trial, find_repairs
-from analysis.verification.report import UNRELATED, GeneratorError, Suspect, SymmetryReport, Verdict
+from analysis.verification.report import UNRELATED, GeneratorError, SymmetryReport, Verdict
 from analysis.verification.size_repairs import fit_sizes
 from analysis.verification.surrogate import fit_surrogate
 from bayes_rpp import Group, Rep
@@ -51,8 +51,8 @@ def verify_symmetry(
       level; or if repairing one mistake removes more than half of its squared error;
     * is **approximate** otherwise.
 
-    Size alone cannot tell a wrong sign from a broken symmetry: one wrong sign among the 15 coordinates of inertia's
-    positions gives an error of 0.09, the modification of the paper one of 0.08. The search can. It tries the flip of
+    Size alone cannot distinguish a wrong sign from a broken symmetry: one wrong sign among the 15 coordinates of
+    inertia's positions gives an error of 0.09, the modification of the paper one of 0.08. A search can: of the flip of
     each sign, the swap of each two columns, other types and orders of blocks, on both sides. It names a repair
 
     * if it removes more than half of the sum of squared errors of all generators (no two independent causes can), and
@@ -75,10 +75,6 @@ def verify_symmetry(
     seed : of the choice of points and of the surrogate.
     progress : show the surrogate's training.
 
-    Returns
-    -------
-    SymmetryReport
-
     Raises
     ------
     ValueError
@@ -96,9 +92,8 @@ def verify_symmetry(
 
     >>> data, signs = inertia(symmetry_breaking=0), torch.ones(20)
     >>> signs[9] = -1
-    >>> report = verify_symmetry(
-    ...     lambda x: data.function(signs * x), data.test.x, rep_in=data.rep_in, rep_out=data.rep_out
-    ... )
+    >>> f = lambda x: data.function(signs * x)
+    >>> report = verify_symmetry(f, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
     >>> report.suspects[0].words
     'input column 9 (component 1 of the Vector in columns 8 to 10) has the wrong sign'
     """
@@ -111,8 +106,8 @@ def verify_symmetry(
             raise ValueError(f"{name} must be an integer of at least 2, got {value!r}.")
     x, evaluate, surrogate_error = _points_and_function(f, x, seed, progress)
     x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:points]]
-    probe = Probe(evaluate, x, _numbers(evaluate(x), "f(x)", least=len(x)), *elements_to_try(group))
-    return _report(probe, rep_in, rep_out, surrogate_error, budget)
+    sampled = SampledFunction(evaluate, x, _numbers(evaluate(x), "f(x)", least=len(x)), *elements_to_try(group))
+    return _report(sampled, rep_in, rep_out, surrogate_error, budget)
 
 
 def _points_and_function(
@@ -143,27 +138,29 @@ def _numbers(value: Any, name: str, least: int) -> Float[Tensor, "batch size"]:
     return table
 
 
-def _report(probe: Probe, rep_in: Rep, rep_out: Rep, surrogate_error: float | None, budget: int) -> SymmetryReport:
-    floor = max(probe.rounding, 2 * (surrogate_error or 0.0))
-    rep_in, rep_out, misfits = fit_sizes(probe, rep_in, rep_out, floor)
-    images, output = probe.images([Layout.plain(rep_in)])[0], Layout.plain(rep_out)
-    errors, chance = probe.errors(output, images), probe.chance(output, images)
-    trials: list[Trial] = []
-    untried = 0
+def _report(
+    sampled: SampledFunction, rep_in: Rep, rep_out: Rep, surrogate_error: float | None, budget: int
+) -> SymmetryReport:
+    floor = max(sampled.rounding, 2 * (surrogate_error or 0.0))
+    rep_in, rep_out, wrong_sizes = fit_sizes(sampled, rep_in, rep_out, floor)
+    images, output = sampled.images([Layout.plain(rep_in)])[0], Layout.plain(rep_out)
+    errors, chance = sampled.errors(output, images), sampled.chance(output, images)
+    trials, untried = list[Trial](), 0
     if surrogate_error is not None or bool((errors > floor).any()):  # a repair may show what a surrogate's floor hides
-        trials, untried = find_repairs(probe, rep_in, rep_out, images, floor, budget)
-    verdicts = _verdicts(errors, chance, floor, trials, probe.rounding)
-    columns = map(tuple, probe.column_errors(output, images).tolist())
+        trials, untried = find_repairs(sampled, rep_in, rep_out, images, floor, budget)
+    repairs = (trial.repair.suspect(float(errors.mean()), float(trial.errors.mean())) for trial in trials)
+    verdicts = _verdicts(errors, chance, floor, trials, sampled.rounding)
+    columns = map(tuple, sampled.column_errors(output, images).tolist())
     table = zip(generator_names(rep_in.bound_group), errors.tolist(), chance.tolist(), verdicts, columns, strict=True)
     return SymmetryReport(
         generators=tuple(GeneratorError(*entry) for entry in table),
-        suspects=(*misfits, *(_suspect(trial, errors) for trial in trials)),
+        suspects=(*wrong_sizes, *repairs),
         floor=floor,
         surrogate_error=surrogate_error,
         untried=untried,
         rep_in=rep_in,
         rep_out=rep_out,
-        points=len(probe.x),
+        points=len(sampled.x),
     )
 
 
@@ -176,9 +173,3 @@ def _verdicts(errors: Errors, chance: Errors, floor: float, trials: list[Trial],
         "wrong" if wrong else "holds" if error <= floor else "approximate"
         for wrong, error in zip(is_wrong.tolist(), errors.tolist(), strict=True)
     ]
-
-
-def _suspect(trial: Trial, before: Errors) -> Suspect:
-    repair = trial.repair
-    means = float(before.mean()), float(trial.errors.mean())
-    return Suspect(repair.side, repair.kind, repair.coordinates, repair.words, *means)
