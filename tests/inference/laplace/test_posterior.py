@@ -52,7 +52,7 @@ def with_prior(posterior, distributions):
     mean, structure = posterior.approximation.mean, posterior.structure
     laws = {**posterior.model.prior_distributions, **distributions}
     precision = replace(posterior.precision, prior=prior_precision(posterior.density, mean, structure, laws))
-    return GaussianApproximation(mean, list(zip(structure.places, precision.total, strict=True)))
+    return GaussianApproximation(mean, list(zip(structure.spans, precision.total, strict=True)))
 
 
 @pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
