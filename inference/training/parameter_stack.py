@@ -18,7 +18,7 @@ from torch.distributions import constraints
 
 from bayes_rpp.types import Params
 from inference.data import Pair
-from inference.density.transforms import to_constrained, to_free
+from inference.density.unconstrained import to_constrained, to_free
 
 
 class Objective(Protocol):
