@@ -18,12 +18,8 @@ Pair = tuple[Tensor, Tensor]
 
 def resolve_data(model: Model, data: Data) -> Pair | None:
     """Turn a pair of tensors or arrays, or a map-style Dataset of pairs, into two checked tensors; None for a
-    LogDensity.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If data are missing, needless, of the wrong form, or refused by ``model.check_data``.
+    LogDensity. Raises TypeError or ValueError if data are missing, needless, of the wrong form, or refused by
+    ``model.check_data``.
     """
     if isinstance(model, LogDensity):
         if data is not None:

@@ -10,13 +10,7 @@ LARGEST_MATRIX = 2**31  # bytes
 
 
 def check_matrix(what: str, needed: int, instead: str) -> None:
-    """Refuse a matrix beyond the limit.
-
-    Raises
-    ------
-    ValueError
-        If ``needed`` bytes are more than LARGEST_MATRIX; it says what needs them, and what to use instead.
-    """
+    """Raise ValueError, which says what needs the matrix and what to use instead, beyond LARGEST_MATRIX bytes."""
     if needed > LARGEST_MATRIX:
         raise ValueError(f"{what} needs a matrix of {needed:,} bytes; the limit is {LARGEST_MATRIX:,}. {instead}")
 

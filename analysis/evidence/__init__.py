@@ -7,8 +7,7 @@ from analysis.evidence.exact import ExactEvidence
 from analysis.evidence.laplace import LaplaceEvidence
 from analysis.evidence.log_evidence import log_evidence
 from analysis.evidence.protocol import Evidence, EvidenceMethod
-from inference.exact.exact_posterior import exact_loo, exact_posterior
-from inference.exact.exact_sampling import ExactSampling
+from inference.exact.exact_posterior import ExactSampling, exact_loo, exact_posterior
 from inference.exact.hierarchical import HierarchicalPosterior, hierarchical_posterior
 
 __all__ = [

@@ -21,7 +21,8 @@ from inference.memory import check_matrix
 class GaussianApproximation:
     """N(mean, H^-1) from the blocks of H; coordinates in no block are fixed at the mean.
 
-    Everything is differentiable in the blocks.
+    Everything is differentiable in the blocks. Raises NotPositiveDefiniteError if one is not positive definite, or not
+    finite.
 
     Parameters
     ----------
@@ -31,14 +32,8 @@ class GaussianApproximation:
 
     Attributes
     ----------
-    size : the number of coordinates.
-    dimension : how many of them are not fixed.
+    size, dimension : the number of coordinates, and of those that are not fixed.
     root : S.
-
-    Raises
-    ------
-    NotPositiveDefiniteError
-        If a block is not positive definite, or not finite.
 
     Examples
     --------
@@ -72,19 +67,10 @@ class GaussianApproximation:
         return self.mean + self.root.color(noise.to(self.mean.device))
 
     def covariance(self) -> Float[Tensor, "size size"]:
-        """H^-1, dense, with zeros for fixed coordinates.
-
-        Raises
-        ------
-        ValueError
-            If it would take more than 2 GiB.
-        """
+        """H^-1, dense, with zeros for fixed coordinates; raises ValueError if it would take more than 2 GiB."""
         needed = self.size**2 * self.mean.element_size()
         check_matrix(f"the dense covariance of {self.size:,} coordinates", needed, "Use variances() or project().")
-        result = self.mean.new_zeros(self.size, self.size)
-        for span, root in self._blocks:
-            result[span, span] = root.covariance()
-        return result
+        return self.project(torch.eye(self.size).to(self.mean))
 
     def variances(self) -> Float[Tensor, " size"]:
         """The diagonal of H^-1."""

@@ -23,8 +23,7 @@ class Structure:
     curvature : its name. A layer is a module that has parameters; each variance with a hyperprior and each parameter of
         the likelihood counts as one, and so does each tensor of a LogDensity. The last layer is the module that holds
         the network's last parameter.
-    names : of each block, the parameters in it.
-    spans : of each block, its coordinates.
+    names, spans : the parameters and the coordinates of each block.
     """
 
     curvature: BlockCurvature
@@ -33,13 +32,7 @@ class Structure:
 
     @classmethod
     def of(cls, density: UnconstrainedDensity, curvature: BlockCurvature) -> Structure:
-        """The structure of a density's matrices.
-
-        Raises
-        ------
-        ValueError
-            If the curvature is unknown, or "last_layer" of a LogDensity.
-        """
+        """Of a density's matrices; raises ValueError if the curvature is unknown, or "last_layer" of a LogDensity."""
         check_curvature(curvature, BlockCurvature)
         groups: dict[str, list[str]] = {}
         if curvature in ("full", "diagonal"):
@@ -67,11 +60,11 @@ class Structure:
 
     @property
     def bytes(self) -> int:
-        """What one matrix takes."""
+        """The size of one matrix."""
         return _BYTES * sum(size if self.curvature == "diagonal" else size**2 for size in self.sizes)
 
     def check_memory(self, density: UnconstrainedDensity) -> None:
-        """Refuse what would not fit; raises ValueError with the bytes, and what to use instead."""
+        """Raise ValueError if the matrix would not fit, with its bytes, and what to use instead."""
         free, needed = free_memory(density.device), _COPIES * self.bytes
         if self._fits(free):
             return

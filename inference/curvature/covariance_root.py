@@ -6,7 +6,7 @@ z = S u. All functions take batches of vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class NotPositiveDefiniteError(torch.linalg.LinAlgError):
-    """A matrix that should be a precision is none."""
+    """A precision matrix that is not positive definite."""
 
 
 class CovarianceRoot(Protocol):
@@ -33,72 +33,38 @@ class CovarianceRoot(Protocol):
 
 
 @dataclass(frozen=True)
-class DiagonalRoot:
-    """S = diag(precision)^(-1/2)."""
+class FactorRoot:
+    """S = L^-T by division or triangular solves; differentiable in L.
 
-    precision: Float[Tensor, " size"]
+    Attributes
+    ----------
+    factor : L, or its diagonal where H is diagonal.
+    """
 
-    def color(self, u: Tensor) -> Tensor:
-        """See CovarianceRoot."""
-        return u / self.precision.sqrt()
-
-    def pull(self, gradient: Tensor) -> Tensor:
-        """See CovarianceRoot."""
-        return gradient / self.precision.sqrt()
-
-    def whiten(self, z: Tensor) -> Tensor:
-        """See CovarianceRoot."""
-        return z * self.precision.sqrt()
-
-    def log_determinant(self) -> Float[Tensor, ""]:
-        """log det H."""
-        return self.precision.log().sum()
-
-    def covariance(self) -> Float[Tensor, "size size"]:
-        """H^-1."""
-        return torch.diag_embed(1 / self.precision)
-
-    def variances(self) -> Float[Tensor, " size"]:
-        """The diagonal of H^-1."""
-        return 1 / self.precision
-
-
-@dataclass(frozen=True)
-class CholeskyRoot:
-    """S = L^-T, by triangular solves; differentiable in L."""
-
-    cholesky: Float[Tensor, "size size"]
+    factor: Float[Tensor, "size size"] | Float[Tensor, " size"]
 
     def color(self, u: Tensor) -> Tensor:
         """See CovarianceRoot."""
-        return self._solve(self.cholesky, u, upper=False)
+        return u / self.factor if self.factor.ndim == 1 else _solved(self.factor, u, upper=False)
 
     def pull(self, gradient: Tensor) -> Tensor:
         """See CovarianceRoot."""
-        return self._solve(self.cholesky.mT, gradient, upper=True)
+        return gradient / self.factor if self.factor.ndim == 1 else _solved(self.factor.mT, gradient, upper=True)
 
     def whiten(self, z: Tensor) -> Tensor:
         """See CovarianceRoot."""
-        return z @ self.cholesky
+        return z * self.factor if self.factor.ndim == 1 else z @ self.factor
 
     def log_determinant(self) -> Float[Tensor, ""]:
         """log det H."""
-        return 2 * self.cholesky.diagonal().log().sum()
-
-    def covariance(self) -> Float[Tensor, "size size"]:
-        """H^-1."""
-        return torch.cholesky_inverse(self.cholesky)
+        diagonal = self.factor if self.factor.ndim == 1 else self.factor.diagonal()
+        return 2 * diagonal.log().sum()
 
     def variances(self) -> Float[Tensor, " size"]:
         """The diagonal of H^-1."""
-        eye = torch.eye(len(self.cholesky)).to(self.cholesky)
-        return torch.linalg.solve_triangular(self.cholesky, eye, upper=False).square().sum(0)
-
-    @staticmethod
-    def _solve(matrix: Tensor, rows: Tensor, upper: bool) -> Tensor:
-        """r M^-1 of every row r."""
-        flat = rows.reshape(-1, rows.shape[-1])
-        return torch.linalg.solve_triangular(matrix, flat, upper=upper, left=False).reshape(rows.shape)
+        if self.factor.ndim == 1:
+            return self.factor.square().reciprocal()
+        return self.pull(torch.eye(len(self.factor)).to(self.factor)).square().sum(-1)
 
 
 @dataclass(frozen=True)
@@ -136,64 +102,56 @@ class BlockRoot:
 
     def color(self, u: Tensor) -> Tensor:
         """See CovarianceRoot."""
-        return self._by_block(u, lambda part, own: part.color(own))
+        return self._joined(u, [part.color(u[..., span]) for span, part in zip(self.spans, self.parts, strict=True)])
 
     def pull(self, gradient: Tensor) -> Tensor:
         """See CovarianceRoot."""
-        return self._by_block(gradient, lambda part, own: part.pull(own))
+        blocks = zip(self.spans, self.parts, strict=True)
+        return self._joined(gradient, [part.pull(gradient[..., span]) for span, part in blocks])
 
     def whiten(self, z: Tensor) -> Tensor:
         """See CovarianceRoot; 0 for fixed coordinates."""
-        return self._by_block(z, lambda part, own: part.whiten(own))
+        return self._joined(z, [part.whiten(z[..., span]) for span, part in zip(self.spans, self.parts, strict=True)])
 
-    def _by_block(self, vectors: Tensor, operation: Callable[[CovarianceRoot, Tensor], Tensor]) -> Tensor:
-        pieces, start = [], 0
-        for span, part in zip(self.spans, self.parts, strict=True):
-            if start < span.start:
-                pieces.append(torch.zeros_like(vectors[..., start : span.start]))
-            pieces.append(operation(part, vectors[..., span]))
+    def _joined(self, like: Tensor, pieces: list[Tensor]) -> Tensor:
+        """The pieces of the blocks, and zeros for what lies in none."""
+        parts, start = [], 0
+        for span, piece in zip(self.spans, pieces, strict=True):
+            parts += [torch.zeros_like(like[..., start : span.start]), piece]
             start = span.stop
-        if start < vectors.shape[-1]:
-            pieces.append(torch.zeros_like(vectors[..., start:]))
-        return torch.cat(pieces, dim=-1)
+        return torch.cat([*parts, torch.zeros_like(like[..., start:])], dim=-1)
 
 
-def root_of(precision: Float[Tensor, "size size"] | Float[Tensor, " size"]) -> CholeskyRoot | DiagonalRoot:
-    """The root for a precision matrix, or for the diagonal of one; differentiable.
-
-    Raises
-    ------
-    NotPositiveDefiniteError
-        If the matrix is not positive definite, or not finite.
+def root_of(precision: Float[Tensor, "size size"] | Float[Tensor, " size"]) -> FactorRoot:
+    """The root for a precision matrix, or for the diagonal of one; differentiable. Raises NotPositiveDefiniteError if
+    the matrix is not positive definite, or not finite.
     """
     if not precision.isfinite().all():
         raise NotPositiveDefiniteError("the precision matrix holds NaN or infinite numbers.")
     if precision.ndim == 1:
         if not (precision > 0).all():
             raise NotPositiveDefiniteError(f"the precision is not positive: its least entry is {precision.min():.3g}.")
-        return DiagonalRoot(precision)
+        return FactorRoot(precision.sqrt())
     cholesky, failed = torch.linalg.cholesky_ex(precision)
     if failed:
         least = torch.linalg.eigvalsh(precision.detach()).min()
         raise NotPositiveDefiniteError(
             f"the precision matrix is not positive definite: its least eigenvalue is {least:.3g}."
         )
-    return CholeskyRoot(cholesky)
+    return FactorRoot(cholesky)
 
 
 def formed_root(precision: Float[Tensor, "size size"] | Float[Tensor, " size"], dtype: torch.dtype) -> FormedRoot:
-    """The root for a precision matrix, which is factorised in float64, or for the diagonal of one.
-
-    Raises
-    ------
-    NotPositiveDefiniteError
-        If a matrix is not positive definite, or not finite.
-    """
+    """As ``root_of``, but formed; a matrix is factorised in float64."""
     if precision.ndim == 1:
         return FormedRoot(precision.to(dtype).rsqrt(), precision.to(dtype).sqrt())
     exact = precision.double()
-    root = root_of((exact + exact.mT) / 2)
-    assert isinstance(root, CholeskyRoot)
-    eye = torch.eye(len(exact)).to(exact)
-    matrix = torch.linalg.solve_triangular(root.cholesky.mT, eye, upper=True)
-    return FormedRoot(matrix.to(dtype), root.cholesky.mT.to(dtype))
+    cholesky = root_of((exact + exact.mT) / 2).factor
+    matrix = torch.linalg.solve_triangular(cholesky.mT, torch.eye(len(exact)).to(exact), upper=True)
+    return FormedRoot(matrix.to(dtype), cholesky.mT.to(dtype))
+
+
+def _solved(matrix: Tensor, rows: Tensor, upper: bool) -> Tensor:
+    """r M^-1 of every row r."""
+    flat = rows.reshape(-1, rows.shape[-1])
+    return torch.linalg.solve_triangular(matrix, flat, upper=upper, left=False).reshape(rows.shape)

@@ -16,13 +16,12 @@ import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import biject_to, constraints
+from torch.distributions import biject_to
 from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.types import Params
-from inference.density.transforms import to_constrained
-from inference.density.unconstrained import UnconstrainedDensity
+from inference.density.unconstrained import UnconstrainedDensity, to_constrained
 
 _NUMBERS_AT_ONCE = 2**24
 _PROBES_AT_ONCE = 16  # each holds the activations of all examples
@@ -36,6 +35,13 @@ def network_model(density: UnconstrainedDensity, purpose: str) -> BayesianModel:
             "'identity' for it."
         )
     return density.model
+
+
+def network_and_data(density: UnconstrainedDensity, purpose: str) -> tuple[BayesianModel, Tensor, Tensor]:
+    """The model of a density, and its data (x, y); raises as ``network_model``."""
+    model = network_model(density, purpose)
+    assert density.pair is not None
+    return model, *density.pair
 
 
 def beside_network(model: BayesianModel) -> list[str]:
@@ -53,34 +59,23 @@ def gauss_newton_rows(
     density : of a BayesianModel.
     z : where; of several vectors, each is used for its share of the examples, which gives about the mean over them.
     wanted : which coordinates.
-
-    Raises
-    ------
-    TypeError
-        If the model is a LogDensity.
     """
-    model = network_model(density, "the Gauss-Newton matrix")
-    assert density.pair is not None
-    outputs = model.output(density.params(z[0]), density.pair[0][:1]).numel()
+    model, examples, labels = network_and_data(density, "the Gauss-Newton matrix")
+    outputs = model.output(density.params(z[0]), examples[:1]).numel()
     at_once = max(1, _NUMBERS_AT_ONCE // (density.size * outputs))
+
+    def example_rows(start: Tensor, x: Tensor, y: Tensor) -> Float[Tensor, "output size"]:
+        """F^(1/2) J of one example."""
+        output, params = _outputs(density, start, x[None])[0], density.params(start)
+        jacobian = jacrev(lambda v: _outputs(density, v, x[None]).flatten())(start)
+        return _root(model, output, y, params) @ jacobian
+
     with pyro.validation_enabled(False):
-        for number, start in enumerate(z):
+        for number, start in enumerate(z[: len(examples)]):
             own = slice(number, None, len(z))
-            x, y = (part[own] for part in density.pair)
-            if not len(x):
-                break
-            for some_x, some_y in zip(x.split(at_once), y.split(at_once), strict=True):
-                rows = vmap(_example_rows, in_dims=(None, None, 0, 0))(density, start, some_x, some_y)
+            for x, y in zip(examples[own].split(at_once), labels[own].split(at_once), strict=True):
+                rows = vmap(example_rows, in_dims=(None, 0, 0))(start, x, y)
                 yield (rows.flatten(0, 1)[:, wanted] / density.temperature**0.5).detach()
-
-
-def _example_rows(density: UnconstrainedDensity, z: Tensor, x: Tensor, y: Tensor) -> Float[Tensor, "output size"]:
-    """F^(1/2) J of one example."""
-    model = network_model(density, "the Gauss-Newton matrix")
-    outputs, params = _outputs(density, z, x[None]), density.params(z)
-    jacobian = jacrev(lambda v: _outputs(density, v, x[None]).flatten())(z)
-    root: Tensor = _root(model, outputs[0], y, params)
-    return root @ jacobian
 
 
 def _outputs(density: UnconstrainedDensity, z: Tensor, x: Tensor) -> Tensor:
@@ -94,7 +89,8 @@ def _root(model: BayesianModel, output: Tensor, y: Tensor, params: Params) -> Fl
         return -model.likelihood.log_prob(f.reshape(output.shape)[None], y[None], params).sum()
 
     values, vectors = torch.linalg.eigh(hessian(negative)(output.flatten()))
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
+    return root
 
 
 def curvature_roots(
@@ -108,20 +104,16 @@ def gauss_newton_product(
     density: UnconstrainedDensity, z: Float[Tensor, " size"], vectors: Float[Tensor, "vector size"]
 ) -> Float[Tensor, "vector size"]:
     """(R^T R) v for several vectors, without forming anything of size x size."""
-    model = network_model(density, "the Gauss-Newton matrix")
-    assert density.pair is not None
-    x, y = density.pair
+    model, x, y = network_and_data(density, "the Gauss-Newton matrix")
     with pyro.validation_enabled(False):
         params = density.params(z)
         outputs, pull = vjp(lambda v: _outputs(density, v, x), z)[:2]
 
-        def negative_slope(f: Tensor) -> Tensor:
-            return grad(lambda g: -model.likelihood.log_prob(g, y, params).sum())(f)
+        slope = grad(lambda f: -model.likelihood.log_prob(f, y, params).sum())
 
         def product(vector: Tensor) -> Tensor:
             moved = jvp(lambda v: _outputs(density, v, x), (z,), (vector,))[1]
-            bent = jvp(negative_slope, (outputs,), (moved,))[1]
-            return pull(bent)[0]
+            return pull(jvp(slope, (outputs,), (moved,))[1])[0]
 
         return torch.stack([product(vector) for vector in vectors]).detach() / density.temperature
 
@@ -133,9 +125,7 @@ def probe_rows(
 
     r = sum_i J_i^T F_i^(1/2) e_i / sqrt(probes) with standard normal e_i: each costs one gradient.
     """
-    model = network_model(density, "the Gauss-Newton matrix")
-    assert density.pair is not None
-    x, y = density.pair
+    model, x, y = network_and_data(density, "the Gauss-Newton matrix")
     scale = (probes * len(z) * density.temperature) ** -0.5
     for start in z:
         with pyro.validation_enabled(False):
@@ -160,30 +150,24 @@ def potential_at_fixed_outputs(
     model = network_model(density, "the curvature of the prior")
     if name in model.hyperpriors:
         return density.prior_potential(density.pack(density.unpack(z) | {name: value}))
-    constraint = model.constraints[name]
-    constrained = value if constraint is constraints.real else biject_to(constraint)(value)
+    constrained = (transform := biject_to(model.constraints[name]))(value)
     log_density = density.priors(z)[name].log_prob(constrained).sum()
     if name in model.likelihood.constraints():
         assert outputs is not None
-        assert density.pair is not None
         params = to_constrained(density.unpack(z), model.constraints) | {name: constrained}
-        log_density = log_density + model.likelihood.log_prob(outputs, density.pair[1], params).sum()
-    log_density = log_density / density.temperature
-    if constraint is not constraints.real:
-        log_density = log_density + biject_to(constraint).log_abs_det_jacobian(value, constrained).sum()
-    return -log_density
+        y = network_and_data(density, "the likelihood's curvature")[2]
+        log_density = log_density + model.likelihood.log_prob(outputs, y, params).sum()
+    return -(log_density / density.temperature + transform.log_abs_det_jacobian(value, constrained).sum())
 
 
 def hessian_at_fixed_outputs(
     density: UnconstrainedDensity, name: str, z: Float[Tensor, " size"]
 ) -> Float[Tensor, "coordinate coordinate"]:
     """The block of P that belongs to one parameter."""
-    model = network_model(density, "the curvature of the prior")
-    outputs = None
+    model, outputs = network_model(density, "the curvature of the prior"), None
     if name in model.likelihood.constraints():
-        assert density.pair is not None
         with torch.no_grad():
-            outputs = _outputs(density, z, density.pair[0])
+            outputs = _outputs(density, z, network_and_data(density, "the likelihood's curvature")[1])
     value = density.unpack(z)[name]
     with pyro.validation_enabled(False):
         slope = grad(lambda flat: potential_at_fixed_outputs(density, name, flat.reshape(value.shape), z, outputs))

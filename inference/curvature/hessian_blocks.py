@@ -20,7 +20,13 @@ from tqdm import tqdm
 from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.bases.joint_span import are_orthogonal
 from inference.curvature.block_structure import Structure, spans_of
-from inference.curvature.gauss_newton import beside_network, gauss_newton_rows, hessian_at_fixed_outputs, network_model
+from inference.curvature.gauss_newton import (
+    beside_network,
+    gauss_newton_rows,
+    hessian_at_fixed_outputs,
+    network_and_data,
+    network_model,
+)
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.progress import QUIET_SECONDS, off_unless
 
@@ -48,20 +54,19 @@ def data_precision(
     """What the data add to H: the Gauss-Newton matrix, and the Hessian in the likelihood's own parameters at fixed
     outputs (Schraudolph, Neural Computation 2002). Of several positions, about the mean over them.
 
-    The weights add to the block of a variance with a hyperprior as data do.
-
-    Raises
-    ------
-    TypeError
-        If the model is a LogDensity.
+    The weights add to the block of a variance with a hyperprior as data do. Raises TypeError for a LogDensity.
     """
     model, middle = network_model(density, "the Gauss-Newton matrix"), z.mean(0)
-    blocks = gauss_newton_blocks(density, z, structure, progress)
+    blocks, diagonal = gauss_newton_blocks(density, z, structure, progress), structure.curvature == "diagonal"
     for name in beside_network(model):
+        parameter = spans_of(density)[name]
         prior = parameter_precision(density, name, density.priors(middle)[name], middle, diagonal=False)
-        _add(
-            blocks, structure, spans_of(density)[name], hessian_at_fixed_outputs(density, name, middle).double() - prior
-        )
+        added = hessian_at_fixed_outputs(density, name, middle).double() - prior
+        for block, span in zip(blocks, structure.spans, strict=True):
+            if span.start <= parameter.start and parameter.stop <= span.stop:
+                own = slice(parameter.start - span.start, parameter.stop - span.start)
+                part = block[own] if diagonal else block[own, own]
+                part += added.diagonal() if diagonal else added
     return blocks
 
 
@@ -71,7 +76,7 @@ def precision_at(
     """H at a point, by its blocks."""
     if not isinstance(density.model, BayesianModel):
         return Precision(exact_precision(density, z, structure, progress), None)
-    prior = prior_precision(density, z, structure, density.model.prior_distributions)
+    prior = prior_precision(density, z, structure, density.priors(z))
     return Precision(data_precision(density, z[None], structure, progress), prior)
 
 
@@ -79,15 +84,27 @@ def gauss_newton_blocks(
     density: UnconstrainedDensity, z: Float[Tensor, "start size"], structure: Structure, progress: bool
 ) -> Blocks:
     """The Gauss-Newton matrix; of several positions, about the mean over them. Raises TypeError for a LogDensity."""
+    model, _, y = network_and_data(density, "the Gauss-Newton matrix")
+    diagonal = structure.curvature == "diagonal"
+    shapes = [(size,) if diagonal else (size, size) for size in structure.sizes]
+    blocks = [torch.zeros(shape, dtype=torch.float64, device=density.device) for shape in shapes]
     wanted = structure.spans[0] if structure.curvature == "last_layer" else slice(0, density.size)
-    blocks = _zeros(density, structure)
-    with tqdm(
-        total=_rows(density), desc="Gauss-Newton matrix", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS
-    ) as bar:
+    total = y.numel() if y.is_floating_point() else len(y) * model.num_outputs
+    with _bar("Gauss-Newton matrix", total, progress) as bar:
         for rows in gauss_newton_rows(density, z, wanted):
-            _accumulate(blocks, rows.double(), structure, wanted.start)
             bar.update(len(rows))
+            exact = rows.double()
+            for block, span in zip(blocks, structure.spans, strict=True):
+                own = exact[:, span.start - wanted.start : span.stop - wanted.start]
+                if diagonal:
+                    block += own.square().sum(0)
+                else:
+                    block.addmm_(own.mT, own)
     return blocks
+
+
+def _bar(description: str, rows: int, progress: bool) -> tqdm:
+    return tqdm(desc=description, total=rows, unit="row", disable=off_unless(progress), delay=QUIET_SECONDS)
 
 
 def prior_precision(
@@ -132,7 +149,7 @@ def _hessian_of_prior(
     def negative(flat: Tensor) -> Tensor:
         free = flat.reshape(value.shape)
         constrained = transform(free)
-        jacobian = 0.0 if constraint is constraints.real else transform.log_abs_det_jacobian(free, constrained).sum()
+        jacobian = transform.log_abs_det_jacobian(free, constrained).sum()
         return -(distribution.log_prob(constrained).sum() / temperature + jacobian)
 
     with pyro.validation_enabled(False):
@@ -170,10 +187,7 @@ def exact_precision(
 ) -> Blocks:
     """The blocks of the Hessian of U itself: what a LogDensity has in place of the two parts."""
     blocks = []
-    with (
-        pyro.validation_enabled(False),
-        tqdm(total=density.size, desc="Hessian", unit="row", disable=off_unless(progress), delay=QUIET_SECONDS) as bar,
-    ):
+    with pyro.validation_enabled(False), _bar("Hessian", density.size, progress) as bar:
         pull = vjp(grad(density.potential), z)[1]
         for span in structure.spans:
             parts = []
@@ -184,36 +198,3 @@ def exact_precision(
             block = torch.cat(parts)
             blocks.append(block if block.ndim == 1 else (block + block.mT) / 2)
     return blocks
-
-
-def _zeros(density: UnconstrainedDensity, structure: Structure) -> Blocks:
-    shapes = [(size,) if structure.curvature == "diagonal" else (size, size) for size in structure.sizes]
-    return [torch.zeros(shape, dtype=torch.float64, device=density.device) for shape in shapes]
-
-
-def _accumulate(blocks: Blocks, rows: Tensor, structure: Structure, start: int) -> None:
-    """Add rows^T rows; the rows begin at coordinate ``start``."""
-    for block, span in zip(blocks, structure.spans, strict=True):
-        own = rows[:, span.start - start : span.stop - start]
-        if structure.curvature == "diagonal":
-            block += own.square().sum(0)
-        else:
-            block.addmm_(own.mT, own)
-
-
-def _add(blocks: Blocks, structure: Structure, parameter: slice, matrix: Tensor) -> None:
-    """Add a diagonal block of H for one parameter, where the structure has it."""
-    for block, span in zip(blocks, structure.spans, strict=True):
-        if span.start <= parameter.start and parameter.stop <= span.stop:
-            own = slice(parameter.start - span.start, parameter.stop - span.start)
-            if structure.curvature == "diagonal":
-                block[own] += matrix.diagonal()
-            else:
-                block[own, own] += matrix
-
-
-def _rows(density: UnconstrainedDensity) -> int:
-    """N D, the rows of the Gauss-Newton matrix's root."""
-    assert density.pair is not None
-    y = density.pair[1]
-    return y.numel() if y.is_floating_point() else len(y) * network_model(density, "its rows").num_outputs

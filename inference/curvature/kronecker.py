@@ -25,15 +25,12 @@ from torch import Tensor, nn
 from bayes_rpp import EquivariantBasis, Rep, RPPLinear, equivariant_maps
 from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.networks.linear import EquivariantLinear
-from bayes_rpp.networks.rpp_linear import PathwaySum
 from inference.curvature.gauss_newton import network_model
-from inference.curvature.kronecker_blocks import CommutingBlock, CurvatureBlock, SpectralBlock
+from inference.curvature.kronecker_blocks import CommutingBlock, CurvatureBlock, SpectralBlock, effective_weights
 from inference.curvature.layer_statistics import diagonals, is_linear, layer_statistics
 from inference.curvature.names import FactoredCurvature
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.memory import check_matrix
-
-_Eigen = tuple[Tensor, Tensor]
 
 _EXACT_SHARES = 2**24  # numbers of a basis from which its shares are computed exactly
 _ASYMMETRY = 1e-8
@@ -52,18 +49,11 @@ def kronecker_blocks(
     S, which is exact but for the average over the group. Every other parameter has the diagonal. Blocks are not
     coupled.
 
-    Parameters
-    ----------
-    generator : if given, the sums over outputs k are estimated, without bias, from one random combination of the
-        outputs for each example: D times cheaper for D outputs.
+    With a ``generator``, the sums over outputs k are estimated, without bias, from one random combination of the D
+    outputs of each example: D times cheaper.
 
-    Raises
-    ------
-    TypeError
-        If the model is a LogDensity.
-    ValueError
-        If a linear layer is applied more than once, or not to vectors; a block would not fit into memory; or a layer
-        has no group to average over.
+    Raises TypeError if the model is a LogDensity, and ValueError if a linear layer is applied more than once, or not to
+    vectors; a block would not fit into memory; or a layer has no group to average over.
     """
     model = network_model(density, "the Kronecker-factored curvature")
     layers = {name: layer for name, layer in model.network.named_modules() if is_linear(layer)}
@@ -82,55 +72,29 @@ def _layer_blocks(
     path: str, layer: nn.Module, kind: FactoredCurvature, outer: Tensor, inner: Tensor
 ) -> list[CurvatureBlock]:
     """The blocks of a layer's weight and bias."""
-    weight, bias = _sums(path, layer)
-    one = outer.new_ones(1, 1)
-    pairs = [(parts, right) for parts, right in ((weight, inner), (bias, one)) if parts.total or parts.structured]
-    if kind == "kronecker":
-        return [_spectral(parts, torch.linalg.eigh(outer), torch.linalg.eigh(right)) for parts, right in pairs]
-    if isinstance(layer, RPPLinear | EquivariantLinear):
-        _check_commuting(path, layer)
-        outer = _averaged(outer, layer.rep_out)
-        pairs = [(parts, _averaged(right, layer.rep_in) if parts is weight else right) for parts, right in pairs]
-    return [_commuting(parts, torch.linalg.eigh(outer), torch.linalg.eigh(right)) for parts, right in pairs]
-
-
-def _sums(path: str, layer: nn.Module) -> list[PathwaySum]:
-    """The effective weight and bias of a layer, by the full names of their parameters; names that are not held are
-    empty.
-    """
-    held = {name for name, _ in layer.named_parameters(recurse=False)}
-    if isinstance(layer, RPPLinear):
-        given = [*layer.sums, PathwaySum("", "", {})][:2]
-    elif isinstance(layer, EquivariantLinear):
-        bias = {} if layer.bias_beta is None else {"bias_beta": layer.bias_basis}
-        given = [PathwaySum("", "", {"beta": layer.basis}), PathwaySum("", "", bias)]
-    else:
-        given = [PathwaySum("weight", "", {}), PathwaySum("bias", "", {})]
-    result = []
-    for parts in given:
-        whole = next((f"{path}.{name}".lstrip(".") for name in (parts.total, parts.dense) if name in held), "")
-        structured = {f"{path}.{name}".lstrip("."): basis for name, basis in parts.held.items()}
-        result.append(PathwaySum(whole, "", structured))
-    return result
-
-
-def _spectral(parts: PathwaySum, outer: _Eigen, inner: _Eigen) -> SpectralBlock:
-    for name, basis in parts.structured.items():
-        what = f"the basis of {name!r} for curvature='kronecker'"
-        check_matrix(what, 8 * basis.rank * basis.size, "Use curvature='symmetric' or 'diagonal'.")
-    rows = {
-        name: _rotated(basis, _eye(basis, outer[1]), outer[1], inner[1]) for name, basis in parts.structured.items()
-    }
-    return SpectralBlock(_products(outer, inner), rows, parts.total or None)
-
-
-def _commuting(parts: PathwaySum, outer: _Eigen, inner: _Eigen) -> CommutingBlock:
-    shares = {name: _shares(basis, outer[1], inner[1]) for name, basis in parts.structured.items()}
-    return CommutingBlock(_products(outer, inner), shares, parts.total or None)
-
-
-def _products(outer: _Eigen, inner: _Eigen) -> Float[Tensor, " size"]:
-    return torch.outer(outer[0].clamp_min(0), inner[0].clamp_min(0)).flatten()
+    if kind == "symmetric" and isinstance(layer, RPPLinear | EquivariantLinear):
+        if isinstance(layer, RPPLinear) and not (layer.is_equivariant and are_orthogonal(layer.bases)):
+            raise ValueError(
+                f"curvature='symmetric' needs pathways of equivariant maps that are orthogonal to each other; those of "
+                f"{path!r} are none. Use curvature='kronecker'."
+            )
+        outer, inner = _averaged(outer, layer.rep_out), _averaged(inner, layer.rep_in)
+    block, in_eigenbasis = (SpectralBlock, _whole_basis) if kind == "kronecker" else (CommutingBlock, _shares)
+    left = torch.linalg.eigh(outer)
+    blocks: list[CurvatureBlock] = []
+    for parts, factor in zip(effective_weights(path, layer), (inner, outer.new_ones(1, 1)), strict=False):
+        if parts.whole is None and not parts.structured:
+            continue
+        right = torch.linalg.eigh(factor)
+        eigenvalues = torch.outer(left[0].clamp_min(0), right[0].clamp_min(0)).flatten()
+        found = {}
+        for name, basis in parts.structured.items():
+            if kind == "kronecker":
+                what = f"the basis of {name!r} for curvature='kronecker'"
+                check_matrix(what, 8 * basis.rank * basis.size, "Use curvature='symmetric' or 'diagonal'.")
+            found[name] = in_eigenbasis(basis, left[1], right[1])
+        blocks.append(block(eigenvalues, found, parts.whole))
+    return blocks
 
 
 def _shares(basis: EquivariantBasis, left: Float[Tensor, "m m"], right: Float[Tensor, "n n"]) -> Float[Tensor, " size"]:
@@ -139,7 +103,7 @@ def _shares(basis: EquivariantBasis, left: Float[Tensor, "m m"], right: Float[Te
     Of a large basis Q, the mean of (u_i^T (Q c) w_j)^2 over standard normal c.
     """
     if basis.rank * basis.size <= _EXACT_SHARES:
-        return _rotated(basis, _eye(basis, left), left, right).square().sum(0)
+        return _whole_basis(basis, left, right).square().sum(0)
     generator = torch.Generator(left.device).manual_seed(basis.rank)
     noise = torch.randn(_PROBES, basis.rank, generator=generator, dtype=left.dtype, device=left.device)
     total = left.new_zeros(basis.size)
@@ -159,8 +123,11 @@ def _rotated(
     return (left.mT @ maps @ right).flatten(1)
 
 
-def _eye(basis: EquivariantBasis, like: Tensor) -> Float[Tensor, "rank rank"]:
-    return torch.eye(basis.rank, dtype=like.dtype, device=like.device)
+def _whole_basis(
+    basis: EquivariantBasis, left: Float[Tensor, "m m"], right: Float[Tensor, "n n"]
+) -> Float[Tensor, "rank size"]:
+    """Q in the eigenbasis."""
+    return _rotated(basis, torch.eye(basis.rank, dtype=left.dtype, device=left.device), left, right)
 
 
 def _averaged(matrix: Float[Tensor, "n n"], rep: Rep) -> Float[Tensor, "n n"]:
@@ -174,11 +141,3 @@ def _averaged(matrix: Float[Tensor, "n n"], rep: Rep) -> Float[Tensor, "n n"]:
             "curvature='kronecker'."
         )
     return result
-
-
-def _check_commuting(path: str, layer: RPPLinear | EquivariantLinear) -> None:
-    if isinstance(layer, RPPLinear) and not (layer.is_equivariant and are_orthogonal(layer.bases)):
-        raise ValueError(
-            f"curvature='symmetric' needs pathways of equivariant maps that are orthogonal to each other; those of "
-            f"{path!r} are none. Use curvature='kronecker'."
-        )

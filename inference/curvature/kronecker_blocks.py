@@ -1,112 +1,117 @@
 """The curvature K of one effective weight in its eigenbasis, and what the evidence needs of it: log det(I + Sigma K).
 
-Sigma = v_b I + sum_k v_k Q_k Q_k^T is the prior's covariance. Both kinds are differentiable in the variances.
+Sigma = v_b I + sum_k v_k Q_k Q_k^T is the prior's covariance. Both kinds of blocks are differentiable in the variances.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from pyro.distributions import Distribution
-from torch import Tensor
+from torch import Tensor, nn
 
+from bayes_rpp import EquivariantBasis, RPPLinear
+from bayes_rpp.networks.linear import EquivariantLinear
 from inference.curvature.log_determinant import log_determinant
 
 Priors = Mapping[str, Distribution]
 
 
-class CurvatureBlock(Protocol):
-    """The curvature of one parameter, or of several that add up to one effective weight."""
+class EffectiveWeight(NamedTuple):
+    """A weight or a bias as the sum of its pathways, by the full names of their parameters.
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The parameters."""
+    Attributes
+    ----------
+    whole : the parameter that has all coordinates, dense or collapsed; None in an equivariant layer.
+    structured : the coordinates of structured pathways -> their bases; no parameters beside a collapsed one.
+    """
 
-    def scaled(self, factor: float | Tensor) -> CurvatureBlock:
-        """That of factor x K."""
+    whole: str | None
+    structured: dict[str, EquivariantBasis]
 
-    def log_determinant(self, priors: Priors) -> Float[Tensor, ""]:
-        """log det(I + Sigma K) under priors of the parameters, by name."""
+
+def effective_weights(path: str, layer: nn.Module) -> list[EffectiveWeight]:
+    """The weight of a linear layer, and its bias if it has one."""
+    held = {name for name, _ in layer.named_parameters(recurse=False)}
+    sums: list[tuple[str, dict[str, EquivariantBasis]]]
+    if isinstance(layer, RPPLinear):
+        sums = [(parts.total if parts.total in held else parts.dense, parts.structured) for parts in layer.sums]
+    elif isinstance(layer, EquivariantLinear):
+        sums = [("", {"beta": layer.basis}), ("", {} if layer.bias_beta is None else {"bias_beta": layer.bias_basis})]
+    else:
+        sums = [(name, {}) for name in ("weight", "bias") if name in held]
+    prefix, result = f"{path}." if path else "", []
+    for whole, bases in sums:
+        structured = {prefix + name: basis for name, basis in bases.items() if basis.rank}
+        result.append(EffectiveWeight(prefix + whole if whole else None, structured))
+    return result
 
 
 @dataclass(frozen=True)
-class SpectralBlock:
-    r"""K with its eigenvalues, and the structured bases in its eigenbasis.
-
-        log det(I + Sigma K) = log det(I + v_b K) + log det(I + V^(1/2) Q^T K (I + v_b K)^-1 Q V^(1/2))
+class CurvatureBlock:
+    """The curvature of one effective weight.
 
     Attributes
     ----------
     eigenvalues : of K, (size,).
-    rows : names of structured coordinates -> the basis Q_k in the eigenbasis of K, (rank, size).
-    whole : the name of the parameter that has all coordinates, dense or collapsed; None in an equivariant layer.
+    structured : names of structured coordinates -> what the eigenbasis of K has of their bases.
+    whole : see EffectiveWeight.
     """
 
     eigenvalues: Float[Tensor, " size"]
-    rows: dict[str, Float[Tensor, "rank size"]]
+    structured: dict[str, Tensor]
     whole: str | None
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """See CurvatureBlock; a collapsed parameter has no coordinates of its own."""
-        return (*self.rows, *([] if self.whole is None else [self.whole]))
+    def names(self) -> list[str]:
+        """The parameters."""
+        return [*self.structured, *([] if self.whole is None else [self.whole])]
 
-    def scaled(self, factor: float | Tensor) -> SpectralBlock:
-        """See CurvatureBlock."""
-        return replace(self, eigenvalues=self.eigenvalues * factor)
+    def log_determinant(self, priors: Priors) -> Float[Tensor, ""]:
+        """log det(I + Sigma K) under priors of the parameters, by name."""
+        raise NotImplementedError
+
+
+class SpectralBlock(CurvatureBlock):
+    r"""K with its eigenvalues; ``structured`` holds the basis Q_k in the eigenbasis of K, (rank, size).
+
+    log det(I + Sigma K) = log det(I + v_b K) + log det(I + V^(1/2) Q^T K (I + v_b K)^-1 Q V^(1/2))
+    """
 
     def log_determinant(self, priors: Priors) -> Float[Tensor, ""]:
         """See CurvatureBlock."""
-        dense, broad = pathway_variances(priors, self.whole, list(self.rows), self.eigenvalues)
+        dense, broad = pathway_variances(priors, self.whole, list(self.structured), self.eigenvalues)
         stretch = 1 + dense * self.eigenvalues
         result = stretch.log().sum()
-        if not self.rows:
+        if not self.structured:
             return result
-        rows = torch.cat(list(self.rows.values()))
-        roots = torch.cat([v.sqrt().expand(len(own)) for v, own in zip(broad, self.rows.values(), strict=True)])
+        rows = torch.cat(list(self.structured.values()))
+        roots = [v.sqrt().expand(len(own)) for v, own in zip(broad, self.structured.values(), strict=True)]
+        root = torch.cat(roots)
         # The variances outside of the product: rows have no gradient, which halves the way back.
-        inside = roots[:, None] * ((rows * (self.eigenvalues / stretch)) @ rows.mT) * roots
+        inside = root[:, None] * ((rows * (self.eigenvalues / stretch)) @ rows.mT) * root
         return result + log_determinant(inside + torch.eye(len(inside)).to(inside))
 
 
-@dataclass(frozen=True)
-class CommutingBlock:
-    r"""A K that commutes with the projectors on the pathways, which are orthogonal to each other.
+class CommutingBlock(CurvatureBlock):
+    r"""A K that commutes with the projectors on the pathways, which are orthogonal to each other; ``structured`` holds
+    n_k, (size,): n_k,ij is how much of the eigenvector ij lies in pathway k.
 
         log det(I + Sigma K) = sum_ij log(1 + v_b k_ij) + sum_k n_k,ij [log(1 + (v_b + v_k) k_ij) - log(1 + v_b k_ij)]
 
-    n_k,ij is how much of the eigenvector ij lies in pathway k. Nothing larger than the weight itself is formed.
-
-    Attributes
-    ----------
-    eigenvalues : k, (size,).
-    shares : names of structured coordinates -> n_k, (size,).
-    whole : see SpectralBlock.
+    Nothing larger than the weight itself is formed.
     """
-
-    eigenvalues: Float[Tensor, " size"]
-    shares: dict[str, Float[Tensor, " size"]]
-    whole: str | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """See SpectralBlock."""
-        return (*self.shares, *([] if self.whole is None else [self.whole]))
-
-    def scaled(self, factor: float | Tensor) -> CommutingBlock:
-        """See CurvatureBlock."""
-        return replace(self, eigenvalues=self.eigenvalues * factor)
 
     def log_determinant(self, priors: Priors) -> Float[Tensor, ""]:
         """See CurvatureBlock."""
-        dense, broad = pathway_variances(priors, self.whole, list(self.shares), self.eigenvalues)
+        dense, broad = pathway_variances(priors, self.whole, list(self.structured), self.eigenvalues)
         outside = (dense * self.eigenvalues).log1p()
         result = outside.sum()
-        for variance, share in zip(broad, self.shares.values(), strict=True):
+        for variance, share in zip(broad, self.structured.values(), strict=True):
             result = result + (share * (((dense + variance) * self.eigenvalues).log1p() - outside)).sum()
         return result
 

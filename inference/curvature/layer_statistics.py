@@ -1,9 +1,9 @@
-"""What the linear layers of a network see: their inputs, and the gradients of the outputs in theirs."""
+"""The inputs of the linear layers of a network, and the gradients of the network's outputs in theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.func import functional_call, jacrev, vjp, vmap
 from bayes_rpp import RPPLinear
 from bayes_rpp.networks.linear import EquivariantLinear
 from bayes_rpp.types import Params
-from inference.curvature.gauss_newton import curvature_roots, network_model
+from inference.curvature.gauss_newton import curvature_roots, network_and_data
 from inference.density.unconstrained import UnconstrainedDensity
 
 _NUMBERS_AT_ONCE = 2**24
@@ -33,23 +33,22 @@ def layer_statistics(
     generator: torch.Generator | None,
 ) -> tuple[dict[str, Float[Tensor, "batch n"]], dict[str, Float[Tensor, "row m"]]]:
     """The inputs of every layer, and the gradients in its outputs of every row of F_i^(1/2) f_i, (batch x output) of
-    them; with a generator, of one random combination of these rows for each example.
-
-    Raises
-    ------
-    ValueError
-        If a layer is applied more than once, or not to vectors.
+    them; with a generator, of one random combination of these rows for each example. Raises ValueError if a layer is
+    applied more than once, or not to vectors.
     """
-    model = network_model(density, "the Kronecker-factored curvature")
-    assert density.pair is not None
-    x, y = density.pair
+    model, x, y = network_and_data(density, "the Kronecker-factored curvature")
     params = density.params(z)
     weights = {name: value for name, value in params.items() if name not in model.likelihood.constraints()}
-    probes = _probes(model.network, layers, weights, x)
+    sizes: dict[str, Any] = {
+        n: layer.out_features if isinstance(layer, nn.Linear) else layer.rep_out.size for n, layer in layers.items()
+    }
+    probes = {name: next(iter(weights.values())).new_zeros(len(x), size) for name, size in sizes.items()}
 
     def probed(moved: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         inputs: dict[str, Tensor] = {}
-        with _hooked(layers, partial(_add, moved, inputs)):
+        with ExitStack() as hooks:
+            for name, layer in layers.items():
+                hooks.enter_context(layer.register_forward_hook(partial(_add, moved, inputs, name)))
             return functional_call(model.network, weights, (x,)), inputs
 
     traced: Any = vjp(probed, probes, has_aux=True)
@@ -64,9 +63,7 @@ def diagonals(
     density: UnconstrainedDensity, z: Float[Tensor, " size"], names: list[str], generator: torch.Generator | None
 ) -> Params:
     """The diagonal of the Gauss-Newton matrix in some parameters; estimated with a generator, as above."""
-    model = network_model(density, "the Kronecker-factored curvature")
-    assert density.pair is not None
-    x, y = density.pair
+    model, x, y = network_and_data(density, "the Kronecker-factored curvature")
     params = density.params(z)
     some = {name: params[name] for name in names}
     result = {name: torch.zeros_like(value) for name, value in some.items()}
@@ -98,37 +95,13 @@ def _rows(
     return signs @ roots
 
 
-@contextmanager
-def _hooked(layers: Mapping[str, nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
-    """A forward hook on every layer, which also gets the layer's name, within the context."""
-    handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in layers.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _add(moved: Params, inputs: Params, name: str, _: nn.Module, given: Any, output: Tensor) -> Tensor:
     if name in inputs:
         raise ValueError(f"the layer {name!r} is applied more than once; use curvature='layer' or 'diagonal'.")
+    if output.ndim != 2:
+        raise ValueError(
+            f"the layer {name!r} is applied to inputs of shape {tuple(given[0].shape)}, not to one vector for each "
+            "example; use curvature='layer' or 'diagonal'."
+        )
     inputs[name] = given[0]
     return output + moved[name]
-
-
-def _probes(network: nn.Module, layers: Mapping[str, nn.Module], weights: Params, x: Tensor) -> Params:
-    """Zeros in the shape of every layer's outputs."""
-    sizes: dict[str, int] = {}
-
-    def note(name: str, _: nn.Module, given: Any, output: Tensor) -> None:
-        if output.ndim != 2:
-            raise ValueError(
-                f"the layer {name!r} is applied to inputs of shape {tuple(given[0].shape)}, not to one vector for each "
-                "example; use curvature='layer' or 'diagonal'."
-            )
-        sizes[name] = output.shape[-1]
-
-    with _hooked(layers, note):
-        functional_call(network, weights, (x[:1],))
-    like = next(iter(weights.values()))
-    return {name: like.new_zeros(len(x), sizes[name]) for name in layers}

@@ -26,12 +26,12 @@ MetricName = Literal["identity", "diagonal", "layer", "full", "pathway"]  # of s
 
 
 def check_curvature(name: str, names: object) -> None:
-    """Refuse what is not among the names of a Literal; raises ValueError."""
+    """Raise ValueError unless a name is among those of a Literal."""
     if name not in get_args(names):
         *others, last = map(repr, get_args(names))
         raise ValueError(f"curvature must be one of {', '.join(others)} or {last}, got {name!r}.")
 
 
 def mode_curvature(curvature: EvidenceCurvature) -> BlockCurvature:
-    """That by which the mode of an evidence is sought: factors have no inverse, and the diagonal takes their place."""
+    """The curvature of the search for the mode: factors have no inverse, so that the diagonal is used instead."""
     return "diagonal" if curvature == "kronecker" or curvature == "symmetric" else curvature

@@ -26,20 +26,7 @@ from inference.density.unconstrained import UnconstrainedDensity
 class NonCentredDensity(UnconstrainedDensity):
     """U over z = (e, log v), see above; weights whose prior depends on no hyperprior are coordinates themselves.
 
-    Parameters
-    ----------
-    model, pair, temperature, device : see UnconstrainedDensity.
-
-    Raises
-    ------
-    ValueError
-        If no weight's prior depends on a hyperprior.
-
-    Examples
-    --------
-    >>> model = BayesianModel(net, RPPPrior(dense_variance=HalfCauchy(0.01)), Gaussian(noise_variance=0.1))
-    >>> NonCentredDensity(model, data.train).size
-    812
+    Raises ValueError if no weight's prior depends on a hyperprior.
     """
 
     centred = False

@@ -9,6 +9,7 @@ distribution with density p(y, theta | x)^(1/T) over theta, the posterior at T =
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pyro
 import torch
@@ -20,7 +21,6 @@ from torch.distributions import biject_to, constraints
 from bayes_rpp import BayesianModel
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
-from inference.density.transforms import to_constrained, to_free
 from inference.posterior.map_draws import map_draws
 from inference.posterior.posterior import Posterior
 
@@ -73,13 +73,12 @@ class UnconstrainedDensity:
         """Draws of a posterior, one for each chain: the last draw of each of its chains, then the draws before, and
         again from the first. Variances that it had no hyperpriors for are those of the model's own initial state.
 
-        Raises
-        ------
-        ValueError
-            If its parameters are not this model's, not finite, or on the boundary of their constraint.
+        Raises ValueError if its parameters are not this model's, not finite, or on the boundary of their constraint.
         """
         expected = {name: tuple(value.shape[1:]) for name, value in self.params(self.initial([0])).items()}
-        samples = posterior.samples | self._missing_variances(posterior)
+        samples, start = dict(posterior.samples), self._initial_params(0)
+        for name in self.model.hyperpriors if isinstance(self.model, BayesianModel) else ():
+            samples.setdefault(name, start[name].expand(posterior.chains, posterior.draws))
         found = {name: tuple(value.shape[2:]) for name, value in samples.items()}
         if found != expected:
             hint = "" if found.keys() == expected.keys() else "; see Posterior.in_parametrization for residual layers"
@@ -90,13 +89,6 @@ class UnconstrainedDensity:
         if not z.isfinite().all():
             raise ValueError("start holds parameters that are not finite, or on the boundary of their constraint.")
         return z
-
-    def _missing_variances(self, posterior: Posterior) -> Params:
-        names = self.model.hyperpriors if isinstance(self.model, BayesianModel) else {}
-        if not (missing := [name for name in names if name not in posterior.samples]):
-            return {}
-        start = self._initial_params(0)
-        return {name: start[name].expand(posterior.chains, posterior.draws) for name in missing}
 
     def free(self, params: Params) -> Float[Tensor, "*batch size"]:
         """The vectors of (constrained) parameters; the inverse of ``params``."""
@@ -128,18 +120,14 @@ class UnconstrainedDensity:
         if not isinstance(self.model, BayesianModel):
             density = self.model.log_joint(params)
         elif x is None and self.pair is not None:
-            density = self._exact_log_joint(self.model, params, *self.pair)
+            # In float64: in float32 the sum over a million parameters would be off by tenths of a nat, which samplers
+            # accept or reject by. Gradients keep their type. MPS devices have no float64.
+            wide = self.dtype if self.device.type == "mps" else torch.float64
+            prior = self.model.log_prior({name: value.to(wide) for name, value in params.items()})
+            density = prior + self.model.log_likelihood_per_example(params, *self.pair).to(wide).sum()
         else:
             density = self.model.log_joint(params, x, y, num_data=self.num_data)
         return -(density / self.temperature + self.log_jacobian(z, params))
-
-    def _exact_log_joint(self, model: BayesianModel, params: Params, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
-        """On all data, summed in float64: in float32 the sum over a million parameters would be off by tenths of a nat,
-        which samplers accept or reject by. Gradients keep their type.
-        """
-        wide = self.dtype if self.device.type == "mps" else torch.float64  # which has no float64
-        prior = model.log_prior({name: value.to(wide) for name, value in params.items()})
-        return prior + model.log_likelihood_per_example(params, x, y).to(wide).sum()
 
     def prior_potential(self, z: Float[Tensor, " size"]) -> Float[Tensor, ""]:
         """U of one vector without the likelihood; of a BayesianModel."""
@@ -163,12 +151,8 @@ class UnconstrainedDensity:
     def gradients(
         self, z: Float[Tensor, "chain size"], batch: Pair | None = None
     ) -> tuple[Float[Tensor, "chain size"], Float[Tensor, " chain"]]:
-        """Gradients and values of U for every chain at once.
-
-        Parameters
-        ----------
-        z : one vector for each chain.
-        batch : a minibatch (x, y) for each chain, with a leading chain dimension; None takes all data.
+        """Gradients and values of U for every chain at once, on all data, or on a minibatch (x, y) with a leading chain
+        dimension.
         """
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
             leaf = z.detach().requires_grad_()
@@ -184,3 +168,13 @@ def float64_density(model: Model, pair: Pair | None, temperature: float, device:
         model = model.to(dtype=torch.float64)
         pair = tuple(part.double() if part.is_floating_point() else part for part in pair)  # type: ignore[assignment]
     return UnconstrainedDensity(model, pair, temperature, device)
+
+
+def to_free(params: Params, constraint_of: Mapping[str, constraints.Constraint]) -> Params:
+    """Every parameter as an unconstrained tensor."""
+    return {name: biject_to(constraint_of[name]).inv(value) for name, value in params.items()}
+
+
+def to_constrained(free: Params, constraint_of: Mapping[str, constraints.Constraint]) -> Params:
+    """The inverse of ``to_free``."""
+    return {name: biject_to(constraint_of[name])(value) for name, value in free.items()}

@@ -25,14 +25,13 @@ _NUMBERS_AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class HierarchicalPosterior:
-    """A mixture of Gaussians, over variances.
+    """The posterior of a ``model`` and its data, ``pair``: a mixture of Gaussians over variances.
 
     Attributes
     ----------
-    model, pair : whose posterior it is; the data.
     names : of the variances that have hyperpriors; a learned noise variance is one of them.
     lattice : over their logarithms.
-    problem : the closed form.
+    problem : the evidence and the posterior at given variances.
     """
 
     model: BayesianModel
@@ -73,14 +72,12 @@ class HierarchicalPosterior:
 def hierarchical_posterior(model: BayesianModel, data: Data) -> HierarchicalPosterior:
     """Posterior and evidence of a linear model whose variances have hyperpriors, or whose noise is learned.
 
-    What plugging in the best variances leaves out, their own uncertainty, is in it. The evidence is right to about
-    1e-3 nats, see ``integrate``.
+    It includes the uncertainty of the variances. The evidence is right to about 1e-3 nats, see ``integrate``.
 
     Parameters
     ----------
     model : as for ExactEvidence, but up to three of its variances have hyperpriors; ``Gaussian(..., learned=True)``
         counts as one, and has the likelihood's own.
-    data : (x, y) as tensors or arrays, or a Dataset of such pairs.
 
     Raises
     ------

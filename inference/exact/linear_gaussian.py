@@ -30,7 +30,7 @@ class PriorRoot:
 
     The bases need not be orthogonal to each other. Differentiable in positive variances.
 
-    Parameters
+    Attributes
     ----------
     laws : in the order of the coordinates, of ``size`` coordinates in all.
     """
@@ -69,13 +69,7 @@ class PriorRoot:
 
 @dataclass(frozen=True)
 class GaussianLaw:
-    """N(mean, F^T F).
-
-    Attributes
-    ----------
-    mean : (size,).
-    factor : F, (width, size).
-    """
+    """N(mean, F^T F), with F the ``factor``."""
 
     mean: Float[Tensor, " size"]
     factor: Float[Tensor, "width size"]
@@ -98,9 +92,9 @@ class LinearGaussian:
 
     Parameters
     ----------
-    features : Phi, the derivative of every example's outputs in the parameters, (example, output, size).
-    residual : y - f_0, with f_0 the outputs at theta = 0, (example, output).
-    noise : the variance of every output, (output,).
+    features : Phi, the derivative of every example's outputs in the parameters.
+    residual : y - f_0, with f_0 the outputs at theta = 0.
+    noise : the variance of every output.
     shapes : the parameters' names and shapes, in the order of the coordinates.
 
     Examples
@@ -121,7 +115,6 @@ class LinearGaussian:
 
         Parameters
         ----------
-        prior : of every parameter, by name.
         space : where to decompose. "weights": cost cubic in the number of coordinates and pathway coordinates;
             "functions": cubic in the number of observed numbers; "auto": the cheaper.
         """
@@ -141,12 +134,9 @@ class LinearGaussian:
         """p(theta | y) = N(S (I + B^T B)^-1 B^T V^(-1/2) (y - f_0), S (I + B^T B)^-1 S^T)."""
         white, data = self._whitened(prior)
         left, root = _decompose(white)
-        prior_root = self._root(prior)
-        eye = torch.eye(len(root), dtype=root.dtype, device=root.device)
-        return GaussianLaw(
-            prior_root.color(_solve(root, left.mT @ data)),
-            prior_root.color(torch.linalg.solve_triangular(root, eye, upper=True).mT),
-        )
+        color, eye = self._root(prior).color, torch.eye(len(root), dtype=root.dtype, device=root.device)
+        inverse = torch.linalg.solve_triangular(root, eye, upper=True)
+        return GaussianLaw(color(_solve(root, left.mT @ data)), color(inverse.mT))
 
     def leave_one_out(self, prior: Mapping[str, PathwayNormal], space: Space = "auto") -> Float[Tensor, " example"]:
         """log p(y_i | y_-i) of every example i, all of its outputs together, in nats.
@@ -154,10 +144,6 @@ class LinearGaussian:
         With P_i the block of K^-1 that belongs to example i, y_i | y_-i has covariance P_i^-1 and mean y_i - P_i^-1
         [K^-1 (y - f_0)]_i (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, eqs. 5.10-5.12, for
         blocks).
-
-        Parameters
-        ----------
-        prior, space : as for ``log_evidence``.
         """
         white, data = self._whitened(prior)
         count, outputs = self.residual.shape

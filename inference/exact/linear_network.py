@@ -10,8 +10,9 @@ from torch.distributions import constraints
 from torch.func import jacrev, vmap
 
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
+from inference.curvature.gauss_newton import network_and_data
 from inference.data import Data, Model, resolve_data, resolve_device
-from inference.density.unconstrained import UnconstrainedDensity
+from inference.density.unconstrained import UnconstrainedDensity, float64_density
 from inference.exact.linear_gaussian import LinearGaussian, PriorRoot
 from inference.memory import check_matrix
 
@@ -27,34 +28,20 @@ def linear_gaussian(
 ) -> tuple[LinearGaussian, dict[str, PathwayNormal]]:
     """The linear model that a network is, and the prior of its parameters.
 
-    Parameters
-    ----------
-    model : a BayesianModel whose network is affine in its parameters, with a Gaussian likelihood of known noise.
-    data : (x, y) as tensors or arrays, or a Dataset of such pairs.
-    seed : of the two points at which the derivatives are compared.
-    device : "auto" takes an accelerator if there is one.
-
-    Raises
-    ------
-    TypeError
-        If the model is a LogDensity, its network is not linear in its parameters, its likelihood is not Gaussian, or a
-        prior is no PathwayNormal.
-    ValueError
-        If the noise or a prior variance is learned, the data are missing or refused, or it would not fit into memory.
-
-    Examples
-    --------
-    >>> line, prior = linear_gaussian(model, data.train)
-    >>> line.log_evidence(prior)
+    The model needs a network that is affine in its parameters, and a Gaussian likelihood of known noise; raises as
+    ``ExactEvidence.estimate``. The derivatives are compared at two points, which ``seed`` chooses.
     """
     given, likelihood, prior = _gaussian_model(model)
-    pair = resolve_data(model, data)
-    assert pair is not None
-    exact = given.to(dtype=torch.float64)
-    x, y = (part.double() if part.is_floating_point() else part for part in pair)
-    density = UnconstrainedDensity(exact, (x, y), device=resolve_device(device))
-    _check_memory(density, PriorRoot([prior[name] for name in density.shapes]).width, y.numel())
-    features, offset = _features(density, seed), _outputs(density, torch.zeros(density.size, dtype=torch.float64))
+    density = float64_density(given, resolve_data(model, data), 1.0, resolve_device(device))
+    exact, x, y = network_and_data(density, "the exact evidence")
+    width, observed = PriorRoot([prior[name] for name in density.shapes]).width, y.numel()
+    needed = 8 * max(
+        observed * density.size, (observed + width) * min(observed, width)
+    )  # the features, what is factored
+    what = f"the exact evidence of {observed:,} observed numbers and {density.size:,} parameters"
+    check_matrix(what, needed, f"{_OTHERS}.")
+    origin = density.params(torch.zeros(density.size, dtype=torch.float64, device=density.device))
+    features, offset = _features(exact, density, x, seed), exact.output(origin, x)
     noise = torch.as_tensor(likelihood.noise({}), dtype=torch.float64).expand(offset.shape[1:]).flatten()
     residual = (y.to(offset) - offset).flatten(1)
     return LinearGaussian(features, residual, noise.to(features), density.shapes), prior
@@ -83,24 +70,10 @@ def _gaussian_model(model: Model) -> tuple[BayesianModel, Gaussian, dict[str, Pa
     return model, model.likelihood, prior
 
 
-def _check_memory(density: UnconstrainedDensity, width: int, observations: int) -> None:
-    """Refuse what would take more than the limit for the features, or for the matrix that is decomposed."""
-    needed = 8 * max(observations * density.size, (observations + width) * min(observations, width))
-    what = f"the exact evidence of {observations:,} observed numbers and {density.size:,} parameters"
-    check_matrix(what, needed, f"{_OTHERS}.")
-
-
-def _outputs(density: UnconstrainedDensity, z: Float[Tensor, " size"]) -> Float[Tensor, "example *output"]:
-    assert isinstance(density.model, BayesianModel)
-    assert density.pair is not None
-    return density.model.output(density.params(z.to(density.device)), density.pair[0])
-
-
-def _features(density: UnconstrainedDensity, seed: int) -> Float[Tensor, "example output size"]:
+def _features(
+    model: BayesianModel, density: UnconstrainedDensity, x: Tensor, seed: int
+) -> Float[Tensor, "example output size"]:
     """The derivative of all outputs, if it is the same at two random points."""
-    assert isinstance(density.model, BayesianModel)
-    assert density.pair is not None
-    model, x = density.model, density.pair[0]
     points = torch.randn(2, density.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     first, second = points.to(density.device)
 

@@ -1,4 +1,4 @@
-"""A linear model and its data, reduced so that evidence and posterior are quick to have at many variances."""
+"""A linear model and its data, reduced so that evidence and posterior are cheap at many variances."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ReducedProblem:
     model, known : the model, and the same at typical variances.
     features : R.
     residual : Q^T V^(-1/2) (y - f_0).
-    left, rows_left : the square of what is left of the data, and the number of rows that are.
+    left, rows_left : the square of what is left of the data, and its number of rows.
     log_noise : log det V.
     grams : of each variance v, R C R^T, where v C is its share of the prior's covariance.
     """
@@ -68,9 +68,10 @@ class ReducedProblem:
         """The reduced data and the prior of the weights, at variances."""
         noise = variances.get(NOISE, torch.ones((), dtype=torch.float64))
         given = self.known.prior.variances(self.model.network) | variances
-        prior = {name: law.at(given) for name, law in self.model.prior.laws(self.model.network).items()}
-        shapes = {name: torch.Size(law.shape) for name, law in self.model.prior.laws(self.model.network).items()}
-        return LinearGaussian(self.features, self.residual, noise[None], shapes), prior
+        laws = self.model.prior.laws(self.model.network)
+        shapes = {name: torch.Size(law.shape) for name, law in laws.items()}
+        line = LinearGaussian(self.features, self.residual, noise[None], shapes)
+        return line, {name: law.at(given) for name, law in laws.items()}
 
     def log_joint(self, variances: dict[str, Float[Tensor, " point"]]) -> Float[Tensor, " point"]:
         """log p(y | v) + log p(log v), in the space of functions: N(y; 0, sum_k v_k G_k + V)."""

@@ -42,7 +42,7 @@ class Lattice:
     log_density : f, of rows of coordinates u.
     strides : of each axis.
     heights : f at the points where it is high.
-    peaks : its local maxima, high or not: between these points a lower one may be the higher.
+    peaks : its local maxima, high or not: on a finer lattice a lower one may be the higher.
     """
 
     log_density: LogDensity
@@ -57,7 +57,7 @@ class Lattice:
 
     @property
     def probabilities(self) -> Float[Tensor, " point"]:
-        """The weights of the points, for expectations of smooth functions."""
+        """Of the points, for expectations of smooth functions."""
         return torch.tensor(list(self.heights.values()), dtype=torch.float64).softmax(0)
 
     @property
@@ -95,10 +95,6 @@ class Lattice:
             total = total + weight * torch.tensor(above, dtype=torch.float64).exp()
         return total.log() + best
 
-    def halved(self, axis: int) -> Lattice:
-        """With half the spacing along an axis, and no other points yet."""
-        return replace(self, strides=tuple(s // 2 if k == axis else s for k, s in enumerate(self.strides)))
-
     def filled(self, known: Heights, wanted: Iterable[Point]) -> Lattice:
         """Evaluate what is wanted, then all neighbours of what is high and of local maxima, until these are known."""
         here = {p: h for p, h in known.items() if not any(map(operator.mod, p, self.strides))}
@@ -132,15 +128,12 @@ class Lattice:
 def integrate(log_density: LogDensity, names: Sequence[str]) -> Lattice:
     """The lattice that integrates a density; the spacing of an axis is halved as long as the integral changes.
 
+    Raises ValueError if the density is too narrow for the finest spacing, or reaches beyond 1e-16 to 1e12.
+
     Parameters
     ----------
-    log_density : f, of rows of logarithms of variances; minus infinity where there is none.
+    log_density : f, of rows of logarithms of variances; minus infinity where the density is 0.
     names : of the variances, for messages.
-
-    Raises
-    ------
-    ValueError
-        If the density is too narrow for the finest spacing, or reaches beyond 1e-16 to 1e12.
     """
     known: Heights = {}
     axes, positions = len(names), range(0, _LAST + 1, _COARSE)
@@ -151,7 +144,8 @@ def integrate(log_density: LogDensity, names: Sequence[str]) -> Lattice:
         for axis in range(axes):
             settled[axis] = False
             while lattice.strides[axis] > 1 and not settled[axis]:
-                finer = lattice.halved(axis)
+                strides = tuple(s // 2 if k == axis else s for k, s in enumerate(lattice.strides))
+                finer = replace(lattice, strides=strides)
                 finer = finer.filled(known, finer.around([*lattice.heights, *lattice.peaks]))
                 settled[axis] = abs(finer.log_integral - lattice.log_integral) < _CLOSE
                 if not settled[axis]:

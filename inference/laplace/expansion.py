@@ -10,22 +10,21 @@ differentiable in the variances, and for a Gaussian likelihood in the noise vari
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor
-from torch.distributions import biject_to, constraints
+from torch.distributions import biject_to
 
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from bayes_rpp.types import Params
 from inference.curvature.block_gaussian import laplace_evidence
 from inference.curvature.block_structure import Structure, spans_of
-from inference.curvature.gauss_newton import hessian_at_fixed_outputs, network_model
+from inference.curvature.gauss_newton import hessian_at_fixed_outputs, network_and_data, network_model
 from inference.curvature.hessian_blocks import Blocks, data_precision, prior_precision
 from inference.curvature.kronecker import kronecker_blocks
 from inference.curvature.kronecker_blocks import CurvatureBlock
@@ -41,8 +40,7 @@ class Expansion:
     Attributes
     ----------
     density : the model as a density over free coordinates, in float64.
-    z : the position.
-    outputs : the network's, there.
+    z, outputs : the position, and the network's outputs there.
     matrices : the Gauss-Newton matrix of the data, by blocks of ``structure``; empty for factored curvatures.
     structure : see above.
     blocks : factored curvatures.
@@ -66,18 +64,13 @@ class Expansion:
     ) -> Expansion:
         """Compute the curvature at z; with a generator, factored ones by estimates, see ``kronecker_blocks``.
 
-        Raises
-        ------
-        TypeError
-            If the model is a LogDensity.
-        ValueError
-            If the curvature is unknown, would not fit into memory, or does not suit the network.
+        Raises TypeError if the model is a LogDensity, and ValueError if the curvature is unknown, would not fit into
+        memory, or does not suit the network.
         """
         check_curvature(curvature, EvidenceCurvature)
-        model = network_model(density, "the Laplace evidence in terms of the prior")
-        assert density.pair is not None
+        model, x, _ = network_and_data(density, "the Laplace evidence in terms of the prior")
         with torch.no_grad():
-            outputs = model.output(density.params(z), density.pair[0])
+            outputs = model.output(density.params(z), x)
         if curvature == "kronecker" or curvature == "symmetric":
             return cls(density, z, outputs, [], None, kronecker_blocks(density, z, curvature, generator))
         structure = Structure.of(density, curvature)
@@ -97,10 +90,9 @@ class Expansion:
         Parameters
         ----------
         priors : the priors of parameters, by name, that replace the model's.
-        noise_variance : of a Gaussian likelihood that knows its noise, in place of the one that it knows.
+        noise_variance : replaces the known noise variance of a Gaussian likelihood.
         """
-        model = network_model(self.density, "the Laplace evidence")
-        assert self.density.pair is not None
+        model, _, y = network_and_data(self.density, "the Laplace evidence")
         priors = {**model.prior_distributions, **(priors or {})}
         likelihood, params, shrunk = model.likelihood, self.params, self.z.new_ones(())
         if noise_variance is not None:
@@ -113,29 +105,29 @@ class Expansion:
                     f"noise_variance can replace one known number of a Gaussian likelihood, not {likelihood}."
                 )
             shrunk = likelihood.noise_variance / noise_variance
-            likelihood = dataclasses.replace(likelihood, learned=True, floor=0.5 * likelihood.noise_variance)
+            likelihood = replace(likelihood, learned=True, floor=0.5 * likelihood.noise_variance)
             params = {**params, NOISE: noise_variance}
         with pyro.validation_enabled(False):
-            result = likelihood.log_prob(self.outputs, self.density.pair[1], params).sum()
+            result = likelihood.log_prob(self.outputs, y, params).sum()
             for name, value in self.params.items():
                 own = name in model.likelihood.constraints()
-                result = result + (self._own(name) if own else _relative_density(priors[name], value))
+                result = result + (self._own(name) if own else _log_density_ratio(priors[name], value))
             return result - 0.5 * self._log_determinant(priors, shrunk)
 
     def _own(self, name: str) -> Tensor:
-        """What a parameter of the likelihood adds: its own one-dimensional Laplace approximation."""
-        model, value = network_model(self.density, "the Laplace evidence"), self.params[name]
-        block, constraint = hessian_at_fixed_outputs(self.density, name, self.z), model.constraints[name]
-        log_density = model.prior_distributions[name].log_prob(value).sum()
-        if constraint is not constraints.real:
-            free = self.density.unpack(self.z)[name]
-            log_density = log_density + biject_to(constraint).log_abs_det_jacobian(free, value).sum()
+        """What a parameter of the likelihood adds: a Laplace approximation of its own."""
+        model = network_model(self.density, "the Laplace evidence")
+        block = hessian_at_fixed_outputs(self.density, name, self.z)
+        value, free = self.params[name], self.density.unpack(self.z)[name]
+        jacobian = biject_to(model.constraints[name]).log_abs_det_jacobian(free, value).sum()
+        log_density = model.prior_distributions[name].log_prob(value).sum() + jacobian
         return laplace_evidence(log_density, torch.logdet(block), len(block))
 
     def _log_determinant(self, priors: Mapping[str, Distribution], shrunk: Tensor) -> Tensor:
         """log det(I + Sigma K) over the weights."""
         if self.structure is None:
-            return torch.stack([block.scaled(shrunk).log_determinant(priors) for block in self.blocks]).sum()
+            blocks = [replace(block, eigenvalues=block.eigenvalues * shrunk) for block in self.blocks]
+            return torch.stack([block.log_determinant(priors) for block in blocks]).sum()
         model = network_model(self.density, "the Laplace evidence")
         own = [spans_of(self.density)[name] for name in model.likelihood.constraints()]
         prior = prior_precision(self.density, self.z, self.structure, priors)
@@ -149,8 +141,8 @@ class Expansion:
         return total
 
 
-def _relative_density(prior: Distribution, value: Tensor) -> Tensor:
-    """log p(z) - log p(0), without the normaliser."""
+def _log_density_ratio(prior: Distribution, value: Tensor) -> Tensor:
+    """log p(z) - log p(0)."""
     return (prior.log_prob(value) - prior.log_prob(torch.zeros_like(value))).sum()
 
 

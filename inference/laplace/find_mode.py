@@ -35,13 +35,10 @@ _SHORTEST_STEP = 1e-8
 
 @dataclass(frozen=True)
 class Mode:
-    """Where the search ended.
+    """Where the search ended: H and U there as ``precision`` and ``potential``.
 
     Attributes
     ----------
-    z : the point.
-    precision : H there.
-    potential : U there.
     gradient_norm : of U, over the coordinates that are not fixed.
     decrement : sqrt(g^T H^-1 g), g the gradient: the distance to the mode in posterior standard deviations.
     steps : that were taken.
@@ -64,14 +61,7 @@ def find_mode(
 ) -> Mode:
     """Search from z over the coordinates of the structure; the others stay.
 
-    Parameters
-    ----------
-    close : the decrement at which the search ends.
-
-    Raises
-    ------
-    RuntimeError
-        If U or its slope is not finite at z.
+    It ends where the decrement is below ``close``. Raises RuntimeError if U or its slope is not finite at z.
     """
     search = _Search(density, z, structure, close)
     with tqdm(desc="mode", unit="step", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:
@@ -81,14 +71,8 @@ def find_mode(
             search.precondition(curvature.total)
             if round_ == rounds or not search.descend(steps, bar):
                 break
-    return Mode(
-        search.z,
-        curvature,
-        search.value,
-        float(search.gradient.norm()),
-        search.decrement(search.gradient),
-        search.steps,
-    )
+    gradient = search.gradient
+    return Mode(search.z, curvature, search.value, float(gradient.norm()), search.decrement(gradient), search.steps)
 
 
 class _Search:
@@ -129,6 +113,7 @@ class _Search:
         return max(float(gradient @ self._preconditioned(gradient)), 0.0) ** 0.5
 
     def _preconditioned(self, gradient: Tensor) -> Tensor:
+        """H^-1 g."""
         return self._inverse.covariance_times(gradient.double()).to(gradient)
 
     def descend(self, most: int, bar: tqdm) -> bool:
@@ -173,16 +158,13 @@ class _Search:
             if math.isfinite(value) and gradient.isfinite().all():
                 falls = value <= self.value + 1e-4 * length * slope
                 if self.decrement(gradient) < decrement if -slope < resolution else falls:
-                    self._move(z, value, gradient)
+                    step, change = z - self.z, gradient - self.gradient
+                    if step @ change > 1e-10 * step.norm() * change.norm():
+                        self._pairs.append((step, change))
+                    self.z, self.value, self.gradient, self.steps = z, value, gradient, self.steps + 1
                     return True
             length /= 2
         return False
-
-    def _move(self, z: Tensor, value: float, gradient: Tensor) -> None:
-        step, change = z - self.z, gradient - self.gradient
-        if step @ change > 1e-10 * step.norm() * change.norm():
-            self._pairs.append((step, change))
-        self.z, self.value, self.gradient, self.steps = z, value, gradient, self.steps + 1
 
 
 def _shift(block: Tensor, amount: float) -> Tensor:

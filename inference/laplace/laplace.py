@@ -40,18 +40,11 @@ class Laplace:
 
     Parameters
     ----------
-    curvature : what H couples. "full": everything, a dense matrix. "layer": the parameters of a module with each
-        other, both pathways together. "diagonal": nothing. "last_layer": the parameters of the last layer with each
-        other; all others are fixed at the mode.
-    draws : how many samples to draw.
-    mode : finds the mode, if ``start`` is not given. From there on it is sought in free coordinates, where the
-        density has the Jacobian of constrained parameters, by steps that are preconditioned with H.
-    temperature : of the whole joint; 1 is the posterior.
-
-    Raises
-    ------
-    ValueError
-        If the curvature is unknown, or draws or the temperature is not positive.
+    curvature : what H couples. "full": everything. "layer": the parameters of each layer, both pathways together.
+        "diagonal": nothing. "last_layer": the parameters of the last layer; all others are fixed at the mode.
+    draws : how many samples to draw, at least 1.
+    mode : finds the mode, if ``start`` is not given; it is then improved in free coordinates, see ``find_mode``.
+    temperature : of the whole joint, positive; 1 is the posterior.
 
     Examples
     --------
@@ -97,9 +90,9 @@ class Laplace:
 
         Returns
         -------
-        LaplacePosterior with one chain of ``draws`` samples; ``stats`` has engine, seed, curvature, seconds, steps (of
-        the search for the mode), gradient_norm (of -log joint / temperature) and newton_decrement, sqrt(g^T H^-1 g),
-        at the mode that was found.
+        LaplacePosterior with one chain of ``draws`` samples; ``stats`` has engine, seed, curvature, temperature,
+        seconds, steps (of the search for the mode), gradient_norm (of -log joint / temperature) and newton_decrement,
+        sqrt(g^T H^-1 g), at the mode that was found.
 
         Raises
         ------
@@ -115,8 +108,9 @@ class Laplace:
         structure = Structure.of(density, self.curvature)
         structure.check_memory(density)
         if start is None:
-            start = self._train(model, data, seed, device, progress)
-
+            start = self.mode.fit(model, data, seed=seed, device=device, progress=progress)
+            if start.stats["epochs"] < self.mode.epochs:  # it was interrupted
+                raise KeyboardInterrupt
         mode = find_mode(density, density.latest(start, 1)[0], structure, progress)
         if mode.decrement > _TOO_LARGE:
             logger.warning(
@@ -152,12 +146,6 @@ class Laplace:
             precision=mode.precision,
             density=density,
         )
-
-    def _train(self, model: Model, data: Data, seed: int, device: str | torch.device, progress: bool) -> Posterior:
-        trained = self.mode.fit(model, data, seed=seed, device=device, progress=progress)
-        if trained.stats["epochs"] < self.mode.epochs:  # MAP keeps what it has
-            raise KeyboardInterrupt
-        return trained
 
 
 def _expand(mode: Mode, structure: Structure) -> GaussianApproximation:

@@ -1,4 +1,4 @@
-"""What a Laplace approximation offers beyond its draws."""
+"""A Laplace approximation: its draws, and the linearised predictive."""
 
 from __future__ import annotations
 
@@ -66,10 +66,8 @@ class LaplacePosterior(Posterior):
 
         Raises
         ------
-        ValueError
-            If x does not fit the network, or holds NaN.
-        TypeError
-            If the model is a LogDensity, or its likelihood has no known predictive variance.
+        ValueError, TypeError
+            As ``predict``.
         """
         likelihood = self.bayesian_model.likelihood
         if not isinstance(likelihood, Gaussian | Categorical):
@@ -92,15 +90,11 @@ class LaplacePosterior(Posterior):
         return replace(prediction, mean=mean, epistemic=epistemic)
 
     def functional_variance(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch output output"]:
-        """J(x) H^-1 J(x)^T, the covariance of the (flattened) outputs at each input, in float64.
+        """J(x) H^-1 J(x)^T, the covariance of the flattened outputs at each input, in float64.
 
-        Raises
-        ------
-        ValueError
-            If x does not fit the network, or holds NaN.
+        Raises as ``outputs``.
         """
-        parts = [self.approximation.project(jacobian) for _, jacobian in self._jacobians(x)]
-        return torch.cat(parts).cpu()
+        return torch.cat([self.approximation.project(jacobian) for _, jacobian in self._jacobians(x)]).cpu()
 
     @torch.no_grad()
     def _jacobians(self, x: Tensor) -> Iterator[tuple[Float[Tensor, "rows *output"], Float[Tensor, "rows flat size"]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -12,20 +12,20 @@ from torch import Tensor
 from torch.func import vmap
 
 from bayes_rpp import BayesianModel, RPPLinear
-from bayes_rpp.bases.equivariant import EquivariantBasis
 from bayes_rpp.bases.joint_span import are_orthogonal
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.covariance_root import BlockRoot, CovarianceRoot, FormedRoot, formed_root
 from inference.curvature.gauss_newton import beside_network, hessian_at_fixed_outputs, network_model, probe_rows
 from inference.curvature.hessian_blocks import gauss_newton_blocks, parameter_precision, prior_precision
+from inference.curvature.kronecker_blocks import EffectiveWeight, effective_weights, pathway_variances
 from inference.curvature.names import MetricName
 from inference.density.unconstrained import UnconstrainedDensity
+from inference.memory import check_matrix
 from inference.metrics.metric import CollapsedMetric, ResidualMetric
 
 _PROBES = 256  # an entry of the diagonal is then known to 9 percent
 _FULL_BY_DEFAULT = 1_500
 _BLOCKS_AT_ONCE = 16  # each holds the outputs of all examples
-_LARGEST_BLOCK = 8_000
 
 
 def build_metric(
@@ -39,7 +39,6 @@ def build_metric(
         pathways of each residual layer and constant elsewhere, which serves both parametrizations alike; "identity".
         None takes "full" up to 1,500 coordinates and "pathway" (in non-centred coordinates, "diagonal") beyond, and
         "identity" for a LogDensity.
-    density : of a BayesianModel.
     z : the positions.
     seed : of the probes that estimate diagonals.
 
@@ -52,8 +51,7 @@ def build_metric(
     TypeError
         If the model is a LogDensity, except for the identity.
     ValueError
-        If a dense block would be too large (the message says how large), or "pathway" is to be that of non-centred
-        coordinates.
+        If a dense block would be too large, or "pathway" is to be that of non-centred coordinates.
     """
     if name is None and isinstance(density.model, BayesianModel):
         large: MetricName = "pathway" if density.centred else "diagonal"
@@ -67,26 +65,30 @@ def build_metric(
         return _dense(name, density, z)
     generator = torch.Generator(z.device).manual_seed(seed)
     rows = torch.cat(list(probe_rows(density, z, -(-_PROBES // len(z)), generator)))
-    spans = spans_of(density)
-    groups, laws = _pathway_groups(model) if name == "pathway" else {}, density.priors(z.mean(0))
-    where, parts = [], []
-    for names in _grouped(list(density.shapes), groups):
-        where.append(slice(spans[names[0]].start, spans[names[-1]].stop))
-        part = rows[:, where[-1]]
-        layer = groups.get(names[0])
-        metric = _diagonal(density, names, part, z) if layer is None else layer.metric(laws, part, density.temperature)
-        parts.append(metric)
+    spans, laws = spans_of(density), density.priors(z.mean(0))
+    weights = _orthogonal_weights(model) if name == "pathway" else {}
+    structured = {part for weight in weights.values() for part in weight.structured}
+    where: list[slice] = []
+    parts: list[CovarianceRoot] = []
+    for parameter, span in spans.items():
+        if parameter in structured:
+            continue  # with its dense part, which comes after
+        if (weight := weights.get(parameter)) is None:
+            where.append(span)
+            parts.append(_diagonal(density, parameter, laws[parameter], rows[:, span], z))
+        else:
+            first = next((part for part in weight.structured if part in spans), parameter)
+            where.append(slice(spans[first].start, span.stop))
+            parts.append(_pathway(weight, laws, rows[:, span], density.temperature))
     return BlockRoot(where, parts)
 
 
 def _dense(name: Literal["layer", "full"], density: UnconstrainedDensity, z: Float[Tensor, "start size"]) -> BlockRoot:
     """A dense block for each layer, or one for all."""
     model, structure, middle = network_model(density, "a metric"), Structure.of(density, name), z.mean(0)
-    if (largest := max(structure.sizes)) > _LARGEST_BLOCK:
-        raise ValueError(
-            f"a dense metric of {largest:,} coordinates takes {8 * largest**2:,} bytes for each of its two "
-            f"factors (the limit is {_LARGEST_BLOCK:,} coordinates); use metric='diagonal' or 'pathway'."
-        )
+    largest = max(structure.sizes)
+    what = f"metric={name!r} with {largest:,} coordinates in one block"
+    check_matrix(what, 8 * largest**2, "Use metric='diagonal' or 'pathway'.")
     data = gauss_newton_blocks(density, z, structure, progress=False)
     prior = prior_precision(density, middle, structure, density.priors(middle))
     spans, parts = spans_of(density), []
@@ -110,66 +112,41 @@ def _beside_network(
 
 
 def _diagonal(
-    density: UnconstrainedDensity, names: Sequence[str], rows: Float[Tensor, "row size"], z: Float[Tensor, "start size"]
+    density: UnconstrainedDensity,
+    name: str,
+    law: Distribution,
+    rows: Float[Tensor, "row size"],
+    z: Float[Tensor, "start size"],
 ) -> FormedRoot:
-    model = network_model(density, "a metric")
-    own, laws, parts = beside_network(model), density.priors(z.mean(0)), []
-    for name in names:
-        if name in own:
-            parts.append(_beside_network(density, name, z).diagonal())
-        else:
-            parts.append(parameter_precision(density, name, laws[name], z.mean(0), diagonal=True))
-    return formed_root(rows.square().sum(0) + torch.cat(parts).to(rows), rows.dtype)
+    if name in beside_network(network_model(density, "a metric")):
+        added = _beside_network(density, name, z).diagonal()
+    else:
+        added = parameter_precision(density, name, law, z.mean(0), diagonal=True)
+    return formed_root(rows.square().sum(0) + added.to(rows), rows.dtype)
 
 
-class _PathwayGroup:
-    """The parameters of one effective weight or bias, in either parametrization."""
-
-    def __init__(self, names: list[str], bases: Sequence[EquivariantBasis], collapsed: bool) -> None:
-        self.names, self.bases, self.collapsed = names, list(bases), collapsed
-
-    def metric(self, laws: Mapping[str, Distribution], rows: Tensor, temperature: float) -> CovarianceRoot:
-        """Precisions along and off the pathways, from the rows of these parameters and their priors."""
-        own = laws[self.names[-1]]
-        dense = float(own.dense_variance)
-        if self.collapsed:
-            variances = [float(variance) for variance in own.pathway_variances]
-        else:
-            variances = [float(laws[name].dense_variance) for name in self.names[:-1]]
-        rows = rows[:, rows.shape[1] - self.bases[0].size :]  # a change of B is one of W
-        left, total = self.bases[0].size, rows.square().sum()
-        precisions = []
-        for basis, variance in zip(self.bases, variances, strict=True):
-            along = basis.coordinates(rows).square().sum(0)
-            left, total = left - basis.rank, total - along.sum()
-            precisions.append(along + 1 / (temperature * (variance + dense)))
-        off = total.clamp_min(0) / max(left, 1) + 1 / (temperature * dense)
-        effective = CollapsedMetric(self.bases, precisions, off)
-        return effective if self.collapsed else ResidualMetric(self.bases, variances, dense, effective, temperature)
+def _pathway(
+    weight: EffectiveWeight, laws: Mapping[str, Distribution], rows: Float[Tensor, "row size"], temperature: float
+) -> CovarianceRoot:
+    """Precisions along and off the pathways, from the rows of W (a change of B is one of W) and the priors."""
+    assert weight.whole is not None
+    bases, exact = list(weight.structured.values()), torch.zeros((), dtype=torch.float64)
+    of_dense, of_pathways = pathway_variances(laws, weight.whole, list(weight.structured), exact)
+    dense, variances = float(of_dense), [float(variance) for variance in of_pathways]
+    left, total, precisions = bases[0].size, rows.square().sum(), []
+    for basis, variance in zip(bases, variances, strict=True):
+        along = basis.coordinates(rows).square().sum(0)
+        left, total = left - basis.rank, total - along.sum()
+        precisions.append(along + 1 / (temperature * (variance + dense)))
+    off = total.clamp_min(0) / max(left, 1) + 1 / (temperature * dense)
+    effective = CollapsedMetric(bases, precisions, off)
+    if laws[weight.whole].bases:
+        return effective
+    return ResidualMetric(bases, variances, dense, effective, temperature)
 
 
-def _pathway_groups(model: BayesianModel) -> dict[str, _PathwayGroup]:
-    """The first parameter of every group -> the group; weights whose pathways are not orthogonal are left out."""
-    groups = {}
-    for path, module in model.network.named_modules():
-        if not isinstance(module, RPPLinear):
-            continue
-        for prefix, whole, bases in (("", "weight", module.bases), ("bias_", "bias", module.bias_bases)):
-            held = [
-                name for name, _ in module.named_parameters(recurse=False) if name.startswith("bias") == bool(prefix)
-            ]
-            used = [basis for basis in bases if basis.rank]
-            if held and used and are_orthogonal(used):
-                names = [f"{path}.{name}" if path else name for name in held]
-                groups[names[0]] = _PathwayGroup(names, used, whole in held)
-    return groups
-
-
-def _grouped(names: list[str], groups: dict[str, _PathwayGroup]) -> Iterator[list[str]]:
-    """All parameters in order, those of a group together."""
-    start = 0
-    while start < len(names):
-        group = groups.get(names[start])
-        taken = group.names if group is not None else [names[start]]
-        yield taken
-        start += len(taken)
+def _orthogonal_weights(model: BayesianModel) -> dict[str, EffectiveWeight]:
+    """Weights and biases whose pathways are orthogonal, by the names of the parameters that have all coordinates."""
+    layers = [(path, layer) for path, layer in model.network.named_modules() if isinstance(layer, RPPLinear)]
+    weights = [weight for path, layer in layers for weight in effective_weights(path, layer)]
+    return {w.whole: w for w in weights if w.whole and w.structured and are_orthogonal(list(w.structured.values()))}

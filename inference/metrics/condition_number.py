@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.func import grad, jvp
 
 from inference.curvature.block_structure import Structure
-from inference.curvature.gauss_newton import gauss_newton_product, network_model, potential_at_fixed_outputs
-from inference.curvature.hessian_blocks import Precision, data_precision, prior_precision
+from inference.curvature.gauss_newton import gauss_newton_product, network_and_data, potential_at_fixed_outputs
+from inference.curvature.hessian_blocks import precision_at
 from inference.metrics.preconditioned import PreconditionedDensity
 
 _DENSE = 1_500
+_PURPOSE = "the condition number"
 _LANCZOS_STEPS = 80
 
 
@@ -23,62 +24,42 @@ def condition_number(preconditioned: PreconditionedDensity, z: Float[Tensor, " s
     """The ratio of the largest to the smallest eigenvalue of S^T H S, with H the Gauss-Newton matrix plus the curvature
     of the prior. A trajectory of HMC takes about as many steps as its square root.
 
-    Up to 1,500 coordinates it is exact; beyond, Lanczos' method bounds it from below.
+    Up to 1,500 coordinates it is exact; beyond, Lanczos' method bounds it from below. A LogDensity raises TypeError.
 
     Parameters
     ----------
     preconditioned : the posterior of a BayesianModel over u, z = S u.
     z : the position.
-
-    Raises
-    ------
-    TypeError
-        If the model is a LogDensity.
-
-    Examples
-    --------
-    >>> density = UnconstrainedDensity(model, data.train)
-    >>> start = density.initial([0])
-    >>> condition_number(PreconditionedDensity(density, "full", start), start[0])
-    1.0000000001
     """
     if preconditioned.size <= _DENSE:
-        eye = torch.eye(preconditioned.size, dtype=preconditioned.dtype, device=preconditioned.device)
-        values = torch.linalg.eigvalsh(
-            _in_coordinates(preconditioned, _dense(preconditioned, z).double(), eye.double())
-        )
-        smallest, largest = float(values[0]), float(values[-1])
+        values = torch.linalg.eigvalsh(_dense(preconditioned, z))
     else:
-        smallest, largest = _extremes(preconditioned, z)
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(preconditioned.size, generator=generator, dtype=torch.float64).to(z)
+        values = torch.linalg.eigvalsh(_tridiagonal(_product(preconditioned, z), start))
+    smallest, largest = float(values[0]), float(values[-1])
     return largest / smallest if smallest > 0 else float("inf")
 
 
 def _dense(preconditioned: PreconditionedDensity, z: Tensor) -> Float[Tensor, "size size"]:
-    """H."""
-    network_model(preconditioned.density, "the condition number")
-    structure = Structure.of(preconditioned.density, "full")
-    data = data_precision(preconditioned.density, z[None], structure, progress=False)
-    return Precision(
-        data, prior_precision(preconditioned.density, z, structure, preconditioned.density.priors(z))
-    ).total[0]
-
-
-def _in_coordinates(preconditioned: PreconditionedDensity, matrix: Tensor, eye: Tensor) -> Tensor:
     """S^T H S."""
+    density = preconditioned.density
+    network_and_data(density, _PURPOSE)
+    (matrix,) = precision_at(density, z, Structure.of(density, "full"), progress=False).total
     if preconditioned.metric is None:
         return matrix
-    factor = preconditioned.free(eye.to(preconditioned.dtype)).double()  # the rows are S e_i
-    return factor @ matrix @ factor.mT
+    factor = preconditioned.free(torch.eye(preconditioned.size).to(z)).double()  # the rows are S e_i
+    return factor @ matrix.double() @ factor.mT
 
 
-def _extremes(preconditioned: PreconditionedDensity, z: Tensor) -> tuple[float, float]:
-    """The smallest and the largest eigenvalue that Lanczos' method finds."""
+def _product(preconditioned: PreconditionedDensity, z: Tensor) -> Callable[[Tensor], Tensor]:
+    """S^T H S u, as a function of u."""
     density = preconditioned.density
-    model = network_model(density, "the condition number")
+    model, x, _ = network_and_data(density, _PURPOSE)
+    with torch.no_grad():
+        outputs = model.output(density.params(z), x)
 
     def at_fixed_outputs(v: Tensor) -> Tensor:
-        with torch.no_grad():
-            outputs = model.output(density.params(z), density.pair[0]) if density.pair is not None else None
         named = density.unpack(v).items()
         return torch.stack([potential_at_fixed_outputs(density, *item, z, outputs) for item in named]).sum()
 
@@ -89,11 +70,7 @@ def _extremes(preconditioned: PreconditionedDensity, z: Tensor) -> tuple[float, 
         image = (image + gauss_newton_product(density, z, vector[None])[0]).to(u)  # priors may be in float64
         return image if preconditioned.metric is None else preconditioned.metric.pull(image)
 
-    start = torch.randn(preconditioned.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    values = torch.linalg.eigvalsh(
-        _tridiagonal(product, start.to(dtype=preconditioned.dtype, device=preconditioned.device))
-    )
-    return float(values[0]), float(values[-1])
+    return product
 
 
 # SciPy's eigsh gives no bound before both ends converge: with 80 products it failed on 5 of 7 kinds of spectra.

@@ -24,8 +24,7 @@ class CollapsedMetric:
     Attributes
     ----------
     bases : Q_k, orthonormal and orthogonal to each other.
-    precisions : e_k, one number for each coordinate.
-    residual_precision : b.
+    precisions, residual_precision : e_k, one number for each coordinate, and b.
     """
 
     bases: Sequence[EquivariantBasis]
@@ -36,9 +35,7 @@ class CollapsedMetric:
         """See CovarianceRoot."""
         return self._scaled(u, -0.5)
 
-    def pull(self, gradient: Tensor) -> Tensor:
-        """See CovarianceRoot; S is symmetric."""
-        return self._scaled(gradient, -0.5)
+    pull = color  # S is symmetric
 
     def whiten(self, z: Tensor) -> Tensor:
         """See CovarianceRoot."""
@@ -61,7 +58,7 @@ class ResidualMetric:
 
     Attributes
     ----------
-    bases : Q_k, orthonormal and orthogonal to each other.
+    bases : as of CollapsedMetric.
     pathway_variances, dense_variance : v_k and v_b of the prior.
     effective : the metric of W.
     temperature : of the posterior; it scales the variance of r_k.
@@ -81,8 +78,7 @@ class ResidualMetric:
             self._spread(variance) * residual + self._share(variance) * basis.coordinates(weight)
             for residual, variance, basis in zip(residuals, self.pathway_variances, self.bases, strict=True)
         ]
-        expanded = [basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]
-        return torch.cat([*betas, weight - torch.stack(expanded).sum(0)], dim=-1)
+        return torch.cat([*betas, weight - self._sum(betas)], dim=-1)
 
     def pull(self, gradient: Tensor) -> Tensor:
         """See CovarianceRoot."""
@@ -97,13 +93,15 @@ class ResidualMetric:
     def whiten(self, z: Tensor) -> Tensor:
         """See CovarianceRoot."""
         *betas, dense = self._split(z)
-        expanded = [basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]
-        weight = dense + torch.stack(expanded).sum(0)
+        weight = dense + self._sum(betas)
         residuals = [
             (beta - self._share(variance) * basis.coordinates(weight)) / self._spread(variance)
             for beta, variance, basis in zip(betas, self.pathway_variances, self.bases, strict=True)
         ]
         return torch.cat([*residuals, self.effective.whiten(weight)], dim=-1)
+
+    def _sum(self, betas: Sequence[Tensor]) -> Tensor:
+        return torch.stack([basis.expand(beta) for basis, beta in zip(self.bases, betas, strict=True)]).sum(0)
 
     def _split(self, vector: Tensor) -> tuple[Tensor, ...]:
         return vector.split([*(basis.rank for basis in self.bases), self.bases[0].size], dim=-1)

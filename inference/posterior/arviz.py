@@ -1,4 +1,4 @@
-"""The one place that talks to ArviZ: its 0.x line has InferenceData, its 1.x line DataTree."""
+"""Conversion to ArviZ and its diagnostics; version 0.x has InferenceData, version 1.x DataTree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def inference_data(groups: Mapping[str, Mapping[str, Tensor]]) -> Any:
     arrays = {group: {name: value.numpy() for name, value in values.items()} for group, values in groups.items()}
     if int(arviz.__version__.split(".")[0]) >= 1:
         return arviz.from_dict(arrays)
-    with warnings.catch_warnings():  # an ensemble has many chains of one draw, and means it
+    with warnings.catch_warnings():  # an ensemble has many chains of one draw
         warnings.filterwarnings("ignore", "More chains", UserWarning)
         return arviz.from_dict(**arrays)
 
@@ -32,8 +32,8 @@ def chain_diagnostics(values: Float[np.ndarray, "chain draw"]) -> dict[str, floa
 
     Returns
     -------
-    dict with r_hat (rank-normalised, split; infinite if every chain stands still somewhere else), ess_bulk, ess_tail,
-    and mcse_mean, in the units of the values.
+    dict with r_hat (rank-normalised, split; infinite if the chains are constant and differ), ess_bulk, ess_tail, and
+    mcse_mean, in the units of the values.
 
     Examples
     --------
@@ -42,9 +42,9 @@ def chain_diagnostics(values: Float[np.ndarray, "chain draw"]) -> dict[str, floa
     """
     arviz = quiet_arviz()
     spread = np.ptp(values.astype(float))
-    values = (values - values.mean()) / spread  # ArviZ takes a range below 1e-15 for none
+    values = (values - values.mean()) / spread  # ArviZ treats a range below 1e-15 as 0
     halves = values if len(values) > 1 else values[:, : values.shape[1] // 2 * 2].reshape(2, -1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # chains that stand still have no variance to divide by
+    with np.errstate(divide="ignore", invalid="ignore"):  # constant chains have no variance to divide by
         return {
             "r_hat": float(arviz.rhat(halves)),
             "ess_bulk": float(arviz.ess(values, method="bulk")),

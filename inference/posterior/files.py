@@ -29,7 +29,7 @@ D = TypeVar("D", bound=Draws)
 
 
 def save_posterior(posterior: Draws, path: Path) -> Path:
-    """Write beside the final place, then rename."""
+    """Write a folder beside the final one, then rename it."""
     tensors = _draws(posterior)
     for index, partial in enumerate(posterior.partial):
         tensors |= {f"partial/{index}/{name}": value for name, value in _draws(partial).items()}
@@ -50,13 +50,8 @@ def save_posterior(posterior: Draws, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        save_file(
-            {
-                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for name, value in tensors.items()
-            },
-            beside / TENSORS,
-        )
+        copies = {n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in tensors.items()}
+        save_file(copies, beside / TENSORS)
         (beside / HEADER).write_text(json.dumps(header, indent=1))
         _replace(beside, path)
     finally:
@@ -65,13 +60,7 @@ def save_posterior(posterior: Draws, path: Path) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Find out before long work whether a folder can be written; leaves nothing behind.
-
-    Raises
-    ------
-    OSError
-        If it cannot; the message names the folder.
-    """
+    """Check before long work that a folder can be written; raises OSError, which names the folder, if not."""
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     try:
         if not existing.is_dir():
@@ -83,9 +72,8 @@ def check_writable(path: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Find out before long work whether a posterior can be saved as a folder; raises OSError if not.
-
-    A folder that holds anything but an older posterior is left alone; hidden files do not count.
+    """Check before long work that a posterior can be saved as a folder; raises OSError if not, or if the folder holds
+    anything but an older posterior and hidden files.
     """
     check_writable(path)
     found = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} if path.exists() else set()
@@ -136,8 +124,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} was written in version {found[1]} of the format; this program reads version {VERSION}."
         )
-    missing = {"model", "stats", "history", "tensors"} - set(header)
-    if missing:
+    if missing := {"model", "stats", "history", "tensors"} - set(header):
         raise ValueError(f"{path / HEADER} is damaged: it lacks {sorted(missing)}. Fit and save the posterior again.")
     return {"partial": []} | header  # older files lack it
 
@@ -159,7 +146,7 @@ def _read_tensors(path: Path, expected: dict[str, list[int]]) -> dict[str, Tenso
 
 
 def _replace(beside: Path, path: Path) -> None:
-    """Put a finished folder in its place; an older one stays whole until then."""
+    """Rename a finished folder; an older one stays whole until then."""
     beside.chmod(default_permissions(0o777))
     if not path.exists():
         beside.rename(path)

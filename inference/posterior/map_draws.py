@@ -22,9 +22,8 @@ def map_draws(
     at_once: int | None = None,
     dim: int = 0,
 ) -> Float[Tensor, "draw *values"]:
-    """``function(draw, *rows)`` of every draw, by ``torch.func.vmap``.
-
-    A single draw takes no vmap, which costs time, and which not every network allows.
+    """``function(draw, *rows)`` of every draw, by ``torch.func.vmap``; a single draw takes none, since vmap costs time,
+    and not every network allows it.
 
     Parameters
     ----------

@@ -54,9 +54,9 @@ def in_parametrization(posterior: D, kind: type[D], parametrization: Parametriza
     """See ``Posterior.in_parametrization``. The result is of a plain ``kind``, since what an engine's own type adds is
     in the old coordinates.
 
-    Sums are W = sum_k Q_k beta_k + B. Parts are drawn from beta ~ p(beta | W), exactly, with B = W - Q beta: since the
-    likelihood depends on W alone, draws of the posterior of W become draws of that of (beta, B). With one structured
-    pathway beta | W ~ N(s Q^T W, s sigma_b^2 I), s = sigma_a^2 / (sigma_a^2 + sigma_b^2); see ``PathwayNormal.split``.
+    Sums are W = sum_k Q_k beta_k + B. Parts are drawn from beta ~ p(beta | W), exactly, with B = W - Q beta, see
+    ``PathwayNormal.split``: since the likelihood depends on W alone, draws of the posterior of W become draws of that
+    of (beta, B).
     """
     check_parametrization(parametrization)
     model = posterior.bayesian_model
@@ -85,11 +85,7 @@ def in_other_parametrization(model: BayesianModel, parametrization: Parametrizat
 
 @torch.no_grad()
 def _converted(
-    model: BayesianModel,
-    twin: BayesianModel,
-    generator: torch.Generator,
-    temperature: float,
-    samples: Params,
+    model: BayesianModel, twin: BayesianModel, generator: torch.Generator, temperature: float, samples: Params
 ) -> Params:
     """Samples of a model, name -> (chain, draw, *shape), as samples of its twin."""
     if differing := set(samples) ^ set(model.constraints):
@@ -104,45 +100,31 @@ def _converted(
         for parts in layer.sums if layers[path].parametrization != layer.parametrization else ():
             total, names = prefix + parts.total, [prefix + name for name in (*parts.held, parts.dense)]
             if layer.parametrization == "residual":
-                result[total] = _added([samples[name] for name in names], list(parts.held.values()))
+                add = partial(_added, list(parts.held.values()))
+                result |= zip([total], _in_pieces(add, [samples[name] for name in names]), strict=True)
             else:
-                parts_of_it = _split(model, total, samples[total], variances, generator, temperature)
-                result |= zip(names, parts_of_it, strict=True)
+                split = partial(_split, model, total, list(variances), generator, temperature)
+                result |= zip(names, _in_pieces(split, [*variances.values(), samples[total]]), strict=True)
     return {name: result[name] for name in twin.constraints}
 
 
-def _added(parts: Sequence[Tensor], bases: Sequence[EquivariantBasis]) -> Tensor:
+def _added(bases: Sequence[EquivariantBasis], *rows: Tensor) -> list[Tensor]:
     """W = sum_k Q_k beta_k + B in float64, of beta_0, beta_1, ... and B."""
-
-    def add(*rows: Tensor) -> list[Tensor]:
-        *betas, dense = rows
-        total = dense.double()
-        for basis, beta in zip(bases, betas, strict=True):
-            total = total + basis.expand(beta.double()).reshape(dense.shape)
-        return [total.to(dense.dtype)]
-
-    return _in_pieces(add, parts)[0]
+    *betas, dense = rows
+    total = dense.double()
+    for basis, beta in zip(bases, betas, strict=True):
+        total = total + basis.expand(beta.double()).reshape(dense.shape)
+    return [total.to(dense.dtype)]
 
 
 def _split(
-    model: BayesianModel,
-    name: str,
-    total: Tensor,
-    variances: Params,
-    generator: torch.Generator,
-    temperature: float,
+    model: BayesianModel, name: str, variances: list[str], generator: torch.Generator, temperature: float, *rows: Tensor
 ) -> list[Tensor]:
-    """A draw of beta_0, beta_1, ... (those that have coordinates) and B given each W, and given the variances that come
-    with it.
-    """
-
-    def split(*rows: Tensor) -> list[Tensor]:
-        *given, weights = rows
-        prior = model.distributions(dict(zip(variances, given, strict=True)))[name]
-        betas, dense = prior.split(weights, generator, temperature)
-        return [*(beta for beta, basis in zip(betas, prior.bases, strict=True) if basis.rank), dense]
-
-    return _in_pieces(split, [*variances.values(), total])
+    """A draw of beta_0, beta_1, ... (those that have coordinates) and B given W, and given the variances before it."""
+    *given, total = rows
+    prior = model.distributions(dict(zip(variances, given, strict=True)))[name]
+    betas, dense = prior.split(total, generator, temperature)
+    return [*(beta for beta, basis in zip(betas, prior.bases, strict=True) if basis.rank), dense]
 
 
 def _in_pieces(function: Callable[..., list[Tensor]], values: Sequence[Tensor]) -> list[Tensor]:

@@ -123,15 +123,8 @@ class Posterior(Draws):
     def log_joint(self) -> Float[Tensor, "chain draw"]:
         """log p(y, theta | x) of every draw on the training data, in nats; for a LogDensity, the log density.
 
-        It is a density of the constrained parameters, at temperature 1. Memory stays bounded, whatever the number of
-        draws.
-
-        Raises
-        ------
-        ValueError
-            If the model needs data and the posterior holds none.
-        TypeError
-            If there is no model.
+        It is a density of the constrained parameters, at temperature 1. Raises ValueError if the model needs data and
+        the posterior holds none, and TypeError if there is no model.
         """
         model = self.model if isinstance(self.model, LogDensity) else self.bayesian_model
         if self.data is None and isinstance(model, BayesianModel):
@@ -144,10 +137,8 @@ class Posterior(Draws):
         return torch.cat(values).unflatten(0, (self.chains, self.draws))
 
     def to_arviz(self) -> Any:
-        """ArviZ InferenceData with groups posterior, sample_stats where the sampler recorded some, and, where there are
-        data, posterior_predictive, log_likelihood, observed_data.
-
-        ``arviz.summary``, ``arviz.loo`` and the plots take it.
+        """ArviZ InferenceData, for ``arviz.summary``, ``arviz.loo`` and plots: groups posterior, sample_stats where
+        the sampler recorded some, and, where there are data, posterior_predictive, log_likelihood, observed_data.
         """
         groups = {"posterior": self.samples}
         if self.sample_stats:
@@ -161,11 +152,8 @@ class Posterior(Draws):
         return inference_data(groups)
 
     def save(self, path: str | Path) -> Path:
-        """Write a folder of safetensors and JSON; it appears whole or not at all, and replaces an older one.
-
-        Returns
-        -------
-        The folder.
+        """Write a folder of safetensors and JSON, and return it; it appears whole or not at all, and replaces an older
+        one.
         """
         return save_posterior(self, Path(path))
 

@@ -68,14 +68,8 @@ def predict_categorical(samples: Tensor) -> Prediction:
 def replicates(
     model: BayesianModel, outputs: Float[Tensor, "chain draw batch *output"], samples: Params, seed: int
 ) -> Float[Tensor, "chain draw batch *event"]:
-    """One replicate of the observations, with noise, for every draw.
-
-    Parameters
-    ----------
-    model : with the likelihood.
-    outputs : the noise-free outputs of every draw.
-    samples : the draws, name -> (chain, draw, *shape), for a noise variance that is among them.
-    seed : of the noise.
+    """One replicate of the observations for every draw: its noise-free outputs, with noise by the model's likelihood
+    under the draw's own parameters, ``samples`` name -> (chain, draw, *shape).
     """
     chains, draws = outputs.shape[:2]
     with torch.random.fork_rng(devices=[]):

@@ -16,7 +16,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
-from inference.density.transforms import to_constrained, to_free
+from inference.density.unconstrained import to_constrained, to_free
 from inference.training.objectives import LogJoint, LogJointGivenVariances, initial_params
 
 

@@ -17,7 +17,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,8 @@ _HISTORY = 100  # numbers
 class PyroGuide:
     """Variational inference with a Pyro guide: AutoNormal, a normalising flow, one written by hand.
 
-    An automatic guide starts at the model's own initial state, ``model.initial_params(seed)``, unless it is given an
-    ``init_loc_fn``: many of Pyro's own start at zero, where a network's gradients vanish. AutoLaplaceApproximation is
-    turned into the Gaussian at the mode that it found.
+    An automatic guide starts at ``model.initial_params(seed)``, unless it is given an ``init_loc_fn``: many of Pyro's
+    own start at zero, where a network's gradients vanish. AutoLaplaceApproximation becomes the Gaussian at its mode.
 
     Parameters
     ----------
@@ -109,19 +108,27 @@ class PyroGuide:
         where = resolve_device(device)
         began = time.perf_counter()
         program = PyroProgram(model, pair, where)
-        with ExitStack() as stack:
-            stack.enter_context(pyro.validation_enabled(False))  # what is not finite is found and reported here
-            stack.enter_context(pyro.get_param_store().scope())
-            stack.enter_context(torch.enable_grad())
-            stack.enter_context(_default_dtype(program.dtype))
-            stack.enter_context(warnings.catch_warnings())
+        with (
+            pyro.validation_enabled(False),  # what is not finite is found and reported here
+            pyro.get_param_store().scope(),
+            torch.enable_grad(),
+            _default_dtype(program.dtype),
+            warnings.catch_warnings(),
+            seeded(seed, where),
+        ):
             warnings.filterwarnings("ignore", "Encountered NaN", UserWarning)  # it becomes an error
-            stack.enter_context(seeded(seed, where))
-            guide = self._make_guide(program, {name: v.to(where) for name, v in model.initial_params(seed).items()})
+            initial = {name: value.to(where) for name, value in model.initial_params(seed).items()}
+            guide: Any = self._make_guide(program, initial)
             program.check(guide)
             history = self._optimize(program, guide, progress)
             if hasattr(guide, "laplace_approximation"):
-                guide = self._laplace(guide, program)
+                try:
+                    guide = guide.laplace_approximation(*program.arguments)
+                except torch.linalg.LinAlgError as error:
+                    raise RuntimeError(
+                        f"after {self.steps} steps the guide is at no mode, where the curvature is positive; take more "
+                        "steps."
+                    ) from error
             samples, elbo = program.draw(guide, self.draws)
         if not all(value.isfinite().all() for value in (elbo, *samples.values())):
             raise RuntimeError(self._diverged(len(history)))
@@ -165,15 +172,6 @@ class PyroGuide:
                 raise
             logger.warning("interrupted in step %d of %d; drawing from the guide.", len(history) + 1, self.steps)
         return history
-
-    def _laplace(self, guide: Any, program: PyroProgram) -> Program:
-        try:
-            result: Program = guide.laplace_approximation(*program.arguments)
-        except torch.linalg.LinAlgError as error:
-            raise RuntimeError(
-                f"after {self.steps} steps the guide is at no mode, where the curvature is positive; take more steps."
-            ) from error
-        return result
 
     def _diverged(self, step: int) -> str:
         return (

@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import constraints
 
-from bayes_rpp import BayesianModel, LogDensity
+from bayes_rpp import BayesianModel
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
 
@@ -35,13 +35,20 @@ class PyroProgram:
         """Run the program."""
         if isinstance(self.model, BayesianModel):
             self.model.pyro_model(*arguments)
-        else:
-            _run_log_density(self.model)
+            return
+        example, constraint = self.model.example.items(), self.model.constraints
+        params = {name: pyro.sample(name, _Anywhere(constraint[name], value)) for name, value in example}
+        pyro.factor("log_density", self.model.log_density(params))
 
     @torch.no_grad()
     def check(self, guide: Program) -> None:
         """Raise ValueError if the guide's sites are not the parameters."""
-        found = {name: value.shape for name, value in _latent(guide, self.arguments).items()}
+        nodes = poutine.trace(guide).get_trace(*self.arguments).nodes.items()
+        found = {
+            name: node["value"].shape
+            for name, node in nodes
+            if node["type"] == "sample" and not (node["is_observed"] or node["infer"].get("is_auxiliary"))
+        }
         if found != self.shapes:
             sites, expected = ({name: tuple(shape) for name, shape in s.items()} for s in (found, self.shapes))
             raise ValueError(f"the guide must have one sample site for each parameter, {expected}; it has {sites}.")
@@ -58,18 +65,8 @@ class PyroProgram:
         return {name: torch.stack([row[name] for row in rows])[None] for name in self.shapes}, torch.stack(elbo)
 
 
-def _latent(guide: Program, arguments: tuple[Tensor, ...]) -> Params:
-    """One draw of a guide, without its auxiliary sites."""
-    nodes = poutine.trace(guide).get_trace(*arguments).nodes.items()
-    return {
-        name: node["value"]
-        for name, node in nodes
-        if node["type"] == "sample" and not (node["is_observed"] or node["infer"].get("is_auxiliary"))
-    }
-
-
 class _Anywhere(dist.ImproperUniform):  # type: ignore[misc, unused-ignore]
-    """The improper uniform law on a constraint; its one sample, which automatic guides take shapes from, is given."""
+    """The improper uniform law on a constraint; its only sample, for the shapes of automatic guides, is the example."""
 
     def __init__(self, constraint: constraints.Constraint, example: Tensor) -> None:
         batch = example.ndim - constraint.event_dim
@@ -80,9 +77,3 @@ class _Anywhere(dist.ImproperUniform):  # type: ignore[misc, unused-ignore]
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008  (Pyro's own signature)
         """The example."""
         return self._example.expand(sample_shape + self._example.shape)
-
-
-def _run_log_density(model: LogDensity) -> None:
-    example = model.example.items()
-    params = {name: pyro.sample(name, _Anywhere(model.constraints[name], value)) for name, value in example}
-    pyro.factor("log_density", model.log_density(params))

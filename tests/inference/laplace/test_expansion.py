@@ -111,7 +111,7 @@ def dense_kronecker(model, data, z):
         covariance = torch.zeros(size, size, dtype=torch.float64)
         if block.whole is not None:
             covariance += priors[block.whole].dense_variance * torch.eye(size, dtype=torch.float64)
-        for name, rows in block.rows.items():
+        for name, rows in block.structured.items():
             variance = priors[name].dense_variance if name in priors else None
             covariance += variance * rows.mT @ rows
         total += torch.logdet(torch.eye(size, dtype=torch.float64) + covariance @ torch.diag(block.eigenvalues))

@@ -20,10 +20,9 @@ from bayes_rpp import (
     Scalar,
     Vector,
 )
-from inference import SGLD
+from inference import SGLD, memory
 from inference.curvature.gauss_newton import gauss_newton_rows, probe_rows
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.metrics import build_metric as metric_choice
 from inference.metrics.build_metric import build_metric
 from tests.error_rate import agrees
 from tests.seeds import shifted
@@ -191,10 +190,10 @@ def test_a_log_density_has_the_identity_alone():
 
 @pytest.mark.parametrize("name", ["full", "layer"])
 def test_a_dense_metric_that_would_be_too_large_is_refused_with_its_bytes(monkeypatch, name):
-    monkeypatch.setattr(metric_choice, "_LARGEST_BLOCK", 10)
+    monkeypatch.setattr(memory, "LARGEST_MATRIX", 8 * 10**2)
     density = small_target("collapsed", O(3), Gaussian(noise_variance=0.1))
-    message = f"{density.size} coordinates takes {8 * density.size**2:,} bytes"
-    with pytest.raises(ValueError, match=rf"{re.escape(message)}.*use metric='diagonal' or 'pathway'"):
+    message = f"{density.size} coordinates in one block needs a matrix of {8 * density.size**2:,} bytes"
+    with pytest.raises(ValueError, match=rf"metric='{name}'.*{re.escape(message)}.*Use metric='diagonal' or 'pathway'"):
         build_metric(name, density, density.initial([0]))
     assert build_metric("pathway", density, density.initial([0])) is not None
 
