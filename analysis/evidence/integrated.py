@@ -2,7 +2,8 @@ r"""The evidence of a model whose variances were learned, integrated over these.
 
     log p(y) ~ log p(y | v) + log p(log v) + k/2 log 2 pi - 1/2 log det A,    A = -d^2 [...] / d(log v)^2
 
-at the maximum in the logarithms of k variances (MacKay, Neural Computation 1999).
+at the maximum in the logarithms of k variances (MacKay, Neural Computation 1999). A takes into account that the mode of
+the weights moves with the variances; the curvature of the log joint is held at the mode.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bayes_rpp import BayesianModel
 from inference import EmpiricalBayes, Laplace, Posterior
 from inference.empirical_bayes.evidence_ascent import LEAST_CURVATURE, EvidenceAscent, newton_direction
 from inference.laplace.expansion import Expansion
+from inference.laplace.mode_response import curvature_of_moving_mode
 
 _UNFINISHED = 1.0  # nats
 _DECREMENT = 0.5  # posterior standard deviations
@@ -26,7 +28,7 @@ def integrated_evidence(
     given: BayesianModel, posterior: Posterior, engine: EmpiricalBayes, device: str | torch.device
 ) -> Evidence:
     """The Laplace evidence that EmpiricalBayes ended with, integrated over the logarithms of the variances that have
-    hyperpriors; the weights are at their mode under the chosen ones, and they and their curvature are held there.
+    hyperpriors.
 
     Of several members it is that with the largest evidence: the evidences of different optima add up, and one optimum
     is nearly always far above all others.
@@ -63,7 +65,8 @@ def integrated_evidence(
     at = torch.stack([logs[name] for name in names]).requires_grad_()
     value = objective(at)
     (gradient,) = torch.autograd.grad(value, at)
-    hessian = torch.autograd.functional.hessian(objective, at.detach())
+    held = torch.autograd.functional.hessian(objective, at.detach())
+    hessian = held + curvature_of_moving_mode(given, mode, chosen, names)
     curvatures = torch.linalg.eigvalsh(-hessian).clamp_min(LEAST_CURVATURE)
     movable = [ascent.can_follow(name, *pair) for name, *pair in zip(names, at.detach(), gradient, strict=True)]
     slope = gradient * torch.tensor(movable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -41,15 +42,16 @@ def chain_diagnostics(values: Float[np.ndarray, "chain draw"]) -> dict[str, floa
     True
     """
     arviz = quiet_arviz()
-    spread = np.ptp(values.astype(float))
-    values = (values - values.mean()) / spread  # ArviZ treats a range below 1e-15 as 0
+    values = values.astype(float)
+    exponent = math.frexp(np.ptp(values))[1]
+    values = np.ldexp(values, -exponent)  # ArviZ takes a range below 1e-15 for 0; a power of two keeps all ties
     halves = values if len(values) > 1 else values[:, : values.shape[1] // 2 * 2].reshape(2, -1)
     with np.errstate(divide="ignore", invalid="ignore"):  # constant chains have no variance to divide by
         return {
             "r_hat": float(arviz.rhat(halves)),
             "ess_bulk": float(arviz.ess(values, method="bulk")),
             "ess_tail": float(arviz.ess(values, method="tail")),
-            "mcse_mean": float(arviz.mcse(values, method="mean")) * float(spread),
+            "mcse_mean": math.ldexp(float(arviz.mcse(values, method="mean")), exponent),
         }
 
 

@@ -141,10 +141,10 @@ def posterior_of_weights(layer, x, y, wide, narrow, noise):
 def test_nuts_finds_the_known_posterior_of_a_linear_model(parametrization):
     net = RPPEMLP(Vector, Scalar + Vector, SO(2), layers=0, parametrization=parametrization)
     model = BayesianModel(net, RPPPrior(1.0, 0.4, scaling="none"), Gaussian(0.5))
-    x, y, layer, count = numbers(8, 2), numbers(8, 3, seed=1), net.network[0], 150
+    x, y, layer, count = numbers(8, 2), numbers(8, 3, seed=1), net.network[0], 400
     mean, covariance = posterior_of_weights(layer, x, y, 1.0, 0.4, 0.5)
     pyro.set_rng_seed(shifted())
-    sampler = MCMC(NUTS(model.pyro_model, max_tree_depth=6), count, warmup_steps=80, disable_progbar=True)
+    sampler = MCMC(NUTS(model.pyro_model, max_tree_depth=6), count, warmup_steps=150, disable_progbar=True)
     sampler.run(x, y)
     draws = {name.removeprefix("network.0."): value for name, value in sampler.get_samples().items()}
     if parametrization == "residual":

@@ -19,8 +19,8 @@ KNOWN = RPPPrior(equivariant_variance=1.0, dense_variance=0.3, scaling="none")
 def candidates():
     """A model for each group, by its name."""
 
-    def make(prior=KNOWN, likelihood=None, groups=GROUPS):
-        models = symmetry_candidates(IN, OUT, groups, likelihood or Gaussian(0.25), layers=0, prior=prior)
+    def make(prior=KNOWN, likelihood=None, groups=GROUPS, reps=(IN, OUT)):
+        models = symmetry_candidates(*reps, groups, likelihood or Gaussian(0.25), layers=0, prior=prior)
         return {name: BayesianModel(m.network.double(), m.prior, m.likelihood) for name, m in models.items()}
 
     return make
@@ -31,7 +31,8 @@ def drawn_from():
     """Inputs, and outputs by weights from the model's own prior."""
 
     def draw(model, count, seed):
-        x = torch.randn(count, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(count, model.network.rep_in.size, generator=generator, dtype=torch.float64)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return x, model.pyro_model(x).detach()

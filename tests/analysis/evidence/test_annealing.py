@@ -128,9 +128,8 @@ def test_learned_noise_has_the_evidence_of_the_quadrature(reference):
         return norm.pdf(u, math.log(0.299), 2.0) * math.exp(float(likelihood))
 
     truth = math.log(quad(integrand, -12, 8, points=[-2.5], limit=200)[0])
-    evidence = smc(particles=256, islands=16, reference=reference, laplace=SHORT).estimate(
-        model, (x, y), seed=shifted()
-    )
+    method = smc(particles=1024, islands=16, reference=reference, laplace=SHORT)
+    evidence = method.estimate(model, (x, y), seed=shifted())
     assert within_its_error(evidence, truth)
     assert evidence.standard_error < 0.15
 

@@ -60,6 +60,6 @@ def test_variances_with_hyperpriors_are_integrated_over(law, parametrization, de
         return math.exp(exact_evidence(fixed, x, y)) * v * float(law.log_prob(torch.tensor(v)).exp())
 
     exact = math.log(quad(given, -12, 8, limit=200)[0])
-    found = smc(particles=384, islands=16, temperatures=8).estimate(model, (x, y), seed=shifted())
+    found = smc(particles=3072, islands=16, temperatures=8).estimate(model, (x, y), seed=shifted())
     assert within_its_error(found, exact)
     assert found.standard_error < 0.2

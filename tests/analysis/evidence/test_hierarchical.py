@@ -116,8 +116,8 @@ def test_draws_are_of_the_mixture():
 def test_compare_tells_groups_apart_by_exact_evidence_and_draws():
     generator = torch.Generator().manual_seed(shifted())
     x = torch.randn(60, 9, generator=generator)
-    rep, noise = T(2), 0.1 * torch.randn(60, 9, generator=generator)
-    models = symmetry_candidates(rep, rep, [O(3), O2eR3(), Trivial(3)], Gaussian(0.01), layers=0)
+    rep, noise = T(2), 0.01 * torch.randn(60, 9, generator=generator)
+    models = symmetry_candidates(rep, rep, [O(3), O2eR3(), Trivial(3)], Gaussian(1e-4), layers=0)
     tensor = x.unflatten(1, (3, 3))
     along = tensor * torch.tensor([1.0, 1.0, 1.5])[:, None]  # the z axis counts more
     skew = tensor * (1 + torch.rand(3, 3, generator=generator))

@@ -171,7 +171,7 @@ def test_a_subgroup_that_the_data_keep_takes_the_weight_from_the_dense_pathway(p
     x = numbers(100, 3)
     pair = x, x @ LINEAR
     prior = RPPPrior(pathway_variances=[1.0, 1.0], dense_variance=1e-2)
-    fit = MAP(epochs=600, lr=0.1, batch_size=None)
+    fit = MAP(epochs=2000, lr=0.1, batch_size=None)
 
     def shares(group):
         network = RPPEMLP(Vector, Vector, group, layers=0, parametrization=parametrization).double()

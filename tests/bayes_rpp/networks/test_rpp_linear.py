@@ -102,14 +102,17 @@ def test_both_parametrizations_start_at_one_function(subtests):
 @layers
 def test_the_first_pathway_carries_the_signal_at_the_start(build):
     torch.manual_seed(shifted())
-    layer = build()
-    small = 1e-3 / math.sqrt(layer.rep_in.size)
-    for name in [*layer.beta_names[1:], "dense"]:
-        parameter = getattr(layer, name)
-        if parameter is not None:
-            assert parameter.abs().max() < z_limit(parameter.numel()) * small
+    ratios = []
+    for _ in range(20):  # a single beta may be near zero
+        layer = build()
+        small = 1e-3 / math.sqrt(layer.rep_in.size)
+        for name in [*layer.beta_names[1:], "dense"]:
+            parameter = getattr(layer, name)
+            if parameter is not None:
+                assert parameter.abs().max() < z_limit(20 * parameter.numel()) * small
+        ratios.append(layer.effective_weight().detach().norm() / layer.dense.detach().norm())
     if layer.bases[0].rank:
-        assert layer.effective_weight().detach().norm() > 100 * layer.dense.detach().norm()
+        assert torch.stack(ratios).median() > 100
 
 
 @pytest.mark.parametrize("case", CHAINS)

@@ -45,19 +45,18 @@ def linear_model():
 
 @pytest.fixture(scope="session")
 def exact_evidence():
-    """log N(vec y; 0, cov), through projections on the equivariant maps."""
+    """log N(vec y; 0, F S F^T + noise I), F = x kron I, by the determinant lemma and Woodbury's identity."""
+    basis, size = RPPLinear(IN, OUT, bias=False).basis.dense(), OUT.size * IN.size
 
     def log_evidence(data, equivariant, dense, noise):
         x, y = data
-        basis = RPPLinear(IN, OUT, bias=False).basis.dense()
-        size = OUT.size * IN.size
         covariance = dense * torch.eye(size).double() + equivariant * basis @ basis.mT
-        features = torch.einsum("bn,om->bomn", x, torch.eye(OUT.size).double()).flatten(0, 1).flatten(1)
-        total = features @ covariance @ features.mT + noise * torch.eye(len(features)).double()
-        cholesky = torch.linalg.cholesky(total)
-        white = torch.linalg.solve_triangular(cholesky, y.reshape(-1, 1), upper=False)
-        constant = y.numel() / 2 * math.log(2 * math.pi)
-        return float(-0.5 * white.square().sum() - cholesky.diagonal().log().sum() - constant)
+        gram = torch.kron(torch.eye(OUT.size).double(), x.mT @ x)  # vec W is row-major
+        precision = torch.linalg.inv(covariance) + gram / noise
+        b = (y.mT @ x).reshape(-1) / noise
+        determinant = covariance.logdet() + precision.logdet() + y.numel() * math.log(noise)
+        square = y.square().sum() / noise - b @ torch.linalg.solve(precision, b)
+        return float(-0.5 * (square + determinant + y.numel() * math.log(2 * math.pi)))
 
     return log_evidence
 
@@ -69,15 +68,27 @@ def broken(linear_data):
 
 
 @pytest.fixture(scope="session")
-def best_logs(broken, exact_evidence):
-    """The logarithms of the three variances, of a learned noise the last, that the evidence of ``broken`` prefers."""
+def log_posterior(exact_evidence):
+    """The exact evidence of log variances, a learned noise the last, with the prior of that: log-normal, median 0.3."""
 
-    def noise_prior(noise):
-        """The log density of log v under the likelihood's prior of a learned noise variance, median 0.3."""
-        law = Gaussian(noise_variance=0.3, learned=True).priors(1)["noise_variance"]
-        return float(law.log_prob(torch.tensor(noise))) + math.log(noise)
+    def value(data, logs):
+        law, noise = Gaussian(noise_variance=0.3, learned=True).priors(1)["noise_variance"], math.exp(logs[2])
+        return exact_evidence(data, *np.exp(logs)) + float(law.log_prob(torch.tensor(noise))) + logs[2]
 
-    def loss(logs):
-        return -exact_evidence(broken, *np.exp(logs)) - noise_prior(math.exp(logs[2]))
+    return value
 
-    return minimize(loss, np.log([0.3, 0.01, 0.3])).x
+
+@pytest.fixture(scope="session")
+def best_of(log_posterior):
+    """The log variances that data prefer."""
+
+    def best(data, start=(0.3, 0.01, 0.3)):
+        return minimize(lambda logs: -log_posterior(data, logs), np.log(start)).x
+
+    return best
+
+
+@pytest.fixture(scope="session")
+def best_logs(broken, best_of):
+    """What ``broken`` prefers."""
+    return best_of(broken)

@@ -76,7 +76,8 @@ def test_a_symmetry_of_the_data_is_found_in_weights_that_training_has_left(train
     widths = [fit.samples["network.0.linear.dense"].square().mean() for fit in trained_and_refined]
     assert widths[1] < 0.5 * widths[0]
     assert refined.stats["variances"]["dense_variance"] < 0.5 * trained.stats["variances"]["dense_variance"]
-    assert refined.stats["log_evidence"] > trained.stats["log_evidence"] + 10
+    at_the_modes = refined.stats["refinements"][0]["log_evidence"]  # under the variances that training left
+    assert refined.stats["log_evidence"] > at_the_modes + 5
 
 
 @pytest.mark.statistical

@@ -45,7 +45,7 @@ def sweep():
     """A sweep with a mode that is found exactly, unless told otherwise."""
 
     def run(model, data, **options):
-        options = {"mode": MAP(epochs=1000, lr=0.05), "device": "cpu", "progress": False, "seed": shifted()} | options
+        options = {"mode": MAP(epochs=3000, lr=0.05), "device": "cpu", "progress": False, "seed": shifted()} | options
         return prior_sweep(model, data, **options)
 
     return run

@@ -120,9 +120,7 @@ def test_a_start_is_no_wider_than_a_narrow_prior(observations, wide):
 @pytest.mark.statistical
 def test_a_learned_noise_is_at_the_maximum_of_the_evidence(observations, linear, sweep):
     data, model = observations(), linear(likelihood=Gaussian(3.0, learned=True))
-    found = sweep(
-        model, data, criteria=[LaplaceEvidence("full"), ExactEvidence()], dense_variance=[1e-3, 0.3], mode=SHORT
-    )
+    found = sweep(model, data, criteria=[LaplaceEvidence("full"), ExactEvidence()], dense_variance=[1e-3, 0.3])
     np.testing.assert_allclose(found.laplace_full, found.exact_evidence, atol=0.01)
     law = Gaussian(3.0, learned=True).priors(3)["noise_variance"]
     for cell in (0, 1):

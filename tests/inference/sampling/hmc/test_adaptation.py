@@ -61,10 +61,14 @@ def test_dual_averaging_finds_the_step_with_the_wanted_acceptance():
 @pytest.mark.statistical
 @pytest.mark.parametrize("wanted", [0.65, 0.8, 0.95])
 def test_the_wanted_acceptance_is_reached_on_a_gaussian(wanted):
-    engine = HMC(chains=32, warmup=300, draws=150, target_accept=wanted)
-    posterior = engine.fit(gaussian(normal(20, seed=shifted()).exp()), None, seed=shifted(), progress=False)
-    assert float(posterior.sample_stats["acceptance_rate"].mean()) == pytest.approx(wanted, abs=0.06)
-    assert posterior.sample_stats["step_size"].unique().numel() == 1  # it stays as it is once draws are kept
+    """On average over four runs: all chains of one share its step size, and the lengths of its trajectories."""
+    engine, rates = HMC(chains=32, warmup=600, draws=50, target_accept=wanted), []
+    for seed in range(4):
+        density = gaussian(normal(20, seed=shifted(seed)).exp())
+        statistics = engine.fit(density, None, seed=shifted(seed), progress=False).sample_stats
+        rates.append(float(statistics["acceptance_rate"].mean()))
+        assert statistics["step_size"].unique().numel() == 1  # it stays as it is once draws are kept
+    assert sum(rates) / 4 == pytest.approx(wanted, abs=0.06)
 
 
 def test_the_slope_of_the_trajectory_length_is_that_of_the_criterion():

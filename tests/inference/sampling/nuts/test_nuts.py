@@ -121,15 +121,20 @@ def test_dense_mass_is_exact_and_takes_fewer_steps_where_coordinates_are_correla
     engine = NUTS(chains=2, draws=700, warmup=150, dense_mass=True, metric="identity")
     dense = engine.fit(gaussian(covariance), None, seed=shifted())
     assert agree(estimates(squares(dense.samples["z"])), upper(covariance))
-    fewer = dataclasses.replace(engine, dense_mass=False, chains=1, draws=50)
+    fewer = dataclasses.replace(engine, dense_mass=False, chains=1, draws=120)
     plain = fewer.fit(gaussian(covariance), None, seed=shifted())
-    assert dense.sample_stats["n_steps"].double().mean() < 0.5 * plain.sample_stats["n_steps"].double().mean()
+
+    def steps_per_effective_draw(posterior):  # of the long axis
+        effective = float(arviz.ess(posterior.samples["z"].sum(-1).numpy(), method="mean"))
+        return float(posterior.sample_stats["n_steps"].sum()) / effective
+
+    assert steps_per_effective_draw(dense) < 0.5 * steps_per_effective_draw(plain)
 
 
 @pytest.mark.statistical
 def test_statistics_are_those_of_hamiltonian_dynamics():
     """At stationarity the momenta of the draws are N(0, M): H + lp is half a chi-squared number of n degrees."""
-    engine = NUTS(chains=2, draws=700, warmup=80, target_accept=0.9, metric="identity")
+    engine = NUTS(chains=2, draws=700, warmup=300, target_accept=0.9, metric="identity")
     posterior = engine.fit(gaussian(CORRELATED), None, seed=shifted())
     statistics = posterior.sample_stats
     assert {value.shape for value in statistics.values()} == {(2, 700)}
