@@ -17,7 +17,7 @@ from torch.distributions import constraints
 from torch.func import functional_call
 
 from bayes_rpp.likelihoods import NOISE, Gaussian, Likelihood
-from bayes_rpp.priors.hyperpriors import exact_law, typical_value
+from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.rpp_prior import RPPPrior
 from bayes_rpp.seeding import seeded
@@ -75,7 +75,7 @@ class BayesianModel:
             if clash := own[first] & own[second]:
                 raise ValueError(f"{first} and {second} both have a parameter named {min(clash)!r}.")
         self._weights = frozenset(own["network"])
-        self._laws, self._variances = prior.laws(network), prior.variances(network)
+        self._laws, self._variances = prior.parameter_priors(network), prior.variances(network)
         self._fixed: dict[str, dist.Distribution] = {
             name: law.at(self._variances)
             for name, law in self._laws.items()
@@ -114,7 +114,7 @@ class BayesianModel:
     def _hyperprior(self, name: str, device: torch.device) -> dist.Distribution:
         """On the device of the value: some laws would move it to theirs, and leave their term there."""
         if (name, device) not in self._exact:
-            self._exact[name, device] = exact_law(self.hyperpriors[name], device)
+            self._exact[name, device] = exact_hyperprior(self.hyperpriors[name], device)
         return self._exact[name, device]
 
     def hierarchical_laws(self, params: Params) -> dict[str, PathwayNormal]:
@@ -242,7 +242,7 @@ def prior_draws(model: BayesianModel, count: int, seed: int) -> Params:
     """
     each = torch.Size([count])
     with seeded(seed, torch.device("cpu")), pyro.validation_enabled(False), torch.no_grad():
-        hyper = {name: exact_law(law, "cpu").sample(each) for name, law in model.hyperpriors.items()}
+        hyper = {name: exact_hyperprior(law, "cpu").sample(each) for name, law in model.hyperpriors.items()}
         shapes = dict.fromkeys(model.hierarchical, torch.Size())
         laws = model.distributions(hyper).items()
         return {name: hyper[name] if name in hyper else law.sample(shapes.get(name, each)) for name, law in laws}

@@ -7,15 +7,17 @@ import re
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from bayes_rpp.groups import named
-from bayes_rpp.groups.cubes import Cube, RubiksCube
+from bayes_rpp.groups import cubes, named
 from bayes_rpp.groups.group import Group
 from bayes_rpp.representations.constructors import Irrep, Regular
 from bayes_rpp.representations.rep import PseudoScalar, Rep, Scalar, T, Vector
 
-_NAMED = "Trivial", "Z", "S", "D", "SO", "O", "SL", "Sp", "SO13p", "SO13", "O13", "Lorentz", "SO2eR3", "O2eR3", "DkeR3"
-_GROUPS: dict[str, Callable[..., Group]] = {name: getattr(named, name) for name in _NAMED}
-_GROUPS |= {"Cube": Cube, "RubiksCube": RubiksCube}
+_GROUPS: dict[str, Callable[..., Group]] = {
+    name: value
+    for module in (named, cubes)
+    for name, value in vars(module).items()
+    if isinstance(value, type) and issubclass(value, Group) and value is not Group
+}
 _REPS = {"Scalar": Scalar, "PseudoScalar": PseudoScalar, "Vector": Vector, "Regular": Regular}
 _Value = TypeVar("_Value")
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z_0-9]*)|(\*\*|[-+*(),]))")

@@ -22,7 +22,7 @@ from analysis.evidence import EvidenceMethod
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE, Gaussian
-from bayes_rpp.priors.hyperpriors import exact_law
+from bayes_rpp.priors.hyperpriors import exact_hyperprior
 from bayes_rpp.types import Params
 from inference import MAP, DeepEnsemble, Posterior
 from inference.curvature.names import EvidenceCurvature
@@ -153,7 +153,7 @@ def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
     """The common starts, in each cell no wider than its prior; ``values`` are of each fit."""
     starts, cells = initial_params(problem.model, problem.seeds), len(values) // problem.members
     starts = {name: start.repeat(cells, *[1] * (start.ndim - 1)) for name, start in starts.items()}
-    return no_wider_than_prior(starts, problem.model.prior.laws(problem.model.network), _stacked(values))
+    return no_wider_than_prior(starts, problem.model.prior.parameter_priors(problem.model.network), _stacked(values))
 
 
 def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -174,7 +174,7 @@ def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, fl
 def _best_noise(expansion: Expansion, model: BayesianModel, current: float) -> float:
     """The noise variance that maximises the evidence at fixed weights, within a factor of 100 of the current one."""
     assert isinstance(model.likelihood, Gaussian)
-    law = exact_law(model.likelihood.priors(model.num_outputs)[NOISE])
+    law = exact_hyperprior(model.likelihood.priors(model.num_outputs)[NOISE])
 
     def loss(log_noise: float) -> float:
         noise = torch.tensor(math.exp(log_noise), dtype=torch.float64)

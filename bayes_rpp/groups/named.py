@@ -1,4 +1,4 @@
-"""The named groups."""
+"""The named groups: a class here is known to ``parse_group`` by its name."""
 
 from __future__ import annotations
 

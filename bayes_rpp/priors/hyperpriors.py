@@ -12,7 +12,7 @@ from torch import Tensor
 _DRAWS = 1001
 
 
-def exact_law(law: Distribution, device: torch.device | str | None = None) -> Distribution:
+def exact_hyperprior(law: Distribution, device: torch.device | str | None = None) -> Distribution:
     """A copy that computes in float64 and checks nothing, since checks fail under ``torch.func.vmap``.
 
     Its parameters, and so its log densities, are moved to a device, if one is given; "mps" has no float64.
@@ -24,7 +24,7 @@ def exact_law(law: Distribution, device: torch.device | str | None = None) -> Di
         if isinstance(value, Tensor):
             setattr(law, name, value.to(device=device, dtype=dtype))
         elif isinstance(value, torch.distributions.Distribution):
-            setattr(law, name, exact_law(value, device))
+            setattr(law, name, exact_hyperprior(value, device))
     return law
 
 

@@ -12,8 +12,9 @@ from pyro.distributions import Distribution
 from torch import Tensor, nn
 
 from bayes_rpp.networks.roles import ParameterRole, parameter_roles
+from bayes_rpp.priors.parameter_prior import ParameterPrior, Share
 from bayes_rpp.priors.pathway_normal import PathwayNormal
-from bayes_rpp.priors.variance_settings import Entry, ParameterLaw, Share, Variance, checked_setting, entries, entry_of
+from bayes_rpp.priors.variance_settings import Entry, Variance, checked_setting, entries, entry_of
 
 Convention = Literal["penalty", "adam"]
 Scaling = Literal["fan_in", "none"]
@@ -139,7 +140,7 @@ class RPPPrior:
         >>> RPPPrior(dense_variance=HalfCauchy(0.01)).variances(RPPEMLP(Scalar, Scalar, SO(3), layers=0))
         {'equivariant_variance': 10.0, 'dense_variance': HalfCauchy()}
         """
-        used = {name for law in self.laws(network).values() for name in law.settings}
+        used = {name for law in self.parameter_priors(network).values() for name in law.settings}
         return {name: value for name, value in self._values().items() if name in used}
 
     def hyperpriors(self, network: nn.Module) -> dict[str, Distribution]:
@@ -163,7 +164,7 @@ class RPPPrior:
             If a mapping names a layer that the network does not have, ``hyper`` a setting that no parameter takes, or a
             setting with a hyperprior is missing from it.
         """
-        laws = self.laws(network)
+        laws = self.parameter_priors(network)
         used = self.variances(network)
         for name, value in (hyper or {}).items():
             if name not in used:
@@ -175,11 +176,11 @@ class RPPPrior:
             raise ValueError(f"{missing[0]} has a hyperprior: give its value, hyper={{{missing[0]!r}: tensor}}.")
         return {name: law.at(given) for name, law in laws.items()}
 
-    def laws(self, network: nn.Module) -> dict[str, ParameterLaw]:
+    def parameter_priors(self, network: nn.Module) -> dict[str, ParameterPrior]:
         """The prior of every parameter as a function of the variances; raises as ``variances``."""
         self._check_layers(network)
         parameters = dict(network.named_parameters())
-        return {name: self._law(name, role, parameters[name]) for name, role in parameter_roles(network)}
+        return {name: self._parameter_prior(name, role, parameters[name]) for name, role in parameter_roles(network)}
 
     def per_layer(self, network: nn.Module) -> RPPPrior:
         """The same prior with an entry for every layer (module that holds parameters) in each setting that it takes, so
@@ -192,7 +193,7 @@ class RPPPrior:
         """
         own: dict[str, dict[str, Entry]] = {}
         origins = {entry: (name, value) for name, given in self._settings() for entry, _, value in entries(name, given)}
-        for parameter, law in self.laws(network).items():
+        for parameter, law in self.parameter_priors(network).items():
             for name, value in (origins[entry] for entry in law.settings):
                 own.setdefault(name, {})[parameter.rpartition(".")[0]] = value
         return self._with_settings(own)
@@ -218,7 +219,7 @@ class RPPPrior:
         broad, narrow, plain, *levels = settings.values()
         return RPPPrior(broad, narrow, plain, self.scaling, None if self.pathway_variances is None else levels)
 
-    def _law(self, name: str, role: ParameterRole, parameter: Tensor) -> ParameterLaw:
+    def _parameter_prior(self, name: str, role: ParameterRole, parameter: Tensor) -> ParameterPrior:
         if role.pathway == "equivariant":
             setting = self._level_entry(name, role.level, role.levels)
         elif role.pathway == "plain":
@@ -227,7 +228,7 @@ class RPPPrior:
             setting = entry_of("dense_variance", self.dense_variance, name)
         held = [(level, pathway) for level, pathway in enumerate(role.structured) if pathway.basis.rank]
         levels = [self._level_entry(name, level, len(role.structured)) for level, _ in held]
-        return ParameterLaw(
+        return ParameterPrior(
             tuple(parameter.shape),
             parameter.dtype,
             self._share(setting, role.fan_in),

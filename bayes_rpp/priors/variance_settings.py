@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from numbers import Real
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
 from pyro.distributions import Distribution
-from torch import Tensor
 from torch.distributions import constraints
-
-from bayes_rpp.bases.equivariant import EquivariantBasis
-from bayes_rpp.priors.pathway_normal import PathwayNormal
 
 Entry: TypeAlias = float | Distribution
 Variance: TypeAlias = float | Distribution | Mapping[str, float | Distribution]
@@ -89,40 +83,3 @@ def _check_hyperprior(at: str, hyperprior: Distribution) -> None:
         )
     if shape := tuple(hyperprior.shape()):
         raise ValueError(f"{at} must have a hyperprior of one number, got {hyperprior} of shape {shape}.")
-
-
-class Share(NamedTuple):
-    """A variance of a parameter: that of a setting's entry, by its name, over the fan-in, or over 1 without scaling."""
-
-    setting: str
-    divisor: float
-
-
-@dataclass(frozen=True)
-class ParameterLaw:
-    """The prior of one parameter as a function of the variances."""
-
-    shape: tuple[int, ...]  # of the parameter
-    dtype: torch.dtype
-    dense: Share  # the variance everywhere
-    bases: tuple[EquivariantBasis, ...] = ()  # of a collapsed parameter: the structured pathways
-    pathways: tuple[Share, ...] = ()  # and their variances
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """The entries that the law depends on."""
-        return (self.dense.setting, *(share.setting for share in self.pathways))
-
-    def at(self, variances: Mapping[str, float | Float[Tensor, ""]]) -> PathwayNormal:
-        """The law at variances, by the entries' names; differentiable in those that are tensors."""
-        tensors = [value for name in self.settings if isinstance(value := variances[name], Tensor)]
-        device = tensors[0].device if tensors else None
-
-        def variance(share: Share) -> Tensor:
-            value = variances[share.setting] / share.divisor
-            if isinstance(value, Tensor):
-                return value.to(self.dtype)
-            return torch.tensor(value, dtype=self.dtype, device=device)
-
-        pathways = [variance(share) for share in self.pathways]
-        return PathwayNormal(self.shape, variance(self.dense), self.bases, pathways, validate_args=False)

@@ -7,7 +7,6 @@ A draw is mean + S e with standard normal e, and J H^-1 J^T = (J S) (J S)^T, so 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.curvature.covariance_root import BlockRoot, root_of
+from inference.curvature.laplace_formula import laplace_evidence
 from inference.memory import check_matrix
 
 
@@ -87,12 +87,3 @@ class GaussianApproximation:
     def covariance_times(self, vector: Float[Tensor, " size"]) -> Float[Tensor, " size"]:
         """H^-1 v."""
         return self.root.color(self.root.pull(vector))
-
-
-def laplace_evidence(
-    log_density: float | Tensor, log_determinant: Float[Tensor, ""], dimension: int
-) -> Float[Tensor, ""]:
-    """log p(z*) + d/2 log 2 pi - 1/2 log det H, the logarithm of the integral of exp(log p(z*) - 1/2 (z - z*)^T H
-    (z - z*)) over d coordinates (MacKay, Neural Computation 1992).
-    """
-    return log_density + dimension / 2 * math.log(2 * math.pi) - log_determinant / 2

@@ -14,7 +14,7 @@ from torch import Tensor
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise
 from bayes_rpp.likelihoods import NOISE, Gaussian
-from bayes_rpp.priors.hyperpriors import exact_law, typical_value
+from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from inference.laplace.expansion import Expansion
 
 _LEAST, _LARGEST = math.log(1e-12), math.log(1e8)
@@ -35,14 +35,14 @@ class EvidenceAscent:
     def __init__(self, model: BayesianModel) -> None:
         settings = model.prior.variances(model.network)
         self.hyperpriors: dict[str, Distribution] = {
-            name: exact_law(value) for name, value in settings.items() if isinstance(value, Distribution)
+            name: exact_hyperprior(value) for name, value in settings.items() if isinstance(value, Distribution)
         }
         starts = {name: float(typical_value(v) if isinstance(v, Distribution) else v) for name, v in settings.items()}
         if has_learned_noise(model):
             likelihood = model.likelihood
             assert isinstance(likelihood, Gaussian)
             starts[NOISE] = float(likelihood.noise_variance)  # type: ignore[arg-type]
-            self.hyperpriors[NOISE] = exact_law(likelihood.priors(model.num_outputs)[NOISE])
+            self.hyperpriors[NOISE] = exact_hyperprior(likelihood.priors(model.num_outputs)[NOISE])
         self.logs = {
             name: torch.tensor(math.log(value), dtype=torch.float64, requires_grad=True)
             for name, value in starts.items()
@@ -70,7 +70,7 @@ class EvidenceAscent:
         noise = variances.pop(NOISE, None)
         model = expansion.density.model
         assert isinstance(model, BayesianModel)
-        laws = model.prior.laws(model.network)
+        laws = model.prior.parameter_priors(model.network)
         return expansion.log_evidence({name: law.at(variances) for name, law in laws.items()}, noise)
 
     def log_hyperprior(self, logs: Mapping[str, Tensor]) -> Float[Tensor, ""]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
 from bayes_rpp.bayesian_model import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE
-from bayes_rpp.priors.hyperpriors import exact_law, typical_value
+from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from inference.data import Data
 from inference.exact.linear_gaussian import LinearGaussian
 from inference.exact.linear_network import linear_gaussian
@@ -68,7 +68,7 @@ class ReducedProblem:
         """The reduced data and the prior of the weights, at variances."""
         noise = variances.get(NOISE, torch.ones((), dtype=torch.float64))
         given = self.known.prior.variances(self.model.network) | variances
-        laws = self.model.prior.laws(self.model.network)
+        laws = self.model.prior.parameter_priors(self.model.network)
         shapes = {name: torch.Size(law.shape) for name, law in laws.items()}
         line = LinearGaussian(self.features, self.residual, noise[None], shapes)
         return line, {name: law.at(given) for name, law in laws.items()}
@@ -94,7 +94,7 @@ class ReducedProblem:
 
 def _grams(model: BayesianModel, root: Float[Tensor, "row size"]) -> dict[str, Float[Tensor, "row row"]]:
     """Phi C Phi^T of every variance of the prior."""
-    laws = model.prior.laws(model.network)
+    laws = model.prior.parameter_priors(model.network)
     result: dict[str, Tensor] = {}
     columns = root.split([math.prod(law.shape) for law in laws.values()], dim=1)
     for law, own in zip(laws.values(), columns, strict=True):
@@ -120,4 +120,4 @@ def variance_laws(model: BayesianModel) -> dict[str, pyro.distributions.Distribu
             f"hierarchical_posterior integrates over one to {_MOST} variances with hyperpriors, got {len(laws)}"
             + (f": {', '.join(laws)}. Take HMC or NUTS." if laws else "; of known variances, take exact_posterior.")
         )
-    return {name: exact_law(law) for name, law in laws.items()}
+    return {name: exact_hyperprior(law) for name, law in laws.items()}

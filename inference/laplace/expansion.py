@@ -22,12 +22,12 @@ from torch.distributions import biject_to
 
 from bayes_rpp.likelihoods import NOISE, Gaussian
 from bayes_rpp.types import Params
-from inference.curvature.block_gaussian import laplace_evidence
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import hessian_at_fixed_outputs, network_and_data, network_model
 from inference.curvature.hessian_blocks import Blocks, data_precision, prior_precision
 from inference.curvature.kronecker import kronecker_blocks
 from inference.curvature.kronecker_blocks import CurvatureBlock
+from inference.curvature.laplace_formula import laplace_evidence
 from inference.curvature.log_determinant import log_determinant
 from inference.curvature.names import EvidenceCurvature, check_curvature
 from inference.density.unconstrained import UnconstrainedDensity

@@ -22,7 +22,7 @@ _NUMBERS_AT_ONCE = 4_194_304
 D = TypeVar("D", bound=Draws)
 
 
-def refuse_other_law(model: BayesianModel, temperature: float) -> None:
+def refuse_other_distribution(model: BayesianModel, temperature: float) -> None:
     """Raise ValueError if the two parametrizations have different posteriors, see ``hyperpriors_differ``."""
     if hyperpriors_differ(model, temperature):
         raise ValueError(
@@ -64,7 +64,7 @@ def in_parametrization(posterior: D, kind: type[D], parametrization: Parametriza
         return posterior
     twin = in_other_parametrization(model, parametrization)
     temperature = posterior.stats.get("temperature", 1.0)
-    refuse_other_law(model, temperature)
+    refuse_other_distribution(model, temperature)
     convert = partial(_converted, model, twin, generator, temperature)
     return kind(
         model=twin,

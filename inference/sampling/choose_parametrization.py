@@ -14,7 +14,7 @@ from inference.data import Model, Pair
 from inference.density.noncentred import sampling_density
 from inference.metrics.condition_number import condition_number
 from inference.metrics.preconditioned import PreconditionedDensity
-from inference.posterior.parametrization import hyperpriors_differ, in_other_parametrization, refuse_other_law
+from inference.posterior.parametrization import hyperpriors_differ, in_other_parametrization, refuse_other_distribution
 from inference.posterior.posterior import Posterior
 from inference.sampling.settings import ChainSettings
 
@@ -89,7 +89,7 @@ def _in(model: BayesianModel, parametrization: Parametrization, temperature: flo
     layers = residual_layers(model.network).values()
     if all(layer.parametrization == parametrization for layer in layers):
         return model
-    refuse_other_law(model, temperature)
+    refuse_other_distribution(model, temperature)
     return in_other_parametrization(model, parametrization)
 
 

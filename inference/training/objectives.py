@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import NOISE, Gaussian
-from bayes_rpp.priors.variance_settings import ParameterLaw
+from bayes_rpp.priors.parameter_prior import ParameterPrior
 from bayes_rpp.types import Params
 from inference.data import Model
 
@@ -53,7 +53,7 @@ class LogJointGivenVariances(LogJoint):
         self.network_output, self.likelihood = model.output, model.likelihood
         if isinstance(model.likelihood, Gaussian) and learned_noise:
             self.likelihood = replace(model.likelihood, learned=True)
-        self.laws = model.prior.laws(model.network)
+        self.laws = model.prior.parameter_priors(model.network)
         self.constraints = dict.fromkeys(self.laws, constraints.real)
 
     def units(self, variances: Params) -> Params:
@@ -82,7 +82,7 @@ def initial_params(model: Model, seeds: list[int]) -> Params:
     return {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
 
 
-def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterLaw], variances: Params) -> Params:
+def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterPrior], variances: Params) -> Params:
     """Starts of the network's parameters, those that are wider than the prior shrunk to its width, parameter by
     parameter: Adam's small steps would not bring them back.
 
@@ -99,7 +99,7 @@ def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterLaw], varian
     return result
 
 
-def _prior_deviations(law: ParameterLaw, variances: Params) -> Float[Tensor, " member"]:
+def _prior_deviations(law: ParameterPrior, variances: Params) -> Float[Tensor, " member"]:
     """The prior standard deviation of a parameter for each member, on average over its coordinates."""
 
     def deviation(values: Mapping[str, Tensor]) -> Tensor:

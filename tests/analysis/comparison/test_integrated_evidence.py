@@ -29,7 +29,7 @@ def integrated(model, chosen, data, width):
         Gaussian(0.25),
     )
     line, _ = linear_gaussian(fitted, data)
-    laws, priors = model.prior.laws(model.network), {**model.hyperpriors, **model.likelihood.priors(3)}
+    laws, priors = model.prior.parameter_priors(model.network), {**model.hyperpriors, **model.likelihood.priors(3)}
     widths = {name: 1.0 if name == "noise_variance" else width for name in chosen}
     grids = [math.log(v) + widths[name] * np.linspace(-1, 1, 25) for name, v in chosen.items()]
     values = []

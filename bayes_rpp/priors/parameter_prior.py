@@ -1,0 +1,51 @@
+"""The prior of one parameter as a function of the variances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp.bases.equivariant import EquivariantBasis
+from bayes_rpp.priors.pathway_normal import PathwayNormal
+
+
+class Share(NamedTuple):
+    """A variance of a parameter: that of a setting's entry, by its name, over the fan-in, or over 1 without scaling."""
+
+    setting: str
+    divisor: float
+
+
+@dataclass(frozen=True)
+class ParameterPrior:
+    """The prior of one parameter as a function of the variances."""
+
+    shape: tuple[int, ...]  # of the parameter
+    dtype: torch.dtype
+    dense: Share  # the variance everywhere
+    bases: tuple[EquivariantBasis, ...] = ()  # of a collapsed parameter: the structured pathways
+    pathways: tuple[Share, ...] = ()  # and their variances
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The entries that the prior depends on."""
+        return (self.dense.setting, *(share.setting for share in self.pathways))
+
+    def at(self, variances: Mapping[str, float | Float[Tensor, ""]]) -> PathwayNormal:
+        """The prior at variances, by the entries' names; differentiable in those that are tensors."""
+        tensors = [value for name in self.settings if isinstance(value := variances[name], Tensor)]
+        device = tensors[0].device if tensors else None
+
+        def variance(share: Share) -> Tensor:
+            value = variances[share.setting] / share.divisor
+            if isinstance(value, Tensor):
+                return value.to(self.dtype)
+            return torch.tensor(value, dtype=self.dtype, device=device)
+
+        pathways = [variance(share) for share in self.pathways]
+        return PathwayNormal(self.shape, variance(self.dense), self.bases, pathways, validate_args=False)
