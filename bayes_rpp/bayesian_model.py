@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import constraints
-from torch.func import functional_call
 
 from bayes_rpp.likelihoods import NOISE, Gaussian, Likelihood
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.rpp_prior import RPPPrior
 from bayes_rpp.seeding import seeded
+from bayes_rpp.stateless import StatelessNetwork
 from bayes_rpp.types import Params
 
 
@@ -44,6 +44,7 @@ class BayesianModel:
     hyperpriors : the priors of the variances that are parameters of the model, by the settings' names; see
         ``RPPPrior.variances``.
     hierarchical : the network's parameters whose prior depends on such a variance.
+    stateless : the network as a function of its parameters; in evaluation mode, whatever mode the network is in.
 
     Raises
     ------
@@ -67,7 +68,7 @@ class BayesianModel:
                 raise ValueError("this network has no `rep_out`: tell BayesianModel its num_outputs.")
             num_outputs = rep_out.size
         self.network, self.prior, self.likelihood = network, prior, likelihood
-        self.num_outputs = num_outputs
+        self.num_outputs, self.stateless = num_outputs, StatelessNetwork(network)
         self.hyperpriors: dict[str, dist.Distribution] = prior.hyperpriors(network)
         own = {"network": {name for name, _ in network.named_parameters()}, "prior": set(self.hyperpriors)}
         own["likelihood"] = set(likelihood.parameters(self.num_outputs))
@@ -89,6 +90,7 @@ class BayesianModel:
         """The same model with a copy of its network on a device, in a type; the model itself stays as it is."""
         result = copy.copy(self)
         result.network = copy.deepcopy(self.network).to(device=device, dtype=dtype)
+        result.stateless = StatelessNetwork(result.network)
         return result
 
     @property
@@ -137,8 +139,7 @@ class BayesianModel:
         Variances that have hyperpriors start at their medians.
         """
         network = copy.deepcopy(self.network)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed, torch.device("cpu")):
             for module in network.modules():
                 if callable(reset := getattr(module, "reset_parameters", None)):
                     reset()
@@ -155,8 +156,7 @@ class BayesianModel:
             differing = sorted(weights.keys() ^ self._weights)
             what = "lack the network's parameter" if differing[0] in self._weights else "hold an unknown parameter"
             raise ValueError(f"params {what} {differing[0]!r}; the network has {sorted(self._weights)}.")
-        result: Tensor = functional_call(self.network, weights, (x,))
-        return result
+        return self.stateless(weights, x)
 
     def log_prior(self, params: Params) -> Float[Tensor, ""]:
         """log p(theta), over all parameters; with hyperpriors log p(weights | variances) + log p(variances)."""

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from bayes_rpp import Group, Rep, restrict
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.rep import Element
 from bayes_rpp.representations.tensor_products import terms_text
+from bayes_rpp.stateless import StatelessNetwork
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.posterior.map_draws import map_draws
@@ -114,7 +115,7 @@ def over_draws(
     that memory stays bounded. The first of ``rows`` are f's inputs.
     """
     if not isinstance(f, Posterior):
-        return measure(f, *rows)
+        return measure(StatelessNetwork(f).module if isinstance(f, nn.Module) else f, *rows)
     model = f.bayesian_model
 
     def of_draw(params: Params, *some: Tensor) -> Tensor:

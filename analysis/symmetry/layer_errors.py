@@ -18,6 +18,7 @@ from analysis.symmetry.equivariance import pair_norms, reduce_points
 from bayes_rpp import MLP, Group, Rep
 from bayes_rpp.networks import EquivariantBilinear, GatedNonlinearity, gated
 from bayes_rpp.representations.rep import Element
+from bayes_rpp.stateless import StatelessNetwork
 from inference import Posterior
 
 Kind = Literal["cumulative", "own"]
@@ -77,7 +78,7 @@ def layer_equivariance_error(
     """
     if kind not in get_args(Kind):
         raise ValueError(f"kind must be 'cumulative' or 'own', got {kind!r}.")
-    network = f.bayesian_model.network if isinstance(f, Posterior) else f
+    network = (f.bayesian_model.stateless if isinstance(f, Posterior) else StatelessNetwork(f)).module
     rep_in, _, dims = bind(f, group, None, None, "layer_equivariance_error")
     x, group = check_points(x, rep_in), rep_in.bound_group
     layers = {
@@ -92,7 +93,7 @@ def layer_equivariance_error(
     # Points come first, since they are measured some at a time.
     sampled = sample_elements(group, elements, len(x), seed).transpose(0, 1).expand(len(x), -1, -1, -1)
     measure = partial(_cumulative if kind == "cumulative" else _own, layers=layers, rep_in=rep_in)
-    norms = over_draws(f, measure, x, sampled)
+    norms = over_draws(f if isinstance(f, Posterior) else network.__call__, measure, x, sampled)
     # (*draws, layer, 3, element, batch) -> (3, *draws, layer, element * batch).
     norms = norms.double().movedim(-3, 0).flatten(-2)
     return xr.DataArray(

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor
 
+from bayes_rpp.seeding import seeded
+
 _DRAWS = 1001
 
 
@@ -34,6 +36,5 @@ def typical_value(law: Distribution) -> Float[Tensor, ""]:
     try:
         return law.icdf(torch.tensor(0.5))
     except NotImplementedError:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0, torch.device("cpu")):
             return law.sample((_DRAWS,)).median()

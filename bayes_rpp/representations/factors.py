@@ -139,7 +139,8 @@ class Factor:
             matrices = self.rho(group, g)
             return lambda x: torch.einsum("...ij,...ajb->...aib", matrices.to(x), x)
         sources = images.argsort(-1)[..., None, :, None]
-        return lambda x: x.take_along_dim(sources.to(x.device), dim=-2)
+        # take_along_dim broadcasts, but only between tensors of as many dimensions.
+        return lambda x: x.take_along_dim(sources[(None,) * (x.ndim - sources.ndim)].to(x.device), dim=-2)
 
     def drho(self, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
         """The matrix of a Lie-algebra element."""

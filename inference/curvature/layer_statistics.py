@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vjp, vmap
+from torch.func import jacrev, vjp, vmap
 
 from bayes_rpp import RPPLinear
 from bayes_rpp.networks.linear import EquivariantLinear
@@ -49,7 +49,7 @@ def layer_statistics(
         with ExitStack() as hooks:
             for name, layer in layers.items():
                 hooks.enter_context(layer.register_forward_hook(partial(_add, moved, inputs, name)))
-            return functional_call(model.network, weights, (x,)), inputs
+            return model.stateless(weights, x), inputs
 
     traced: Any = vjp(probed, probes, has_aux=True)
     outputs, pull, inputs = traced

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
+from bayes_rpp.seeding import seeded
 from bayes_rpp.types import Params
 from inference.posterior.map_draws import map_draws
 
@@ -72,8 +73,7 @@ def replicates(
     under the draw's own parameters, ``samples`` name -> (chain, draw, *shape).
     """
     chains, draws = outputs.shape[:2]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, torch.device("cpu")):
         rows = [
             model.likelihood.distribution(outputs[c, d], {n: v[c, d] for n, v in samples.items()}).sample()
             for c in range(chains)

@@ -29,7 +29,7 @@ class TrainingRecord:
     Attributes
     ----------
     params : constrained parameters, name -> (member, *shape), on the CPU.
-    losses : of each member, in the last step of the last whole epoch.
+    losses : of each member, on all data, at the parameters that it ended with.
     failures : member -> the epoch in which its loss or its parameters stopped being finite.
     epochs : that were completed.
     interrupted : whether Ctrl-C ended it.
@@ -79,9 +79,19 @@ def train(
     except KeyboardInterrupt:
         record.interrupted = True
         logger.warning("interrupted in epoch %d of %d; keeping what was trained.", record.epochs + 1, settings.epochs)
-    record.params = stack.params()
+    record.params, record.losses = stack.params(), _losses_on_all_data(stack, minibatches)
     _note_failures(record, finite_members(record.params))
     return record
+
+
+@torch.no_grad()
+def _losses_on_all_data(stack: ParameterStack, minibatches: Minibatches) -> Float[Tensor, " member"]:
+    """Batch by batch: a batch of b examples counts its likelihood N / b times, and here b / N times."""
+    total = torch.zeros(stack.members, dtype=torch.float64)
+    for batch in minibatches:
+        share = 1.0 if batch is None else batch[0].shape[1] / stack.objective.num_data
+        total += share * stack.losses(batch).cpu()
+    return total
 
 
 def snapshots_into(history: list[Snapshot], stack: ParameterStack, settings: TrainingSettings) -> Callable[[int], None]:

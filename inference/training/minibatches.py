@@ -19,6 +19,9 @@ def member_seeds(seed: int, members: int) -> list[int]:
 class Minibatches:
     """The data in an order of each member's own: an iteration is an epoch, its length the number of steps.
 
+    Batches are of nearly equal size, at most ``batch_size``: a remainder of a few examples, whose likelihood is scaled
+    to all N, would be a step in a direction that hardly any data stand for.
+
     Parameters
     ----------
     pair : (x, y); without data, for a LogDensity, an epoch is one step without a batch.
@@ -51,7 +54,7 @@ class Minibatches:
             yield x.expand(members, *x.shape), y.expand(members, *y.shape)
             return
         orders = torch.stack([torch.randperm(len(x), generator=generator) for generator in self.generators])
-        for index in orders.to(x.device).split(self.batch_size or len(x), dim=1):
+        for index in orders.to(x.device).tensor_split(len(self), dim=1):
             yield self._repeated(x[index]), self._repeated(y[index])
 
     def _repeated(self, part: torch.Tensor) -> torch.Tensor:

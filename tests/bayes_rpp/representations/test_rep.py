@@ -3,7 +3,24 @@
 import pytest
 import torch
 
-from bayes_rpp import SL, SO, D, Group, O, PseudoScalar, Rep, S, Scalar, T, Vector, Z
+from bayes_rpp import (
+    SL,
+    SO,
+    D,
+    Group,
+    Irrep,
+    O,
+    PseudoScalar,
+    Regular,
+    Rep,
+    S,
+    Scalar,
+    T,
+    Vector,
+    Z,
+    matrix_rep,
+    restrict,
+)
 from bayes_rpp.representations.factors import DUAL, VECTOR
 from tests.scenarios.numbers import numbers
 
@@ -78,11 +95,31 @@ def test_apply_takes_one_element_for_each_vector(subtests):
             close(bound.apply(g[:, None], y), torch.stack([v @ bound.rho(h).mT for h, v in zip(g, y, strict=True)]))
 
 
-@pytest.mark.parametrize("rep", [Vector, Scalar + Vector, PseudoScalar + T(2)], ids=str)
-def test_elements_broadcast_against_vectors_whatever_the_pieces(rep):
-    bound, g = rep(O(3)), O(3).sample(5, seed=4)
-    x = numbers(7, bound.size)
-    close(bound.apply(g[:, None], x), torch.stack([x @ bound.rho(h).mT for h in g]))
+def every_kind():
+    """A bound representation of each kind of action, alone and among others."""
+    doubled = matrix_rep(D(4), generators=torch.stack([torch.block_diag(g, g) for g in D(4).generators]))
+    yield from (rep(O(3)) for rep in (Vector, Scalar + Vector, PseudoScalar + T(2), Irrep(2), Irrep(1) * Vector))
+    yield from (rep(group) for group in (S(3), Z(4), D(4)) for rep in (Regular, Regular * Vector, 2 * Regular + Scalar))
+    yield from ((Irrep(1) + Regular.dual)(S(3)), Vector.dual(SL(2)), doubled + Vector(D(4)))
+    yield Vector(SO(3)) * Regular(S(3)) + Scalar(SO(3)) * Vector(S(3))
+    yield restrict((T(2) + Vector)(O(3)), SO(3))
+
+
+def test_elements_broadcast_against_vectors_whatever_the_kind(subtests):
+    for rep in every_kind():
+        with subtests.test(msg=f"{rep} of {rep.group}"):
+            g = rep.group.join(rep.group.sample(6, seed=4))
+            rho = torch.stack([rep.rho(h) for h in g])
+            for of_elements in ((), (6,), (6, 1), (2, 1, 3)):
+                for of_vectors in ((), (6,), (4, 1), (5, 3, 3) if of_elements == (2, 1, 3) else (3, 1, 6)):
+                    try:
+                        torch.broadcast_shapes(of_elements, of_vectors)
+                    except RuntimeError:
+                        continue
+                    x = numbers(*of_vectors, rep.size)
+                    elements = (g[0], rho[0]) if of_elements == () else (v.unflatten(0, of_elements) for v in (g, rho))
+                    some, matrices = elements
+                    close(rep.apply(some, x), (matrices @ x[..., None])[..., 0])
 
 
 def test_apply_keeps_the_vectors_type():

@@ -76,11 +76,21 @@ def test_minibatch_gradients_average_to_the_full_gradient(make_linear_problem):
 def test_every_member_sees_every_example_once_an_epoch_in_its_own_order():
     x = torch.arange(10.0)[:, None]
     seen = list(Minibatches((x, -x), 4, [0, 1, 2], "cpu"))
-    assert [part.shape[1] for part, _ in seen] == [4, 4, 2]
+    assert [part.shape[1] for part, _ in seen] == [4, 3, 3]
     orders = torch.cat([part for part, _ in seen], dim=1)[..., 0]
     assert torch.equal(orders.sort(dim=1).values, x[:, 0].expand(3, -1))
     assert len({tuple(order.tolist()) for order in orders}) == 3
     assert all(torch.equal(part, -outputs) for part, outputs in seen)
+
+
+def test_a_remainder_of_one_example_does_not_move_the_mode(make_linear_problem):
+    """30 examples in batches of at most 29 are two halves; a batch of one would count for all thirty."""
+    model, pair = make_linear_problem(num_data=30)
+    exact = MAP(epochs=2000, batch_size=None, lr=0.02).fit(model, pair, seed=0, progress=False)
+    split = MAP(epochs=2000, batch_size=29, lr=0.02).fit(model, pair, seed=0, progress=False)
+    assert float(exact.log_joint() - split.log_joint()) < 0.01
+    for fitted in (exact, split):  # the loss in the stats is that of all data
+        assert fitted.stats["loss"] == pytest.approx([-float(fitted.log_joint()) / 30], rel=1e-6)
 
 
 def test_orders_change_from_epoch_to_epoch():

@@ -1,0 +1,64 @@
+"""A network as a pure function of its parameters and inputs, in any number of threads.
+
+``functional_call`` puts tensors into a module while it runs: on a module that threads share, each would compute with
+the parameters of another. So every thread has a copy of the modules, which holds no tensors of its own, and which is
+always in evaluation mode: the network that was given is never touched, nor is the global random state.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import threading
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bayes_rpp.types import Params
+
+
+class StatelessNetwork:
+    """``f(params, x)`` of a network, with its buffers as they are at the time of the call.
+
+    Parameters
+    ----------
+    network : whose modules are copied by each thread that calls; what happens to them later is not seen, but for their
+        types, devices and buffers.
+
+    Raises
+    ------
+    ValueError
+        If a layer normalises by the statistics of a batch: examples have no outputs of their own then.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        for name, module in network.named_modules():
+            if isinstance(module, _BatchNorm) and (module.running_mean is None or not module.num_batches_tracked):
+                raise ValueError(
+                    f"the layer {name!r} is a {type(module).__name__} without statistics of earlier training: its "
+                    "outputs depend on the whole batch, so that an example has no likelihood of its own. Take "
+                    "nn.GroupNorm or nn.LayerNorm, or no normalisation."
+                )
+        self.network, self._local = network, threading.local()
+
+    @property
+    def module(self) -> nn.Module:
+        """The modules that this thread evaluates: the place for hooks."""
+        if not hasattr(self._local, "module"):
+            tensors = itertools.chain(self.network.parameters(), self.network.buffers())
+            self._local.module = copy.deepcopy(self.network, {id(tensor): tensor for tensor in tensors}).eval()
+        module: nn.Module = self._local.module
+        return module
+
+    def __call__(self, params: Params, x: Tensor) -> Tensor:
+        """The output for the parameters, which are all parameters of the network."""
+        result: Tensor = functional_call(self.module, {**dict(self.network.named_buffers()), **params}, (x,))
+        return result
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StatelessNetwork:
+        return StatelessNetwork(copy.deepcopy(self.network, memo))
+
+    def __reduce__(self) -> tuple[type[StatelessNetwork], tuple[nn.Module]]:
+        return StatelessNetwork, (self.network,)
