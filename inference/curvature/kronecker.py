@@ -56,7 +56,7 @@ def kronecker_blocks(
     vectors; a block would not fit into memory; or a layer has no group to average over.
     """
     model = network_model(density, "the Kronecker-factored curvature")
-    layers = {name: layer for name, layer in model.stateless.module.named_modules() if is_linear(layer)}
+    layers = {name: layer for name, layer in model.network.named_modules() if is_linear(layer)}
     blocks: list[CurvatureBlock] = []
     with pyro.validation_enabled(False):
         inputs, gradients = layer_statistics(density, z, layers, generator)

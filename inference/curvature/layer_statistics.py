@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -29,15 +29,15 @@ def is_linear(layer: nn.Module) -> bool:
 def layer_statistics(
     density: UnconstrainedDensity,
     z: Float[Tensor, " size"],
-    layers: Mapping[str, nn.Module],
+    names: Iterable[str],
     generator: torch.Generator | None,
 ) -> tuple[dict[str, Float[Tensor, "batch n"]], dict[str, Float[Tensor, "row m"]]]:
-    """The inputs of every layer, and the gradients in its outputs of every row of F_i^(1/2) f_i, (batch x output) of
-    them; with a generator, of one random combination of these rows for each example. Raises ValueError if a layer is
-    applied more than once, or not to vectors.
+    """The inputs of linear layers, by their names, and the gradients in their outputs of every row of F_i^(1/2) f_i,
+    (batch x output) of them; with a generator, of one random combination of these rows for each example. Raises
+    ValueError if a layer is applied more than once, or not to vectors.
     """
     model, x, y = network_and_data(density, "the Kronecker-factored curvature")
-    params = density.params(z)
+    params, layers = density.params(z), {name: model.stateless.module.get_submodule(name) for name in names}
     weights = {name: value for name, value in params.items() if name not in model.likelihood.constraints()}
     sizes: dict[str, Any] = {
         n: layer.out_features if isinstance(layer, nn.Linear) else layer.rep_out.size for n, layer in layers.items()
