@@ -1,10 +1,10 @@
 """Runs the statistical tests under shifted seeds, and says which failed under which shift.
 
-    python tests/seed_shifts.py --shifts 20 --log build/seed_shifts.jsonl [tests/inference/tempering/test_path.py ...]
+    python tests/seed_shifts.py --shifts 20 [--log tests/seed_shifts.jsonl] [tests/inference/tempering/test_path.py ...]
 
-The log gets a line for each shift of each file as it ends; what it holds of a file as it is now is not run again. A
-test that fails under any shift needs more draws, a margin that follows from the error rate of the suite, or an effect
-that is larger.
+The log, which is kept with the tests, gets a line for each shift of each file as it ends; what it holds of a file, and
+of the conftest.py files that it uses, as they are now is not run again: two hours of one core for all. A test that
+fails under any shift needs more draws, a margin that follows from the error rate of the suite, or a larger effect.
 """
 
 import argparse
@@ -48,25 +48,36 @@ def run(file, shift, extra):
 
 
 def digest(name):
-    """Of what a file says now."""
-    return hashlib.sha256((ROOT / name).read_bytes()).hexdigest()
+    """Of what a file and the conftest.py files in its folder and above say now."""
+    used = [folder / "conftest.py" for folder in (ROOT / name).parents if folder.is_relative_to(ROOT / "tests")]
+    texts = [file.read_bytes() for file in (*used, ROOT / name) if file.exists()]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
+
+
+def summary(name, shift, tests):
+    """A line of the log."""
+    failed = [test for test, (outcome, _) in tests.items() if outcome == "failed"]
+    seconds = round(sum(seconds for _, seconds in tests.values()), 1)
+    return {
+        "file": name, "digest": digest(name), "shift": shift,
+        "passed": len(tests) - len(failed), "failed": failed, "seconds": seconds,
+    }  # fmt: skip
 
 
 def read(log, names):
     """The entries of these files as they are now, by file and shift."""
     entries, now = map(json.loads, log.read_text().splitlines() if log.exists() else []), {n: digest(n) for n in names}
-    return {(e["file"], e["shift"]): e["tests"] for e in entries if now.get(e["file"]) == e["digest"]}
+    return {(e["file"], e["shift"]): e for e in entries if now.get(e["file"]) == e["digest"]}
 
 
 def table(found):
     """A line for each test that failed, and one for each shift."""
     failures, shifts = defaultdict(list), defaultdict(lambda: [0, 0, 0.0])
-    for (_, shift), tests in sorted(found.items(), key=lambda item: item[0][1]):
-        for name, (outcome, seconds) in tests.items():
-            shifts[shift][outcome == "failed"] += 1
-            shifts[shift][2] += seconds
-            if outcome == "failed":
-                failures[name].append(shift)
+    for (_, shift), entry in sorted(found.items(), key=lambda item: item[0][1]):
+        for column, value in enumerate((entry["passed"], len(entry["failed"]), entry["seconds"])):
+            shifts[shift][column] += value
+        for name in entry["failed"]:
+            failures[name].append(shift)
     lines = [f"{'shift':>5} {'passed':>7} {'failed':>7} {'seconds':>8}"]
     lines += [f"{shift:5} {passed:7} {failed:7} {seconds:8.0f}" for shift, (passed, failed, seconds) in shifts.items()]
     lines += [f"failed under {', '.join(map(str, under))}: {name}" for name, under in sorted(failures.items())]
@@ -78,7 +89,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("tests", nargs="*", default=["tests"], help="files or folders (all tests)")
     parser.add_argument("--shifts", type=int, default=20, help="run shifts 1 to this one (20)")
-    parser.add_argument("--log", type=Path, default=ROOT / "build" / "seed_shifts.jsonl")
+    parser.add_argument("--log", type=Path, default=ROOT / "tests" / "seed_shifts.jsonl")
     given, extra = parser.parse_known_args()  # the rest is for pytest
     sys.path.insert(0, str(ROOT))
     places = [ROOT / place for place in given.tests]
@@ -89,12 +100,10 @@ def main():
     for shift in range(1, given.shifts + 1):
         for name in names:
             if (name, shift) not in found:
-                now = digest(name)
-                found[name, shift] = run(name, shift, extra)
-                entry = {"file": name, "digest": now, "shift": shift, "tests": found[name, shift]}
+                found[name, shift] = summary(name, shift, run(name, shift, extra))
                 with given.log.open("a") as stream:
-                    stream.write(json.dumps(entry) + "\n")
-    print(table({key: tests for key, tests in found.items() if key[0] in names and key[1] <= given.shifts}))
+                    stream.write(json.dumps(found[name, shift]) + "\n")
+    print(table({key: entry for key, entry in found.items() if key[1] <= given.shifts}))
 
 
 if __name__ == "__main__":
