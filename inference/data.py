@@ -17,9 +17,9 @@ Pair = tuple[Tensor, Tensor]
 
 
 def resolve_data(model: Model, data: Data) -> Pair | None:
-    """Turn a pair of tensors or arrays, or a map-style Dataset of pairs, into two checked tensors; None for a
-    LogDensity. Raises TypeError or ValueError if data are missing, needless, of the wrong form, or refused by
-    ``model.check_data``.
+    """Turn a pair of tensors or arrays, or a map-style Dataset of pairs, into two checked tensors that share no memory
+    with it; None for a LogDensity. Raises TypeError or ValueError if data are missing, needless, of the wrong form, or
+    refused by ``model.check_data``.
     """
     if isinstance(model, LogDensity):
         if data is not None:
@@ -32,7 +32,8 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
     if not isinstance(data, Sequence) or len(data) != 2:
         length = f" of length {len(data)}" if isinstance(data, Sequence) else ""
         raise TypeError(f"data must be a pair (x, y) or a torch Dataset, got {type(data).__name__}{length}.")
-    x, y = model.as_input(torch.as_tensor(data[0]).cpu()), torch.as_tensor(data[1]).cpu()
+    x, y = (torch.as_tensor(part).detach().cpu().clone() for part in data)
+    x = model.as_input(x)
     y = y.to(x.dtype) if y.is_floating_point() and x.is_floating_point() else y
     model.check_data(x, y)
     return x, y

@@ -12,15 +12,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def inference_data(groups: Mapping[str, Mapping[str, Tensor]]) -> Any:
-    """ArviZ InferenceData with these groups, each name -> (chain, draw, *shape)."""
+def inference_data(groups: Mapping[str, Mapping[str, Tensor]], note: str | None = None) -> Any:
+    """ArviZ InferenceData with these groups, each name -> (chain, draw, *shape), and a note among the attributes of the
+    posterior. ArviZ has dimensions named "chain" and "draw": a variable of that name gets an underscore behind it.
+    """
     arviz = quiet_arviz()
-    arrays = {group: {name: value.numpy() for name, value in values.items()} for group, values in groups.items()}
+    arrays = {
+        group: {f"{name}_" if name in ("chain", "draw") else name: value.numpy() for name, value in values.items()}
+        for group, values in groups.items()
+    }
     if int(arviz.__version__.split(".")[0]) >= 1:
-        return arviz.from_dict(arrays)
-    with warnings.catch_warnings():  # an ensemble has many chains of one draw
-        warnings.filterwarnings("ignore", "More chains", UserWarning)
-        return arviz.from_dict(**arrays)
+        result = arviz.from_dict(arrays)
+    else:
+        with warnings.catch_warnings():  # a few draws of many chains
+            warnings.filterwarnings("ignore", "More chains", UserWarning)
+            result = arviz.from_dict(**arrays)
+    if note is not None:
+        result.posterior.attrs["note"] = note
+    return result
 
 
 def chain_diagnostics(values: Float[np.ndarray, "chain draw"]) -> dict[str, float]:

@@ -139,6 +139,9 @@ class Posterior(Draws):
     def to_arviz(self) -> Any:
         """ArviZ InferenceData, for ``arviz.summary``, ``arviz.loo`` and plots: groups posterior, sample_stats where
         the sampler recorded some, and, where there are data, posterior_predictive, log_likelihood, observed_data.
+
+        The members of an ensemble are the draws of one chain there, with a note among the attributes: as chains of one
+        draw they would have no summaries. Parameters named "chain" or "draw" get an underscore behind the name.
         """
         groups = {"posterior": self.samples}
         if self.sample_stats:
@@ -149,7 +152,17 @@ class Posterior(Draws):
             outputs, seed = self.outputs(self.data[0]), int(self.stats.get("seed", 0))
             groups["posterior_predictive"] = {"y": replicates(self.bayesian_model, outputs, self.samples, seed)}
             groups["log_likelihood"] = {"y": self.log_likelihood(*self.data)}
-        return inference_data(groups)
+        if self.chains == 1 or self.draws > 1:
+            return inference_data(groups)
+        as_draws = {
+            group: {
+                name: value.transpose(0, 1) if group != "observed_data" else value for name, value in values.items()
+            }
+            for group, values in groups.items()
+        }
+        return inference_data(
+            as_draws, f"the draws are {self.chains} members of an ensemble, independent of each other"
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write a folder of safetensors and JSON, and return it; it appears whole or not at all, and replaces an older

@@ -57,6 +57,15 @@ def test_integer_inputs_are_numbers_too(model, bodies):
     assert torch.isfinite(MAP(epochs=1).fit(model, (counts, bodies.train.y), seed=0).predict(counts).mean).all()
 
 
+def test_what_is_done_to_the_users_data_afterwards_does_not_matter(model, bodies):
+    for x, y in (tuple(part.clone() for part in bodies.train), tuple(part.numpy().copy() for part in bodies.train)):
+        posterior = MAP(epochs=1).fit(model, (x, y), seed=0, progress=False)
+        before = posterior.log_joint()
+        x *= 100
+        y[:] = 7
+        assert torch.equal(posterior.log_joint(), before)
+
+
 def test_training_leaves_the_users_data_alone(model, bodies):
     x, y = (part.clone() for part in bodies.train)
     MAP(epochs=2, batch_size=7).fit(model, (x, y), seed=0)

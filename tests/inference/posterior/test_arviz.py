@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bayes_rpp import MLP, Categorical, Gaussian
+from bayes_rpp import MLP, Categorical, Gaussian, LogDensity
 from inference import MAP, DeepEnsemble, Posterior
 from tests.error_rate import z_limit
 from tests.seeds import shifted
@@ -73,10 +73,15 @@ def test_summary_and_loo_take_it(posterior):
     assert float(arviz.loo(view).elpd_loo) == pytest.approx(float(lppd - penalty), abs=0.05 * float(penalty))
 
 
-def test_an_ensembles_many_chains_of_one_draw_give_no_warning(make_small_model, bodies, recwarn):
+def test_the_members_of_an_ensemble_are_the_draws_of_one_chain(make_small_model, bodies, recwarn):
     """Warnings are errors here, and a user would see them for every ensemble."""
     fitted = DeepEnsemble(members=3, epochs=1).fit(make_small_model(bodies), bodies.train, seed=0)
-    assert fitted.to_arviz().posterior.sizes["chain"] == 3
+    view = fitted.to_arviz()
+    assert dict(view.posterior.sizes)["chain"] == 1
+    assert "3 members of an ensemble" in view.posterior.attrs["note"]
+    for name, value in fitted.samples.items():
+        assert np.array_equal(view.posterior[name].values[0], value[:, 0].numpy())
+    assert np.array_equal(view.log_likelihood["y"].values[0], fitted.log_likelihood(*fitted.data)[:, 0].numpy())
     assert [str(warning.message) for warning in recwarn] == []
 
 
@@ -92,6 +97,15 @@ def test_log_densities_have_the_posterior_group_alone(slope):
     view = MAP(epochs=3).fit(slope, None, seed=0).to_arviz()
     assert list(view.groups()) == ["posterior"]
     assert view.posterior["z"].shape == (1, 1, 2)
+
+
+def test_parameters_with_the_names_of_dimensions_are_kept():
+    example = {name: torch.zeros(2) for name in ("draw", "chain", "z")}
+    density = LogDensity(lambda params: -sum(value.square().sum() for value in params.values()), example)
+    posterior = Posterior(density, {name: torch.randn(2, 5, 2) for name in example})
+    view = posterior.to_arviz()
+    assert set(view.posterior.data_vars) == {"draw_", "chain_", "z"}
+    assert np.array_equal(view.posterior["draw_"].values, posterior.samples["draw"].numpy())
 
 
 def test_a_posterior_without_its_model_still_has_its_draws(posterior):
