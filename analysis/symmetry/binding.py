@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from bayes_rpp import Group, Rep, restrict
@@ -21,6 +21,7 @@ from inference.posterior.map_draws import map_draws
 Function = Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]
 
 _ROWS_AT_ONCE = 8_192
+_ATTEMPTS = 60  # to find elements that move something
 
 
 def bind(
@@ -74,19 +75,45 @@ def check_output(value: Float[Tensor, "*draws batch size_out"], rep_out: Rep) ->
 
 
 def sample_elements(
-    group: Group, elements: int | Element, points: int, seed: int
+    group: Group, elements: int | Element, points: int, seed: int, moving: tuple[Rep, ...] = ()
 ) -> Float[Tensor, "element points d d"]:
-    """As many elements for each point, drawn independently, or the given ones (element, 1, d, d)."""
+    """As many elements for each point, drawn independently, or the given ones (element, 1, d, d). Of drawn ones, those
+    that act as the identity on all ``moving`` representations are drawn anew; ValueError if there seem to be no others.
+    """
     if isinstance(elements, int):
         if elements < 1:
             raise ValueError(f"elements must be at least 1, got {elements}.")
-        return group.join(group.sample(elements * points, seed)).unflatten(0, (elements, points))
+        drawn = group.join(group.sample(elements * points, seed))
+        if moving:
+            drawn = _redraw_still(group, drawn, seed, moving)
+        return drawn.unflatten(0, (elements, points))
     given = group.join(elements) if isinstance(elements, tuple) else torch.as_tensor(elements)
     if given.ndim != 3 or given.shape[1:] != (group.d, group.d):
         raise ValueError(
             f"elements must be a number or have shape (element, {group.d}, {group.d}), got {tuple(given.shape)}."
         )
     return given[:, None]
+
+
+def _redraw_still(group: Group, drawn: Float[Tensor, "element d d"], seed: int, reps: tuple[Rep, ...]) -> Tensor:
+    for attempt in range(_ATTEMPTS):
+        still = torch.cat([_acts_trivially(some, reps) for some in drawn.split(_ROWS_AT_ONCE)])
+        if not still.any():
+            return drawn
+        drawn = torch.where(still[:, None, None], group.join(group.sample(len(drawn), seed + attempt + 1)), drawn)
+    raise ValueError(
+        f"the elements of {group} that were sampled act as the identity on {' and on '.join(map(str, reps))}: there is "
+        "nothing to be equivariant to."
+    )
+
+
+def _acts_trivially(g: Float[Tensor, "element d d"], reps: tuple[Rep, ...]) -> Bool[Tensor, " element"]:
+    """Whether elements move no vector of any representation, by what they do to one generic vector."""
+    still = torch.ones(len(g), dtype=torch.bool)
+    for rep in reps:
+        generic = torch.arange(1.0, rep.size + 1, dtype=torch.float64).sin()
+        still &= (rep.apply(g, generic) - generic).abs().amax(-1) < 1e-9
+    return still
 
 
 def piece_names(rep: Rep) -> list[str]:

@@ -38,9 +38,10 @@ def equivariance_error(
     (Finzi, Benton & Wilson, 2021, section 5): 0 for an equivariant function, at most 1. It is reduced over points and
     group elements by
 
-    * "mean_of_ratios": the mean of the errors;
+    * "mean_of_ratios": the mean of the errors, over all of a finite group, the identity among it;
     * "ratio_of_norms": sqrt(sum ||a - b||^2) / (sqrt(sum ||a||^2) + sqrt(sum ||b||^2));
-    * "geometric_mean": exp of the mean of their logarithms.
+    * "geometric_mean": exp of the mean of their logarithms, over elements that move inputs or outputs: the others have
+      errors of 0, which would make it 0.
 
     Parameters
     ----------
@@ -66,7 +67,8 @@ def equivariance_error(
     Raises
     ------
     ValueError
-        If a representation or group is missing or does not fit, or the reduction is unknown.
+        If a representation or group is missing or does not fit, the reduction is unknown, or all of the group acts as
+        the identity and the mean is geometric.
 
     Examples
     --------
@@ -80,7 +82,8 @@ def equivariance_error(
     rep_in, rep_out, dims = bind(f, group, rep_in, rep_out, "equivariance_error")
     evaluate: Function = f.outputs if isinstance(f, Posterior) else torch.no_grad()(f)
     x = check_points(x, rep_in)
-    sampled = sample_elements(rep_in.bound_group, elements, 1 if per_element else len(x), seed)
+    moving = (rep_in, rep_out) if reduction == "geometric_mean" else ()
+    sampled = sample_elements(rep_in.bound_group, elements, 1 if per_element else len(x), seed, moving)
     untransformed = evaluate(x)
     check_output(untransformed, rep_out)
     outputs = rep_out if per_output else None
