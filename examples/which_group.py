@@ -111,7 +111,8 @@ def report(results: Results) -> str:
     network_caption = (
         "The same question to networks with a hidden layer and learned noise, with variances by "
         "`EmpiricalBayes(members=2, refinements=20)` and Laplace evidences. A broken symmetry is always recognised; "
-        "symmetric data are sometimes given to the model that may break the symmetry."
+        "symmetric data are sometimes given to the model that may break the symmetry. (Measured while the integral over "
+        "variances still held the weights at their mode, by which an evidence could be a nat too small.)"
     )
     behind = gaps(results, "network", "O(3)", "Trivial(3)")
     exact = statistics.median(gaps(results, "linear", "O(3)", "Trivial(3)"))
