@@ -114,7 +114,7 @@ class BayesianModel:
         return {**{name: given[name] for name in self._laws}, **self._others, **hyper}
 
     def _hyperprior(self, name: str, device: torch.device) -> dist.Distribution:
-        """On the device of the value: some laws would move it to theirs, and leave their term there."""
+        """The hyperprior on the value's device: some would move the value to theirs, and leave their term there."""
         if (name, device) not in self._exact:
             self._exact[name, device] = exact_hyperprior(self.hyperpriors[name], device)
         return self._exact[name, device]

@@ -36,7 +36,7 @@ class Likelihood(Protocol):
         return {}
 
     def distribution(self, output: Tensor, params: Params) -> dist.Distribution:
-        """The law of one observation for each row of outputs; its event is a whole observation."""
+        """The distribution of one observation for each row of outputs; its event is a whole observation."""
 
     def log_prob(self, output: Tensor, y: Tensor, params: Params) -> Float[Tensor, " batch"]:
         """log p(y | output) of each example, summed over its outputs."""
@@ -53,7 +53,7 @@ class _AboveFloor(dist.TransformedDistribution):
         return constraints.greater_than(self.transforms[-1].loc)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Wherever the value is: a model's priors stay on the CPU."""
+        """The log density on the value's own device: a model's priors stay on the CPU."""
         log_excess = (value - self.transforms[-1].loc).log()
         loc, scale = (part.to(value.device) for part in (self.base_dist.loc, self.base_dist.scale))
         return dist.Normal(loc, scale, validate_args=False).log_prob(log_excess) - log_excess

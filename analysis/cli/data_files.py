@@ -14,11 +14,11 @@ from torch import Tensor
 
 
 def read_data(path: Path, x_names: str, y_names: str) -> tuple[Tensor, Tensor]:
-    """Inputs (rows, columns) and outputs (rows, columns), float32, of a .csv file with a header line, or a .npz file.
+    """Inputs and outputs (rows, columns), in float32, of a .csv file with a header line or of a .npz file.
 
     The names are, for .csv, comma-separated column names or patterns such as ``x*``, which take columns in the file's
-    order; for .npz, the name of one array each. FileNotFoundError or ValueError if the file is missing, of another
-    kind, lacks a column, or holds something that is no number.
+    order; for .npz, the name of one array each. Raises FileNotFoundError or ValueError if the file is missing or of
+    another kind, lacks a column, or holds something that is no number.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no data file {path}.")

@@ -40,9 +40,7 @@ class Run:
 
     @staticmethod
     def load(folder: Path) -> Run:
-        """Read a folder that ``save`` wrote; FileNotFoundError or ValueError if it is no run, damaged, or of another
-        version.
-        """
+        """Read a saved run; FileNotFoundError or ValueError if it is missing, damaged, or of another version."""
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no run folder {folder}.")
         posterior = Posterior.load(folder / POSTERIOR)

@@ -27,8 +27,7 @@ Criteria: TypeAlias = Sequence[Criterion] | Mapping[str, Criterion]
 
 
 def named_criteria(criteria: Criteria) -> dict[str, Criterion]:
-    """Criteria by the names of their variables: "laplace_full" of LaplaceEvidence("full"), "exact_evidence" of
-    ExactEvidence(), the name of a function."""
+    """Criteria by name: "laplace_full" for LaplaceEvidence("full"), other classes in snake case, a function's own."""
     given = list(criteria.items()) if isinstance(criteria, Mapping) else [(None, one) for one in criteria]
     if not given:
         raise ValueError("criteria must have at least one, as LaplaceEvidence('symmetric'), got none.")
@@ -61,8 +60,7 @@ def check_criteria(problem: Problem, values: Mapping[str, float]) -> None:
 def measure(
     problem: Problem, values: Mapping[str, float], weights: Params, epochs: int, member: int
 ) -> dict[str, float]:
-    """The criteria of one fit, its log joint and the length of its slope. What fails numerically is NaN, with a
-    warning. Methods that draw random numbers take others for each member."""
+    """The criteria of one fit, its log joint and its slope's length; what fails numerically is NaN, with a warning."""
     density = problem.density(values)
     z = density.free({name: value.double() for name, value in weights.items()})
     gradient, potential = density.gradients(z[None])
@@ -80,8 +78,8 @@ def measure(
 
 
 def prediction_errors(problem: Problem, weights: Params) -> dict[str, float]:
-    """The errors of a cell's mean prediction, from weights name -> (member, *shape), on the data of the training and on
-    others: the mean square over all outputs; of classes, the share that is wrong.
+    """The errors of a cell's mean prediction on training and test data, from weights name -> (member, *shape): the mean
+    square over all outputs, or for classes the share that is wrong.
     """
     likelihood, result = problem.model.likelihood, {}
     pairs = {"train": problem.pair} | ({} if problem.test is None else {"test": problem.test})

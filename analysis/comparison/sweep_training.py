@@ -44,19 +44,16 @@ _REACH = math.log(100.0)  # of one update of the noise, either way
 
 @dataclass(frozen=True)
 class Problem:
-    """What all cells of a sweep share: the model with the settings that are not swept, the data, how to train; the seed
-    of the starts, the minibatches and the random vectors of the curvature; the curvature of the evidence that a learned
-    noise variance maximises; what to measure, by name, and other data for the test error.
-    """
+    """What all cells of a sweep share."""
 
-    model: BayesianModel
+    model: BayesianModel  # with the settings that are not swept
     pair: Pair
     mode: MAP | DeepEnsemble
-    seed: int
+    seed: int  # of the starts, the minibatches and the random vectors of the curvature
     device: torch.device
-    curvature: EvidenceCurvature
-    criteria: Mapping[str, Criterion] = field(default_factory=dict)
-    test: Pair | None = None
+    curvature: EvidenceCurvature  # of the evidence that a learned noise variance maximises
+    criteria: Mapping[str, Criterion] = field(default_factory=dict)  # what to measure, by name
+    test: Pair | None = None  # other data, for the test error
 
     def density(self, values: Mapping[str, float]) -> UnconstrainedDensity:
         """The log joint of one cell, in float64."""
@@ -69,20 +66,17 @@ class Problem:
 
     @property
     def seeds(self) -> list[int]:
-        """Of each member's start and minibatches: those of the engine of ``mode`` with the same seed."""
+        """The seeds of each member's start and minibatches: those of the engine of ``mode`` with the same seed."""
         return member_seeds(self.seed, self.members)
 
 
 @dataclass(frozen=True)
 class TrainedCells:
-    """The result of training some cells: the fits of the first cell, then those of the second, and so on, with weights
-    name -> (fit, *shape) on the CPU; the variances of each fit, a learned noise variance among them; and the epochs
-    trained, fewer than the settings' after Ctrl-C, or where all fits diverged.
-    """
+    """The result of training some cells: the fits of the first cell, then those of the second, and so on."""
 
-    params: Params
-    values: list[dict[str, float]]
-    epochs: int
+    params: Params  # weights name -> (fit, *shape) on the CPU
+    values: list[dict[str, float]]  # the variances of each fit, a learned noise variance among them
+    epochs: int  # trained: fewer than the settings' after Ctrl-C, or where all fits diverged
     interrupted: bool
 
     def is_finite(self, fit: int) -> bool:
@@ -104,7 +98,7 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
     updates are in the second half: an early one would take for noise what the training has not fitted yet, and keep it
     from being fitted. Start from a small noise.
 
-    ``values`` are, of each cell, all settings that the network takes, and the noise variance, if it is swept or
+    ``values`` hold, for each cell, all settings that the network takes, and the noise variance if it is swept or
     learned. Ctrl-C ends the training early.
     """
     mode, cells = problem.mode, len(values)
@@ -140,7 +134,7 @@ def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
 
 
 def _stack(problem: Problem, values: list[dict[str, float]]) -> ParameterStack:
-    """All fits, from their starts; ``values`` are of each fit."""
+    """All fits from their starts; ``values`` has one dict for each fit."""
     starts = _starts(problem, values)
     return varied_stack(problem.model, starts, _stacked(values), len(problem.pair[0]), problem.device)
 
@@ -150,7 +144,7 @@ def _stacked(values: list[dict[str, float]]) -> dict[str, Float[Tensor, " fit"]]
 
 
 def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
-    """The common starts, in each cell no wider than its prior; ``values`` are of each fit."""
+    """The common starts, in each cell no wider than its prior; ``values`` has one dict for each fit."""
     starts, cells = initial_params(problem.model, problem.seeds), len(values) // problem.members
     starts = {name: start.repeat(cells, *[1] * (start.ndim - 1)) for name, start in starts.items()}
     return no_wider_than_prior(starts, problem.model.prior.parameter_priors(problem.model.network), _stacked(values))

@@ -194,7 +194,7 @@ def _is_constant(values: np.ndarray) -> bool:
 
 
 def _position(array: xr.DataArray, index: int) -> str:
-    """Where an element is, in the names of its dimensions if it has some."""
+    """Where an element lies, by the names of its dimensions if it has some."""
     shape, dims = array.shape[2:], array.dims[2:]
     if not shape:
         return ""

@@ -27,8 +27,7 @@ _DECREMENT = 0.5  # posterior standard deviations
 def integrated_evidence(
     given: BayesianModel, posterior: Posterior, engine: EmpiricalBayes, device: str | torch.device
 ) -> Evidence:
-    """The Laplace evidence that EmpiricalBayes ended with, integrated over the logarithms of the variances that have
-    hyperpriors.
+    """The Laplace evidence that EmpiricalBayes ended with, integrated over the log variances that have hyperpriors.
 
     Of several members it is that with the largest evidence: the evidences of different optima add up, and one optimum
     is nearly always far above all others.

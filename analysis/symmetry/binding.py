@@ -27,8 +27,8 @@ _ATTEMPTS = 60  # to find elements that move something
 def bind(
     f: Posterior | Function, group: Group | None, rep_in: Rep | None, rep_out: Rep | None, caller: str
 ) -> tuple[Rep, Rep, list[str]]:
-    """The representations of f's inputs and outputs, bound to one group, and the names of the leading dimensions of
-    its values. ValueError if a representation or the group is missing, or they do not fit.
+    """f's representations bound to one group, and the names of the leading dimensions of its values. Raises ValueError
+    if a representation or the group is missing, or they do not fit.
     """
     source: object = f.bayesian_model.network if isinstance(f, Posterior) else f
     rep_in, rep_out = rep_in or getattr(source, "rep_in", None), rep_out or getattr(source, "rep_out", None)
@@ -138,9 +138,7 @@ def norms_of(value: Float[Tensor, "*batch size"], rep: Rep | None) -> Float[Tens
 def over_draws(
     f: Posterior | Function, measure: Callable[..., Float[Tensor, "*values some"]], *rows: Float[Tensor, "batch *each"]
 ) -> Float[Tensor, "*draws *values batch"]:
-    """``measure(f, *rows)`` of a function, or of each draw (chain, draw, ...), some draws and some rows at a time, so
-    that memory stays bounded. The first of ``rows`` are f's inputs.
-    """
+    """``measure(f, *rows)``, of a posterior draw by draw in pieces that bound memory; ``rows[0]`` are f's inputs."""
     if not isinstance(f, Posterior):
         return measure(StatelessNetwork(f).module if isinstance(f, nn.Module) else f, *rows)
     model = f.bayesian_model

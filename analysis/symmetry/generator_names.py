@@ -12,9 +12,7 @@ from bayes_rpp import Group
 
 
 def generator_names(group: Group) -> list[str]:
-    """A name for every Lie-algebra element, as "rotation in the plane of axes 0 and 1", and then for every discrete
-    generator; numbered from 0 if there is no word.
-    """
+    """Names of the Lie-algebra elements, as "rotation in the plane of axes 0 and 1", then of discrete generators."""
     one = torch.eye(group.d, dtype=torch.float64)
     infinitesimal = (
         _name(group, a, 0 * one, _name_infinitesimal, f"Lie-algebra element {k}")

@@ -106,10 +106,7 @@ def layer_equivariance_error(
 
 
 def symmetric_layers(network: nn.Module) -> dict[str, SymmetricLayer]:
-    """The innermost modules whose inputs and outputs carry representations, by name; none if these are MLPs alone.
-
-    A part of a network that is an MLP counts as one layer beside others, from its own inputs to its own outputs.
-    """
+    """Innermost modules that know their representations, by name; an MLP beside others is one, MLPs alone are none."""
     known = {name: (module, reps) for name, module in network.named_modules() if (reps := _reps(module)) is not None}
     inner = {
         name: SymmetricLayer(module, *reps)

@@ -49,18 +49,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class SampledFunction:
-    """A function, points x with the values y there, and the group elements to compare at.
-
-    Attributes
-    ----------
-    owner : for each element, the generator to which it belongs.
-    """
+    """A function, points x with the values y there, and the group elements to compare at."""
 
     f: Function
     x: Float[Tensor, "batch n"]
     y: Float[Tensor, "batch m"]
     elements: Float[Tensor, "element d d"]
-    owner: Int[Tensor, " element"]
+    owner: Int[Tensor, " element"]  # the generator to which each element belongs
 
     @property
     def rounding(self) -> float:

@@ -38,8 +38,7 @@ def find_repairs(
 ) -> tuple[list[Trial], int]:
     """The repairs that explain the errors, best first, and how many repairs were left untried.
 
-    All are measured at a few points first, those of each side at most at ``budget`` points altogether; the best of them
-    at all points.
+    All are first measured at a few points, on each side at most ``budget`` in total; the best then at all points.
     """
     screened, untried = _screen(sampled.coarse(_SCREENING_POINTS), rep_in, rep_out, floor, budget)
     trials = [_measure(sampled, repair, rep_out, images) for repair in screened[:_FINALISTS]]

@@ -25,13 +25,10 @@ Elements = Float[Tensor, "element d d"]
 
 @dataclass(frozen=True)
 class Repair:
-    """A layout to try in place of the given one, and in words what would have been the mistake.
+    """A layout to try instead of the given one, and in words what would have been the mistake.
 
-    Attributes
-    ----------
-    share : how many columns are moved in comparison with the given layout, at most 1. A function of columns that are
-        moved less violates any symmetry less, so that a squared error that falls to ``share`` of what it was is no
-        sign of a repair.
+    A function of columns that are moved less violates any symmetry less, so that a squared error that falls to
+    ``share`` of what it was is no sign of a repair.
     """
 
     side: Side
@@ -39,7 +36,7 @@ class Repair:
     coordinates: tuple[int, ...]
     words: str
     layout: Layout
-    share: float = 1.0
+    share: float = 1.0  # how many columns are moved in comparison with the given layout, at most 1
 
     def suspect(self, before: float, after: float) -> Suspect:
         """The mistake, with the mean errors before and after the repair."""
@@ -77,7 +74,7 @@ def _block_repairs(side: Side, rep: Rep, elements: Elements) -> Iterator[Repair]
 
 
 def _alternatives(pieces: Sequence[Piece], group: Group) -> Iterator[tuple[int, list[Piece]]]:
-    """What the first few of these copies might be instead: how many of them, and the pieces to put there."""
+    """What the first few of these copies might be instead: how many of them, and the pieces that replace them."""
     piece = pieces[0]
     if piece:
         yield 1, [piece[1:]] * piece[0].size(group)
@@ -92,9 +89,8 @@ def _alternatives(pieces: Sequence[Piece], group: Group) -> Iterator[tuple[int, 
 
 
 def _share(before: Bool[Tensor, "element size"], after: Bool[Tensor, "element size"]) -> float:
-    """How many columns are moved in comparison with before; 0 if an element that moved some would move none.
-
-    Such an element would no longer test anything: as scalars, inputs fit any function.
+    """How many columns are moved in comparison with before; 0 if an element that moved some would move none and so test
+    nothing any longer: as scalars, inputs fit any function.
     """
     if bool((before.any(-1) & ~after.any(-1)).any()):
         return 0.0

@@ -21,63 +21,37 @@ _KINDS_IN_WORDS = "No single mistake (a sign, a swap of two columns, a type or o
 
 @dataclass(frozen=True)
 class GeneratorError:
-    """How well one generator of the group is a symmetry.
+    """How well one generator of the group is a symmetry."""
 
-    Attributes
-    ----------
-    name : what it does to the axes of the space on which the group is defined.
-    error : the mean of ||a - b|| / (||a|| + ||b||) with a = rho_out(g) f(x), b = f(rho_in(g) x).
-    chance : what ``error`` would be if a and b belonged to different points.
-    output_errors : the same for each output column alone: rms(a_k - b_k) / (rms(a_k) + rms(b_k)).
-    """
-
-    name: str
-    error: float
-    chance: float
+    name: str  # what it does to the axes of the space on which the group is defined
+    error: float  # the mean of ||a - b|| / (||a|| + ||b||) with a = rho_out(g) f(x), b = f(rho_in(g) x)
+    chance: float  # what ``error`` would be if a and b belonged to different points
     verdict: Verdict
-    output_errors: tuple[float, ...]
+    output_errors: tuple[float, ...]  # rms(a_k - b_k) / (rms(a_k) + rms(b_k)) for each output column k
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A possible mistake in a representation.
-
-    Attributes
-    ----------
-    kind : "sign", "swap", "block" (a type, or a block too many or too few) or "order" (of blocks, or of axes).
-    coordinates : the columns concerned; of a block too many: its coordinates in the given representation.
-    error_before, error_after : the mean error over generators; before is NaN where the sizes did not fit the data.
-    """
+    """A possible mistake in a representation."""
 
     side: Side
-    kind: Kind
-    coordinates: tuple[int, ...]
+    kind: Kind  # "block": a type, or a block too many or too few; "order": of blocks, or of axes
+    coordinates: tuple[int, ...]  # the columns concerned; of a block too many, those in the given representation
     words: str
-    error_before: float
+    error_before: float  # the mean over generators, as after; NaN where the sizes did not fit the data
     error_after: float
 
 
 @dataclass(frozen=True)
 class SymmetryReport:
-    """What ``verify_symmetry`` found; ``print`` it.
-
-    Attributes
-    ----------
-    suspects : possible mistakes, best first; those that repair equally well cannot be distinguished.
-    floor : errors up to here say nothing: rounding, or the surrogate's own error. Where the floor of a surrogate
-        exceeds half of chance, even a wrong generator would seem to hold.
-    surrogate_error : the surrogate's relative error on held-out data; None for a function.
-    untried : how many repairs there was no budget for.
-    rep_in, rep_out : the bound representations that were verified: those given, or where their sizes do not fit, the
-        best that do.
-    """
+    """What ``verify_symmetry`` found; ``print`` it."""
 
     generators: tuple[GeneratorError, ...]
-    suspects: tuple[Suspect, ...]
-    floor: float
-    surrogate_error: float | None
-    untried: int
-    rep_in: Rep
+    suspects: tuple[Suspect, ...]  # best first; those that repair equally well cannot be distinguished
+    floor: float  # errors up to here say nothing: rounding, or the surrogate's own error
+    surrogate_error: float | None  # the surrogate's relative error on held-out data; None for a function
+    untried: int  # how many repairs there was no budget for
+    rep_in: Rep  # this and rep_out as verified, bound: those given, or where sizes do not fit, the best
     rep_out: Rep
     points: int
 
@@ -106,7 +80,7 @@ class SymmetryReport:
         return f"{generator.verdict}; worst in output column{'s' if len(errors) > 1 else ''} {columns}"
 
     def _is_hidden(self, generator: GeneratorError) -> bool:
-        """Whether a fit is so poor that a wrong generator might pass as one that holds."""
+        """Whether a surrogate's floor is so high that even a wrong generator would seem to hold."""
         return self.surrogate_error is not None and self.floor > UNRELATED * generator.chance
 
     def _legend(self) -> Iterator[str]:

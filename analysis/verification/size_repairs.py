@@ -18,9 +18,7 @@ _ARGUMENTS: dict[Side, str] = {"input": "rep_in", "output": "rep_out"}
 
 
 def fit_sizes(sampled: SampledFunction, rep_in: Rep, rep_out: Rep, floor: float) -> tuple[Rep, Rep, list[Suspect]]:
-    """The given representations and no suspects; or if sizes do not fit, the best that do, and what was mistaken;
-    ValueError if no block explains a size.
-    """
+    """The given representations, or the best whose sizes fit, with suspects; ValueError if no block explains a size."""
     inputs = _choices("input", rep_in, sampled.x.shape[1])
     outputs = _choices("output", rep_out, sampled.y.shape[1])
     if inputs == outputs == [None]:

@@ -22,9 +22,7 @@ _CONSTANT = 1e-6  # a column that varies less, relative to its size, is constant
 def fit_surrogate(
     x: Float[Tensor, "batch size_in"], y: Float[Tensor, "batch size_out"], seed: int, progress: bool
 ) -> tuple[Float[Tensor, "held_out size_in"], Function, float]:
-    """Fit a network to some of the data: held-out inputs in float32, the network as a function, and the mean of
-    ||f(x) - y|| / (||f(x)|| + ||y||) there.
-    """
+    """Fit a network to some data: the held-out inputs in float32, the function, and its mean relative_distance to y."""
     x, y = x.float(), y.float()
     train, held_out = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).split(
         [int(_TRAIN_SHARE * len(x)), len(x) - int(_TRAIN_SHARE * len(x))]

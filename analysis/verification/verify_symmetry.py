@@ -113,7 +113,7 @@ def verify_symmetry(
 def _points_and_function(
     f: Function | Sequence[Any], x: Tensor | None, seed: int, progress: bool
 ) -> tuple[Tensor, Function, float | None]:
-    """Where to measure, what to measure, and of a surrogate its error."""
+    """The points at which to measure, the function to measure, and the error of a surrogate."""
     if callable(f):
         if x is None:
             raise ValueError("verify_symmetry needs x, the points at which to measure the function.")

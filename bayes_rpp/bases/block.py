@@ -16,9 +16,7 @@ SMALL_MATRIX = 100_000
 
 
 def assembled_maps(shape: tuple[int, int], blocks: Sequence[tuple[Run, Run, Tensor]]) -> BlockBasis | DenseBasis:
-    """The maps (m, n) made of blocks: output pieces, input pieces, and a basis of the maps from one copy to one copy. A
-    small Q becomes one matrix.
-    """
+    """Maps (m, n) made of blocks: output and input pieces, a basis from copy to copy. A small Q becomes one matrix."""
     maps = BlockBasis(shape, [block for block in blocks if block[2].shape[1]])
     return DenseBasis(maps.dense()) if maps.size * maps.rank <= SMALL_MATRIX else maps
 

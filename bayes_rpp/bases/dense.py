@@ -17,10 +17,7 @@ from torch import Tensor
 class StructuredBasis:
     """What the structured bases share: differentiation, batching and checks around two raw linear maps.
 
-    Parameters
-    ----------
-    size, rank : of the basis.
-    tensors : those that its maps need. Signs, scales and bases are floating-point, indices are not.
+    ``tensors`` are those that its maps need. Signs, scales and bases are floating-point, indices are not.
     """
 
     def __init__(self, size: int, rank: int, tensors: Sequence[Tensor]) -> None:

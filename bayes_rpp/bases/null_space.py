@@ -23,13 +23,11 @@ _LARGEST_FILL = 64
 
 @dataclass(frozen=True)
 class TensorConstraints:
-    """What every invariant tensor satisfies: one row of ``algebra`` for each Lie-algebra element and of ``discrete``
-    for each generator, holding the matrix by which it acts on each axis.
-    """
+    """What every invariant tensor satisfies; a row holds the matrix by which an element acts on each axis."""
 
     sizes: tuple[int, ...]
-    algebra: tuple[tuple[Matrix, ...], ...]
-    discrete: tuple[tuple[Matrix, ...], ...]
+    algebra: tuple[tuple[Matrix, ...], ...]  # a row for each Lie-algebra element
+    discrete: tuple[tuple[Matrix, ...], ...]  # a row for each generator
 
     @property
     def size(self) -> int:
@@ -54,9 +52,8 @@ class TensorConstraints:
 
 
 def fixed_tensors(constraints: TensorConstraints) -> Float[np.ndarray, "size rank"]:
-    """An orthonormal basis, as columns, of the tensors that satisfy all constraints.
-
-    Raises ValueError if an independent block of the equations is too large, with the bytes that it would take.
+    """An orthonormal basis, as columns, of the tensors that satisfy all constraints. Raises ValueError if an
+    independent block of the equations is too large, with the bytes that it would take.
     """
     check_bytes(64 * constraints.size, f"tensors of {constraints.size:,} entries")
     weights = weight_space(constraints.sizes, constraints.algebra, constraints.discrete)

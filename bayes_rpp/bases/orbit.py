@@ -11,14 +11,10 @@ from bayes_rpp.bases.dense import StructuredBasis
 
 
 class OrbitBasis(StructuredBasis):
-    """Maps that are constant, up to signs, on the orbits of a group of signed permutations: Q's columns are
-    normalised indicators of the orbits.
+    """Maps that are constant, up to signs, on orbits of signed permutations: Q's columns are normalised indicators.
 
-    Parameters
-    ----------
-    labels : the orbit of each of the ``size`` coordinates, -1 for those that vanish; coordinates of Q are sorted by
-        the orbits' sizes.
-    signs : 1 or -1 for each coordinate; None if all are 1.
+    ``labels`` are the orbits of the ``size`` coordinates, -1 for those that vanish; coordinates of Q are sorted by the
+    orbits' sizes. ``signs`` are 1 or -1 for each coordinate; None if all are 1.
     """
 
     def __init__(self, labels: Int[np.ndarray, " size"], signs: Int[np.ndarray, " size"] | None = None) -> None:

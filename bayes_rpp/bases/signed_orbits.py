@@ -69,7 +69,6 @@ def signed_images(matrix: Float[np.ndarray, "n n"]) -> tuple[np.ndarray, np.ndar
 
 def signed_orbits(sizes: Sequence[int], generators: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]) -> Orbits:
     """The orbits of index tuples over axes of some sizes, under generators given by images and signs on each axis.
-
     Raises ValueError if there are too many tuples, with the bytes that they would take.
     """
     size = int(np.prod(sizes, dtype=object))

@@ -30,10 +30,9 @@ _LARGEST_RESIDUAL = 1e-9
 
 
 def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
-    """An orthonormal basis of the invariant tensors of one piece, as columns in float64.
-
-    The columns are in a canonical form that does not depend on the linear-algebra library: saved coordinates keep
-    their meaning. Raises ValueError if the piece is too large, with the bytes that it would take.
+    """An orthonormal basis of one piece's invariant tensors, as float64 columns. Their canonical form does not depend
+    on the linear-algebra library, so that saved coordinates keep their meaning. Raises ValueError if the piece is too
+    large, with the bytes that it would take.
     """
     solved = _solve(group, simplify_piece(piece, group))
     if isinstance(solved, Orbits):
@@ -43,9 +42,7 @@ def invariant_vectors(group: Group, piece: Piece) -> Float[Tensor, "size rank"]:
 
 
 def invariant_orbits(group: Group, piece: Piece) -> Orbits | None:
-    """The invariants as signed orbits of coordinates, or None if the group does not permute them up to sign; raises
-    ValueError if there are too many.
-    """
+    """The invariants as signed orbits, None if the group does not permute coordinates so; ValueError for too many."""
     solved = _solve(group, simplify_piece(piece, group)) if acts_by_signed_permutations(group, piece) else None
     return solved if isinstance(solved, Orbits) else None
 
@@ -147,7 +144,7 @@ def _signed_generators(group: Group, factor: Factor) -> list[tuple[np.ndarray, n
 
 @lru_cache(maxsize=512)
 def _axis_matrices(group: Group, factor: Factor) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """By what an orthonormal basis of the Lie algebra and the generators act on one axis."""
+    """The matrices by which an orthonormal basis of the Lie algebra and the generators act on one axis."""
     algebra = [factor.drho(group, a).numpy() for a in group.orthonormal_algebra]
     return algebra, [factor.rho(group, h).numpy() for h in group.generators]
 

@@ -25,9 +25,7 @@ _NORMAL_TOLERANCE = 1e-11
 
 @dataclass(frozen=True)
 class EigenAxis:
-    """A real normal matrix as R B diag(values) (R B)^H, with R real orthogonal and at most two entries in each column
-    of the unitary B.
-    """
+    """A real normal matrix R B diag(values) (R B)^H, R real orthogonal, B unitary with at most two entries a column."""
 
     values: Complex[np.ndarray, " n"]
     blocks: Complex[np.ndarray, "n n"]
@@ -42,9 +40,8 @@ class EigenAxis:
 
 @dataclass(frozen=True)
 class WeightSpace:
-    """The real span of the eigenbasis tensors ``selected``, which holds the conjugate of each.
-
-    Where a tensor t is not its own conjugate t~, its real basis vectors are (t + t~)/sqrt 2 and (t - t~)/(i sqrt 2).
+    """The real span of the eigenbasis tensors ``selected``, which holds the conjugate of each. Where a tensor t is not
+    its own conjugate t~, its real basis vectors are (t + t~)/sqrt 2 and (t - t~)/(i sqrt 2).
     """
 
     axes: tuple[EigenAxis, ...]
@@ -110,10 +107,7 @@ def column_fill(matrix: np.ndarray) -> int:
 def weight_space(
     sizes: Sequence[int], algebra: Sequence[Sequence[Matrix]], discrete: Sequence[Sequence[Matrix]]
 ) -> WeightSpace:
-    """The tensors that a generic element of a Lie algebra annihilates; without one, those that a generator keeps.
-
-    ``algebra`` and ``discrete`` hold for each element the matrix by which it acts on each axis.
-    """
+    """Tensors that a generic Lie-algebra element annihilates, else a generator keeps; rows as in TensorConstraints."""
     matrices, additive = _generic_element(sizes, algebra, discrete)
     axes = tuple(_eigen_axis(matrix.tobytes(), len(matrix)) for matrix in matrices)
     weights = np.zeros(1, dtype=complex) if additive else np.ones(1, dtype=complex)
@@ -129,9 +123,7 @@ def weight_space(
 def _generic_element(
     sizes: Sequence[int], algebra: Sequence[Sequence[Matrix]], discrete: Sequence[Sequence[Matrix]]
 ) -> tuple[Sequence[Matrix], bool]:
-    """A generic element that acts by a normal matrix on every axis, and whether it is one of the Lie algebra; zero, if
-    there is none.
-    """
+    """A generic element that is normal on every axis, or zero if none is, and whether it is of the Lie algebra."""
     if algebra:
         by_axis = {tuple(m.tobytes() for m in own): axis for axis, own in enumerate(zip(*algebra, strict=True))}
         joint = [scipy.linalg.block_diag(*(row[axis] for axis in sorted(by_axis.values()))) for row in algebra]
@@ -175,7 +167,7 @@ def _null_rows(matrix: Float[np.ndarray, "k *n"]) -> Float[np.ndarray, "null k"]
 
 @lru_cache(maxsize=256)
 def _eigen_axis(content: bytes, n: int) -> EigenAxis:
-    """From the real Schur form, whose blocks are [[a, b], [-b, a]], with eigenvalue a + ib at (1, i)/sqrt 2."""
+    """The axis by the real Schur form, whose blocks are [[a, b], [-b, a]], with eigenvalue a + ib at (1, i)/sqrt 2."""
     form, rotation = scipy.linalg.schur(np.frombuffer(content).reshape(n, n), output="real")
     values, blocks, conjugates = form.diagonal().astype(complex), np.eye(n, dtype=complex), np.arange(n)
     for k in np.flatnonzero(np.abs(form.diagonal(-1)) > _NORMAL_TOLERANCE * max(1.0, np.abs(form).max())):

@@ -44,9 +44,7 @@ class ElementTable:
 
 
 def exact_element_table(generators: Float[Tensor, "m d d"]) -> ElementTable | None:
-    """The elements that generators generate, if there are at most 20,000 and products of generators meet them to 1e-9;
-    otherwise None.
-    """
+    """The generated elements, or None if there are over 20,000 or products of generators miss them by 1e-9 or more."""
     d = generators.shape[-1]
     identity = torch.eye(d, dtype=torch.float64)
     found = {_fingerprint(identity): identity}

@@ -219,13 +219,6 @@ class ProductGroup(Group):
     Its elements are pairs (triples, ...) of matrices; as one matrix, an element is block diagonal. Each piece of a
     representation names the factor that acts on it: ``Vector(SO(3)) * Vector(S(5))`` is the tensor product of the
     vectors of the two. Where a factor occurs twice, ``rep.on(group, slot)`` says which one is meant.
-
-    Examples
-    --------
-    >>> group = SO(3) * S(5)
-    >>> rotation, permutation = group.sample(4, seed=0)
-    >>> rotation.shape, permutation.shape
-    (torch.Size([4, 3, 3]), torch.Size([4, 5, 5]))
     """
 
     def __init__(self, factors: Sequence[Group]) -> None:

@@ -11,10 +11,8 @@ from torch import Tensor
 
 
 class StabiliserChain:
-    """The chain of pointwise stabilisers of a permutation group, with a transversal for each step.
-
-    Every element is a product of one member of each transversal, in exactly one way. ``images`` are those of every
-    point under each generator.
+    """The chain of pointwise stabilisers of a permutation group, with a transversal for each step: every element is a
+    product of one member of each, in exactly one way. ``images`` are those of every point under each generator.
     """
 
     def __init__(self, images: Int[Tensor, "generators n"]) -> None:

@@ -19,10 +19,9 @@ def random_words(
     count: int,
     generator: torch.Generator,
 ) -> Float[Tensor, "count d d"]:
-    """Words of 32 letters in an orthogonal group, whose law tends to Haar; of one letter in any other.
+    """Words of 32 letters in an orthogonal group, whose distribution tends to Haar; of one letter in any other.
 
-    A letter is exp of a random element of the Lie algebra, of which ``algebra`` is an orthonormal basis, times a random
-    generator, or a power of it.
+    A letter is exp of a random combination of the orthonormal ``algebra``, times a random generator or a power of it.
     """
     one = torch.eye(algebra.shape[-1], dtype=torch.float64)
     words = one.expand(count, -1, -1)

@@ -24,9 +24,8 @@ _BILINEAR_SCALE = 0.1
 
 
 class EquivariantBlock(nn.Module):
-    """One hidden layer: gate(h + 0.1 bilinear(h)) with h the linear layer's output.
-
-    Pieces that the group permutes have pointwise nonlinearities and need no bilinear layer.
+    """One hidden layer: gate(h + 0.1 bilinear(h)) with h the linear layer's output. Pieces that the group permutes have
+    pointwise nonlinearities and need no bilinear layer.
     """
 
     def __init__(self, linear: nn.Module, rep_out: Rep, residual: bool, bilinear: bool) -> None:

@@ -76,7 +76,7 @@ class EquivariantLinear(nn.Module):
 
 
 def coordinates_parameter(basis: EquivariantBasis) -> nn.Parameter | None:
-    """None where there is nothing to hold: samplers cannot take a parameter without coordinates."""
+    """A parameter for a basis, or None if its rank is 0: samplers cannot take a parameter without coordinates."""
     return nn.Parameter(torch.empty(basis.rank)) if basis.rank else None
 
 

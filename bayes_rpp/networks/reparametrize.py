@@ -32,15 +32,9 @@ def reparametrized(network: _Network, parametrization: Parametrization) -> _Netw
     """A copy of a network that holds the same weights in another parametrization, on the same bases.
 
     A sum is split with as much as possible in the first pathway and as little as possible in the dense one: beta_0 =
-    Q_0^T W, beta_1 = Q_1^T (W - Q_0 beta_0), ..., and B is the rest. That needs no prior; the law of the parts given
-    their sum does, see ``PathwayNormal.split``. Raises ValueError if the parametrization is unknown, or as
+    Q_0^T W, beta_1 = Q_1^T (W - Q_0 beta_0), ..., and B is the rest. That needs no prior; the distribution of the parts
+    given their sum does, see ``PathwayNormal.split``. Raises ValueError if the parametrization is unknown, or as
     ``residual_layers``.
-
-    Examples
-    --------
-    >>> network = reparametrized(RPPEMLP(Vector, Scalar, SO(3), layers=0), "collapsed")
-    >>> [name for name, _ in network.named_parameters()]
-    ['network.0.weight', 'network.0.bias']
     """
     check_parametrization(parametrization)
     bases = [basis for layer in residual_layers(network).values() for basis in (*layer.bases, *layer.bias_bases)]

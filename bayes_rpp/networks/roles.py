@@ -14,34 +14,23 @@ Pathway = Literal["equivariant", "dense", "collapsed", "plain"]
 
 
 class StructuredPathway(NamedTuple):
-    """One of the structured pathways of a collapsed parameter: its orthonormal basis, and the fan-in of its
-    coordinates, see ParameterRole.
-    """
+    """One of the structured pathways of a collapsed parameter."""
 
-    basis: EquivariantBasis
-    fan_in: float
+    basis: EquivariantBasis  # orthonormal
+    fan_in: float  # of its coordinates, see ParameterRole
 
 
 @dataclass(frozen=True)
 class ParameterRole:
-    """What one parameter is to the prior.
-
-    Attributes
-    ----------
-    pathway : "equivariant" (coordinates in an orthonormal basis), "dense" (the residual), "collapsed" (their sum,
-        under the covariance of all), or "plain" (a parameter of a layer that has no structured pathway).
-    fan_in : how many coordinates of this parameter there are for each output coordinate of its layer; the "fan_in"
-        scaling divides its variance by this number.
-    level : which of its layer's structured pathways this is, the outermost group first.
-    levels : how many structured pathways the layer has.
-    structured : all of them, for a collapsed parameter.
+    """What one parameter is to the prior: coordinates in an orthonormal basis ("equivariant"), the residual ("dense"),
+    their sum under the covariance of all ("collapsed"), or one of a layer without structured pathways ("plain").
     """
 
     pathway: Pathway
-    fan_in: float
-    level: int = 0
-    levels: int = 1
-    structured: tuple[StructuredPathway, ...] = ()
+    fan_in: float  # its coordinates per output coordinate of its layer; "fan_in" scaling divides its variance by this
+    level: int = 0  # which of its layer's structured pathways this is, the outermost group first
+    levels: int = 1  # how many structured pathways the layer has
+    structured: tuple[StructuredPathway, ...] = ()  # all of them, for a collapsed parameter
 
 
 @runtime_checkable

@@ -15,9 +15,8 @@ _DRAWS = 1001
 
 
 def exact_hyperprior(law: Distribution, device: torch.device | str | None = None) -> Distribution:
-    """A copy that computes in float64 and checks nothing, since checks fail under ``torch.func.vmap``.
-
-    Its parameters, and so its log densities, are moved to a device, if one is given; "mps" has no float64.
+    """A copy that computes in float64 and checks nothing, since checks fail under ``torch.func.vmap``. Its parameters,
+    and so its log densities, are moved to a device, if one is given; "mps" has no float64.
     """
     dtype = torch.float32 if device is not None and torch.device(device).type == "mps" else torch.float64
     law = copy.copy(law)
@@ -32,7 +31,7 @@ def exact_hyperprior(law: Distribution, device: torch.device | str | None = None
 
 @torch.no_grad()
 def typical_value(law: Distribution) -> Float[Tensor, ""]:
-    """The median; of a law without quantiles, that of draws from a fixed seed."""
+    """The median; for a distribution without quantiles, that of draws from a fixed seed."""
     try:
         return law.icdf(torch.tensor(0.5))
     except NotImplementedError:

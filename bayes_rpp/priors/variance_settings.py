@@ -31,9 +31,7 @@ def entry_name(name: str, layer: str) -> str:
 
 
 def entry_of(name: str, setting: Variance, parameter: str) -> str:
-    """The name of the entry that a parameter takes: the longest layer that holds it wins; raises ValueError if there is
-    none.
-    """
+    """The entry that a parameter takes, by name: the longest layer that holds it wins; ValueError if there is none."""
     if not isinstance(setting, Mapping):
         return name
     matches = [layer for layer in setting if layer == "" or parameter.startswith(layer + ".")]
@@ -43,10 +41,9 @@ def entry_of(name: str, setting: Variance, parameter: str) -> str:
 
 
 def checked_setting(name: str, setting: Variance) -> Variance:
-    """A setting whose numbers, of any kind, have become plain floats, since they are saved as they are.
-
-    Raises TypeError unless every entry is a number or a Pyro distribution, and ValueError unless numbers are positive
-    and finite, and distributions are of one positive number.
+    """A setting whose numbers, of any kind, have become plain floats, since they are saved as they are. Raises
+    TypeError unless every entry is a number or a Pyro distribution, and ValueError unless numbers are positive and
+    finite, and distributions are of one positive number.
     """
     checked = {layer: _checked_entry(name, layer, value) for _, layer, value in entries(name, setting)}
     return checked if isinstance(setting, Mapping) else checked[""]

@@ -25,7 +25,7 @@ class JointCovariance:
         self.cholesky = torch.linalg.cholesky(inner)
 
     def log_determinant(self, size: int) -> Float[Tensor, "*batch"]:
-        """Of the whole covariance of ``size`` coordinates."""
+        """The log determinant of the whole covariance of ``size`` coordinates."""
         inside = 2 * self.cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return inside + (size - self.span.rank) * self.dense_variance.log()
 

@@ -7,9 +7,8 @@ from jaxtyping import Float
 
 
 def canonical_columns(basis: Float[np.ndarray, "size rank"]) -> Float[np.ndarray, "size rank"]:
-    """The orthonormal basis that Gram-Schmidt gives on the projector's columns, pivoting on the first largest one.
-
-    It depends on the span alone. The Gram-Schmidt steps are done on coordinates in the given basis.
+    """The orthonormal basis that Gram-Schmidt gives on the projector's columns, pivoting on the first largest one. The
+    steps are done on coordinates in the given basis.
     """
     rank = basis.shape[1]
     coordinates = np.zeros((rank, rank))

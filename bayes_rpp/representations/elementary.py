@@ -16,7 +16,7 @@ from bayes_rpp.representations.homomorphism import Homomorphism
 
 @dataclass(frozen=True)
 class IrreducibleAction(Action):
-    """By an irreducible representation, see Irrep."""
+    """The action by an irreducible representation, see Irrep."""
 
     degree: int
 
@@ -40,7 +40,7 @@ class IrreducibleAction(Action):
 
 @dataclass(frozen=True)
 class RegularAction(Action):
-    """On functions of the group's elements, by left translation."""
+    """The action on functions of the group's elements, by left translation."""
 
     name: str = "Regular"
 
@@ -62,7 +62,7 @@ class RegularAction(Action):
 
 
 class MatrixAction(Action):
-    """By given matrices; equal if group and matrices are, whatever the name."""
+    """The action by given matrices; two are equal if group and matrices are, whatever the name."""
 
     def __init__(self, homomorphism: Homomorphism, name: str) -> None:
         self.homomorphism, self._name = homomorphism, name

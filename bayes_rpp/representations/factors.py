@@ -20,9 +20,8 @@ from bayes_rpp.groups.group import Group
 
 
 class Action(ABC):
-    """How a group acts on an axis: a function of its matrices. Actions are immutable and hashable.
-
-    Subclasses need ``name``, ``size``, ``rho`` and ``drho``; the rest follows from the matrices of the generators.
+    """How a group acts on an axis: a function of its matrices. Actions are immutable and hashable. Subclasses need
+    ``name``, ``size``, ``rho`` and ``drho``; the rest follows from the matrices of the generators.
     """
 
     @property

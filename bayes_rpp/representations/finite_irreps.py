@@ -20,9 +20,7 @@ LARGEST_DECOMPOSED_ORDER = 2_000
 
 @lru_cache(maxsize=256)
 def irreducible_family(group: Group) -> FiniteIrreps | _PlanarHarmonics | _SphericalHarmonics:
-    """The irreducible representations of a group, numbered from 0, the trivial one; raises ValueError if they are not
-    known here.
-    """
+    """A group's irreducible representations, numbered from 0, the trivial one; ValueError if they are unknown here."""
     if group in (SO(2), O(2)):
         return _PlanarHarmonics()
     if group in (SO(3), O(3)):
@@ -38,7 +36,7 @@ class FiniteIrreps:
     tables: tuple[Float[Tensor, "order size size"], ...]
 
     def size(self, degree: int) -> int:
-        """The dimension of one of them; raises ValueError if there is none of this number."""
+        """The dimension of the representation number ``degree``; raises ValueError if there is none."""
         if degree >= len(self.tables):
             raise ValueError(
                 f"{self.group} has {len(self.tables)} irreducible representations, Irrep(0) to "
@@ -47,7 +45,7 @@ class FiniteIrreps:
         return self.tables[degree].shape[-1]
 
     def rho(self, degree: int, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch size size"]:
-        """Its matrices."""
+        """The matrices of the representation number ``degree``."""
         assert self.group.element_table is not None
         return self.tables[degree].to(g)[self.group.element_table.index(g)]
 
@@ -58,9 +56,8 @@ class FiniteIrreps:
 
 @lru_cache(maxsize=64)
 def finite_irreps(group: Group) -> FiniteIrreps:
-    """All irreducible real representations, by dimension, the trivial one first.
-
-    A generic symmetric matrix that commutes with the regular representation has them as its eigenspaces.
+    """All irreducible real representations, by dimension, the trivial one first: the eigenspaces of a generic symmetric
+    matrix that commutes with the regular representation.
     """
     products = multiplication_table(group)
     order, inverses = len(products), np.nonzero(products == 0)[1]
@@ -87,9 +84,7 @@ def finite_irreps(group: Group) -> FiniteIrreps:
 
 
 def regular_images(group: Group, g: Float[Tensor, "*batch d d"]) -> Int[Tensor, "*batch order"]:
-    """The index of g h in the list of elements, for every element h in its order; raises ValueError if the elements of
-    the group cannot be listed, or a matrix is no element.
-    """
+    """For every element h in order, the index of g h; ValueError if they cannot be listed or g is no element."""
     table = group.element_table
     if table is None or len(table.elements) > LARGEST_DECOMPOSED_ORDER:
         raise ValueError(

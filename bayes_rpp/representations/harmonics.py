@@ -30,7 +30,6 @@ class _PlanarHarmonics:
 
 class _SphericalHarmonics:
     """Degree l acts on the real spherical harmonics Y_lm, m = -l, ..., l (degree 1 is (y, z, x)): Y(R x) = D(R) Y(x).
-
     O(3) acts on them as polynomials: -1 by (-1)^l.
     """
 
@@ -52,10 +51,9 @@ class _SphericalHarmonics:
 
 
 def _euler_angles(r: Float[Tensor, "*batch 3 3"]) -> tuple[Tensor, Tensor, Tensor]:
-    """alpha, beta, gamma with R = Rz(alpha) Ry(beta) Rz(gamma).
-
-    Near the poles alpha is ill-determined, but harmless if gamma makes up for it: it comes from the sum of both near
-    beta = 0 and from the difference near beta = pi, which are well-determined there.
+    """alpha, beta, gamma with R = Rz(alpha) Ry(beta) Rz(gamma). Near the poles alpha is ill-determined, but harmless if
+    gamma makes up for it: it comes from the sum of both near beta = 0 and from the difference near beta = pi, which
+    are well-determined there.
     """
     alpha = torch.atan2(r[..., 1, 2], r[..., 0, 2])
     beta = torch.atan2(alpha.cos() * r[..., 0, 2] + alpha.sin() * r[..., 1, 2], r[..., 2, 2])

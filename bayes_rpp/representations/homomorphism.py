@@ -19,12 +19,11 @@ _CHECKED_SHIFTS = 24
 class Homomorphism:
     """The homomorphism from a group to matrices that takes given values on its generators.
 
-    For a finite group the images of all elements are tabulated. In any other group an element is a word in the
-    discrete generators times an element of the identity component. ``algebra_images`` are those of the group's
-    ``lie_algebra``, ``generator_images`` of its ``generators``.
-
-    If no homomorphism takes these values, a ValueError says which relation fails, and by how much. For an infinite
-    group all brackets and conjugations are checked, and that elements that are products in several ways have one image.
+    ``algebra_images`` are those of the group's ``lie_algebra``, ``generator_images`` of its ``generators``. The images
+    of all elements of a finite group are tabulated; in any other group an element is a word in the discrete generators
+    times an element of the identity component. If no homomorphism takes these values, a ValueError says which relation
+    fails, and by how much: of an infinite group all brackets and conjugations are checked, and that elements that are
+    products in several ways have one image.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ class Rep:
         return Rep(_move_slots(self.given_terms, {0: slot}), group)
 
     def _lifted(self, group: Group) -> Rep:
-        """To a product with all factors that act on pieces; equal ones keep their order, where they are as many."""
+        """Lift to a product with all factors that act on pieces; equal ones keep their order if they are as many."""
         own, target, slots = self.bound_group.factors, group.factors, {}
         for slot in sorted({factor.slot for _, piece in self.given_terms for factor in piece}):
             part = own[slot]

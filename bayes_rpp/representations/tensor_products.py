@@ -81,9 +81,7 @@ def piece_drho(piece: Piece, group: Group, a: Float[Tensor, "d d"]) -> Float[Ten
 
 
 def simplify_piece(piece: Piece, group: Group) -> Piece:
-    """The same tensors without axes on which the group does nothing, signs first and reduced modulo two, and without
-    duals that are no different.
-    """
+    """The same tensors without axes on which the group does nothing and needless duals, signs first and modulo two."""
     axes = [factor.simplified(group) for factor in piece if not factor.is_trivial(group)]
     signs = sorted({f for f in axes if f.is_sign and axes.count(f) % 2}, key=lambda factor: factor.slot)
     return (*signs, *(factor for factor in axes if not factor.is_sign))

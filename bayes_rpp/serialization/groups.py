@@ -30,7 +30,7 @@ def describe_group(group: Group) -> Description:
 
 
 def rebuild_group(description: Description) -> Group:
-    """By name if that gives the same generators, which brings the exact sampler back; by generators otherwise."""
+    """The group by its name if that gives the same generators, and with them the exact sampler; else by generators."""
     if "factors" in description:
         return ProductGroup([rebuild_group(factor) for factor in description["factors"]])
     algebra, generators = (_matrices(description[key], description["d"]) for key in ("lie_algebra", "generators"))

@@ -32,10 +32,9 @@ def describe_model(model: object) -> Description | None:
 
 
 def model_identity(model: object) -> Description:
-    """What is known exactly of a model, as JSON values: enough to distinguish models, not to build them again.
-
-    The prior's and the likelihood's settings; of registered networks their description, of others the classes of their
-    modules. Empty for a LogDensity, which is a function and nothing else.
+    """What is known exactly of a model, as JSON values: enough to distinguish models, not to build them again. It holds
+    the settings of prior and likelihood, and a registered network's description or the classes of another's modules;
+    it is empty for a LogDensity, which is a function and nothing else.
     """
     if not isinstance(model, BayesianModel):
         return {}
@@ -48,9 +47,7 @@ def model_identity(model: object) -> Description:
 
 
 def rebuild_model(description: Description) -> BayesianModel:
-    """The model that ``describe_model`` described; raises ValueError if the description names an unknown network,
-    likelihood or hyperprior, or lacks a part.
-    """
+    """The model that ``describe_model`` described; raises ValueError for unknown names or a missing part."""
     try:
         network = rebuilt("network", description["network"]).to(_DTYPES[description["dtype"]])
         likelihood = rebuilt("likelihood", description["likelihood"])

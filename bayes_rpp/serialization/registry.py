@@ -58,9 +58,7 @@ def register(
 
 
 def described(value: object, key: str = "kind") -> Description | None:
-    """The description of an instance, with the name of its class at a key; None if the class is not registered, or a
-    part of the instance has no description.
-    """
+    """An instance's description with its class's name at ``key``; None if the class or a part has no description."""
     for name, entry in _ENTRIES.items():
         if type(value) is entry.kind:
             description = entry.describe(value)
