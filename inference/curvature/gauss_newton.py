@@ -52,13 +52,8 @@ def beside_network(model: BayesianModel) -> list[str]:
 def gauss_newton_rows(
     density: UnconstrainedDensity, z: Float[Tensor, "start size"], wanted: slice = slice(None)
 ) -> Iterator[Float[Tensor, "rows size"]]:
-    """R, some rows at a time.
-
-    Parameters
-    ----------
-    density : of a BayesianModel.
-    z : where; of several vectors, each is used for its share of the examples, which gives about the mean over them.
-    wanted : which coordinates.
+    """R in the wanted coordinates, some rows at a time, of a BayesianModel. Of several vectors z, each is used for its
+    share of the examples, which gives about the mean over them.
     """
     model, examples, labels = network_and_data(density, "the Gauss-Newton matrix")
     outputs = model.output(density.params(z[0]), examples[:1]).numel()

@@ -26,27 +26,10 @@ from inference.posterior.posterior import Posterior
 
 
 class UnconstrainedDensity:
-    """U(z) and its gradient, for many free vectors z at once.
+    """U(z) and its gradient, for many free vectors z at once, on data ``pair``, None for a LogDensity.
 
-    Parameters
-    ----------
-    model : a BayesianModel or a LogDensity.
-    pair : the data (x, y); None for a LogDensity.
-    temperature : T, of the whole joint; 1 is the posterior.
-    device : where to compute.
-
-    Attributes
-    ----------
-    size : the number of free coordinates.
-    num_data : N; 0 without data.
-    dtype, device : of the vectors.
-    centred : whether weights are free coordinates themselves, see NonCentredDensity.
-
-    Examples
-    --------
-    >>> density = UnconstrainedDensity(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
-    >>> density.gradients(torch.ones(2, 3))[1]
-    tensor([1.5000, 1.5000])
+    The temperature T is that of the whole joint. ``num_data`` is N, 0 without data; ``centred`` says whether weights
+    are free coordinates themselves, see NonCentredDensity.
     """
 
     centred = True
@@ -151,9 +134,7 @@ class UnconstrainedDensity:
     def gradients(
         self, z: Float[Tensor, "chain size"], batch: Pair | None = None
     ) -> tuple[Float[Tensor, "chain size"], Float[Tensor, " chain"]]:
-        """Gradients and values of U for every chain at once, on all data, or on a minibatch (x, y) with a leading chain
-        dimension.
-        """
+        """Gradients and values of U for all chains, on all data or a minibatch (x, y) with a leading chain axis."""
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
             leaf = z.detach().requires_grad_()
             values = map_draws(lambda chain: self.potential(*chain), (leaf, *(batch or ())))

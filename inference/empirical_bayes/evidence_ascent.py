@@ -25,11 +25,8 @@ LEAST_CURVATURE = 1 / 25  # of -d^2 / d(log v)^2: a standard deviation of 5
 class EvidenceAscent:
     """Steps in the logarithms of the variances that a model learns: those of its prior, and the noise's.
 
-    With hyperpriors, the evidence times their density over the logarithms is maximised.
-
-    Attributes
-    ----------
-    logs : the logarithms, by the names of ``RPPPrior.variances``, and "noise_variance"; in float64.
+    With hyperpriors, the evidence times their density over the logarithms is maximised. ``logs`` has the logarithms in
+    float64, by the names of ``RPPPrior.variances``, and "noise_variance".
     """
 
     def __init__(self, model: BayesianModel) -> None:

@@ -35,20 +35,13 @@ _SHORTEST_STEP = 1e-8
 
 @dataclass(frozen=True)
 class Mode:
-    """Where the search ended: H and U there as ``precision`` and ``potential``.
-
-    Attributes
-    ----------
-    gradient_norm : of U, over the coordinates that are not fixed.
-    decrement : sqrt(g^T H^-1 g), g the gradient: the distance to the mode in posterior standard deviations.
-    steps : that were taken.
-    """
+    """Where the search ended, with H and U there."""
 
     z: Float[Tensor, " size"]
     precision: Precision
     potential: float
-    gradient_norm: float
-    decrement: float
+    gradient_norm: float  # of U, over the coordinates that are not fixed
+    decrement: float  # sqrt(g^T H^-1 g), g the gradient: the distance to the mode in posterior standard deviations
     steps: int
 
 

@@ -21,9 +21,7 @@ _HESSIANS = 4  # chains whose Hessians are averaged
 def initialize_chains(
     preconditioned: PreconditionedDensity, z: Float[Tensor, "chain size"]
 ) -> tuple[Tensor, Tensor | None]:
-    """The first positions of chains on a density that has no Gauss-Newton matrix, and the covariance that its metric
-    was taken from, if it was.
-    """
+    """First positions on a density that has no Gauss-Newton matrix, and the covariance of its metric, if it has one."""
     z = descend_to_bulk(preconditioned.density, z)
     if (covariance := hessian_covariance(preconditioned.density, z)) is not None:
         preconditioned.fit_to(covariance)

@@ -19,13 +19,8 @@ def member_seeds(seed: int, members: int) -> list[int]:
 class Minibatches:
     """The data in an order of each member's own: an iteration is an epoch, its length the number of steps.
 
-    Parameters
-    ----------
-    pair : (x, y); without data, for a LogDensity, an epoch is one step without a batch.
-    batch_size : examples a step; None takes all.
-    seeds : of each member's orders.
-    device : where the batches are to be.
-    repeats : how many times in a row all members stand in the stack, each time with the same batches.
+    Without data, for a LogDensity, an epoch is one step without a batch; a ``batch_size`` of None takes all data. All
+    members stand in the stack ``repeats`` times in a row, each time with the same batches.
     """
 
     def __init__(

@@ -20,12 +20,7 @@ _LARGEST_UNIT, _DEVIATIONS = 1.0, 10.0
 
 
 class LogJoint:
-    """-log p(y, theta | x) / N of a model as it is; of a LogDensity, -log p(theta).
-
-    Attributes
-    ----------
-    constraints : of every parameter.
-    """
+    """-log p(y, theta | x) / N of a model as it is; of a LogDensity, -log p(theta)."""
 
     def __init__(self, model: Model, num_data: int) -> None:
         self.model, self.num_data, self.constraints = model, num_data, model.constraints
@@ -83,14 +78,8 @@ def initial_params(model: Model, seeds: list[int]) -> Params:
 
 
 def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterPrior], variances: Params) -> Params:
-    """Starts of the network's parameters, those that are wider than the prior shrunk to its width, parameter by
-    parameter: Adam's small steps would not bring them back.
-
-    Parameters
-    ----------
-    starts : name -> (member, *shape).
-    laws : of the parameters.
-    variances : of each member, (member,).
+    """The starts of the network's parameters, (member, *shape), under prior variances (member,); those wider than the
+    prior are shrunk to its width, parameter by parameter: Adam's small steps would not bring them back.
     """
     result = {}
     for name, law in laws.items():

@@ -33,13 +33,7 @@ class Trajectory(NamedTuple):
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How HMC adapts.
-
-    Parameters
-    ----------
-    steps : trajectories of the warm-up.
-    target_accept, trajectory_length : see HMC.
-    """
+    """How HMC adapts in the first ``steps`` trajectories; the other settings are HMC's."""
 
     steps: int
     target_accept: float
