@@ -19,12 +19,10 @@ from inference.memory import check_matrix
 
 
 class GaussianApproximation:
-    """N(mean, H^-1) from the blocks of H; coordinates in no block are fixed at the mean, ``dimension`` counts the
-    others.
-
-    ``precision`` has pairs of a slice of the coordinates and H there: a matrix, or a vector for a diagonal one. Slices
-    are in order, and do not overlap. Everything is differentiable in the blocks; ``root`` is S. Raises
-    NotPositiveDefiniteError if a block is not positive definite, or not finite.
+    """N(mean, H^-1) from the blocks of H; coordinates in no block are fixed at the mean, and do not count for
+    ``dimension``. ``precision`` has pairs of a slice of the coordinates and H there: a matrix, or a vector for a
+    diagonal one. Slices are in order, and do not overlap. Everything is differentiable in the blocks; ``root`` is S.
+    Raises NotPositiveDefiniteError if a block is not positive definite, or not finite.
     """
 
     def __init__(self, mean: Float[Tensor, " size"], precision: Sequence[tuple[slice, Tensor]]) -> None:

@@ -16,11 +16,9 @@ _BYTES = 8  # float64
 
 @dataclass(frozen=True)
 class Structure:
-    """The blocks of a matrix over free coordinates: the parameters and the coordinates of each.
-
-    A layer is a module that has parameters; each variance with a hyperprior and each parameter of the likelihood counts
-    as one, and so does each tensor of a LogDensity. The last layer is the module that holds the network's last
-    parameter.
+    """The blocks of a matrix over free coordinates: the parameters and the coordinates of each. A layer is a module
+    that has parameters; each variance with a hyperprior and each parameter of the likelihood counts as one, and so does
+    each tensor of a LogDensity. The last layer is the module that holds the network's last parameter.
     """
 
     curvature: BlockCurvature

@@ -22,10 +22,9 @@ Priors = Mapping[str, Distribution]
 
 
 class EffectiveWeight(NamedTuple):
-    """A weight or a bias as the sum of its pathways, by the full names of their parameters.
-
-    ``whole`` has all coordinates, dense or collapsed; it is None in an equivariant layer. ``structured`` maps the
-    coordinates of structured pathways to their bases; beside a collapsed parameter they are no parameters.
+    """A weight or a bias as the sum of its pathways, by the full names of their parameters. ``whole`` has all
+    coordinates, dense or collapsed; it is None in an equivariant layer. ``structured`` maps the coordinates of
+    structured pathways to their bases; beside a collapsed parameter they are no parameters.
     """
 
     whole: str | None

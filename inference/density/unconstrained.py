@@ -26,10 +26,9 @@ from inference.posterior.posterior import Posterior
 
 
 class UnconstrainedDensity:
-    """U(z) and its gradient, for many free vectors z at once, on data ``pair``, None for a LogDensity.
-
-    The temperature T is that of the whole joint. ``num_data`` is N, 0 without data; ``centred`` says whether weights
-    are free coordinates themselves, see NonCentredDensity.
+    """U(z) and its gradient, for many free vectors z at once, on the data ``pair``, which is None for a LogDensity. The
+    temperature T is that of the whole joint. ``num_data`` is N, or 0 without data; ``centred`` says whether weights are
+    free coordinates themselves, see NonCentredDensity.
     """
 
     centred = True
@@ -55,7 +54,6 @@ class UnconstrainedDensity:
     def latest(self, posterior: Posterior, chains: int) -> Float[Tensor, "chain size"]:
         """Draws of a posterior, one for each chain: the last draw of each of its chains, then the draws before, and
         again from the first. Variances that it had no hyperpriors for are those of the model's own initial state.
-
         Raises ValueError if its parameters are not this model's, not finite, or on the boundary of their constraint.
         """
         expected = {name: tuple(value.shape[1:]) for name, value in self.params(self.initial([0])).items()}

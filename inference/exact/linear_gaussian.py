@@ -26,9 +26,8 @@ Space = Literal["auto", "weights", "functions"]
 
 @dataclass(frozen=True)
 class PriorRoot:
-    """S with S S^T = Sigma for independent PathwayNormals: [sqrt(v_b) I, sqrt(v_1) Q_1, ...] for each of them.
-
-    The bases need not be orthogonal to each other. Differentiable in positive variances.
+    """S with S S^T = Sigma for independent PathwayNormals: [sqrt(v_b) I, sqrt(v_1) Q_1, ...] for each of them. The
+    bases need not be orthogonal to each other. It is differentiable in positive variances.
     """
 
     laws: Sequence[PathwayNormal]  # in the order of the coordinates, of ``size`` coordinates in all
@@ -82,9 +81,8 @@ class GaussianLaw:
 
 @dataclass(frozen=True)
 class LinearGaussian:
-    """A linear model with known Gaussian noise, and its data; in float64.
-
-    Everything that it computes is a pure function of the prior, differentiable in its variances.
+    """A linear model with known Gaussian noise, and its data; in float64. Everything that it computes is a pure
+    function of the prior, differentiable in its variances.
     """
 
     features: Float[Tensor, "example output size"]  # Phi, the derivative of every example's outputs in the parameters

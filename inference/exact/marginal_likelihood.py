@@ -23,9 +23,8 @@ _MOST = 3  # variances: the lattice has that many dimensions
 
 @dataclass(frozen=True)
 class ReducedProblem:
-    """log p(y, log v), with the data reduced to as many rows as there are parameters.
-
-    With V^(-1/2) Phi = Q R, y enters by Q^T V^(-1/2) (y - f_0) and by the square of what is left of it.
+    """log p(y, log v), with the data reduced to as many rows as there are parameters: with V^(-1/2) Phi = Q R, y enters
+    by Q^T V^(-1/2) (y - f_0) and by the square of what is left of it.
     """
 
     model: BayesianModel

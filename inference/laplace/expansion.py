@@ -53,10 +53,9 @@ class Expansion:
         progress: bool = False,
         generator: torch.Generator | None = None,
     ) -> Expansion:
-        """Compute the curvature at z; with a generator, factored ones by estimates, see ``kronecker_blocks``.
-
-        Raises TypeError if the model is a LogDensity, and ValueError if the curvature is unknown, would not fit into
-        memory, or does not suit the network.
+        """Compute the curvature at z; with a generator, factored ones by estimates, see ``kronecker_blocks``. Raises
+        TypeError if the model is a LogDensity, and ValueError if the curvature is unknown, would not fit into memory,
+        or does not suit the network.
         """
         check_curvature(curvature, EvidenceCurvature)
         model, x, _ = network_and_data(density, "the Laplace evidence in terms of the prior")
@@ -76,9 +75,7 @@ class Expansion:
     def log_evidence(
         self, priors: Mapping[str, Distribution] | None = None, noise_variance: Float[Tensor, ""] | None = None
     ) -> Float[Tensor, ""]:
-        """The Laplace evidence in nats, with these priors, by the names of parameters, in place of the model's, and
-        with this noise variance in place of the known one of a Gaussian likelihood.
-        """
+        """The Laplace evidence in nats, with these priors and this known Gaussian noise in place of the model's."""
         model, _, y = network_and_data(self.density, "the Laplace evidence")
         priors = {**model.prior_distributions, **(priors or {})}
         likelihood, params, shrunk = model.likelihood, self.params, self.z.new_ones(())

@@ -52,9 +52,8 @@ def find_mode(
     progress: bool,
     close: float = _CONVERGED,
 ) -> Mode:
-    """Search from z over the coordinates of the structure; the others stay.
-
-    It ends where the decrement is below ``close``. Raises RuntimeError if U or its slope is not finite at z.
+    """Search from z over the coordinates of the structure, the others fixed, until the decrement is below ``close``.
+    Raises RuntimeError if U or its slope is not finite at z.
     """
     search = _Search(density, z, structure, close)
     with tqdm(desc="mode", unit="step", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:

@@ -46,7 +46,7 @@ class CollapsedMetric:
 
 @dataclass(frozen=True)
 class ResidualMetric:
-    """For (beta_1, ..., beta_K, B): coordinates (r_1, ..., r_K, W) that are independent.
+    """Coordinates (r_1, ..., r_K, W) for (beta_1, ..., beta_K, B) that are independent.
 
     W = B + sum_k Q_k beta_k is all that the likelihood sees, and r_k = beta_k - s_k Q_k^T W with s_k = v_k / (v_k +
     v_b) is independent of it and N(0, s_k v_b I), exactly. W gets a metric of its own.

@@ -26,10 +26,8 @@ def inference_data(groups: Mapping[str, Mapping[str, Tensor]]) -> Any:
 def chain_diagnostics(values: Float[np.ndarray, "chain draw"]) -> dict[str, float]:
     """R-hat (rank-normalised, split), effective sample sizes and the Monte Carlo error of the mean of one number, in
     its units (Vehtari, Gelman, Simpson, Carpenter & Bürkner, "Rank-normalization, folding, and localization: an
-    improved R-hat", Bayesian Analysis 2021).
-
-    The values are finite and not all equal, with ``least_draws`` or more. The R-hat of one chain compares its quarters;
-    that of chains that are constant and differ is infinite.
+    improved R-hat", Bayesian Analysis 2021). The values are finite and not all equal, with ``least_draws`` or more. The
+    R-hat of one chain compares its quarters; that of chains that are constant and differ is infinite.
     """
     arviz = quiet_arviz()
     values = values.astype(float)

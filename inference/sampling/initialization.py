@@ -41,10 +41,9 @@ def check_starts(gradient: Float[Tensor, "chain size"], potential: Float[Tensor,
 
 
 def descend_to_bulk(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> Float[Tensor, "chain size"]:
-    """Bring chains that start far out down to the bulk of the density; the others are returned as they are.
-
-    Descends by L-BFGS (Nocedal & Wright, Numerical Optimization, chapter 7) until a step gains less than a nat a
-    coordinate, so that a density without a mode, such as a funnel, is not followed to its end.
+    """Bring chains that start far out down to the bulk of the density; the others are returned as they are. L-BFGS
+    (Nocedal & Wright, Numerical Optimization, chapter 7) descends until a step gains less than a nat a coordinate, so
+    that a density without a mode, such as a funnel, is not followed to its end.
     """
     return torch.stack([_descend(density, start) for start in z])
 

@@ -108,10 +108,8 @@ class _Nearby:
 def tempered_curvature(density: UnconstrainedDensity, t: float, z: Float[Tensor, "position size"]) -> TemperedCurvature:
     """The prior's precision plus t times the Gauss-Newton matrix of a BayesianModel's likelihood, on average over
     positions z of the temperature t. The weights' prior is at the positions' mean log variances, where these have
-    hyperpriors.
-
-    Up to 1,500 coordinates it is a dense matrix, which serves up to 4 t; beyond, it is diagonal along the pathways, and
-    serves up to 1.2 t.
+    hyperpriors. Up to 1,500 coordinates it is a dense matrix, which serves up to 4 t; beyond, it is diagonal along the
+    pathways, and serves up to 1.2 t.
     """
     model = network_model(density, "a tempered likelihood")
     if density.size > _LARGEST_DENSE:

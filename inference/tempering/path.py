@@ -59,10 +59,7 @@ class Particles:
 
 
 class TemperedPath(ABC):
-    """f_t for many particles at once, for a density U(z) = -log p(y, z | x).
-
-    ``gradients`` counts how many gradients on all data were taken so far.
-    """
+    """f_t for many particles at once, of U(z) = -log p(y, z | x); ``gradients`` counts those on all data so far."""
 
     def __init__(self, density: UnconstrainedDensity) -> None:
         self.density, self.gradients = density, 0
@@ -129,7 +126,6 @@ class PriorPath(TemperedPath):
 
 class LaplacePath(TemperedPath):
     """f_t = N(z*, H^-1)^(1 - t) times the joint density^t: a short path if the posterior is close to the Gaussian.
-
     Raises ValueError if the Laplace approximation fixes some coordinates, as "last_layer" does.
     """
 

@@ -41,10 +41,8 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Plan:
-    """A fixed schedule.
-
-    The ``distances`` from the reference to each temperature are in standard deviations of the log weight: with d_k^2 =
-    -log(CESS / P) of one step, they are the sums of d_1, ..., d_k. The last is the length of the path.
+    """A fixed schedule. Its ``distances`` from the reference to each temperature are in standard deviations of the log
+    weight: with d_k^2 = -log(CESS / P) of one step, they are the sums of d_1, ..., d_k. The last is the path's length.
     """
 
     temperatures: tuple[float, ...]  # t_1 < ... < t_K = 1; t_0 = 0 is left out

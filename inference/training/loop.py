@@ -46,9 +46,8 @@ def train(
     progress: bool,
     before_epoch: Sequence[Callable[[int], None]] = (),
 ) -> TrainingRecord:
-    """Take the steps of all epochs, until every member has failed or an interrupt (Ctrl-C) ends it early.
-
-    The functions ``before_epoch`` take the number of epochs done, and are called in this order before each epoch.
+    """Take the steps of all epochs, until every member has failed or an interrupt (Ctrl-C) ends it early. The functions
+    ``before_epoch`` take the number of epochs done, and are called in this order before each epoch.
     """
     record = TrainingRecord({}, torch.full((stack.members,), math.inf))
     steps, step = settings.epochs * len(minibatches), 0

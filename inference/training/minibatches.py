@@ -11,16 +11,15 @@ from inference.data import Pair
 
 
 def member_seeds(seed: int, members: int) -> list[int]:
-    """One for each member's start and order of the data; more members begin with those of fewer."""
+    """A seed for each member's start and order of the data; more members begin with those of fewer."""
     seeds: list[int] = torch.randint(2**62, (members,), generator=torch.Generator().manual_seed(seed)).tolist()
     return seeds
 
 
 class Minibatches:
-    """The data in an order of each member's own: an iteration is an epoch, its length the number of steps.
-
-    Without data, for a LogDensity, an epoch is one step without a batch; a ``batch_size`` of None takes all data. All
-    members stand in the stack ``repeats`` times in a row, each time with the same batches.
+    """The data in an order of each member's own: an iteration is an epoch, its length the number of steps. Without
+    data, for a LogDensity, an epoch is one step without a batch. A ``batch_size`` of None takes all. All members stand
+    in the stack ``repeats`` times in a row, each time with the same batches.
     """
 
     def __init__(

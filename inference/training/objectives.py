@@ -37,9 +37,8 @@ class LogJoint:
 
 
 class LogJointGivenVariances(LogJoint):
-    """-log p(y, theta | x, v) / N with prior variances, and a noise variance, that differ between the members.
-
-    A parameter is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps would carry
+    """-log p(y, theta | x, v) / N with prior variances, and a noise variance, that differ between the members. A
+    parameter is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps would carry
     weights of a narrow prior far out.
     """
 

@@ -24,8 +24,7 @@ class ParameterStack:
     """Parameters of many members, and a step of Adam for all of them.
 
     ``starts`` are constrained, name -> (member, *shape); ``variances`` differ between the members, (member,) by name,
-    if the objective takes any. ``coordinates`` holds u, name -> (member, *shape), and ``units`` s, name -> (member, 1,
-    ...), or nothing.
+    if the objective takes any. ``coordinates`` are u, (member, *shape), and ``units`` s, (member, 1, ...), or empty.
     """
 
     def __init__(
@@ -107,10 +106,9 @@ def joint_stack(model: Model, seeds: list[int], num_data: int, device: torch.dev
 def varied_stack(
     model: BayesianModel, starts: Params, variances: Params, num_data: int, device: torch.device | str = "cpu"
 ) -> ParameterStack:
-    """Members that share a model's network and likelihood, under variances of their own.
-
-    ``starts`` are of the network's parameters, name -> (member, *shape); ``variances``, (member,), go by the names of
-    ``RPPPrior.variances``, and "noise_variance" of a Gaussian likelihood, if it is to differ from the model's.
+    """Members that share a model's network and likelihood, under variances of their own. ``starts`` are of the
+    network's parameters, name -> (member, *shape); ``variances``, (member,), go by the names of ``RPPPrior.variances``,
+    and "noise_variance" of a Gaussian likelihood, if it is to differ from the model's.
     """
     objective = LogJointGivenVariances(model.to(device), num_data, NOISE in variances)
     return ParameterStack(objective, starts, device, variances)

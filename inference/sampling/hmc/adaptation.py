@@ -112,10 +112,9 @@ def trajectory_slope(
     centre: Float[Tensor, " size"],
     length: float,
 ) -> float:
-    """The slope, in the log trajectory length, of the expected change of the squared distance from the centre, squared.
-
-    The criterion ChEES = E (||q' - c||^2 - ||q - c||^2)^2 / 4 grows with the distance that trajectories carry (Hoffman,
-    Radul & Sountsov, AISTATS 2021); proposals count by their acceptance.
+    """The slope, in the log trajectory length, of the criterion ChEES = E (||q' - c||^2 - ||q - c||^2)^2 / 4, which
+    grows with the distance that trajectories carry (Hoffman, Radul & Sountsov, AISTATS 2021). Proposals count by their
+    acceptance.
     """
     inward, outward = before - centre, after - centre
     change = outward.square().sum(1) - inward.square().sum(1)
