@@ -11,13 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it replaces ``path`` at the end of the block, or goes if the block fails.
-
-    Examples
-    --------
-    >>> with atomic_write("report.json") as beside:
-    ...     beside.write_text("{}")
-    """
+    """A path beside ``path`` to write to; it replaces ``path`` at the end of the block, or goes if the block fails."""
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)

@@ -40,9 +40,7 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
 
 
 def refuse_hyperpriors(engine: str, model: Model) -> None:
-    """Raise ValueError if a model has hyperpriors: as a variance goes to 0, and its weights with it, the joint density
-    goes to infinity, so that it has no maximum.
-    """
+    """Raise ValueError for hyperpriors: as a variance and its weights go to 0, the joint density goes to infinity."""
     if not isinstance(model, BayesianModel) or not model.hyperpriors:
         return
     names = ", ".join(model.hyperpriors)

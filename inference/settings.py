@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 
 def require_integers(settings: DataclassInstance, **least: int) -> None:
-    """ValueError unless these settings, by name, are integers of at least so much. They become plain ints, since they
-    are saved as they are.
-    """
+    """ValueError unless these settings are integers of at least so much; they become plain ints, as they are saved."""
     for name, smallest in least.items():
         value = getattr(settings, name)
         if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < smallest:
@@ -39,8 +37,6 @@ def plain_seed(seed: int) -> int:
 
 
 def chain_seeds(seed: int, chains: int) -> list[tuple[int, int]]:
-    """Two seeds for each chain, for its start and for its noise; more chains begin with those of fewer. TypeError if
-    the seed is no integer.
-    """
+    """Two seeds a chain, for its start and noise; more chains begin with those of fewer. Raises as ``plain_seed``."""
     pairs = torch.randint(2**62, (chains, 2), generator=torch.Generator().manual_seed(plain_seed(seed)))
     return [(start, noise) for start, noise in pairs.tolist()]

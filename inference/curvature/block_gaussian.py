@@ -19,27 +19,10 @@ from inference.memory import check_matrix
 
 
 class GaussianApproximation:
-    """N(mean, H^-1) from the blocks of H; coordinates in no block are fixed at the mean.
-
-    Everything is differentiable in the blocks. Raises NotPositiveDefiniteError if one is not positive definite, or not
-    finite.
-
-    Parameters
-    ----------
-    mean : (size,).
-    precision : pairs of a slice of the coordinates and H there: a matrix, or a vector for a diagonal one. Slices are in
-        order, and do not overlap.
-
-    Attributes
-    ----------
-    size, dimension : the number of coordinates, and of those that are not fixed.
-    root : S.
-
-    Examples
-    --------
-    >>> approximation = GaussianApproximation(torch.zeros(3), [(slice(0, 3), torch.full((3,), 4.0))])
-    >>> approximation.variances()
-    tensor([0.2500, 0.2500, 0.2500])
+    """N(mean, H^-1) from the blocks of H; coordinates in no block are fixed at the mean, and do not count for
+    ``dimension``. ``precision`` has pairs of a slice of the coordinates and H there: a matrix, or a vector for a
+    diagonal one. Slices are in order, and do not overlap. Everything is differentiable in the blocks; ``root`` is S.
+    Raises NotPositiveDefiniteError if a block is not positive definite, or not finite.
     """
 
     def __init__(self, mean: Float[Tensor, " size"], precision: Sequence[tuple[slice, Tensor]]) -> None:

@@ -16,14 +16,9 @@ _BYTES = 8  # float64
 
 @dataclass(frozen=True)
 class Structure:
-    """The blocks of a matrix over free coordinates.
-
-    Parameters
-    ----------
-    curvature : its name. A layer is a module that has parameters; each variance with a hyperprior and each parameter of
-        the likelihood counts as one, and so does each tensor of a LogDensity. The last layer is the module that holds
-        the network's last parameter.
-    names, spans : the parameters and the coordinates of each block.
+    """The blocks of a matrix over free coordinates: the parameters and the coordinates of each. A layer is a module
+    that has parameters; each variance with a hyperprior and each parameter of the likelihood counts as one, and so does
+    each tensor of a LogDensity. The last layer is the module that holds the network's last parameter.
     """
 
     curvature: BlockCurvature
@@ -32,7 +27,7 @@ class Structure:
 
     @classmethod
     def of(cls, density: UnconstrainedDensity, curvature: BlockCurvature) -> Structure:
-        """Of a density's matrices; raises ValueError if the curvature is unknown, or "last_layer" of a LogDensity."""
+        """The structure of a density; raises ValueError for an unknown curvature, or "last_layer" of a LogDensity."""
         check_curvature(curvature, BlockCurvature)
         groups: dict[str, list[str]] = {}
         if curvature in ("full", "diagonal"):

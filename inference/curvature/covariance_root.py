@@ -34,14 +34,9 @@ class CovarianceRoot(Protocol):
 
 @dataclass(frozen=True)
 class FactorRoot:
-    """S = L^-T by division or triangular solves; differentiable in L.
+    """S = L^-T by division or triangular solves; differentiable in L."""
 
-    Attributes
-    ----------
-    factor : L, or its diagonal where H is diagonal.
-    """
-
-    factor: Float[Tensor, "size size"] | Float[Tensor, " size"]
+    factor: Float[Tensor, "size size"] | Float[Tensor, " size"]  # L, or its diagonal where H is diagonal
 
     def color(self, u: Tensor) -> Tensor:
         """See CovarianceRoot."""
@@ -89,13 +84,7 @@ class FormedRoot:
 
 @dataclass(frozen=True)
 class BlockRoot:
-    """Roots of blocks of the coordinates, in order; coordinates in no block are fixed, with variance 0.
-
-    Attributes
-    ----------
-    spans : the coordinates of every block.
-    parts : its root.
-    """
+    """Roots of blocks of the coordinates, in order; coordinates in no block are fixed, with variance 0."""
 
     spans: Sequence[slice]
     parts: Sequence[CovarianceRoot]

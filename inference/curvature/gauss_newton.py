@@ -52,13 +52,8 @@ def beside_network(model: BayesianModel) -> list[str]:
 def gauss_newton_rows(
     density: UnconstrainedDensity, z: Float[Tensor, "start size"], wanted: slice = slice(None)
 ) -> Iterator[Float[Tensor, "rows size"]]:
-    """R, some rows at a time.
-
-    Parameters
-    ----------
-    density : of a BayesianModel.
-    z : where; of several vectors, each is used for its share of the examples, which gives about the mean over them.
-    wanted : which coordinates.
+    """R in the wanted coordinates, some rows at a time, of a BayesianModel. Of several vectors z, each is used for its
+    share of the examples, which gives about the mean over them.
     """
     model, examples, labels = network_and_data(density, "the Gauss-Newton matrix")
     outputs = model.output(density.params(z[0]), examples[:1]).numel()
@@ -121,9 +116,8 @@ def gauss_newton_product(
 def probe_rows(
     density: UnconstrainedDensity, z: Float[Tensor, "start size"], probes: int, generator: torch.Generator
 ) -> Iterator[Float[Tensor, "rows size"]]:
-    """Random rows r, ``probes`` for each start, whose r^T r add up in expectation to the mean of R^T R over the starts.
-
-    r = sum_i J_i^T F_i^(1/2) e_i / sqrt(probes) with standard normal e_i: each costs one gradient.
+    """Random rows r = sum_i J_i^T F_i^(1/2) e_i / sqrt(probes) with standard normal e_i, ``probes`` for each start,
+    whose r^T r add up in expectation to the mean of R^T R over the starts. Each costs one gradient.
     """
     model, x, y = network_and_data(density, "the Gauss-Newton matrix")
     scale = (probes * len(z) * density.temperature) ** -0.5
@@ -143,9 +137,8 @@ def potential_at_fixed_outputs(
     density: UnconstrainedDensity, name: str, value: Tensor, z: Float[Tensor, " size"], outputs: Tensor | None
 ) -> Tensor:
     """U as a function of one parameter, with the network's outputs held fixed: its prior, its Jacobian and, for a
-    parameter of the likelihood, the likelihood. ``value`` is free, of the parameter's shape.
-
-    Of a variance with a hyperprior it is all of U but the likelihood, at fixed weights (in the density's coordinates).
+    parameter of the likelihood, the likelihood; for a variance with a hyperprior it is all of U but the likelihood, at
+    fixed weights (in the density's coordinates). ``value`` is free, of the parameter's shape.
     """
     model = network_model(density, "the curvature of the prior")
     if name in model.hyperpriors:

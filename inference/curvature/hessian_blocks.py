@@ -52,9 +52,8 @@ def data_precision(
     density: UnconstrainedDensity, z: Float[Tensor, "start size"], structure: Structure, progress: bool
 ) -> Blocks:
     """What the data add to H: the Gauss-Newton matrix, and the Hessian in the likelihood's own parameters at fixed
-    outputs (Schraudolph, Neural Computation 2002). Of several positions, about the mean over them.
-
-    The weights add to the block of a variance with a hyperprior as data do. Raises TypeError for a LogDensity.
+    outputs (Schraudolph, Neural Computation 2002). Of several positions, it is about the mean over them. The weights
+    add to the block of a variance with a hyperprior as data do. Raises TypeError for a LogDensity.
     """
     model, middle = network_model(density, "the Gauss-Newton matrix"), z.mean(0)
     blocks, diagonal = gauss_newton_blocks(density, z, structure, progress), structure.curvature == "diagonal"

@@ -98,9 +98,8 @@ def _layer_blocks(
 
 
 def _shares(basis: EquivariantBasis, left: Float[Tensor, "m m"], right: Float[Tensor, "n n"]) -> Float[Tensor, " size"]:
-    """How much of every u_i w_j^T lies in the span of the basis: the squares of its coordinates, summed.
-
-    Of a large basis Q, the mean of (u_i^T (Q c) w_j)^2 over standard normal c.
+    """How much of every u_i w_j^T lies in the span of the basis: the squares of its coordinates, summed. For a large
+    basis Q it is the mean of (u_i^T (Q c) w_j)^2 over standard normal c.
     """
     if basis.rank * basis.size <= _EXACT_SHARES:
         return _whole_basis(basis, left, right).square().sum(0)

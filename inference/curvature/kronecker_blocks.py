@@ -22,12 +22,9 @@ Priors = Mapping[str, Distribution]
 
 
 class EffectiveWeight(NamedTuple):
-    """A weight or a bias as the sum of its pathways, by the full names of their parameters.
-
-    Attributes
-    ----------
-    whole : the parameter that has all coordinates, dense or collapsed; None in an equivariant layer.
-    structured : the coordinates of structured pathways -> their bases; no parameters beside a collapsed one.
+    """A weight or a bias as the sum of its pathways, by the full names of their parameters. ``whole`` has all
+    coordinates, dense or collapsed; it is None in an equivariant layer. ``structured`` maps the coordinates of
+    structured pathways to their bases; beside a collapsed parameter they are no parameters.
     """
 
     whole: str | None
@@ -53,17 +50,10 @@ def effective_weights(path: str, layer: nn.Module) -> list[EffectiveWeight]:
 
 @dataclass(frozen=True)
 class CurvatureBlock:
-    """The curvature of one effective weight.
+    """The curvature of one effective weight, whose parameters are as in EffectiveWeight."""
 
-    Attributes
-    ----------
-    eigenvalues : of K, (size,).
-    structured : names of structured coordinates -> what the eigenbasis of K has of their bases.
-    whole : see EffectiveWeight.
-    """
-
-    eigenvalues: Float[Tensor, " size"]
-    structured: dict[str, Tensor]
+    eigenvalues: Float[Tensor, " size"]  # of K
+    structured: dict[str, Tensor]  # what the eigenbasis of K has of the bases, by the names of the coordinates
     whole: str | None
 
     @property

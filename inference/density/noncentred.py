@@ -24,9 +24,8 @@ from inference.density.unconstrained import UnconstrainedDensity
 
 
 class NonCentredDensity(UnconstrainedDensity):
-    """U over z = (e, log v), see above; weights whose prior depends on no hyperprior are coordinates themselves.
-
-    Raises ValueError if no weight's prior depends on a hyperprior.
+    """U over z = (e, log v), see above; weights whose prior depends on no hyperprior are coordinates themselves. Raises
+    ValueError if all weights are such.
     """
 
     centred = False

@@ -26,27 +26,9 @@ from inference.posterior.posterior import Posterior
 
 
 class UnconstrainedDensity:
-    """U(z) and its gradient, for many free vectors z at once.
-
-    Parameters
-    ----------
-    model : a BayesianModel or a LogDensity.
-    pair : the data (x, y); None for a LogDensity.
-    temperature : T, of the whole joint; 1 is the posterior.
-    device : where to compute.
-
-    Attributes
-    ----------
-    size : the number of free coordinates.
-    num_data : N; 0 without data.
-    dtype, device : of the vectors.
-    centred : whether weights are free coordinates themselves, see NonCentredDensity.
-
-    Examples
-    --------
-    >>> density = UnconstrainedDensity(LogDensity(lambda p: -0.5 * p["z"].square().sum(), {"z": torch.zeros(3)}), None)
-    >>> density.gradients(torch.ones(2, 3))[1]
-    tensor([1.5000, 1.5000])
+    """U(z) and its gradient, for many free vectors z at once, on the data ``pair``, which is None for a LogDensity. The
+    temperature T is that of the whole joint. ``num_data`` is N, or 0 without data; ``centred`` says whether weights are
+    free coordinates themselves, see NonCentredDensity.
     """
 
     centred = True
@@ -72,7 +54,6 @@ class UnconstrainedDensity:
     def latest(self, posterior: Posterior, chains: int) -> Float[Tensor, "chain size"]:
         """Draws of a posterior, one for each chain: the last draw of each of its chains, then the draws before, and
         again from the first. Variances that it had no hyperpriors for are those of the model's own initial state.
-
         Raises ValueError if its parameters are not this model's, not finite, or on the boundary of their constraint.
         """
         expected = {name: tuple(value.shape[1:]) for name, value in self.params(self.initial([0])).items()}
@@ -151,9 +132,7 @@ class UnconstrainedDensity:
     def gradients(
         self, z: Float[Tensor, "chain size"], batch: Pair | None = None
     ) -> tuple[Float[Tensor, "chain size"], Float[Tensor, " chain"]]:
-        """Gradients and values of U for every chain at once, on all data, or on a minibatch (x, y) with a leading chain
-        dimension.
-        """
+        """Gradients and values of U for all chains, on all data or a minibatch (x, y) with a leading chain axis."""
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
             leaf = z.detach().requires_grad_()
             values = map_draws(lambda chain: self.potential(*chain), (leaf, *(batch or ())))

@@ -23,13 +23,9 @@ LEAST_CURVATURE = 1 / 25  # of -d^2 / d(log v)^2: a standard deviation of 5
 
 
 class EvidenceAscent:
-    """Steps in the logarithms of the variances that a model learns: those of its prior, and the noise's.
-
-    With hyperpriors, the evidence times their density over the logarithms is maximised.
-
-    Attributes
-    ----------
-    logs : the logarithms, by the names of ``RPPPrior.variances``, and "noise_variance"; in float64.
+    """Steps in the logarithms of the variances that a model learns: those of its prior, and the noise's. With
+    hyperpriors, the evidence times their density over the logarithms is maximised. ``logs`` has the logarithms in
+    float64, by the names of ``RPPPrior.variances``, and "noise_variance".
     """
 
     def __init__(self, model: BayesianModel) -> None:
@@ -83,7 +79,6 @@ class EvidenceAscent:
 
     def adam_steps(self, expansions: Sequence[Expansion], steps: int, lr: float) -> float:
         """Steps of Adam on the mean over members; returns the mean log evidence before them, without hyperpriors.
-
         Members whose evidence or gradient is not finite do not count; without any there is no step, and NaN is
         returned.
         """

@@ -40,17 +40,10 @@ LARGEST_RATE = 0.1
 
 
 class VarianceLearning:
-    """One pass of EmpiricalBayes.
+    """One pass of EmpiricalBayes, which starts with the variances ``values`` in place of the model's own.
 
-    Parameters
-    ----------
-    settings, model, pair, seed, device : see EmpiricalBayes.
-    values : variances to start with, in place of the model's own. The noise starts where the model has it: what an
-        earlier pass has left of it would keep the weights from being fitted more closely.
-
-    Attributes
-    ----------
-    path : of every update the epoch, the log evidence before it and the variances after it.
+    The noise starts where the model has it: what an earlier pass has left of it would keep the weights from being
+    fitted more closely. ``path`` has the epoch of every update, the log evidence before it and the variances after it.
     """
 
     def __init__(
@@ -77,13 +70,7 @@ class VarianceLearning:
         self.history: list[Snapshot] = []
 
     def run(self, progress: bool) -> bool:
-        """Train; returns whether it came to its end, and was not interrupted.
-
-        Raises
-        ------
-        RuntimeError
-            If every member diverges.
-        """
+        """Train; returns whether no interrupt ended it early. Raises RuntimeError if every member diverges."""
         before_epoch = [snapshots_into(self.history, self.stack, self.settings), self._update_when_due]
         trained = train(self.stack, self.minibatches, self.settings, "empirical Bayes", progress, before_epoch)
         if trained.all_failed:
@@ -97,8 +84,8 @@ class VarianceLearning:
         return {name: torch.full((self.settings.members,), value) for name, value in self.ascent.values.items()}
 
     def _expansions(self, params: Params, generator: torch.Generator | None) -> Iterator[tuple[int, Expansion]]:
-        """Of every member that has not diverged, under the current variances; with a generator, factored curvatures are
-        estimates from one random combination of the outputs for each example, see ``kronecker_blocks``.
+        """The expansion of every member that has not diverged, under the current variances; with a generator, factored
+        curvatures are estimates, see ``kronecker_blocks``.
         """
         density = float64_density(model_at(self.given, self.ascent.values), self.pair, 1.0, self.device)
         for member in finite_members(params):
@@ -125,13 +112,7 @@ class VarianceLearning:
         self.stack.set_variances(self._values())
 
     def posterior(self) -> Posterior:
-        """The members as they are, and their evidence.
-
-        Raises
-        ------
-        RuntimeError
-            If none has an evidence.
-        """
+        """The members as they are, and their evidence; raises RuntimeError if none has one."""
         params = self.stack.params()
         evidences = {member: _log_evidence(expansion) for member, expansion in self._expansions(params, None)}
         kept = [member for member, value in evidences.items() if math.isfinite(value)]
@@ -155,7 +136,7 @@ class VarianceLearning:
 
 
 def _log_evidence(expansion: Expansion) -> float:
-    """NaN without one."""
+    """The log evidence; NaN without one."""
     try:
         with torch.no_grad():
             return float(expansion.log_evidence())

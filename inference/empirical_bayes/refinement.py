@@ -48,40 +48,28 @@ class _Member:
 
 @dataclass(frozen=True)
 class _Round:
-    """What is kept of the members' modes under some variances.
-
-    Attributes
-    ----------
-    objective : the mean log evidence, and the log density of hyperpriors.
-    """
+    """What is kept of the members' modes under some variances."""
 
     values: dict[str, float]
     modes: dict[int, Params]
     evidences: dict[int, float]
     decrements: dict[int, float]
-    objective: float
+    objective: float  # the mean log evidence, and the log density of hyperpriors
 
 
 def refine(
     posterior: Posterior, given: BayesianModel, settings: EvidenceSettings, device: torch.device, progress: bool
 ) -> Posterior:
-    """Alternate modes and variances until the predicted gain of a Newton step and the actual gain of the last one are
-    negligible, or for all the steps that the settings allow.
+    """Alternate modes and variances, of the model ``given`` with its hyperpriors, until the predicted gain of a Newton
+    step and the actual gain of the last one are negligible, or for all the steps that the settings allow.
 
     The predicted gain is that at fixed weights, while the actual one includes the move to new modes. Where a variance
     goes to zero, it decreases by ever smaller gains: its last value is then an upper bound.
 
-    Parameters
-    ----------
-    posterior : trained members, and what was learned with them.
-    given : the model whose variances are learned, with its hyperpriors.
-
-    Returns
-    -------
-    The posterior of the round with most members, and among these with the largest mean evidence (times the density of
-    the hyperpriors), its members at their modes; ``stats["refinements"]`` has the log evidence and the variances of
-    every round. A member without a mode or an evidence is left out, with a warning. Ctrl-C and errors end it early;
-    without any round, the posterior comes back as it was.
+    The result is the posterior of the round with most members, and among these with the largest mean evidence (times
+    the density of the hyperpriors), its members at their modes; ``stats["refinements"]`` has the log evidence and the
+    variances of every round. A member without a mode or an evidence is left out, with a warning. Ctrl-C and errors end
+    it early; without any round, the posterior comes back as it was.
     """
     ascent = EvidenceAscent(given)
     rounds: list[_Round] = []

@@ -22,15 +22,9 @@ from inference.settings import plain_seed, require_integers
 
 @dataclass(frozen=True)
 class ExactPosterior:
-    """The posterior of a linear model, a Gaussian.
+    """The posterior N(mean, covariance) of a linear model, with the density of the model and its data."""
 
-    Attributes
-    ----------
-    law : N(mean, covariance) over the parameters as one vector, in the order of the network, in float64.
-    density : of the model and its data.
-    """
-
-    law: GaussianLaw
+    law: GaussianLaw  # over the parameters as one vector, in the order of the network, in float64
     density: UnconstrainedDensity
 
     @property
@@ -40,7 +34,7 @@ class ExactPosterior:
 
     @property
     def covariance(self) -> Float[Tensor, "size size"]:
-        """Of all parameters as one vector."""
+        """The covariance of all parameters as one vector."""
         return self.law.covariance()
 
     def draw(self, draws: int, seed: int) -> Posterior:

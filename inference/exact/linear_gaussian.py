@@ -26,16 +26,11 @@ Space = Literal["auto", "weights", "functions"]
 
 @dataclass(frozen=True)
 class PriorRoot:
-    """S with S S^T = Sigma for independent PathwayNormals: [sqrt(v_b) I, sqrt(v_1) Q_1, ...] for each of them.
-
-    The bases need not be orthogonal to each other. Differentiable in positive variances.
-
-    Attributes
-    ----------
-    laws : in the order of the coordinates, of ``size`` coordinates in all.
+    """S with S S^T = Sigma for independent PathwayNormals: [sqrt(v_b) I, sqrt(v_1) Q_1, ...] for each of them. The
+    bases need not be orthogonal to each other. It is differentiable in positive variances.
     """
 
-    laws: Sequence[PathwayNormal]
+    laws: Sequence[PathwayNormal]  # in the order of the coordinates, of ``size`` coordinates in all
 
     @property
     def width(self) -> int:
@@ -86,37 +81,18 @@ class GaussianLaw:
 
 @dataclass(frozen=True)
 class LinearGaussian:
-    """A linear model with known Gaussian noise, and its data; in float64.
-
-    Everything that it computes is a pure function of the prior, differentiable in its variances.
-
-    Parameters
-    ----------
-    features : Phi, the derivative of every example's outputs in the parameters.
-    residual : y - f_0, with f_0 the outputs at theta = 0.
-    noise : the variance of every output.
-    shapes : the parameters' names and shapes, in the order of the coordinates.
-
-    Examples
-    --------
-    >>> line = LinearGaussian(torch.ones(3, 1, 1).double(), torch.zeros(3, 1).double(), torch.ones(1).double(),
-    ...                       {"a": torch.Size([1])})
-    >>> line.log_evidence({"a": PathwayNormal((1,), 1.0)})
-    tensor(-3.4500, dtype=torch.float64)
+    """A linear model with known Gaussian noise, and its data; in float64. Everything that it computes is a pure
+    function of the prior, differentiable in its variances.
     """
 
-    features: Float[Tensor, "example output size"]
-    residual: Float[Tensor, "example output"]
-    noise: Float[Tensor, " output"]
-    shapes: Mapping[str, torch.Size]
+    features: Float[Tensor, "example output size"]  # Phi, the derivative of every example's outputs in the parameters
+    residual: Float[Tensor, "example output"]  # y - f_0, with f_0 the outputs at theta = 0
+    noise: Float[Tensor, " output"]  # the variance of every output
+    shapes: Mapping[str, torch.Size]  # of the parameters, in the order of the coordinates
 
     def log_evidence(self, prior: Mapping[str, PathwayNormal], space: Space = "auto") -> Float[Tensor, ""]:
-        """log N(y; f_0, K), in nats.
-
-        Parameters
-        ----------
-        space : where to decompose. "weights": cost cubic in the number of coordinates and pathway coordinates;
-            "functions": cubic in the number of observed numbers; "auto": the cheaper.
+        """log N(y; f_0, K), in nats. The cost is cubic in the number of coordinates and pathway coordinates in the
+        space "weights", and in the number of observed numbers in "functions"; "auto" takes the cheaper.
         """
         white, data = self._whitened(prior)
         if self.space(prior, space) == "weights":

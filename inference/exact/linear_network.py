@@ -26,10 +26,9 @@ _OF_HYPERPRIORS = "AnnealedImportanceSampling and TemperedSMC estimate its evide
 def linear_gaussian(
     model: Model, data: Data, seed: int = 0, device: str | torch.device = "auto"
 ) -> tuple[LinearGaussian, dict[str, PathwayNormal]]:
-    """The linear model that a network is, and the prior of its parameters.
-
-    The model needs a network that is affine in its parameters, and a Gaussian likelihood of known noise; raises as
-    ``ExactEvidence.estimate``. The derivatives are compared at two points, which ``seed`` chooses.
+    """The linear model that a network is, and the prior of its parameters. The network must be affine in them (its
+    derivatives are compared at two points, which ``seed`` chooses), and the likelihood Gaussian with known noise;
+    raises as ``ExactEvidence.estimate``.
     """
     given, likelihood, prior = _gaussian_model(model)
     density = float64_density(given, resolve_data(model, data), 1.0, resolve_device(device))

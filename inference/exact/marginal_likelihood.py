@@ -23,28 +23,18 @@ _MOST = 3  # variances: the lattice has that many dimensions
 
 @dataclass(frozen=True)
 class ReducedProblem:
-    """log p(y, log v), with the data reduced to as many rows as there are parameters.
-
-    With V^(-1/2) Phi = Q R, y enters by Q^T V^(-1/2) (y - f_0) and by the square of what is left of it.
-
-    Attributes
-    ----------
-    model, known : the model, and the same at typical variances.
-    features : R.
-    residual : Q^T V^(-1/2) (y - f_0).
-    left, rows_left : the square of what is left of the data, and its number of rows.
-    log_noise : log det V.
-    grams : of each variance v, R C R^T, where v C is its share of the prior's covariance.
+    """log p(y, log v), with the data reduced to as many rows as there are parameters: with V^(-1/2) Phi = Q R, y enters
+    by Q^T V^(-1/2) (y - f_0) and by the square of what is left of it.
     """
 
     model: BayesianModel
-    known: BayesianModel
-    features: Float[Tensor, "row 1 size"]
-    residual: Float[Tensor, "row 1"]
-    left: Float[Tensor, ""]
-    rows_left: int
-    log_noise: float
-    grams: dict[str, Float[Tensor, "row row"]]
+    known: BayesianModel  # the model at typical variances
+    features: Float[Tensor, "row 1 size"]  # R
+    residual: Float[Tensor, "row 1"]  # Q^T V^(-1/2) (y - f_0)
+    left: Float[Tensor, ""]  # the square of what is left of the data
+    rows_left: int  # the number of its rows
+    log_noise: float  # log det V
+    grams: dict[str, Float[Tensor, "row row"]]  # R C R^T of each variance v, where v C is its share of Sigma
 
     @classmethod
     def of(cls, model: BayesianModel, data: Data) -> ReducedProblem:

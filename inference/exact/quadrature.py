@@ -37,12 +37,8 @@ _PROPOSALS = 1000  # at least, to find that ratio
 class Lattice:
     """Points whose coordinates, in units of the finest spacing, are multiples of the strides.
 
-    Attributes
-    ----------
-    log_density : f, of rows of coordinates u.
-    strides : of each axis.
-    heights : f at the points where it is high.
-    peaks : its local maxima, high or not: on a finer lattice a lower one may be the higher.
+    ``log_density`` is f, of rows of coordinates u, and ``heights`` has its values at the points where it is high. The
+    ``peaks`` are its local maxima, high or not: on a finer lattice a lower one may be the higher.
     """
 
     log_density: LogDensity
@@ -57,7 +53,7 @@ class Lattice:
 
     @property
     def probabilities(self) -> Float[Tensor, " point"]:
-        """Of the points, for expectations of smooth functions."""
+        """The probabilities of the points, for expectations of smooth functions."""
         return torch.tensor(list(self.heights.values()), dtype=torch.float64).softmax(0)
 
     @property
@@ -128,12 +124,8 @@ class Lattice:
 def integrate(log_density: LogDensity, names: Sequence[str]) -> Lattice:
     """The lattice that integrates a density; the spacing of an axis is halved as long as the integral changes.
 
-    Raises ValueError if the density is too narrow for the finest spacing, or reaches beyond 1e-16 to 1e12.
-
-    Parameters
-    ----------
-    log_density : f, of rows of logarithms of variances; minus infinity where the density is 0.
-    names : of the variances, for messages.
+    ``log_density`` is f, of rows of logarithms of variances, minus infinity where the density is 0. Raises ValueError,
+    with the variance's name, if the density is too narrow for the finest spacing, or reaches beyond 1e-16 to 1e12.
     """
     known: Heights = {}
     axes, positions = len(names), range(0, _LAST + 1, _COARSE)

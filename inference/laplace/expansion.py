@@ -35,23 +35,14 @@ from inference.density.unconstrained import UnconstrainedDensity
 
 @dataclass(frozen=True)
 class Expansion:
-    """A model around one position: what its Laplace evidence needs, whatever the prior variances are.
+    """A model around one position: what its Laplace evidence needs, whatever the prior variances are."""
 
-    Attributes
-    ----------
-    density : the model as a density over free coordinates, in float64.
-    z, outputs : the position, and the network's outputs there.
-    matrices : the Gauss-Newton matrix of the data, by blocks of ``structure``; empty for factored curvatures.
-    structure : see above.
-    blocks : factored curvatures.
-    """
-
-    density: UnconstrainedDensity
-    z: Float[Tensor, " size"]
-    outputs: Tensor
-    matrices: Blocks
-    structure: Structure | None
-    blocks: list[CurvatureBlock]
+    density: UnconstrainedDensity  # over free coordinates, in float64
+    z: Float[Tensor, " size"]  # the position
+    outputs: Tensor  # of the network at z
+    matrices: Blocks  # the data's Gauss-Newton matrix, by blocks of the structure; empty for factored curvatures
+    structure: Structure | None  # None for factored curvatures
+    blocks: list[CurvatureBlock]  # factored curvatures
 
     @classmethod
     def at(
@@ -62,10 +53,9 @@ class Expansion:
         progress: bool = False,
         generator: torch.Generator | None = None,
     ) -> Expansion:
-        """Compute the curvature at z; with a generator, factored ones by estimates, see ``kronecker_blocks``.
-
-        Raises TypeError if the model is a LogDensity, and ValueError if the curvature is unknown, would not fit into
-        memory, or does not suit the network.
+        """Compute the curvature at z; with a generator, factored ones by estimates, see ``kronecker_blocks``. Raises
+        TypeError if the model is a LogDensity, and ValueError if the curvature is unknown, would not fit into memory,
+        or does not suit the network.
         """
         check_curvature(curvature, EvidenceCurvature)
         model, x, _ = network_and_data(density, "the Laplace evidence in terms of the prior")
@@ -85,13 +75,7 @@ class Expansion:
     def log_evidence(
         self, priors: Mapping[str, Distribution] | None = None, noise_variance: Float[Tensor, ""] | None = None
     ) -> Float[Tensor, ""]:
-        """The Laplace evidence under other variances, in nats.
-
-        Parameters
-        ----------
-        priors : the priors of parameters, by name, that replace the model's.
-        noise_variance : replaces the known noise variance of a Gaussian likelihood.
-        """
+        """The Laplace evidence in nats, with these priors and this known Gaussian noise in place of the model's."""
         model, _, y = network_and_data(self.density, "the Laplace evidence")
         priors = {**model.prior_distributions, **(priors or {})}
         likelihood, params, shrunk = model.likelihood, self.params, self.z.new_ones(())

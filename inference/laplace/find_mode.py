@@ -35,20 +35,13 @@ _SHORTEST_STEP = 1e-8
 
 @dataclass(frozen=True)
 class Mode:
-    """Where the search ended: H and U there as ``precision`` and ``potential``.
-
-    Attributes
-    ----------
-    gradient_norm : of U, over the coordinates that are not fixed.
-    decrement : sqrt(g^T H^-1 g), g the gradient: the distance to the mode in posterior standard deviations.
-    steps : that were taken.
-    """
+    """Where the search ended, with H and U there."""
 
     z: Float[Tensor, " size"]
     precision: Precision
     potential: float
-    gradient_norm: float
-    decrement: float
+    gradient_norm: float  # of U, over the coordinates that are not fixed
+    decrement: float  # sqrt(g^T H^-1 g), g the gradient: the distance to the mode in posterior standard deviations
     steps: int
 
 
@@ -59,9 +52,8 @@ def find_mode(
     progress: bool,
     close: float = _CONVERGED,
 ) -> Mode:
-    """Search from z over the coordinates of the structure; the others stay.
-
-    It ends where the decrement is below ``close``. Raises RuntimeError if U or its slope is not finite at z.
+    """Search from z over the coordinates of the structure, the others fixed, until the decrement is below ``close``.
+    Raises RuntimeError if U or its slope is not finite at z.
     """
     search = _Search(density, z, structure, close)
     with tqdm(desc="mode", unit="step", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:

@@ -31,15 +31,10 @@ _MOST_PRODUCTS = 60
 def curvature_of_moving_mode(
     given: BayesianModel, mode: LaplacePosterior, values: Mapping[str, float], names: Sequence[str]
 ) -> Float[Tensor, "log log"]:
-    """(d grad)^T H^-1 (d grad) over the logarithms of some variances, H the Gauss-Newton matrix with the prior.
+    """(d grad)^T H^-1 (d grad) over log variances in the order of ``names``, H the Gauss-Newton matrix with the prior.
 
-    Conjugate gradients that end early give too little, never too much.
-
-    Parameters
-    ----------
-    given : the model whose variances are learned.
-    mode : under the variances ``values``; its approximation of H preconditions the conjugate gradients.
-    names : of the variances, in the order of the result.
+    The variances of the model ``given`` are learned; ``mode`` is under their ``values``, and its approximation of H
+    preconditions conjugate gradients. Those that end early give too little, never too much.
     """
     z, device = mode.approximation.mean, mode.density.device
 

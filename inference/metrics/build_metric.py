@@ -31,27 +31,16 @@ _BLOCKS_AT_ONCE = 16  # each holds the outputs of all examples
 def build_metric(
     name: MetricName | None, density: UnconstrainedDensity, z: Float[Tensor, "start size"], seed: int = 0
 ) -> CovarianceRoot | None:
-    """A metric from the Gauss-Newton matrix and the prior's precision, on average over some positions.
+    """A metric from the Gauss-Newton matrix and the prior's precision, averaged over positions z; None for the
+    identity.
 
-    Parameters
-    ----------
-    name : "diagonal"; "layer", a dense block for each layer; "full", one dense matrix; "pathway", diagonal along the
-        pathways of each residual layer and constant elsewhere, which serves both parametrizations alike; "identity".
-        None takes "full" up to 1,500 coordinates and "pathway" (in non-centred coordinates, "diagonal") beyond, and
-        "identity" for a LogDensity.
-    z : the positions.
-    seed : of the probes that estimate diagonals.
+    ``name`` is "diagonal"; "layer", a dense block for each layer; "full", one dense matrix; "pathway", diagonal along
+    the pathways of each residual layer and constant elsewhere, which serves both parametrizations alike; or "identity".
+    None takes "full" up to 1,500 coordinates and "pathway" (in non-centred coordinates, "diagonal") beyond, and
+    "identity" for a LogDensity. ``seed`` is that of the probes that estimate diagonals.
 
-    Returns
-    -------
-    The metric; None for the identity.
-
-    Raises
-    ------
-    TypeError
-        If the model is a LogDensity, except for the identity.
-    ValueError
-        If a dense block would be too large, or "pathway" is to be that of non-centred coordinates.
+    Raises TypeError if the model is a LogDensity, except for the identity, and ValueError if a dense block would be too
+    large, or "pathway" is to be that of non-centred coordinates.
     """
     if name is None and isinstance(density.model, BayesianModel):
         large: MetricName = "pathway" if density.centred else "diagonal"
@@ -103,8 +92,8 @@ def _dense(name: Literal["layer", "full"], density: UnconstrainedDensity, z: Flo
 def _beside_network(
     density: UnconstrainedDensity, name: str, z: Float[Tensor, "start size"]
 ) -> Float[Tensor, "size size"]:
-    """The curvature in a parameter of the likelihood or a variance, which may be negative far from the mode: by the
-    absolute values of its eigenvalues; the mean over the positions, since at their mean the network fits nothing.
+    """The curvature in a parameter of the likelihood or a variance, which may be negative far from the mode, by the
+    absolute values of its eigenvalues: the mean over the positions, since at their mean the network fits nothing.
     """
     blocks = vmap(lambda position: hessian_at_fixed_outputs(density, name, position), chunk_size=_BLOCKS_AT_ONCE)(z)
     values, vectors = torch.linalg.eigh(blocks)

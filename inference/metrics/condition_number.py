@@ -21,15 +21,9 @@ _LANCZOS_STEPS = 80
 
 
 def condition_number(preconditioned: PreconditionedDensity, z: Float[Tensor, " size"]) -> float:
-    """The ratio of the largest to the smallest eigenvalue of S^T H S, with H the Gauss-Newton matrix plus the curvature
-    of the prior. A trajectory of HMC takes about as many steps as its square root.
-
-    Up to 1,500 coordinates it is exact; beyond, Lanczos' method bounds it from below. A LogDensity raises TypeError.
-
-    Parameters
-    ----------
-    preconditioned : the posterior of a BayesianModel over u, z = S u.
-    z : the position.
+    """The ratio of the largest to the smallest eigenvalue of S^T H S at z, with H the Gauss-Newton matrix plus the
+    curvature of the prior. A trajectory of HMC takes about as many steps as its square root. Up to 1,500 coordinates it
+    is exact; beyond, Lanczos' method bounds it from below. Raises TypeError for a LogDensity.
     """
     if preconditioned.size <= _DENSE:
         values = torch.linalg.eigvalsh(_dense(preconditioned, z))

@@ -18,18 +18,13 @@ from bayes_rpp.bases.equivariant import EquivariantBasis
 
 @dataclass(frozen=True)
 class CollapsedMetric:
-    """S = sum_k Q_k diag(e_k)^(-1/2) Q_k^T + b^(-1/2) P, with P the projector off their span: for an effective
-    weight, whose precision is about e_k along the pathways and b elsewhere.
-
-    Attributes
-    ----------
-    bases : Q_k, orthonormal and orthogonal to each other.
-    precisions, residual_precision : e_k, one number for each coordinate, and b.
+    """S = sum_k Q_k diag(e_k)^(-1/2) Q_k^T + b^(-1/2) P, with P the projector off their span: for an effective weight,
+    whose precision is about e_k along the pathways and b elsewhere.
     """
 
-    bases: Sequence[EquivariantBasis]
-    precisions: Sequence[Float[Tensor, " rank"]]
-    residual_precision: Float[Tensor, ""]
+    bases: Sequence[EquivariantBasis]  # Q_k, orthonormal and orthogonal to each other
+    precisions: Sequence[Float[Tensor, " rank"]]  # e_k, one number for each coordinate
+    residual_precision: Float[Tensor, ""]  # b
 
     def color(self, u: Tensor) -> Tensor:
         """See CovarianceRoot."""
@@ -51,24 +46,17 @@ class CollapsedMetric:
 
 @dataclass(frozen=True)
 class ResidualMetric:
-    """For (beta_1, ..., beta_K, B): coordinates (r_1, ..., r_K, W) that are independent.
+    """Coordinates (r_1, ..., r_K, W) for (beta_1, ..., beta_K, B) that are independent.
 
     W = B + sum_k Q_k beta_k is all that the likelihood sees, and r_k = beta_k - s_k Q_k^T W with s_k = v_k / (v_k +
     v_b) is independent of it and N(0, s_k v_b I), exactly. W gets a metric of its own.
-
-    Attributes
-    ----------
-    bases : as of CollapsedMetric.
-    pathway_variances, dense_variance : v_k and v_b of the prior.
-    effective : the metric of W.
-    temperature : of the posterior; it scales the variance of r_k.
     """
 
-    bases: Sequence[EquivariantBasis]
-    pathway_variances: Sequence[float]
-    dense_variance: float
-    effective: CollapsedMetric
-    temperature: float = 1.0
+    bases: Sequence[EquivariantBasis]  # as of CollapsedMetric
+    pathway_variances: Sequence[float]  # v_k of the prior
+    dense_variance: float  # v_b of the prior
+    effective: CollapsedMetric  # the metric of W
+    temperature: float = 1.0  # of the posterior; it scales the variance of r_k
 
     def color(self, u: Tensor) -> Tensor:
         """See CovarianceRoot."""

@@ -15,15 +15,7 @@ from inference.metrics.build_metric import build_metric
 
 
 class PreconditionedDensity:
-    """U and its gradient over u, with z = S u.
-
-    Parameters
-    ----------
-    density : U over free vectors z.
-    metric : the name of S, see build_metric.
-    z : where the curvature is taken from that makes S.
-    seed : of the probes that estimate it.
-    """
+    """U and its gradient over u, with z = S u and S from the curvature at some vectors z, see ``build_metric``."""
 
     def __init__(
         self, density: UnconstrainedDensity, metric: MetricName | None, z: Float[Tensor, "start size"], seed: int = 0

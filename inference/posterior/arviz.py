@@ -33,22 +33,10 @@ def inference_data(groups: Mapping[str, Mapping[str, Tensor]], note: str | None 
 
 
 def chain_diagnostics(values: Float[np.ndarray, "chain draw"]) -> dict[str, float]:
-    """R-hat, effective sample sizes and Monte Carlo error of one number (Vehtari, Gelman, Simpson, Carpenter &
-    Bürkner, "Rank-normalization, folding, and localization: an improved R-hat", Bayesian Analysis 2021).
-
-    Parameters
-    ----------
-    values : finite and not all equal, with ``least_draws`` or more. The R-hat of one chain compares its quarters.
-
-    Returns
-    -------
-    dict with r_hat (rank-normalised, split; infinite if the chains are constant and differ), ess_bulk, ess_tail, and
-    mcse_mean, in the units of the values.
-
-    Examples
-    --------
-    >>> chain_diagnostics(np.random.default_rng(0).normal(size=(4, 1000)))["r_hat"] < 1.01
-    True
+    """R-hat (rank-normalised, split), effective sample sizes and the Monte Carlo error of the mean of one number, in
+    its units (Vehtari, Gelman, Simpson, Carpenter & Bürkner, "Rank-normalization, folding, and localization: an
+    improved R-hat", Bayesian Analysis 2021). The values are finite and not all equal, with ``least_draws`` or more. The
+    R-hat of one chain compares its quarters; that of chains that are constant and differ is infinite.
     """
     arviz = quiet_arviz()
     values = values.astype(float)

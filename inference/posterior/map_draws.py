@@ -23,15 +23,10 @@ def map_draws(
     dim: int = 0,
 ) -> Float[Tensor, "draw *values"]:
     """``function(draw, *rows)`` of every draw, by ``torch.func.vmap``; a single draw takes none, since vmap costs time,
-    and not every network allows it.
-
-    Parameters
-    ----------
-    function : of one draw and of rows, pure, with a tensor for its value.
-    draws : (draw, *shape): a tensor, or a dict or a tuple of such.
-    rows : examples (batch, ...), the same for every draw.
-    at_once : how many evaluations of a row, for some draws and some rows, are made together; None makes all together.
-    dim : of the function's value, along which the rows are; needed with ``at_once`` alone.
+    and not every network allows it. The function is pure, and its value a tensor. ``draws`` is a tensor (draw, *shape),
+    or a dict or a tuple of such; the rows, examples (batch, ...), are the same for every draw. No more than ``at_once``
+    evaluations of a row, for some draws and some rows, are made together (None: all are); it needs ``dim``, along which
+    the rows are in the function's value.
     """
     if at_once is None:
         return _together(function, draws, rows)

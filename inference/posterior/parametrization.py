@@ -55,8 +55,7 @@ def in_parametrization(posterior: D, kind: type[D], parametrization: Parametriza
     in the old coordinates.
 
     Sums are W = sum_k Q_k beta_k + B. Parts are drawn from beta ~ p(beta | W), exactly, with B = W - Q beta, see
-    ``PathwayNormal.split``: since the likelihood depends on W alone, draws of the posterior of W become draws of that
-    of (beta, B).
+    ``PathwayNormal.split``: the likelihood depends on W alone, so that draws of W become draws of (beta, B).
     """
     check_parametrization(parametrization)
     model = posterior.bayesian_model

@@ -28,17 +28,8 @@ _FORMAT = "bayes_rpp checkpoint 3"
 
 
 class Checkpoint:
-    """One file of tensors and plain values, whole or absent.
-
-    Parameters
-    ----------
-    path : of the file.
-    identity : what a run must have in common with the one that wrote the file, as JSON values by name.
-
-    Raises
-    ------
-    OSError
-        If its folder cannot be made.
+    """One file of tensors and plain values, whole or absent. Its ``identity``, JSON values by name, is what a run must
+    have in common with the one that wrote the file. Raises OSError if its folder cannot be made.
     """
 
     def __init__(self, path: str | Path, identity: dict[str, Any]) -> None:
@@ -56,13 +47,7 @@ class Checkpoint:
             save_file(contiguous, beside, metadata=header)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The tensors and values that were saved; None if no file exists yet.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged, or was written by a run of another model, data, seed or settings.
-        """
+        """What was saved, or None if no file exists yet. Raises ValueError if it is damaged, or of another run."""
         if not self.path.exists():
             return None
         try:
@@ -94,11 +79,10 @@ def run_identity(
     pair: Pair | None,
     seed: int,
 ) -> dict[str, Any]:
-    """What two runs must have in common for one to resume the other.
-
-    A model is known by the settings of its prior, likelihood and network, exactly; and by its density at two points,
-    which is all that tells a LogDensity from another. The densities, and the projection of each chain that identifies
-    a start, are compared up to rounding, which differs from machine to machine, and with the number of threads.
+    """What two runs must have in common for one to resume the other. A model is known by the settings of its prior,
+    likelihood and network, exactly, and by its density at two points, which is all that tells a LogDensity from
+    another. The densities, and the projection of each chain that identifies a start, are compared up to rounding, which
+    differs between machines and numbers of threads.
     """
     initial = density.initial([0])
     aside = 0.1 * torch.arange(density.size, dtype=z.dtype, device=z.device).cos()

@@ -32,17 +32,10 @@ def choose_parametrization(
     """The model in the sampler's parametrization, and the start of the chains in it.
 
     "auto" takes the parametrization with the smaller condition number in the coordinates of the metric, at the start;
-    where they are about the same, the collapsed one, which has fewer coordinates. Where the two are different
-    distributions, at a temperature other than 1 with hyperpriors on variances of residual layers, it takes the given
-    one.
-
-    Raises
-    ------
-    TypeError
-        If another parametrization than the given one is wanted for a LogDensity.
-    ValueError
-        If the network has no residual pathway layers, or the wanted parametrization would be another
-        distribution.
+    where they are about the same, the collapsed one, which has fewer coordinates; and the given one where the two are
+    different distributions, see ``hyperpriors_differ``. Raises TypeError if another parametrization than the given one
+    is wanted for a LogDensity, and ValueError if the network has no residual pathway layers, or the wanted
+    parametrization would be another distribution.
     """
     if settings.parametrization == "given":
         return model, start

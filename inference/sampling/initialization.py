@@ -21,9 +21,7 @@ _HESSIANS = 4  # chains whose Hessians are averaged
 def initialize_chains(
     preconditioned: PreconditionedDensity, z: Float[Tensor, "chain size"]
 ) -> tuple[Tensor, Tensor | None]:
-    """The first positions of chains on a density that has no Gauss-Newton matrix, and the covariance that its metric
-    was taken from, if it was.
-    """
+    """First positions on a density that has no Gauss-Newton matrix, and the covariance of its metric, if it has one."""
     z = descend_to_bulk(preconditioned.density, z)
     if (covariance := hessian_covariance(preconditioned.density, z)) is not None:
         preconditioned.fit_to(covariance)
@@ -43,10 +41,9 @@ def check_starts(gradient: Float[Tensor, "chain size"], potential: Float[Tensor,
 
 
 def descend_to_bulk(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> Float[Tensor, "chain size"]:
-    """Bring chains that start far out down to the bulk of the density; the others are returned as they are.
-
-    Descends by L-BFGS (Nocedal & Wright, Numerical Optimization, chapter 7) until a step gains less than a nat a
-    coordinate, so that a density without a mode, such as a funnel, is not followed to its end.
+    """Bring chains that start far out down to the bulk of the density; the others are returned as they are. L-BFGS
+    (Nocedal & Wright, Numerical Optimization, chapter 7) descends until a step gains less than a nat a coordinate, so
+    that a density without a mode, such as a funnel, is not followed to its end.
     """
     return torch.stack([_descend(density, start) for start in z])
 

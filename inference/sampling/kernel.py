@@ -26,9 +26,7 @@ class State(Protocol):
 
     @property
     def chains(self) -> Any:
-        """``position``, in preconditioned coordinates, (chain, size), and other tensors with the chains in their first
-        dimension.
-        """
+        """``position``, preconditioned, (chain, size), and other tensors with the chains in their first dimension."""
 
 
 S = TypeVar("S", bound=State)

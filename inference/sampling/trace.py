@@ -17,24 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 class Trace:
-    """Draws and their statistics, in memory that is allocated once.
+    """Draws and their statistics, in memory that is allocated once; raises ValueError if they would not fit.
 
-    Parameters
-    ----------
-    preconditioned : the density in the coordinates of the positions.
-    start : the first positions, (chain, size).
-    draws : of each chain, in the end.
-
-    Attributes
-    ----------
-    drawn : the number of draws so far.
-    diverged : chain -> the step in which it stopped being finite, and the number of draws before.
-    alive : (chain,) whether a chain goes on.
-
-    Raises
-    ------
-    ValueError
-        If the draws would not fit into memory.
+    ``start`` holds the first positions in the coordinates of ``preconditioned``, ``draws`` is the number that each
+    chain will have, and ``drawn`` that which it has so far. ``diverged`` maps a chain to the step in which it stopped
+    being finite, and its number of draws before; the others are ``alive``.
     """
 
     def __init__(self, preconditioned: PreconditionedDensity, start: Float[Tensor, "chain size"], draws: int) -> None:

@@ -41,7 +41,7 @@ class TemperedCurvature(Protocol):
         """Whether it is accurate enough at the temperature t."""
 
     def coordinates(self, t: float) -> Coordinates:
-        """At the temperature t."""
+        """The coordinates at the temperature t."""
 
 
 @dataclass(frozen=True)
@@ -106,17 +106,10 @@ class _Nearby:
 
 
 def tempered_curvature(density: UnconstrainedDensity, t: float, z: Float[Tensor, "position size"]) -> TemperedCurvature:
-    """The prior's precision plus t times the Gauss-Newton matrix of the likelihood, on average over some positions. The
-    weights' prior is at the positions' mean log variances, where these have hyperpriors.
-
-    Up to 1,500 coordinates it is a dense matrix, which serves up to 4 t; beyond, it is diagonal along the pathways, and
-    serves up to 1.2 t.
-
-    Parameters
-    ----------
-    density : of a BayesianModel.
-    t : the temperature that the positions belong to.
-    z : the positions.
+    """The prior's precision plus t times the Gauss-Newton matrix of a BayesianModel's likelihood, on average over
+    positions z of the temperature t. The weights' prior is at the positions' mean log variances, where these have
+    hyperpriors. Up to 1,500 coordinates it is a dense matrix, which serves up to 4 t; beyond, it is diagonal along the
+    pathways, and serves up to 1.2 t.
     """
     model = network_model(density, "a tempered likelihood")
     if density.size > _LARGEST_DENSE:

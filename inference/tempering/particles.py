@@ -27,20 +27,12 @@ from inference.tempering.schedule import Guide, Kernel
 
 @dataclass(frozen=True)
 class Annealing:
-    """The result of a run.
+    """The result of a run."""
 
-    Attributes
-    ----------
-    log_weights : of each island, the log of its mean weight: an estimate of the log evidence.
-    particles : at the end.
-    temperatures : of the run, without the first.
-    acceptance : the mean acceptance at each.
-    """
-
-    log_weights: Float[Tensor, " island"]
-    particles: Particles
-    temperatures: list[float]
-    acceptance: list[float]
+    log_weights: Float[Tensor, " island"]  # the log of each island's mean weight: an estimate of the log evidence
+    particles: Particles  # at the end
+    temperatures: list[float]  # without the first
+    acceptance: list[float]  # the mean acceptance at each temperature
 
 
 @torch.no_grad()
@@ -53,21 +45,10 @@ def anneal(
     moves: int = 1,
     progress: bool = True,
 ) -> Annealing:
-    """From independent draws of the reference to t = 1. Ctrl-C is raised.
+    """Take independent draws of the reference to t = 1, with ``moves`` trajectories at each temperature.
 
-    Parameters
-    ----------
-    path : of the densities.
-    guide : chooses the temperatures and the kernels.
-    shape : the number of islands, and of particles in each.
-    seeds : of the draws of the reference, and of everything else.
-    moves : trajectories at each temperature.
-    progress : whether to show a bar, in a terminal.
-
-    Raises
-    ------
-    ValueError
-        If no draw of the reference has a finite gain.
+    ``shape`` is the number of islands, and of particles in each; ``seeds`` are those of the draws of the reference, and
+    of everything else. Ctrl-C is raised, and ValueError if no draw of the reference has a finite gain.
     """
     generator = torch.Generator(path.density.device).manual_seed(seeds[1])
     particles = path.at(path.sample(shape[0] * shape[1], seeds[0]))
@@ -100,7 +81,7 @@ def anneal(
 
 @dataclass(frozen=True)
 class TemperedHamiltonian:
-    """That of f_t, whose positions are z = S u and whose momenta are those of u."""
+    """The Hamiltonian of f_t, whose positions are z = S u and whose momenta are those of u."""
 
     path: TemperedPath
     t: float
@@ -161,12 +142,8 @@ def _resample(
 
 
 def systematic(weights: Float[Tensor, "island particle"], generator: torch.Generator) -> Int[Tensor, "island particle"]:
-    """Systematic resampling: particle i is drawn P W_i times in expectation, and never more than one off.
-
-    Parameters
-    ----------
-    weights : W, which add up to one in each island.
-    generator : of one uniform number for each island.
+    """Systematic resampling: particle i is drawn P W_i times in expectation, and never more than one off. The weights W
+    add up to one in each island, which takes one uniform number.
     """
     islands, size = weights.shape
     start = torch.rand(islands, 1, generator=generator, dtype=weights.dtype, device=weights.device)

@@ -32,21 +32,13 @@ _POSITIONS = 8  # over which the curvature is averaged
 
 @dataclass(frozen=True)
 class Particles:
-    """Positions, and the densities of the path there.
+    """Positions, and the densities of the path there."""
 
-    Attributes
-    ----------
-    position : z.
-    reference : -log r(z).
-    gain : D(z); minus infinity where the joint density is zero or no number.
-    reference_slope, gain_slope : the gradients of the two.
-    """
-
-    position: Float[Tensor, "particle size"]
-    reference: Float[Tensor, " particle"]
-    gain: Float[Tensor, " particle"]
-    reference_slope: Float[Tensor, "particle size"]
-    gain_slope: Float[Tensor, "particle size"]
+    position: Float[Tensor, "particle size"]  # z
+    reference: Float[Tensor, " particle"]  # -log r(z)
+    gain: Float[Tensor, " particle"]  # D(z); minus infinity where the joint density is zero or no number
+    reference_slope: Float[Tensor, "particle size"]  # the gradient of -log r
+    gain_slope: Float[Tensor, "particle size"]  # the gradient of D
 
     def energy(self, t: float) -> Float[Tensor, " particle"]:
         """-log f_t."""
@@ -67,16 +59,7 @@ class Particles:
 
 
 class TemperedPath(ABC):
-    """f_t for many particles at once.
-
-    Parameters
-    ----------
-    density : U(z) = -log p(y, z | x).
-
-    Attributes
-    ----------
-    gradients : how many gradients on all data were taken so far.
-    """
+    """f_t for many particles at once, of U(z) = -log p(y, z | x); ``gradients`` counts those on all data so far."""
 
     def __init__(self, density: UnconstrainedDensity) -> None:
         self.density, self.gradients = density, 0
@@ -87,7 +70,7 @@ class TemperedPath(ABC):
 
     @abstractmethod
     def curvature(self, t: float, particles: Particles) -> TemperedCurvature:
-        """For coordinates in which f_t is closer to isotropic, from the positions of its particles."""
+        """The curvature, from particles of f_t, for coordinates in which f_t is closer to isotropic."""
 
     @abstractmethod
     def _parts(self, z: Float[Tensor, "particle size"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -108,12 +91,7 @@ class TemperedPath(ABC):
 
 
 class PriorPath(TemperedPath):
-    """f_t = prior times likelihood^t.
-
-    Parameters
-    ----------
-    density : of a BayesianModel.
-    """
+    """f_t = prior times likelihood^t, of a BayesianModel."""
 
     def __init__(self, density: UnconstrainedDensity) -> None:
         super().__init__(density)
@@ -148,15 +126,7 @@ class PriorPath(TemperedPath):
 
 class LaplacePath(TemperedPath):
     """f_t = N(z*, H^-1)^(1 - t) times the joint density^t: a short path if the posterior is close to the Gaussian.
-
-    Parameters
-    ----------
-    posterior : a Laplace approximation of the density, with a curvature of all coordinates.
-
-    Raises
-    ------
-    ValueError
-        If it fixes some coordinates, as "last_layer" does.
+    Raises ValueError if the Laplace approximation fixes some coordinates, as "last_layer" does.
     """
 
     def __init__(self, posterior: LaplacePosterior) -> None:

@@ -41,31 +41,23 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Plan:
-    """A fixed schedule.
-
-    Attributes
-    ----------
-    temperatures : t_1 < ... < t_K = 1; t_0 = 0 is left out.
-    distances : from the reference to each, in standard deviations of the log weight: with d_k^2 = -log(CESS / P) of one
-        step, the sum of d_1, ..., d_k. The last is the length of the path.
-    step_sizes : the largest of the kernel at each.
-    curvatures : temperatures from which on a curvature is used, and the curvatures.
-    trajectory_length : of each kernel.
+    """A fixed schedule. Its ``distances`` from the reference to each temperature are in standard deviations of the log
+    weight: with d_k^2 = -log(CESS / P) of one step, they are the sums of d_1, ..., d_k. The last is the path's length.
     """
 
-    temperatures: tuple[float, ...]
+    temperatures: tuple[float, ...]  # t_1 < ... < t_K = 1; t_0 = 0 is left out
     distances: tuple[float, ...]
-    step_sizes: tuple[float, ...]
-    curvatures: tuple[tuple[float, TemperedCurvature], ...]
-    trajectory_length: float
+    step_sizes: tuple[float, ...]  # the largest of the kernel at each temperature
+    curvatures: tuple[tuple[float, TemperedCurvature], ...]  # temperatures from which on a curvature is used, and it
+    trajectory_length: float  # of each kernel
 
     @property
     def length(self) -> float:
-        """Of the path. Log weights have about the variance length^2 / K where the particles mix at every step."""
+        """The path's length; log weights have about the variance length^2 / K where the particles mix at every step."""
         return self.distances[-1]
 
     def kernel(self, level: int) -> Kernel:
-        """Of t_level, counted from 1."""
+        """The kernel of t_level, counted from 1."""
         t = self.temperatures[level - 1]
         index = bisect_right([start for start, _ in self.curvatures], t) - 1
         coordinates = self.curvatures[max(index, 0)][1].coordinates(t)
@@ -120,16 +112,10 @@ class Planned:
 class Adaptive:
     """The guide of a pilot run, which chooses by the particles themselves.
 
-    The next temperature is that where the conditional effective sample size falls to a share of the particles, CESS / P
-    = (sum_i W_i v_i)^2 / sum_i W_i v_i^2 with v_i = exp((t' - t) D_i) (Zhou, Johansen & Aston, Journal of
+    The next temperature is that where the conditional effective sample size falls to a ``share`` of the particles, CESS
+    / P = (sum_i W_i v_i)^2 / sum_i W_i v_i^2 with v_i = exp((t' - t) D_i) (Zhou, Johansen & Aston, Journal of
     Computational and Graphical Statistics 2016, eq. 3.16), by bisection. The step size follows the acceptance of the
-    moves before, and the number of steps follows from it.
-
-    Parameters
-    ----------
-    path : of the densities.
-    share : of the particles.
-    trajectory_length : of each move, in units of the coordinates.
+    moves before, and the number of steps follows from it and the ``trajectory_length``, in units of the coordinates.
     """
 
     def __init__(self, path: TemperedPath, share: float, trajectory_length: float) -> None:

@@ -24,22 +24,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class TrainingRecord:
-    """What training leaves.
+    """What training leaves; ``failures`` has the epoch in which a member's loss or parameters stopped being finite."""
 
-    Attributes
-    ----------
-    params : constrained parameters, name -> (member, *shape), on the CPU.
-    losses : of each member, on all data, at the parameters that it ended with.
-    failures : member -> the epoch in which its loss or its parameters stopped being finite.
-    epochs : that were completed.
-    interrupted : whether Ctrl-C ended it.
-    """
-
-    params: Params
-    losses: Float[Tensor, " member"]
+    params: Params  # constrained parameters, name -> (member, *shape), on the CPU
+    losses: Float[Tensor, " member"]  # on all data, at these parameters
     failures: dict[int, int] = field(default_factory=dict)
-    epochs: int = 0
-    interrupted: bool = False
+    epochs: int = 0  # that were completed
+    interrupted: bool = False  # by Ctrl-C
 
     @property
     def all_failed(self) -> bool:
@@ -55,13 +46,8 @@ def train(
     progress: bool,
     before_epoch: Sequence[Callable[[int], None]] = (),
 ) -> TrainingRecord:
-    """Take the steps of all epochs, until every member has failed or an interrupt (Ctrl-C) ends it early.
-
-    Parameters
-    ----------
-    settings : the number of epochs and the learning rates.
-    description : of the progress bar.
-    before_epoch : functions of the number of epochs done, called in this order before each epoch.
+    """Take the steps of all epochs, until every member has failed or an interrupt (Ctrl-C) ends it early. The functions
+    ``before_epoch`` take the number of epochs done, and are called in this order before each epoch.
     """
     record = TrainingRecord({}, torch.full((stack.members,), math.inf))
     steps, step = settings.epochs * len(minibatches), 0

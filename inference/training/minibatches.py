@@ -11,24 +11,18 @@ from inference.data import Pair
 
 
 def member_seeds(seed: int, members: int) -> list[int]:
-    """One for each member's start and order of the data; more members begin with those of fewer."""
+    """A seed for each member's start and order of the data; more members begin with those of fewer."""
     seeds: list[int] = torch.randint(2**62, (members,), generator=torch.Generator().manual_seed(seed)).tolist()
     return seeds
 
 
 class Minibatches:
-    """The data in an order of each member's own: an iteration is an epoch, its length the number of steps.
+    """The data in an order of each member's own: an iteration is an epoch, its length the number of steps. Without
+    data, for a LogDensity, an epoch is one step without a batch. All members stand in the stack ``repeats`` times in a
+    row, each time with the same batches.
 
-    Batches are of nearly equal size, at most ``batch_size``: a remainder of a few examples, whose likelihood is scaled
-    to all N, would be a step in a direction that hardly any data stand for.
-
-    Parameters
-    ----------
-    pair : (x, y); without data, for a LogDensity, an epoch is one step without a batch.
-    batch_size : examples a step; None takes all.
-    seeds : of each member's orders.
-    device : where the batches are to be.
-    repeats : how many times in a row all members stand in the stack, each time with the same batches.
+    Batches are of nearly equal size, at most ``batch_size`` (None takes all): a remainder of a few examples, whose
+    likelihood is scaled to all N, would be a step in a direction that hardly any data stand for.
     """
 
     def __init__(

@@ -20,12 +20,7 @@ _LARGEST_UNIT, _DEVIATIONS = 1.0, 10.0
 
 
 class LogJoint:
-    """-log p(y, theta | x) / N of a model as it is; of a LogDensity, -log p(theta).
-
-    Attributes
-    ----------
-    constraints : of every parameter.
-    """
+    """-log p(y, theta | x) / N of a model as it is; of a LogDensity, -log p(theta)."""
 
     def __init__(self, model: Model, num_data: int) -> None:
         self.model, self.num_data, self.constraints = model, num_data, model.constraints
@@ -42,9 +37,8 @@ class LogJoint:
 
 
 class LogJointGivenVariances(LogJoint):
-    """-log p(y, theta | x, v) / N with prior variances, and a noise variance, that differ between the members.
-
-    A parameter is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps would carry
+    """-log p(y, theta | x, v) / N with prior variances, and a noise variance, that differ between the members. A
+    parameter is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps would carry
     weights of a narrow prior far out.
     """
 
@@ -83,14 +77,8 @@ def initial_params(model: Model, seeds: list[int]) -> Params:
 
 
 def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterPrior], variances: Params) -> Params:
-    """Starts of the network's parameters, those that are wider than the prior shrunk to its width, parameter by
-    parameter: Adam's small steps would not bring them back.
-
-    Parameters
-    ----------
-    starts : name -> (member, *shape).
-    laws : of the parameters.
-    variances : of each member, (member,).
+    """The starts of the network's parameters, (member, *shape), under prior variances (member,); those wider than the
+    prior are shrunk to its width, parameter by parameter: Adam's small steps would not bring them back.
     """
     result = {}
     for name, law in laws.items():

@@ -23,17 +23,8 @@ from inference.training.objectives import LogJoint, LogJointGivenVariances, init
 class ParameterStack:
     """Parameters of many members, and a step of Adam for all of them.
 
-    Parameters
-    ----------
-    objective : what they minimise.
-    starts : initial parameters, constrained, name -> (member, *shape).
-    device : where to compute.
-    variances : that differ between the members, by name, (member,), if the objective takes any.
-
-    Attributes
-    ----------
-    coordinates : u, name -> (member, *shape).
-    units : s, name -> (member, 1, ...), or empty.
+    ``starts`` are constrained, name -> (member, *shape); ``variances`` differ between the members, (member,) by name,
+    if the objective takes any. ``coordinates`` are u, (member, *shape), and ``units`` s, (member, 1, ...), or empty.
     """
 
     def __init__(
@@ -51,12 +42,8 @@ class ParameterStack:
         self.optimizer = torch.optim.Adam(self.coordinates.values(), fused=True)
 
     def step(self, batch: Pair | None, lr: float) -> Float[Tensor, " member"]:
-        """One step for every member; returns the losses before it.
-
-        Parameters
-        ----------
-        batch : (x, y), each with a leading member dimension; None for a density without data.
-        lr : the learning rate, in units s.
+        """One step for every member, at a learning rate in units s; returns the losses before it. A batch (x, y) has a
+        leading member dimension; it is None for a density without data.
         """
         losses, gradients = self.gradients(batch)
         for leaf, gradient in zip(self.coordinates.values(), gradients, strict=True):
@@ -106,7 +93,7 @@ class ParameterStack:
         return self.objective.loss(self._params(coordinates, units), variances, x, y)
 
     def _params(self, coordinates: Params, units: Params) -> Params:
-        """theta, of one member or of all."""
+        """The parameters theta, of one member or of all."""
         free = {name: value * units[name] for name, value in coordinates.items()} if units else coordinates
         return to_constrained(free, self.objective.constraints)
 
@@ -119,15 +106,9 @@ def joint_stack(model: Model, seeds: list[int], num_data: int, device: torch.dev
 def varied_stack(
     model: BayesianModel, starts: Params, variances: Params, num_data: int, device: torch.device | str = "cpu"
 ) -> ParameterStack:
-    """Members under variances of their own.
-
-    Parameters
-    ----------
-    model : whose network and likelihood they share.
-    starts : of the network's parameters, name -> (member, *shape).
-    variances : of each member, (member,), by the names of ``RPPPrior.variances``, and "noise_variance" of a Gaussian
-        likelihood, if it is to differ from the model's.
-    num_data : N.
+    """Members that share a model's network and likelihood, under variances of their own. ``starts`` are of the
+    network's parameters, name -> (member, *shape); ``variances``, (member,), go by the names of ``RPPPrior.variances``,
+    and "noise_variance" of a Gaussian likelihood, if it is to differ from the model's.
     """
     objective = LogJointGivenVariances(model.to(device), num_data, NOISE in variances)
     return ParameterStack(objective, starts, device, variances)

@@ -13,16 +13,7 @@ Schedule = Literal["constant", "cosine"]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train, for every engine that trains by Adam.
-
-    Parameters
-    ----------
-    epochs : passes through the data.
-    batch_size : examples a step; None takes all.
-    lr : Adam's learning rate.
-    schedule : "constant", or "cosine" from lr down to zero.
-    snapshots : how many intermediate states to keep in the posterior's history, evenly spread over the epochs.
-    """
+    """The settings of every engine that trains by Adam, see ``DeepEnsemble``."""
 
     epochs: int = 500
     batch_size: int | None = 500
@@ -51,5 +42,5 @@ class TrainingSettings:
 
 
 def cosine(share: float) -> float:
-    """From one down to zero."""
+    """Half a cosine, from one down to zero as ``share`` goes from zero to one."""
     return 0.5 * (1 + math.cos(math.pi * share))

@@ -1,6 +1,6 @@
 """Variational inference with any Pyro guide.
 
-A guide is a family of laws q_phi(theta), and phi maximises a Monte Carlo estimate of the evidence lower bound
+A guide is a family of distributions q_phi(theta), and phi maximises a Monte Carlo estimate of the evidence lower bound
 
     ELBO(phi) = E_q [log p(y, theta | x) - log q_phi(theta)] = log p(y | x) - KL(q_phi || posterior)
 
@@ -84,11 +84,7 @@ class PyroGuide:
 
         Parameters
         ----------
-        model : a BayesianModel, or a LogDensity with data=None.
-        data : (x, y) as tensors or arrays, or a Dataset of such pairs.
-        seed : the same seed gives the same bits.
-        device : "auto" takes an accelerator if there is one.
-        progress : whether to show a progress bar, in a terminal.
+        model, data, seed, device, progress : see DeepEnsemble.fit.
 
         Returns
         -------

@@ -66,7 +66,7 @@ class PyroProgram:
 
 
 class _Anywhere(dist.ImproperUniform):  # type: ignore[misc, unused-ignore]
-    """The improper uniform law on a constraint; its only sample, for the shapes of automatic guides, is the example."""
+    """The improper uniform distribution on a constraint; its only sample, for the shapes of guides, is the example."""
 
     def __init__(self, constraint: constraints.Constraint, example: Tensor) -> None:
         batch = example.ndim - constraint.event_dim

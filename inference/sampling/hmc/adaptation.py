@@ -16,67 +16,41 @@ _LONGEST_CHANGE = 0.35  # of the log trajectory length in one step
 
 
 class StepSize(NamedTuple):
-    """Dual averaging of the log step size h.
+    """Dual averaging of the log step size h."""
 
-    Attributes
-    ----------
-    log_step : of the next trajectory of the warm-up.
-    log_step_mean : the weighted mean of those before, for the draws.
-    log_step_centre : what log_step is shrunk towards.
-    error : the running mean of the wanted acceptance less the acceptance.
-    updates : so far.
-    """
-
-    log_step: Float[Tensor, ""]
-    log_step_mean: Float[Tensor, ""]
-    log_step_centre: Float[Tensor, ""]
-    error: Float[Tensor, ""]
+    log_step: Float[Tensor, ""]  # of the next trajectory of the warm-up
+    log_step_mean: Float[Tensor, ""]  # the weighted mean of those before, for the draws
+    log_step_centre: Float[Tensor, ""]  # what log_step is shrunk towards
+    error: Float[Tensor, ""]  # the running mean of the wanted acceptance less the acceptance
     updates: Float[Tensor, ""]
 
 
 class TrajectoryLength(NamedTuple):
-    """Adam on the log trajectory length.
+    """Adam on the log trajectory length."""
 
-    Attributes
-    ----------
-    log_length : of the next trajectories of the warm-up.
-    log_length_mean : the running mean of those before, for the draws.
-    square : the running mean of squared slopes.
-    updates : so far.
-    centre : the running mean of the positions, which distances are measured from.
-    """
-
-    log_length: Float[Tensor, ""]
-    log_length_mean: Float[Tensor, ""]
-    square: Float[Tensor, ""]
+    log_length: Float[Tensor, ""]  # of the next trajectories of the warm-up
+    log_length_mean: Float[Tensor, ""]  # the running mean of those before, for the draws
+    square: Float[Tensor, ""]  # the running mean of squared slopes
     updates: Float[Tensor, ""]
-    centre: Float[Tensor, " size"]
+    centre: Float[Tensor, " size"]  # the running mean of the positions, which distances are measured from
 
 
 class Moments(NamedTuple):
-    """Welford's sums over one window: how many draws of each chain, their mean in each chain, and the sum of products
-    (of many coordinates, of squares) of what is left, over all chains.
-    """
+    """Welford's sums over one window, ``square`` over all chains; of many coordinates it holds squares alone."""
 
-    draws: Float[Tensor, ""]
+    draws: Float[Tensor, ""]  # of each chain
     mean: Float[Tensor, "chain size"]
-    square: Float[Tensor, "size size"] | Float[Tensor, " size"]
+    square: Float[Tensor, "size size"] | Float[Tensor, " size"]  # sums of products of deviations, or of squares
 
 
 class Adaptation(NamedTuple):
-    """All that HMC adapts, shared by the chains.
-
-    Attributes
-    ----------
-    step_size, trajectory_length : see there.
-    moments : of the draws of this window; None where the metric is from the curvature.
-    metric_positions : the free vectors z from whose curvature the metric was last taken, if from any but the start.
-    metric_covariance : the covariance that the metric was last taken from, if from one.
+    """All that HMC adapts, shared by the chains. The metric was last taken from the curvature at ``metric_positions``,
+    free vectors z (None for the start), or from ``metric_covariance``.
     """
 
     step_size: StepSize
     trajectory_length: TrajectoryLength
-    moments: Moments | None
+    moments: Moments | None  # of the draws of this window; None where the metric is from the curvature
     metric_positions: Float[Tensor, "chain size"] | None = None
     metric_covariance: Float[Tensor, "size size"] | Float[Tensor, " size"] | None = None
 
@@ -138,10 +112,9 @@ def trajectory_slope(
     centre: Float[Tensor, " size"],
     length: float,
 ) -> float:
-    """The slope, in the log trajectory length, of the expected change of the squared distance from the centre, squared.
-
-    The criterion ChEES = E (||q' - c||^2 - ||q - c||^2)^2 / 4 grows with the distance that trajectories carry (Hoffman,
-    Radul & Sountsov, AISTATS 2021); proposals count by their acceptance.
+    """The slope, in the log trajectory length, of the criterion ChEES = E (||q' - c||^2 - ||q - c||^2)^2 / 4, which
+    grows with the distance that trajectories carry (Hoffman, Radul & Sountsov, AISTATS 2021). Proposals count by their
+    acceptance.
     """
     inward, outward = before - centre, after - centre
     change = outward.square().sum(1) - inward.square().sum(1)
@@ -182,9 +155,8 @@ def learn_moments(state: Moments, position: Float[Tensor, "chain size"]) -> Mome
 
 
 def learned_covariance(state: Moments) -> Float[Tensor, "size size"] | Float[Tensor, " size"]:
-    """The covariance within the chains, or, where there are fewer than ten draws a coordinate, the variances alone.
-
-    Off the diagonal it is shrunk towards zero as much as five draws would.
+    """The covariance within the chains, shrunk off the diagonal towards zero as much as five draws would; where there
+    are fewer than ten draws a coordinate, the variances alone.
     """
     chains, draws = len(state.mean), float(state.draws) * len(state.mean)
     covariance = state.square / max(draws - chains, 1.0)

@@ -42,22 +42,15 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class HMCChains(NamedTuple):
-    """Of each chain.
-
-    Attributes
-    ----------
-    point : its position, and U and its gradient there.
-    recent_acceptance : a running mean over about ten trajectories.
-    divergences : how many after the warm-up.
-    """
+    """What each chain has of its own; ``position`` is in the coordinates of the metric."""
 
     point: Point
-    recent_acceptance: Float[Tensor, " chain"]
-    divergences: Int[Tensor, " chain"]
+    recent_acceptance: Float[Tensor, " chain"]  # a running mean over about ten trajectories
+    divergences: Int[Tensor, " chain"]  # after the warm-up
 
     @property
     def position(self) -> Float[Tensor, "chain size"]:
-        """In the coordinates of the metric."""
+        """The positions, in the coordinates of the metric."""
         return self.point.position
 
 
@@ -189,6 +182,6 @@ class HMC(ChainSampler[HMCState]):
 
 
 def _kinetic(momentum: Float[Tensor, "chain size"]) -> Float[Tensor, " chain"]:
-    """In the type of the potential energy, whose change it is to cancel."""
+    """|v|^2 / 2, in the type of the potential energy, whose change it is to cancel."""
     wide = momentum.dtype if momentum.device.type == "mps" else torch.float64
     return momentum.square().sum(1, dtype=wide) / 2

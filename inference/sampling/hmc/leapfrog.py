@@ -63,7 +63,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class PreconditionedHamiltonian:
-    """That of HMC, whose positions are u themselves."""
+    """The Hamiltonian of HMC, whose positions are u themselves."""
 
     preconditioned: PreconditionedDensity
 

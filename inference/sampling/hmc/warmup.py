@@ -33,13 +33,7 @@ class Trajectory(NamedTuple):
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How HMC adapts.
-
-    Parameters
-    ----------
-    steps : trajectories of the warm-up.
-    target_accept, trajectory_length : see HMC.
-    """
+    """How HMC adapts in the first ``steps`` trajectories; the other settings are HMC's."""
 
     steps: int
     target_accept: float
@@ -67,9 +61,7 @@ class WarmUp:
         random: ChainRandom,
         step: int,
     ) -> tuple[Point, Adaptation]:
-        """After the trajectory of a step, which left the chains at a point: the point in the coordinates of the metric,
-        which may be a new one, and all that was learned.
-        """
+        """Adapt after a trajectory; returns the point in the metric, perhaps a new one, and all that was learned."""
         first = learning.initial_interval(self.steps)
         # A chain far out, where all is steep, makes the steps of all smaller until it moves. Later it would freeze
         # the others.

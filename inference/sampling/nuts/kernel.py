@@ -58,7 +58,7 @@ class Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
         return tree
 
     def statistics(self) -> dict[str, Any]:
-        """Of the last step, by ArviZ's names."""
+        """The statistics of the last step, by ArviZ's names."""
         chosen = [point for point in self.points if point.potential is self._potential_energy_last]
         return {
             "lp": -float(self._potential_energy_last),
@@ -73,24 +73,14 @@ class Kernel(PyroNUTS):  # type: ignore[misc, unused-ignore]
 
 @dataclass
 class ChainResult:
-    """The draws of a chain so far.
+    """The draws of a chain so far."""
 
-    Attributes
-    ----------
-    u : the draws, in preconditioned coordinates.
-    statistics : of every draw, by ArviZ's names.
-    steps : with the warm-up.
-    divergences : after the warm-up.
-    evaluations : of U and its gradient.
-    error : that ended it.
-    """
-
-    u: Float[Tensor, "draw size"]
-    statistics: dict[str, Tensor]
-    steps: int
-    divergences: int
-    evaluations: int
-    error: Exception | None = None
+    u: Float[Tensor, "draw size"]  # the draws, in preconditioned coordinates
+    statistics: dict[str, Tensor]  # of every draw, by ArviZ's names
+    steps: int  # with the warm-up
+    divergences: int  # after the warm-up
+    evaluations: int  # of U and its gradient
+    error: Exception | None = None  # that ended the chain
 
 
 class Chain:

@@ -84,13 +84,7 @@ class NUTS(NUTSSettings):
 
         Parameters
         ----------
-        model : a BayesianModel, or a LogDensity with data=None.
-        data : (x, y) as tensors or arrays, or a Dataset of such pairs.
-        seed : chains take seeds derived from it; the same seed gives the same bits.
-        device : "auto" takes an accelerator if there is one.
-        progress : whether to show a progress bar, in a terminal.
-        start : a posterior to start from: the last draw of each of its chains, then the draws before, one a chain, and
-            again from the first where there are too few. None takes the model's initial states.
+        model, data, seed, device, progress, start : see HMC.fit.
         checkpoint : a file that every finished chain is written to. If it exists, they are not sampled again, and the
             run ends with the same bits as one without a break.
 

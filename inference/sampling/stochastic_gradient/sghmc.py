@@ -30,7 +30,7 @@ from inference.settings import require_positive
 
 
 class SGHMCChains(NamedTuple):
-    """Of each chain: theta and v."""
+    """The positions theta and the velocities v of all chains."""
 
     position: Float[Tensor, "chain size"]
     velocity: Float[Tensor, "chain size"]

@@ -26,7 +26,7 @@ from inference.sampling.stochastic_gradient.schedules import Constant, Cyclical,
 
 
 class SGLDChains(NamedTuple):
-    """Of each chain: theta."""
+    """The positions theta of all chains."""
 
     position: Float[Tensor, "chain size"]
 
