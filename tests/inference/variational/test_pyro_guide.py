@@ -143,8 +143,10 @@ def test_a_hand_written_guide_of_a_log_density_finds_the_law_that_it_can_be(gamm
         gamma, None, seed=shifted()
     )
     law, truth = (Gamma(*numbers) for numbers in ((fitted["shape"], fitted["rate"]), (3.0, 2.0)))
-    assert float(kl_divergence(law, truth)) < 0.01
-    assert posterior.stats["elbo"] == pytest.approx(0.0, abs=0.01)
+    gap = float(kl_divergence(law, truth))
+    assert gap < 0.01
+    # The log ratio of nearly equal densities has about twice the KL as its variance; the mean is over 2,000 draws.
+    assert abs(posterior.stats["elbo"] + gap) < 1.5 * z_limit() * math.sqrt(2 * gap / 2000) + 1e-4
     assert posterior.stats["guide"] == "guide"
     assert float(posterior.samples["rate"].mean()) == pytest.approx(1.5, rel=0.1)
 
