@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp.bases.dense import DenseBasis, StructuredBasis
@@ -56,6 +58,20 @@ class BlockBasis(StructuredBasis):
             self._blocks.append(_Block(sizes, strides, rows.start * width + columns.start, slice(start, rank)))
         super().__init__(shape[0] * width, rank, [basis for _, _, basis in blocks])
 
+    def band_norms(
+        self, row_sizes: Sequence[int], column_sizes: Sequence[int]
+    ) -> Float[Tensor, "rank row_band column_band"] | None:
+        """See StructuredBasis; None if a block is cut by a band."""
+        norms = torch.zeros(self.rank, len(row_sizes), len(column_sizes), dtype=torch.float64)
+        for block in self._blocks:
+            row, column = divmod(block.start, block.strides[0])
+            d_out, d_in, n_out, n_in = block.sizes
+            where = _band(row_sizes, row, n_out * d_out), _band(column_sizes, column, n_in * d_in)
+            if None in where:
+                return None
+            norms[block.coordinates, where[0], where[1]] = 1
+        return norms
+
     def _expand(self, beta: Tensor) -> Tensor:
         flat = beta.reshape(math.prod(beta.shape[:-1]), self.rank)
         matrix = beta.new_zeros(len(flat), self.size)
@@ -73,3 +89,11 @@ class BlockBasis(StructuredBasis):
         ]
         flat = torch.cat(chunks, dim=1) if chunks else matrix.new_zeros(len(matrix), 0)
         return flat.reshape(*vector.shape[:-1], self.rank)
+
+
+def _band(sizes: Sequence[int], start: int, count: int) -> int | None:
+    """The band in which all of some rows or columns lie, if there is one."""
+    for index, stop in enumerate(itertools.accumulate(sizes)):
+        if start < stop:
+            return index if start + count <= stop else None
+    return None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -54,6 +54,12 @@ class StructuredBasis:
     def project(self, vector: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Q Q^T v."""
         return self.expand(self.coordinates(vector))
+
+    def band_norms(
+        self, row_sizes: Sequence[int], column_sizes: Sequence[int]
+    ) -> Float[Tensor, "rank row_band column_band"] | None:
+        """The squared norms of its maps in bands, see bases/band_norms.py; None if the structure does not give them."""
+        return None
 
     def dense(self) -> Float[Tensor, "size rank"]:
         """Q itself, in float64."""
@@ -120,3 +126,22 @@ class KroneckerBasis(StructuredBasis):
     def _coordinates(self, vector: Tensor) -> Tensor:
         left, right = self._like(vector)
         return (left.mT @ vector.reshape(*vector.shape[:-1], len(left), len(right)) @ right).flatten(-2)
+
+    def band_norms(
+        self, row_sizes: Sequence[int], column_sizes: Sequence[int]
+    ) -> Float[Tensor, "rank row_band column_band"]:
+        """See StructuredBasis."""
+        left, right = (
+            torch.stack([part.square().sum(0) for part in factor.split(list(sizes))])
+            for factor, sizes in zip(self._tensors, (row_sizes, column_sizes), strict=True)
+        )
+        return torch.einsum("pk,ql->klpq", left, right).flatten(0, 1).double()
+
+
+def bands_of_entries(row_sizes: Sequence[int], column_sizes: Sequence[int]) -> Int[Tensor, " size"]:
+    """The band of every entry of a map (m, n), numbered row by row."""
+    rows, columns = (
+        torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
+        for sizes in (row_sizes, column_sizes)
+    )
+    return (rows[:, None] * len(column_sizes) + columns).flatten()

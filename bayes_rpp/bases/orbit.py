@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayes_rpp.bases.dense import StructuredBasis
+from bayes_rpp.bases.dense import StructuredBasis, bands_of_entries
 
 
 class OrbitBasis(StructuredBasis):
@@ -30,6 +32,17 @@ class OrbitBasis(StructuredBasis):
         super().__init__(len(labels), len(sizes), [torch.from_numpy(table) for table in tables])
         distinct, counts = np.unique(sizes, return_counts=True)
         self._classes = [(int(s), int(c)) for s, c in zip(distinct, counts, strict=True)]
+
+    def band_norms(
+        self, row_sizes: Sequence[int], column_sizes: Sequence[int]
+    ) -> Float[Tensor, "rank row_band column_band"]:
+        """See StructuredBasis."""
+        labels, members, scale, *_ = self._tensors
+        count = len(row_sizes) * len(column_sizes)
+        bands = bands_of_entries(row_sizes, column_sizes)[members]
+        norms = torch.zeros(self.rank * count, dtype=torch.float64)
+        norms.index_add_(0, labels[members] * count + bands, scale.square()[labels[members]])
+        return norms.reshape(self.rank, len(row_sizes), len(column_sizes))
 
     def _expand(self, beta: Tensor) -> Tensor:
         labels, _, scale, *signs = self._like(beta)

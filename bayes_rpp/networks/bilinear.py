@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -158,7 +159,20 @@ class EquivariantBilinear(nn.Module):
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
         pieces = sum(run.multiplicity for run in self.rep.runs)
-        return {"weight": ParameterRole("equivariant", max(1.0, len(self.weight) / max(pieces, 1)))}
+        of_layer = max(1.0, len(self.weight) / max(pieces, 1))
+        return {"weight": ParameterRole("equivariant", self._fan_ins(), of_layer)}
+
+    def _fan_ins(self) -> Float[Tensor, " count"]:
+        """For every weight the number of products that all weights add to a coordinate of its output piece."""
+        products: dict[Run, int] = {}
+        for term in itertools.chain(*self._contracting.values(), *self._mixing.values()):
+            products[term.rows] = products.get(term.rows, 0) + term.count * term.columns.size
+        pairs = zip(self._contracting, self._shapes, strict=False)
+        parts = [torch.full(shape, products[rows]) for rows, shape in pairs]
+        for columns, same in self._mixing.items():
+            per_row = [torch.full((term.count * term.rows.multiplicity,), products[term.rows]) for term in same]
+            parts.append(torch.cat(per_row)[:, None].expand(-1, columns.multiplicity))
+        return torch.cat([part.flatten() for part in parts]).double()
 
 
 def _group_by(terms: list[_Term], key: Callable[[_Term], Run]) -> dict[Run, list[_Term]]:

@@ -82,9 +82,10 @@ class SymmetricNetwork(nn.Module):
         rep = self.rep_in
         for hidden in self.hidden:
             mixes = bilinear and not all(gates_itself(run, hidden) for run in hidden.runs)
-            layers.append(EquivariantBlock(linear(rep, gated(hidden), **options), hidden, residual, mixes))
+            first = linear(rep, gated(hidden), activated=bool(layers), **options)
+            layers.append(EquivariantBlock(first, hidden, residual, mixes))
             rep = hidden
-        return nn.Sequential(*layers, linear(rep, self.rep_out, **options))
+        return nn.Sequential(*layers, linear(rep, self.rep_out, activated=bool(layers), **options))
 
 
 class RPPEMLP(SymmetricNetwork):
@@ -186,4 +187,7 @@ class PlainLinear(nn.Linear):
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
-        return {"weight": ParameterRole("plain", self.in_features), "bias": ParameterRole("plain", 1)}
+        return {
+            "weight": ParameterRole("plain", self.in_features, self.in_features),
+            "bias": ParameterRole("plain", 1, 1),
+        }

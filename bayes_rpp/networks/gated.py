@@ -83,7 +83,7 @@ class GatedNonlinearity(nn.Module):
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
-        return {} if self.swish is None else {"swish": ParameterRole("dense", 1)}
+        return {} if self.swish is None else {"swish": ParameterRole("dense", 1, 1)}
 
 
 def gates_itself(run: Run, rep: Rep) -> bool:

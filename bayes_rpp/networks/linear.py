@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
+from bayes_rpp.networks.fan_in import coordinate_fan_ins, layer_fan_in
 from bayes_rpp.networks.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep
 
@@ -22,6 +23,7 @@ class EquivariantLinear(nn.Module):
     ----------
     rep_in, rep_out : bound representations of sizes n and m.
     bias : whether to add an invariant vector of ``rep_out``.
+    activated : whether the inputs come from a gated nonlinearity, for the prior; see ``input_mean_squares``.
 
     Attributes
     ----------
@@ -37,9 +39,9 @@ class EquivariantLinear(nn.Module):
 
     zero_weight: Tensor
 
-    def __init__(self, rep_in: Rep, rep_out: Rep, bias: bool = True) -> None:
+    def __init__(self, rep_in: Rep, rep_out: Rep, bias: bool = True, activated: bool = False) -> None:
         super().__init__()
-        self.rep_in, self.rep_out = rep_in, rep_out
+        self.rep_in, self.rep_out, self.activated = rep_in, rep_out, activated
         self.basis = equivariant_maps(rep_in, rep_out)
         self.bias_basis = equivariant_basis(rep_out)
         self.beta = coordinates_parameter(self.basis)
@@ -71,8 +73,12 @@ class EquivariantLinear(nn.Module):
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
-        fan_ins = {"beta": coordinates_fan_in(self.basis, self.rep_out), "bias_beta": 1.0}
-        return {name: ParameterRole("equivariant", fan_ins[name]) for name, _ in self.named_parameters()}
+        each = coordinate_fan_ins(self.basis, self.rep_in, self.rep_out, self.activated)
+        roles = {
+            "beta": ParameterRole("equivariant", each, layer_fan_in(self.basis, self.rep_out)),
+            "bias_beta": ParameterRole("equivariant", 1.0, 1.0),
+        }
+        return {name: roles[name] for name, _ in self.named_parameters()}
 
 
 def coordinates_parameter(basis: EquivariantBasis) -> nn.Parameter | None:
@@ -105,8 +111,3 @@ def initial_beta(basis: EquivariantBasis, rep_in: Rep, rep_out: Rep) -> Float[Te
 def initial_coordinates(basis: EquivariantBasis, size_out: int) -> Float[Tensor, " rank"]:
     """Coordinates for which outputs have, on average over all of them, half the mean square of the inputs."""
     return torch.randn(basis.rank) * _INIT_GAIN * math.sqrt(size_out / max(basis.rank, 1))
-
-
-def coordinates_fan_in(basis: EquivariantBasis, rep_out: Rep) -> float:
-    """How many coordinates a basis of maps has for each output."""
-    return max(basis.rank, 1) / max(rep_out.size, 1)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import EquivariantBasis
 
 Pathway = Literal["equivariant", "dense", "collapsed", "plain"]
+FanIn: TypeAlias = "float | Float[Tensor, ' coordinate']"
 
 
 class StructuredPathway(NamedTuple):
     """One of the structured pathways of a collapsed parameter."""
 
     basis: EquivariantBasis  # orthonormal
-    fan_in: float  # of its coordinates, see ParameterRole
+    fan_in: FanIn  # of its coordinates, see ParameterRole
+    layer_fan_in: float  # likewise
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class ParameterRole:
     """
 
     pathway: Pathway
-    fan_in: float  # its coordinates per output coordinate of its layer; "fan_in" scaling divides its variance by this
+    fan_in: FanIn  # the mean square that its coordinates, of variance 1, add to each output: of all, or of each one's
+    layer_fan_in: float  # the number of its coordinates for each output coordinate of its layer
     level: int = 0  # which of its layer's structured pathways this is, the outermost group first
     levels: int = 1  # how many structured pathways the layer has
     structured: tuple[StructuredPathway, ...] = ()  # all of them, for a collapsed parameter
@@ -60,7 +64,7 @@ def parameter_roles(network: nn.Module) -> Iterator[tuple[str, ParameterRole]]:
         enclosing = max((part for part in parts if f"{path}.".startswith(f"{part}.")), key=len, default=None)
         for name, parameter in module.named_parameters(recurse=False):
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
-            role = roles.get(name, ParameterRole("plain", fan_in))
+            role = roles.get(name, ParameterRole("plain", fan_in, fan_in))
             if enclosing is not None and role.pathway == "plain":
                 role = replace(role, pathway=parts[enclosing])
             yield f"{path}.{name}" if path else name, role

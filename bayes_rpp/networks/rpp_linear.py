@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
 from bayes_rpp.bases.subgroup_chain import chain_basis, chain_maps
 from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.fan_in import coordinate_fan_ins, dense_fan_in, layer_fan_in
 from bayes_rpp.networks.linear import (
     apply_linear,
-    coordinates_fan_in,
     coordinates_parameter,
     initial_beta,
     initial_coordinates,
@@ -57,6 +57,7 @@ class RPPLinear(nn.Module):
         equivariant under it that are orthogonal to those of the groups before.
     pathways : orthonormal bases of maps, of size m n, in place of those of the groups; they need not be orthogonal to
         each other.
+    activated : whether the inputs come from a gated nonlinearity, for the prior; see ``input_mean_squares``.
 
     Attributes
     ----------
@@ -86,12 +87,13 @@ class RPPLinear(nn.Module):
         parametrization: Parametrization = "residual",
         group: Group | Sequence[Group] | None = None,
         pathways: Sequence[EquivariantBasis] | None = None,
+        activated: bool = False,
     ) -> None:
         super().__init__()
         check_parametrization(parametrization)
         groups = [rep_out.bound_group] if group is None else as_chain(group)
         self.rep_in, self.rep_out = (rep_in, rep_out) if group is None else (rep_in(groups[0]), rep_out(groups[0]))
-        self.has_bias, self.is_equivariant = bias, pathways is None
+        self.has_bias, self.is_equivariant, self.activated = bias, pathways is None, activated
         self.bases, self.pathway_names = self._structured(groups, pathways)
         self.bias_bases = (equivariant_basis(self.rep_out),) if len(groups) == 1 else chain_basis(self.rep_out, groups)
         self.sums = [PathwaySum("weight", "dense", _numbered("beta", self.bases))]
@@ -190,18 +192,27 @@ class RPPLinear(nn.Module):
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""
-        maps = [StructuredPathway(basis, coordinates_fan_in(basis, self.rep_out)) for basis in self.bases]
-        vectors = [StructuredPathway(basis, 1.0) for basis in self.bias_bases]
+        maps = [
+            StructuredPathway(
+                basis,
+                coordinate_fan_ins(basis, self.rep_in, self.rep_out, self.activated),
+                layer_fan_in(basis, self.rep_out),
+            )
+            for basis in self.bases
+        ]
+        vectors = [StructuredPathway(basis, 1.0, 1.0) for basis in self.bias_bases]
+        fan_ins = dense_fan_in(self.rep_in, self.activated), float(self.rep_in.size)
         if self.parametrization == "collapsed":
             roles = {
-                "weight": ParameterRole("collapsed", self.rep_in.size, structured=tuple(maps)),
-                "bias": ParameterRole("collapsed", 1, structured=tuple(vectors)),
+                "weight": ParameterRole("collapsed", *fan_ins, structured=tuple(maps)),
+                "bias": ParameterRole("collapsed", 1.0, 1.0, structured=tuple(vectors)),
             }
         else:
-            roles = {"dense": ParameterRole("dense", self.rep_in.size), "bias_dense": ParameterRole("dense", 1)}
+            roles = {"dense": ParameterRole("dense", *fan_ins), "bias_dense": ParameterRole("dense", 1.0, 1.0)}
             for name, pathways in (("beta", maps), ("bias_beta", vectors)):
                 for level, (numbered, pathway) in enumerate(_numbered(name, pathways).items()):
-                    roles[numbered] = ParameterRole("equivariant", pathway.fan_in, level, len(pathways))
+                    own = pathway.fan_in, pathway.layer_fan_in
+                    roles[numbered] = ParameterRole("equivariant", *own, level, len(pathways))
         return {name: roles[name] for name, _ in self.named_parameters()}
 
 

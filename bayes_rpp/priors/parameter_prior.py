@@ -15,10 +15,17 @@ from bayes_rpp.priors.pathway_normal import PathwayNormal
 
 
 class Share(NamedTuple):
-    """A variance of a parameter: that of a setting's entry, by its name, over the fan-in, or over 1 without scaling."""
+    """A variance of a parameter: that of a setting's entry, by its name, over the fan-in, which is one number for all
+    coordinates or one for each; or over 1 without scaling.
+    """
 
     setting: str
-    divisor: float
+    divisor: float | Float[Tensor, " coordinate"]
+
+    @property
+    def relative(self) -> Float[Tensor, " coordinate"] | None:
+        """What the entry is multiplied by, for each coordinate; None if they share one divisor."""
+        return 1 / self.divisor if isinstance(self.divisor, Tensor) else None
 
 
 @dataclass(frozen=True)
@@ -36,16 +43,23 @@ class ParameterPrior:
         """The entries that the prior depends on."""
         return (self.dense.setting, *(share.setting for share in self.pathways))
 
+    @property
+    def varies(self) -> bool:
+        """Whether the variances of its coordinates differ by their fan-ins."""
+        return any(share.relative is not None for share in (self.dense, *self.pathways))
+
     def at(self, variances: Mapping[str, float | Float[Tensor, ""]]) -> PathwayNormal:
         """The prior at variances, by the entries' names; differentiable in those that are tensors."""
         tensors = [value for name in self.settings if isinstance(value := variances[name], Tensor)]
         device = tensors[0].device if tensors else None
 
         def variance(share: Share) -> Tensor:
-            value = variances[share.setting] / share.divisor
+            value = variances[share.setting]
+            value = value if isinstance(share.divisor, Tensor) else value / share.divisor
             if isinstance(value, Tensor):
                 return value.to(self.dtype)
             return torch.tensor(value, dtype=self.dtype, device=device)
 
         pathways = [variance(share) for share in self.pathways]
-        return PathwayNormal(self.shape, variance(self.dense), self.bases, pathways, validate_args=False)
+        relative = [share.relative for share in self.pathways] if self.bases else [self.dense.relative]
+        return PathwayNormal(self.shape, variance(self.dense), self.bases, pathways, relative, validate_args=False)

@@ -16,17 +16,20 @@ from torch.distributions.utils import _standard_normal
 
 from bayes_rpp.bases.equivariant import EquivariantBasis
 from bayes_rpp.bases.joint_span import JointSpan, are_orthogonal
+from bayes_rpp.priors.conditional import draw_coordinates
+from bayes_rpp.priors.spectrum import Eigenvalues, leverage
 from bayes_rpp.priors.woodbury import JointCovariance
 
 
 class PathwayNormal(TorchDistribution):
-    r"""N(0, sum_k v_k Q_k Q_k^T + v_b I) over a parameter of any shape; the covariance is never formed.
+    r"""N(0, sum_k v_k Q_k D_k Q_k^T + v_b I) over a parameter of any shape; the covariance is never formed.
 
-    This is the law of a sum of pathways, W = sum_k Q_k beta_k + B with beta_k ~ N(0, v_k I) and B ~ N(0, v_b I)
-    (Finzi, Benton & Wilson, NeurIPS 2021, section 3.2). With orthonormal and mutually orthogonal Q_k of rank r_k, and
-    P the projector on what they leave, the covariance is sum_k (v_k + v_b) Q_k Q_k^T + v_b P, its square root
-    sqrt(v_b) I + sum_k (sqrt(v_k + v_b) - sqrt(v_b)) Q_k Q_k^T, and its log determinant sum_k r_k log(v_k + v_b) + (n
-    - sum_k r_k) log v_b. Without bases it is N(0, v_b I). Bases that are not mutually orthogonal go through the Gram
+    This is the law of a sum of pathways, W = sum_k Q_k beta_k + B with beta_k ~ N(0, v_k D_k) and B ~ N(0, v_b I)
+    (Finzi, Benton & Wilson, NeurIPS 2021, section 3.2, where D_k = I). D_k = diag(d_k) holds the relative variances of
+    the coordinates. With orthonormal and mutually orthogonal Q_k of rank r_k, and P the projector on what they leave,
+    the covariance is sum_k Q_k (v_k D_k + v_b I) Q_k^T + v_b P, its square root sqrt(v_b) I + sum_k Q_k [(v_k D_k +
+    v_b I)^(1/2) - sqrt(v_b) I] Q_k^T, and its log determinant sum_k sum_j log(v_k d_kj + v_b) + (n - sum_k r_k) log
+    v_b. Without bases it is N(0, v_b I), or N(0, v_b D). Bases that are not mutually orthogonal go through the Gram
     matrix of their union, at a cost cubic in their total rank.
 
     Parameters
@@ -35,12 +38,14 @@ class PathwayNormal(TorchDistribution):
     dense_variance : v_b > 0, a number or a tensor of the batch shape.
     bases : orthonormal bases Q_k of size n.
     pathway_variances : v_k >= 0, one for each basis, each a number or a tensor of the batch shape.
+    relative_variances : d_k > 0 of shape (r_k,), one for each basis; without bases a single one, d of shape (n,). None
+        in place of one, or of all, stands for ones.
 
     Raises
     ------
     ValueError
-        If a variance is not positive and finite, a basis does not fit the event shape, or bases that are not mutually
-        orthogonal have too large a total rank.
+        If a variance is not positive and finite, a basis or relative variances do not fit, or bases that are not
+        mutually orthogonal have too large a total rank.
 
     Examples
     --------
@@ -59,6 +64,7 @@ class PathwayNormal(TorchDistribution):
         dense_variance: float | Tensor,
         bases: Sequence[EquivariantBasis] = (),
         pathway_variances: Sequence[float | Tensor] = (),
+        relative_variances: Sequence[Float[Tensor, " rank"] | None] | None = None,
         validate_args: bool | None = None,
     ) -> None:
         if len(bases) != len(pathway_variances):
@@ -73,15 +79,21 @@ class PathwayNormal(TorchDistribution):
         self.dense_variance, *pathways = torch.broadcast_tensors(*tensors)
         self.pathway_variances = tuple(pathways)
         self.bases = tuple(bases)
+        relative = (None,) * max(1, len(bases)) if relative_variances is None else tuple(relative_variances)
+        if len(relative) != max(1, len(bases)):
+            raise ValueError(f"got {len(relative)} relative_variances for {len(bases)} bases; need one for each.")
+        self.relative_variances = relative
         self.numel = math.prod(event_shape)
         self.support = constraints.independent(constraints.real, len(event_shape))
         if validate_args is not False:
             self._check(event_shape)
         orthogonal = len(self.bases) < 2 or are_orthogonal(self.bases)
         self._joint = (
-            None if orthogonal else JointCovariance(JointSpan(self.bases), self.dense_variance, self.pathway_variances)
+            None
+            if orthogonal
+            else JointCovariance(JointSpan(self.bases), self.dense_variance, self.pathway_variances, relative)
         )
-        self._half_precisions = [-0.5 / variance for _, variance in self._ranks_and_variances()]
+        self._half_precisions = [-0.5 / part.variance for part in self._spectrum()]
         self._log_normalizer = -0.5 * (self._log_determinant() + self.numel * math.log(2 * math.pi))
         super().__init__(self.dense_variance.shape, torch.Size(event_shape), validate_args=validate_args)
 
@@ -96,6 +108,26 @@ class PathwayNormal(TorchDistribution):
                     f"a basis of size {basis.size} does not fit the event shape {tuple(event_shape)}, which has "
                     f"{self.numel} coordinates."
                 )
+        for index, relative in enumerate(self.relative_variances):
+            size = self.bases[index].rank if self.bases else self.numel
+            if relative is None:
+                continue
+            if relative.shape != (size,) or not ((relative > 0) & torch.isfinite(relative)).all():
+                raise ValueError(
+                    f"relative_variances[{index}] must be {size} positive and finite numbers, got shape "
+                    f"{tuple(relative.shape)}, from {float(relative.min())} to {float(relative.max())}."
+                )
+
+    @property
+    def dense_variances(self) -> Float[Tensor, "*batch coordinate"]:
+        """v_b of every coordinate: (*batch, n) with relative variances; else (*batch, 1), or () without a batch."""
+        return self._spread(self.dense_variance, None if self.bases else self.relative_variances[0])
+
+    @property
+    def coordinate_variances(self) -> list[Float[Tensor, "*batch coordinate"]]:
+        """v_k d_k of every basis: (*batch, r_k) with relative variances; else (*batch, 1), or () without a batch."""
+        pairs = zip(self.pathway_variances, self.relative_variances, strict=False)
+        return [self._spread(variance, relative) for variance, relative in pairs]
 
     @property
     def mean(self) -> Tensor:
@@ -105,12 +137,9 @@ class PathwayNormal(TorchDistribution):
     @property
     def variance(self) -> Float[Tensor, "*batch_and_event"]:
         """The diagonal of the covariance, v_b + sum_k v_k (Q_k Q_k^T)_ii; takes O(n r) time."""
-        result = self._spread(self.dense_variance).expand(*self.batch_shape, self.numel)
-        for basis, variance in zip(self.bases, self.pathway_variances, strict=True):
-            leverage = sum(
-                basis.expand(rows).square().sum(0) for rows in torch.eye(basis.rank, dtype=torch.float64).split(256)
-            )
-            result = result + self._spread(variance) * leverage
+        result = self.dense_variances.expand(*self.batch_shape, self.numel)
+        for basis, variance, relative in zip(self.bases, self.pathway_variances, self.relative_variances, strict=False):
+            result = result + self._spread(variance) * leverage(basis, relative)
         return result.reshape(self._extended_shape()).to(self._dtype)
 
     def log_prob(self, value: Float[Tensor, "*sample_batch_event"]) -> Float[Tensor, "*sample_batch"]:
@@ -123,12 +152,12 @@ class PathwayNormal(TorchDistribution):
         residual = flat = self._flat(value)
         if self._joint is not None:
             return normalizer - 0.5 * self._joint.mahalanobis(flat)
-        result = normalizer
-        for basis, factor in zip(self.bases, factors[1:], strict=True):
+        result, (outer, *inner) = normalizer, self._spectrum()
+        for basis, part, factor in zip(self.bases, inner, factors[1:], strict=True):
             coordinates = basis.coordinates(flat)
             residual = residual - basis.expand(coordinates)
-            result = result + coordinates.square().sum(-1) * factor
-        return residual.square().sum(-1) * factors[0] + result
+            result = result + part.sum(coordinates.square(), factor)
+        return outer.sum(residual.square(), factors[0]) + result
 
     def rsample(self, sample_shape: torch.Size | Sequence[int] = ()) -> Float[Tensor, "*sample_batch_event"]:
         """Draw by the square root of the covariance, differentiably in the variances."""
@@ -140,10 +169,11 @@ class PathwayNormal(TorchDistribution):
         flat = self._flat(noise)
         if self._joint is not None:
             return self._shaped(self._joint.color(flat))
-        result = self._spread(self.dense_variance.sqrt()) * flat
-        for basis, variance in zip(self.bases, self.pathway_variances, strict=True):
-            gain = (variance + self.dense_variance).sqrt() - self.dense_variance.sqrt()
-            result = result + self._spread(gain) * basis.project(flat)
+        narrow = self.dense_variances.sqrt()
+        result = narrow * flat
+        for basis, variance in zip(self.bases, self.coordinate_variances, strict=True):
+            gain = (variance + narrow.square()).sqrt() - narrow
+            result = result + basis.expand(gain * basis.coordinates(flat))
         return self._shaped(result)
 
     def whiten(self, value: Float[Tensor, "*sample_batch_event"]) -> Float[Tensor, "*sample_batch_event"]:
@@ -156,7 +186,10 @@ class PathwayNormal(TorchDistribution):
         residual = flat = self._flat(value)
         if self._joint is not None:
             return self._shaped(self._joint.solve(flat))
-        precision, *precisions = [self._spread(-2 * half).to(value) for half in self._half_precisions]
+        parts = zip(self._half_precisions, self._spectrum(), strict=True)
+        precision, *precisions = [
+            (-2 * half if part.elementwise else self._spread(-2 * half)).to(value) for half, part in parts
+        ]
         inside = torch.zeros_like(flat)
         for basis, factor in zip(self.bases, precisions, strict=True):
             coordinates = basis.coordinates(flat)
@@ -174,9 +207,8 @@ class PathwayNormal(TorchDistribution):
     ) -> tuple[list[Float[Tensor, "*sample_batch rank"]], Float[Tensor, "*sample_batch_event"]]:
         r"""Draw the pathways given their sum W = ``value``: beta_k and B from p(beta, B | sum_k Q_k beta_k + B = W).
 
-        A draw (beta~, B~) of the prior is corrected by Matheron's rule, beta_k = beta~_k + v_k Q_k^T Sigma^-1 (W - W~)
-        with W~ = sum_k Q_k beta~_k + B~ (Doucet, 2010), which is exact for any bases. With one basis the law is beta ~
-        N(s Q^T W, s v_b I), s = v_a / (v_a + v_b). All in float64; B is what the rounded coordinates leave of W.
+        It is exact for any bases, by Matheron's rule. With one basis beta_j ~ N(s_j (Q^T W)_j, s_j v_b), s_j = v_a d_j
+        / (v_a d_j + v_b). All in float64; B is what the rounded coordinates leave of W.
 
         Parameters
         ----------
@@ -195,35 +227,14 @@ class PathwayNormal(TorchDistribution):
         >>> beta.shape, rest.shape
         (torch.Size([1]), torch.Size([3, 3]))
         """
-        exact = self._flat(value).double()
-        exact = exact.expand(*torch.broadcast_shapes(exact.shape[:-1], self.batch_shape), self.numel)
-        missing = exact - self._noise(temperature * self.dense_variance, exact, self.numel, generator)
-        prior = [
-            self._noise(temperature * variance, exact, basis.rank, generator)
-            for basis, variance in zip(self.bases, self.pathway_variances, strict=True)
-        ]
-        for basis, beta in zip(self.bases, prior, strict=True):
-            missing = missing - basis.expand(beta)
-        steps = self._coordinate_means(missing)
-        betas = [(beta + step).to(value.dtype) for beta, step in zip(prior, steps, strict=True)]
+        total = self._flat(value).double()
+        total = total.expand(*torch.broadcast_shapes(total.shape[:-1], self.batch_shape), self.numel)
+        variances = self.dense_variances, self.bases, self.coordinate_variances, self._joint
+        drawn = draw_coordinates(total, *variances, generator, temperature)
+        betas, rest = [beta.to(value.dtype) for beta in drawn], total
         for basis, beta in zip(self.bases, betas, strict=True):
-            exact = exact - basis.expand(beta.double())
-        return betas, self._shaped(exact).to(value.dtype)
-
-    def _coordinate_means(self, flat: Tensor) -> list[Tensor]:
-        """v_k Q_k^T Sigma^-1 W, the mean of every beta_k given W."""
-        broad = [self._spread(variance.to(flat)) for variance in self.pathway_variances]
-        if self._joint is not None:
-            solved = self._joint.coordinates_of_solution(flat)
-            return [variance * part for variance, part in zip(broad, solved, strict=True)]
-        shares = [variance / (variance + self._spread(self.dense_variance.to(flat))) for variance in broad]
-        return [share * basis.coordinates(flat) for share, basis in zip(shares, self.bases, strict=True)]
-
-    def _noise(self, variance: Tensor, like: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
-        device = like.device if generator is None else generator.device
-        shape = (*like.shape[:-1], size)
-        noise = torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
-        return self._spread(variance.to(like)).sqrt() * noise
+            rest = rest - basis.expand(beta.double())
+        return betas, self._shaped(rest).to(value.dtype)
 
     def entropy(self) -> Float[Tensor, "*batch"]:
         """The differential entropy in nats."""
@@ -236,21 +247,30 @@ class PathwayNormal(TorchDistribution):
             self.dense_variance.expand(torch.Size(batch_shape)),
             self.bases,
             [variance.expand(torch.Size(batch_shape)) for variance in self.pathway_variances],
+            self.relative_variances,
             validate_args=False,
         )
         wider._dtype = self._dtype
         return wider
 
-    def _ranks_and_variances(self) -> list[tuple[int, Tensor]]:
-        """The eigenvalues of the covariance with their multiplicities."""
-        left = self.numel - sum(basis.rank for basis in self.bases)
-        pairs = zip(self.bases, self.pathway_variances, strict=True)
-        return [(left, self.dense_variance)] + [(basis.rank, v + self.dense_variance) for basis, v in pairs]
+    def _spectrum(self) -> list[Eigenvalues]:
+        """The eigenvalues of the covariance: off the pathways first, then along each."""
+        if not self.bases:
+            relative = self.relative_variances[0]
+            variance = self.dense_variance if relative is None else self.dense_variances
+            return [Eigenvalues(self.numel, variance, relative is not None)]
+        result = [Eigenvalues(self.numel - sum(basis.rank for basis in self.bases), self.dense_variance, False)]
+        for basis, v, relative in zip(self.bases, self.pathway_variances, self.relative_variances, strict=True):
+            if relative is None:
+                result.append(Eigenvalues(basis.rank, v + self.dense_variance, False))
+            else:
+                result.append(Eigenvalues(1, self._spread(v, relative) + self._spread(self.dense_variance), True))
+        return result
 
     def _log_determinant(self) -> Tensor:
         if self._joint is not None:
             return self._joint.log_determinant(self.numel)
-        return torch.stack([rank * variance.log() for rank, variance in self._ranks_and_variances()]).sum(0)
+        return torch.stack([part.total(part.variance.log()) for part in self._spectrum()]).sum(0)
 
     def _flat(self, value: Tensor) -> Tensor:
         """The event's axes as one."""
@@ -260,8 +280,10 @@ class PathwayNormal(TorchDistribution):
         return flat.reshape(*flat.shape[:-1], *self.event_shape)
 
     @staticmethod
-    def _spread(variance: Tensor) -> Tensor:
-        return variance.unsqueeze(-1) if variance.ndim else variance
+    def _spread(variance: Tensor, relative: Tensor | None = None) -> Tensor:
+        """A variance of the batch shape beside an axis of coordinates, for each of which it is the same or relative."""
+        spread = variance.unsqueeze(-1) if variance.ndim else variance
+        return spread if relative is None else spread * relative.to(spread)
 
 
 @register_kl(PathwayNormal, PathwayNormal)
@@ -273,7 +295,6 @@ def _kl_pathway_normals(p: PathwayNormal, q: PathwayNormal) -> Tensor:
     if p._joint is not None and q._joint is not None:
         return p._joint.divergence_from(q._joint, p.numel)
     total: Tensor | float = 0.0
-    for (rank, first), (_, second) in zip(p._ranks_and_variances(), q._ranks_and_variances(), strict=True):
-        ratio = first / second
-        total = total + 0.5 * rank * (ratio - 1 - ratio.log())
+    for own, other in zip(p._spectrum(), q._spectrum(), strict=True):
+        total = total + own.divergence_from(other)
     return torch.as_tensor(total)

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor, nn
 
-from bayes_rpp.networks.roles import ParameterRole, parameter_roles
+from bayes_rpp.networks.roles import FanIn, ParameterRole, StructuredPathway, parameter_roles
 from bayes_rpp.priors.parameter_prior import ParameterPrior, Share
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.variance_settings import Entry, Variance, checked_setting, entries, entry_of
 
 Convention = Literal["penalty", "adam"]
-Scaling = Literal["fan_in", "none"]
+Scaling = Literal["fan_in", "layer_fan_in", "none"]
 
 _SETTINGS = "equivariant_variance", "dense_variance", "mlp_variance"
 
@@ -32,23 +32,30 @@ class RPPPrior:
     distribution of one positive number, a hyperprior: HalfCauchy, InverseGamma, LogNormal. All parameters that take the
     same entry share one variance, which samplers draw with the weights; see ``per_layer``.
 
-    With ``scaling="fan_in"`` a parameter's variance is divided by its fan-in, the number of its coordinates for each
-    output coordinate of its layer. On average over a layer's outputs, the two pathways then add sigma_a^2 and sigma_b^2
-    times the mean square of isotropic inputs to an output's variance:
+    With ``scaling="fan_in"`` the variance of a coordinate is divided by its fan-in, so that the two pathways add
+    sigma_a^2 and sigma_b^2 to the variance of every output, in every piece of the output, whatever the width or group:
 
-    * dense weights (m, n): by n;
-    * equivariant coordinates, r of them: by r / m;
+    * dense weights (m, n): by n, times the mean square that the nonlinearity before the layer leaves of its inputs;
+    * equivariant coordinates: by the mean square that all maps into their output piece would add to each of its axes,
+      which makes the variance of beta a vector; see networks/fan_in.py for the formula;
     * biases and residual Swish weights: by 1;
-    * bilinear weights: by the number of weights for each output piece.
+    * bilinear weights: by the number of products in each coordinate of their output piece. The layer's own factor of
+      0.1 then leaves a hundredth of the linear layer's variance.
 
-    With ``scaling="none"`` variances are taken as they are.
+    The defaults are for standardised data: functions drawn from the prior have a mean square between 0.1 and 10 for
+    inputs of unit scale, from 32 to 1024 channels, with one to three hidden layers, for every group that was tried.
+
+    With ``scaling="layer_fan_in"`` there is one fan-in for a whole layer: n, r / m with r coordinates, 1, and the
+    number of bilinear weights for each output piece. That is right on average over a layer's pieces and wrong for each.
+    It is what files that were saved before the other rule mean by "fan_in", and load as. With ``scaling="none"``
+    variances are taken as they are.
 
     Parameters
     ----------
     equivariant_variance : sigma_a^2, of a coordinate beta in the orthonormal basis, and of bilinear weights.
     dense_variance : sigma_b^2, of an entry of the dense pathway, and of residual Swish weights.
     mlp_variance : of the weights of layers that have no equivariant pathway, as those of MLP.
-    scaling : "fan_in" or "none".
+    scaling : "fan_in", "layer_fan_in" or "none".
     pathway_variances : for layers with several structured pathways, such as chains of groups: of a coordinate of each,
         the outermost group first, in place of ``equivariant_variance``. By default all but the first get
         ``dense_variance``.
@@ -66,7 +73,7 @@ class RPPPrior:
     ['network.0.beta', 'network.0.dense', 'network.0.bias_beta', 'network.0.bias_dense']
     """
 
-    equivariant_variance: Variance = 10.0
+    equivariant_variance: Variance = 1.0
     dense_variance: Variance = 3e-4
     mlp_variance: Variance = 1.0
     scaling: Scaling = "fan_in"
@@ -84,7 +91,7 @@ class RPPPrior:
         for name in _SETTINGS:
             object.__setattr__(self, name, checked_setting(name, getattr(self, name)))
         if self.scaling not in get_args(Scaling):
-            raise ValueError(f"scaling must be 'fan_in' or 'none', got {self.scaling!r}.")
+            raise ValueError(f"scaling must be 'fan_in', 'layer_fan_in' or 'none', got {self.scaling!r}.")
 
     def _settings(self) -> Iterator[tuple[str, Variance]]:
         for name in _SETTINGS:
@@ -231,9 +238,9 @@ class RPPPrior:
         return ParameterPrior(
             tuple(parameter.shape),
             parameter.dtype,
-            self._share(setting, role.fan_in),
+            self._share(setting, role),
             tuple(pathway.basis for _, pathway in held),
-            tuple(self._share(level, pathway.fan_in) for level, (_, pathway) in zip(levels, held, strict=True)),
+            tuple(self._share(level, pathway) for level, (_, pathway) in zip(levels, held, strict=True)),
         )
 
     def _level_entry(self, name: str, level: int, levels: int) -> str:
@@ -248,8 +255,9 @@ class RPPPrior:
             )
         return entry_of(f"pathway_variances[{level}]", self.pathway_variances[level], name)
 
-    def _share(self, setting: str, fan_in: float) -> Share:
-        return Share(setting, fan_in if self.scaling == "fan_in" else 1.0)
+    def _share(self, setting: str, of: ParameterRole | StructuredPathway) -> Share:
+        divisors: dict[Scaling, FanIn] = {"fan_in": of.fan_in, "layer_fan_in": of.layer_fan_in, "none": 1.0}
+        return Share(setting, divisors[self.scaling])
 
     def _check_layers(self, network: nn.Module) -> None:
         layers = [name for name, _ in network.named_modules()]

@@ -12,16 +12,25 @@ from bayes_rpp.bases.joint_span import JointSpan
 
 
 class JointCovariance:
-    """v_b I + sum_k v_k Q_k Q_k^T, which is Z C Z^T + v_b (I - Z Z^T) with C = v_b I + sum_k v_k L_k L_k^T.
+    """v_b I + sum_k v_k Q_k D_k Q_k^T, which is Z C Z^T + v_b (I - Z Z^T) with C = v_b I + sum_k v_k L_k D_k L_k^T.
 
-    v_b is ``dense_variance``, v_k are ``pathway_variances``, of the same batch shape; ``span`` is that of the Q_k.
+    v_b is ``dense_variance``, v_k are ``pathway_variances``, of the same batch shape, D_k the ``relative_variances`` of
+    coordinates, None for ones; ``span`` is that of the Q_k.
     """
 
-    def __init__(self, span: JointSpan, dense_variance: Tensor, pathway_variances: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        span: JointSpan,
+        dense_variance: Tensor,
+        pathway_variances: Sequence[Tensor],
+        relative_variances: Sequence[Tensor | None] | None = None,
+    ) -> None:
         self.span, self.dense_variance = span, dense_variance.double()
         inner = self.dense_variance[..., None, None] * torch.eye(span.rank, dtype=torch.float64)
-        for variance, block in zip(pathway_variances, span.blocks, strict=True):
-            inner = inner + variance.double()[..., None, None] * (block @ block.mT)
+        factors = relative_variances or [None] * len(span.blocks)
+        for variance, block, relative in zip(pathway_variances, span.blocks, factors, strict=True):
+            scaled = block if relative is None else block * relative.to(block)
+            inner = inner + variance.double()[..., None, None] * (scaled @ block.mT)
         self.cholesky = torch.linalg.cholesky(inner)
 
     def log_determinant(self, size: int) -> Float[Tensor, "*batch"]:

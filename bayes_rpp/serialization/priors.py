@@ -18,6 +18,7 @@ from bayes_rpp.priors.variance_settings import Variance
 from bayes_rpp.serialization.registry import Description, class_name, described, rebuilt, register
 
 _KIND = "hyperprior"  # a mapping of layers has numbers and dicts for values, no text
+_RULE, _BY_PIECE = "fan_in", "piece"  # old files, whose "fan_in" is one for a whole layer, lack it
 
 
 def _describe_law(law: Distribution) -> Description:
@@ -46,13 +47,15 @@ def describe_prior(prior: RPPPrior) -> dict[str, Any] | None:
         own = None if levels is None else [_describe(setting) for setting in levels]
     except _ForeignError:
         return None
-    return {**described, "scaling": scaling, "pathway_variances": own}
+    return {**described, "scaling": scaling, "pathway_variances": own, _RULE: _BY_PIECE}
 
 
 def rebuild_prior(description: Mapping[str, Any]) -> RPPPrior:
     """The prior that ``describe_prior`` described; raises KeyError, TypeError or ValueError if it is damaged."""
     given = dict(description)
-    levels, scaling = given.pop("pathway_variances"), given.pop("scaling")
+    levels, scaling, rule = given.pop("pathway_variances"), given.pop("scaling"), given.pop(_RULE, None)
+    if scaling == "fan_in" and rule != _BY_PIECE:
+        scaling = "layer_fan_in"  # what files of that time mean by it
     settings = {name: _rebuild(setting) for name, setting in given.items()}
     own = None if levels is None else [_rebuild(setting) for setting in levels]
     return RPPPrior(**settings, scaling=scaling, pathway_variances=own)

@@ -158,13 +158,15 @@ def _hessian_of_prior(
 
 def _pathway_diagonal(distribution: PathwayNormal, value: Tensor) -> Float[Tensor, " size"]:
     """The diagonal of Sigma^-1."""
-    count, dense, bases = value.numel(), distribution.dense_variance.to(value), distribution.bases
+    count, dense, bases = value.numel(), distribution.dense_variances.to(value), distribution.bases
     if are_orthogonal(bases):
         inside, outside = torch.zeros(count).to(value), torch.ones(count).to(value)
-        for basis, variance in zip(bases, distribution.pathway_variances, strict=True):
-            units = _unit_rows(slice(0, basis.rank), value)
-            leverage = sum((basis.expand(rows).square().sum(0) for rows in units), torch.zeros_like(inside))
-            inside, outside = inside + leverage / (variance.to(value) + dense), outside - leverage
+        for basis, variance in zip(bases, distribution.coordinate_variances, strict=True):
+            along = (1 / (variance.to(value) + dense)).expand(basis.rank)
+            for span in torch.arange(basis.rank).split(_ROWS_AT_ONCE):
+                rows = next(_unit_rows(slice(int(span[0]), int(span[-1]) + 1), value, basis.rank))
+                squares = basis.expand(rows).square()
+                inside, outside = inside + along[span] @ squares, outside - squares.sum(0)
         return inside + outside.clamp_min(0) / dense
     pieces = []
     for rows in _unit_rows(slice(0, count), value):

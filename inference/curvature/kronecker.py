@@ -10,19 +10,22 @@ evidence needs of both together. Blocks for the pathways apart would count their
 prior on W would not be this one.
 
 "kronecker" takes S and A as they are, at a cost of the structured coordinates squared times the weights. "symmetric"
-averages them over the group, S -> mean of rho(g) S rho(g)^T, as if the data had been seen in every orientation. Then K
-commutes with all projectors on equivariant maps, and a wide layer costs no more than its forward pass; see
-CommutingBlock.
+averages them over the group, S -> mean of rho(g) S rho(g)^T, as if the data had been seen in every orientation. Where
+the prior's variances differ between output pieces, it leaves out what S couples of pieces of different types. Then K
+commutes with Sigma, and a wide layer costs no more than its forward pass; see CommutingBlock.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import pyro
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayes_rpp import EquivariantBasis, Rep, RPPLinear, equivariant_maps
+from bayes_rpp.bases.band_norms import band_norms
 from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.networks.linear import EquivariantLinear
 from inference.curvature.gauss_newton import network_model
@@ -58,20 +61,23 @@ def kronecker_blocks(
     model = network_model(density, "the Kronecker-factored curvature")
     layers = {name: layer for name, layer in model.network.named_modules() if is_linear(layer)}
     blocks: list[CurvatureBlock] = []
+    laws = model.prior.parameter_priors(model.network)
+    by_piece = {name.rpartition(".")[0] for name, law in laws.items() if law.varies}
     with pyro.validation_enabled(False):
         inputs, gradients = layer_statistics(density, z, layers, generator)
         for name, layer in layers.items():
             inner = inputs[name].mT @ inputs[name] / len(inputs[name])
-            blocks += _layer_blocks(name, layer, kind, gradients[name].mT @ gradients[name], inner)
+            outer = gradients[name].mT @ gradients[name]
+            blocks += _layer_blocks(name, layer, kind, outer, inner, name in by_piece)
         seen = {name for block in blocks for name in block.names} | set(model.likelihood.constraints())
         others = diagonals(density, z, [name for name in density.shapes if name not in seen], generator)
     return blocks + [SpectralBlock(value.flatten(), {}, name) for name, value in others.items()]
 
 
 def _layer_blocks(
-    path: str, layer: nn.Module, kind: FactoredCurvature, outer: Tensor, inner: Tensor
+    path: str, layer: nn.Module, kind: FactoredCurvature, outer: Tensor, inner: Tensor, by_piece: bool
 ) -> list[CurvatureBlock]:
-    """The blocks of a layer's weight and bias."""
+    """The blocks of a layer's weight and bias; ``by_piece`` if its prior varies between output pieces."""
     if kind == "symmetric" and isinstance(layer, RPPLinear | EquivariantLinear):
         if isinstance(layer, RPPLinear) and not (layer.is_equivariant and are_orthogonal(layer.bases)):
             raise ValueError(
@@ -79,22 +85,47 @@ def _layer_blocks(
                 f"{path!r} are none. Use curvature='kronecker'."
             )
         outer, inner = _averaged(outer, layer.rep_out), _averaged(inner, layer.rep_in)
-    block, in_eigenbasis = (SpectralBlock, _whole_basis) if kind == "kronecker" else (CommutingBlock, _shares)
-    left = torch.linalg.eigh(outer)
+        sizes = [run.size for run in layer.rep_out.runs] if by_piece else [layer.rep_out.size]
+        left, bands = _eigenvectors_by_bands(outer, sizes), sizes
+    else:
+        left, bands = torch.linalg.eigh(outer), [len(outer)]
     blocks: list[CurvatureBlock] = []
     for parts, factor in zip(effective_weights(path, layer), (inner, outer.new_ones(1, 1)), strict=False):
         if parts.whole is None and not parts.structured:
             continue
         right = torch.linalg.eigh(factor)
         eigenvalues = torch.outer(left[0].clamp_min(0), right[0].clamp_min(0)).flatten()
-        found = {}
+        found, representatives = {}, {}
         for name, basis in parts.structured.items():
             if kind == "kronecker":
                 what = f"the basis of {name!r} for curvature='kronecker'"
                 check_matrix(what, 8 * basis.rank * basis.size, "Use curvature='symmetric' or 'diagonal'.")
-            found[name] = in_eigenbasis(basis, left[1], right[1])
-        blocks.append(block(eigenvalues, found, parts.whole))
+                found[name] = _whole_basis(basis, left[1], right[1])
+            else:
+                found[name] = _shares(basis, left[1], right[1])
+                representatives[name] = _representatives(basis, bands, len(right[1]))
+        if kind == "kronecker":
+            blocks.append(SpectralBlock(eigenvalues, found, parts.whole))
+        else:
+            blocks.append(CommutingBlock(eigenvalues, found, parts.whole, representatives))
     return blocks
+
+
+def _eigenvectors_by_bands(matrix: Float[Tensor, "m m"], sizes: list[int]) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of the diagonal blocks of a matrix, band by band."""
+    found = [torch.linalg.eigh(matrix[band, band]) for band in _slices(sizes)]
+    return torch.cat([values for values, _ in found]), torch.block_diag(*[vectors for _, vectors in found])
+
+
+def _slices(sizes: list[int]) -> list[slice]:
+    ends = list(itertools.accumulate(sizes))
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _representatives(basis: EquivariantBasis, sizes: list[int], n: int) -> Int[Tensor, " size"]:
+    """For every eigenvector, row by row, a coordinate of the basis with maps into its band of rows; 0 if none is."""
+    norms = band_norms(basis, sizes, [n])[..., 0]
+    return norms.argmax(0).repeat_interleave(torch.tensor(sizes)).repeat_interleave(n)
 
 
 def _shares(basis: EquivariantBasis, left: Float[Tensor, "m m"], right: Float[Tensor, "n n"]) -> Float[Tensor, " size"]:

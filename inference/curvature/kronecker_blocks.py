@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pyro.distributions import Distribution
 from torch import Tensor, nn
 
@@ -74,7 +74,7 @@ class SpectralBlock(CurvatureBlock):
 
     def log_determinant(self, priors: Priors) -> Float[Tensor, ""]:
         """See CurvatureBlock."""
-        dense, broad = pathway_variances(priors, self.whole, list(self.structured), self.eigenvalues)
+        dense, broad = prior_variances(priors, self.whole, list(self.structured), self.eigenvalues)
         stretch = 1 + dense * self.eigenvalues
         result = stretch.log().sum()
         if not self.structured:
@@ -87,32 +87,40 @@ class SpectralBlock(CurvatureBlock):
         return result + log_determinant(inside + torch.eye(len(inside)).to(inside))
 
 
+@dataclass(frozen=True)
 class CommutingBlock(CurvatureBlock):
-    r"""A K that commutes with the projectors on the pathways, which are orthogonal to each other; ``structured`` holds
+    r"""A K that commutes with Q_k V_k Q_k^T of all pathways, which are orthogonal to each other; ``structured`` holds
     n_k, (size,): n_k,ij is how much of the eigenvector ij lies in pathway k.
 
-        log det(I + Sigma K) = sum_ij log(1 + v_b k_ij) + sum_k n_k,ij [log(1 + (v_b + v_k) k_ij) - log(1 + v_b k_ij)]
+        log det(I + Sigma K) = sum_ij l_ij + sum_k n_k,ij [log(1 + (v_b + v_k,ij) k_ij) - l_ij],
+        l_ij = log(1 + v_b k_ij)
 
-    Nothing larger than the weight itself is formed.
+    Nothing larger than the weight itself is formed. v_k,ij is the variance of the coordinate ``representatives[k][ij]``
+    of pathway k: one of those from which the output piece of the eigenvector has its part in the pathway.
     """
+
+    representatives: dict[str, Int[Tensor, " size"]]
 
     def log_determinant(self, priors: Priors) -> Float[Tensor, ""]:
         """See CurvatureBlock."""
-        dense, broad = pathway_variances(priors, self.whole, list(self.structured), self.eigenvalues)
+        dense, broad = prior_variances(priors, self.whole, list(self.structured), self.eigenvalues)
         outside = (dense * self.eigenvalues).log1p()
         result = outside.sum()
-        for variance, share in zip(broad, self.structured.values(), strict=True):
-            result = result + (share * (((dense + variance) * self.eigenvalues).log1p() - outside)).sum()
+        for variance, (name, share) in zip(broad, self.structured.items(), strict=True):
+            along = dense + (variance[self.representatives[name]] if variance.ndim else variance)
+            result = result + (share * ((along * self.eigenvalues).log1p() - outside)).sum()
         return result
 
 
-def pathway_variances(
+def prior_variances(
     priors: Priors, whole: str | None, structured: list[str], like: Tensor
-) -> tuple[Float[Tensor, ""], list[Float[Tensor, ""]]]:
-    """v_b and the v_k of an effective weight, from the priors of its parameters in either parametrization."""
+) -> tuple[Float[Tensor, "*size"], list[Float[Tensor, "*rank"]]]:
+    """v_b and the v_k of an effective weight, one for all coordinates or one for each, from the priors of its
+    parameters in either parametrization.
+    """
     own = None if whole is None else priors[whole]
-    dense = like.new_zeros(()) if own is None else own.dense_variance.to(like)
+    dense = like.new_zeros(()) if own is None else own.dense_variances.to(like)
     if own is not None and own.bases:  # collapsed: the prior of the sum has them all
-        held = [variance for variance, basis in zip(own.pathway_variances, own.bases, strict=True) if basis.rank]
+        held = [variance for variance, basis in zip(own.coordinate_variances, own.bases, strict=True) if basis.rank]
         return dense, [variance.to(like) for variance in held]
-    return dense, [priors[name].dense_variance.to(like) for name in structured]
+    return dense, [priors[name].dense_variances.to(like) for name in structured]

@@ -26,7 +26,7 @@ Space = Literal["auto", "weights", "functions"]
 
 @dataclass(frozen=True)
 class PriorRoot:
-    """S with S S^T = Sigma for independent PathwayNormals: [sqrt(v_b) I, sqrt(v_1) Q_1, ...] for each of them. The
+    """S with S S^T = Sigma for independent PathwayNormals: [V_b^(1/2), Q_1 V_1^(1/2), ...] for each of them. The
     bases need not be orthogonal to each other. It is differentiable in positive variances.
     """
 
@@ -41,8 +41,8 @@ class PriorRoot:
         """S^T v of every row v."""
         columns = []
         for law, part in zip(self.laws, rows.split([law.numel for law in self.laws], dim=-1), strict=True):
-            columns.append(law.dense_variance.to(part).sqrt() * part)
-            for basis, variance in zip(law.bases, law.pathway_variances, strict=True):
+            columns.append(law.dense_variances.to(part).sqrt() * part)
+            for basis, variance in zip(law.bases, law.coordinate_variances, strict=True):
                 columns.append(variance.to(part).sqrt() * basis.coordinates(part))
         return torch.cat(columns, dim=-1)
 
@@ -51,9 +51,9 @@ class PriorRoot:
         parts = iter(noise.split([width for law in self.laws for width in self._widths(law)], dim=-1))
         values = []
         for law in self.laws:
-            total = law.dense_variance.to(noise).sqrt() * next(parts)
-            for basis, variance in zip(law.bases, law.pathway_variances, strict=True):
-                total = total + variance.to(noise).sqrt() * basis.expand(next(parts))
+            total = law.dense_variances.to(noise).sqrt() * next(parts)
+            for basis, variance in zip(law.bases, law.coordinate_variances, strict=True):
+                total = total + basis.expand(variance.to(noise).sqrt() * next(parts))
             values.append(total)
         return torch.cat(values, dim=-1)
 

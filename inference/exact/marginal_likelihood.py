@@ -90,7 +90,7 @@ def _grams(model: BayesianModel, root: Float[Tensor, "row size"]) -> dict[str, F
     for law, own in zip(laws.values(), columns, strict=True):
         parts = [own, *(basis.coordinates(own) for basis in law.bases)]
         for share, part in zip((law.dense, *law.pathways), parts, strict=True):
-            result[share.setting] = result.get(share.setting, torch.zeros(())) + part @ part.mT / share.divisor
+            result[share.setting] = result.get(share.setting, torch.zeros(())) + (part / share.divisor) @ part.mT
     return result
 
 

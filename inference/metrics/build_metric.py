@@ -17,7 +17,7 @@ from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.covariance_root import BlockRoot, CovarianceRoot, FormedRoot, formed_root
 from inference.curvature.gauss_newton import beside_network, hessian_at_fixed_outputs, network_model, probe_rows
 from inference.curvature.hessian_blocks import gauss_newton_blocks, parameter_precision, prior_precision
-from inference.curvature.kronecker_blocks import EffectiveWeight, effective_weights, pathway_variances
+from inference.curvature.kronecker_blocks import EffectiveWeight, effective_weights, prior_variances
 from inference.curvature.names import MetricName
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.memory import check_matrix
@@ -119,9 +119,8 @@ def _pathway(
 ) -> CovarianceRoot:
     """Precisions along and off the pathways, from the rows of W (a change of B is one of W) and the priors."""
     assert weight.whole is not None
-    bases, exact = list(weight.structured.values()), torch.zeros((), dtype=torch.float64)
-    of_dense, of_pathways = pathway_variances(laws, weight.whole, list(weight.structured), exact)
-    dense, variances = float(of_dense), [float(variance) for variance in of_pathways]
+    bases = list(weight.structured.values())
+    dense, variances = prior_variances(laws, weight.whole, list(weight.structured), rows)
     left, total, precisions = bases[0].size, rows.square().sum(), []
     for basis, variance in zip(bases, variances, strict=True):
         along = basis.coordinates(rows).square().sum(0)

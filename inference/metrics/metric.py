@@ -53,8 +53,8 @@ class ResidualMetric:
     """
 
     bases: Sequence[EquivariantBasis]  # as of CollapsedMetric
-    pathway_variances: Sequence[float]  # v_k of the prior
-    dense_variance: float  # v_b of the prior
+    pathway_variances: Sequence[Float[Tensor, "*rank"]]  # v_k of the prior, one for all coordinates or one for each
+    dense_variance: Float[Tensor, ""]  # v_b of the prior
     effective: CollapsedMetric  # the metric of W
     temperature: float = 1.0  # of the posterior; it scales the variance of r_k
 
@@ -94,8 +94,8 @@ class ResidualMetric:
     def _split(self, vector: Tensor) -> tuple[Tensor, ...]:
         return vector.split([*(basis.rank for basis in self.bases), self.bases[0].size], dim=-1)
 
-    def _share(self, variance: float) -> float:
+    def _share(self, variance: Tensor) -> Tensor:
         return variance / (variance + self.dense_variance)
 
-    def _spread(self, variance: float) -> float:
-        return (self.temperature * self._share(variance) * self.dense_variance) ** 0.5
+    def _spread(self, variance: Tensor) -> Tensor:
+        return (self.temperature * self._share(variance) * self.dense_variance).sqrt()

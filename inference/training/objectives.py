@@ -92,9 +92,9 @@ def _prior_deviations(law: ParameterPrior, variances: Params) -> Float[Tensor, "
 
     def deviation(values: Mapping[str, Tensor]) -> Tensor:
         prior = law.at(values)
-        variance = prior.dense_variance
-        for basis, pathway in zip(prior.bases, prior.pathway_variances, strict=True):
-            variance = variance + pathway * basis.rank / basis.size
+        variance = prior.dense_variances.mean()
+        for basis, pathway in zip(prior.bases, prior.coordinate_variances, strict=True):
+            variance = variance + pathway.mean() * basis.rank / basis.size
         return variance.sqrt()
 
     result: Tensor = torch.vmap(deviation)(variances)

@@ -57,7 +57,7 @@ def test_an_entry_that_no_parameter_takes_is_no_setting_of_the_network():
     whole = {"": dist.HalfCauchy(1.0), "network.0": 2.0, "network.1": 3.0}
     prior = RPPPrior(dense_variance=whole)
     assert prior.variances(network()) == {
-        "equivariant_variance": 10.0,
+        "equivariant_variance": 1.0,
         "dense_variance[network.0]": 2.0,
         "dense_variance[network.1]": 3.0,
     }
@@ -117,10 +117,9 @@ def test_unknown_names_and_shapes_of_given_variances_are_refused():
 
 
 def exact_covariance(net, broad, narrow):
-    """Of vec(W), with the scaling written out: beta over r / m, dense weights over n."""
-    q = net.basis.dense()
-    (m, n), rank = net.weight.shape, q.shape[1]
-    return broad * m / rank * (q @ q.mT) + narrow / n * torch.eye(m * n).double()
+    """Of vec(W), with the scaling written out: beta over 1 map into 3 axes of a vector, dense weights over n."""
+    q, (m, n) = net.basis.dense(), net.weight.shape
+    return broad * 3 * (q @ q.mT) + narrow / n * torch.eye(m * n).double()
 
 
 @pytest.mark.parametrize("function", ["value", "gradient"])

@@ -53,11 +53,21 @@ CASES = {
     "an empty basis": ((1, 3), [equivariant_maps(Vector(O(3)), Scalar(O(3)))]),
 }
 BATCHES = [(), (3,), (2, 3)]
-cases = pytest.mark.parametrize("case", CASES)
 
 
 def numbers(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def relative_of(shape, bases):
+    """Other variances for each coordinate, of all bases but the second."""
+    sizes = [basis.rank for basis in bases] or [math.prod(shape)]
+    return [None if index == 1 else numbers(size, seed=40 + index).exp() for index, size in enumerate(sizes)]
+
+
+RELATIVE = {f"{case}, relative": relative_of(*CASES[case]) for case in CASES if case != "a number"}
+CASES |= {case: CASES[case.removesuffix(", relative")] for case in RELATIVE}
+cases = pytest.mark.parametrize("case", CASES)
 
 
 def variances(case, batch, seed=0):
@@ -67,14 +77,17 @@ def variances(case, batch, seed=0):
 
 def build(case, dense, pathways):
     shape, bases = CASES[case]
-    return PathwayNormal(shape, dense, bases, pathways)
+    return PathwayNormal(shape, dense, bases, pathways, RELATIVE.get(case))
 
 
 def covariance(case, dense, pathways):
     shape, bases = CASES[case]
-    result = dense[..., None, None] * torch.eye(math.prod(shape)).double()
-    for basis, v in zip(bases, pathways, strict=True):
-        result = result + v[..., None, None] * (basis.dense() @ basis.dense().mT)
+    first, *_ = relative = RELATIVE.get(case, [None] * max(1, len(bases)))
+    whole = torch.ones(math.prod(shape)).double() if bases or first is None else first
+    result = dense[..., None, None] * whole.diag()
+    for basis, v, d in zip(bases, pathways, relative, strict=False):
+        scaled = basis.dense() if d is None else basis.dense() * d
+        result = result + v[..., None, None] * (scaled @ basis.dense().mT)
     return result
 
 
@@ -115,6 +128,17 @@ def test_divergence_is_that_of_the_dense_normals(subtests):
                 first, second = variances(case, batch), variances(case, batch, seed=20)
                 ours = kl_divergence(build(case, *first), build(case, *second))
                 close(ours, kl_divergence(twin(case, *first), twin(case, *second)))
+
+
+def test_divergence_between_relative_variances_and_equal_ones(subtests):
+    for case in RELATIVE:
+        if "angle" in case or "inside" in case or "twice" in case:
+            continue  # other eigenvectors
+        equal, settings = case.removesuffix(", relative"), variances(case, (3,))
+        for first, second in ((case, equal), (equal, case)):
+            with subtests.test(msg=f"{first} from {second}"):
+                ours = kl_divergence(build(first, *settings), build(second, *settings))
+                close(ours, kl_divergence(twin(first, *settings), twin(second, *settings)))
 
 
 def test_divergence_between_other_bases_is_not_made_up():
@@ -234,7 +258,7 @@ def test_vmap_over_values_and_variances_is_a_loop(case):
     value = numbers(3, *shape)
 
     def score(value, dense, *pathways):
-        return PathwayNormal(shape, dense, bases, pathways, validate_args=False).log_prob(value)
+        return PathwayNormal(shape, dense, bases, pathways, RELATIVE.get(case), validate_args=False).log_prob(value)
 
     expected = twin(case, dense, pathways).log_prob(flat(case, value))
     close(torch.func.vmap(score)(value, dense, *pathways), expected)

@@ -34,6 +34,8 @@ CASES = {
     "an empty one": ((4, 4), [entry_maps(torch.zeros(4, 4)), banded_maps(4, 4, 0), banded_maps(4, 4, 1)]),
     "everything": ((2, 2), [banded_maps(2, 2, 2)]),
 }
+RELATIVE = [f"{case}, relative" for case in ("a group", "a chain", "overlapping")]
+CASES |= {case: CASES[case.removesuffix(", relative")] for case in RELATIVE}
 cases = pytest.mark.parametrize("case", CASES)
 COUNT = 40_000
 
@@ -48,14 +50,20 @@ def variances(case, batch=()):
 
 def build(case, dense, pathways, **options):
     shape, bases = CASES[case]
-    return PathwayNormal(shape, dense, bases, pathways, **options)
+    return PathwayNormal(shape, dense, bases, pathways, relative(case) if case in RELATIVE else None, **options)
+
+
+def relative(case):
+    """One number for each coordinate of each basis; ones but in the cases named so."""
+    drawn = [numbers(basis.rank, seed=60 + k).exp() for k, basis in enumerate(CASES[case][1])]
+    return drawn if case in RELATIVE else [torch.ones_like(d) for d in drawn]
 
 
 def covariance(case, dense, pathways):
     shape, bases = CASES[case]
     result = dense[..., None, None] * torch.eye(torch.Size(shape).numel()).double()
-    for basis, v in zip(bases, pathways, strict=True):
-        result = result + v[..., None, None] * (basis.dense() @ basis.dense().mT)
+    for basis, v, d in zip(bases, pathways, relative(case), strict=True):
+        result = result + v[..., None, None] * (basis.dense() * d @ basis.dense().mT)
     return result
 
 
@@ -63,7 +71,7 @@ def conditional(case, dense, pathways, value):
     """The law of all coordinates given their sum, by the dense joint covariance."""
     bases = CASES[case][1]
     q = torch.cat([basis.dense() for basis in bases], dim=1)
-    prior = torch.cat([v.expand(basis.rank) for v, basis in zip(pathways, bases, strict=True)])
+    prior = torch.cat([v * d for v, d in zip(pathways, relative(case), strict=True)])
     gain = torch.linalg.solve(covariance(case, dense, pathways), q * prior).mT
     sigma = prior.diag() - gain @ q * prior
     return gain @ value.flatten(), (sigma + sigma.mT) / 2
@@ -220,8 +228,8 @@ def test_log_densities_of_parts_and_sum_differ_by_that_of_the_conditional(subtes
             rest = numbers(*shape, seed=30)
             total = rest + sum(basis.expand(beta) for basis, beta in zip(bases, betas, strict=True)).reshape(shape)
             parts = PathwayNormal(shape, dense).log_prob(rest)
-            for v, beta in zip(pathways, betas, strict=True):
-                parts = parts + PathwayNormal(beta.shape, v).log_prob(beta)
+            for v, d, beta in zip(pathways, relative(case), betas, strict=True):
+                parts = parts + PathwayNormal(beta.shape, v, relative_variances=[d]).log_prob(beta)
             mean, sigma = conditional(case, dense, pathways, total)
             given = MultivariateNormal(mean, sigma).log_prob(torch.cat(betas))
             close(parts - build(case, dense, pathways).log_prob(total), given, 1e-8)
@@ -235,7 +243,8 @@ def test_at_temperature_zero_the_parts_are_the_mode_and_a_temperature_scales_the
             seeds = [torch.Generator().manual_seed(3) for _ in range(3)]
             settings = zip(seeds, (0.0, 1.0, 4.0), strict=True)
             mode, plain, hot = (law.split(value, g, temperature=t)[0] for g, t in settings)
-            for centre, once, twice, v, basis in zip(mode, plain, hot, pathways, CASES[case][1], strict=True):
+            widths = [v * d for v, d in zip(pathways, relative(case), strict=True)]
+            for centre, once, twice, v, basis in zip(mode, plain, hot, widths, CASES[case][1], strict=True):
                 close(twice - centre, 2 * (once - centre))
                 close(centre, v * basis.coordinates(law.precision_times(value).flatten(1)))
 

@@ -36,7 +36,7 @@ def covariance_of_weight(layer, prior, weight="weight"):
     result = float(dense.dense_variance) * torch.eye(dense.numel).double()
     for name, basis in zip(names, bases, strict=True):
         if basis.rank:
-            result = result + float(laws[name].dense_variance) * (basis.dense() @ basis.dense().mT)
+            result = result + basis.dense() * laws[name].variance @ basis.dense().mT
     return result
 
 

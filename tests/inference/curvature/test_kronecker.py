@@ -39,6 +39,8 @@ def dense_log_determinant(density, z, average):
         outer, inner = gradients[name].mT @ gradients[name], inputs[name].mT @ inputs[name] / len(inputs[name])
         if average:
             outer, inner = averaged(outer, layer.rep_out), averaged(inner, layer.rep_in)
+            runs = [run.size for run in layer.rep_out.runs]
+            outer = outer * torch.block_diag(*[torch.ones(size, size) for size in runs])  # no coupling between types
         for kind, curvature, bases in (
             ("", torch.kron(outer, inner), layer.bases),
             ("bias_", outer, layer.bias_bases),
@@ -48,7 +50,7 @@ def dense_log_determinant(density, z, average):
             for level, basis in enumerate(bases):
                 beta = f"{name}.{kind}beta" + (f"_{level}" if len(bases) > 1 else "")
                 if basis.rank:
-                    covariance = covariance + priors[beta].dense_variance * basis.dense() @ basis.dense().mT
+                    covariance = covariance + basis.dense() * priors[beta].variance @ basis.dense().mT
             total += torch.logdet(torch.eye(len(curvature)).double() + covariance @ curvature)
     return total
 
