@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from bayes_rpp.likelihoods import NOISE, Gaussian, Likelihood
+from bayes_rpp.networks.roles import free_parameters
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.rpp_prior import RPPPrior
@@ -68,21 +69,25 @@ class BayesianModel:
                 raise ValueError("this network has no `rep_out`: tell BayesianModel its num_outputs.")
             num_outputs = rep_out.size
         self.network, self.prior, self.likelihood = network, prior, likelihood
-        self.num_outputs, self.stateless = num_outputs, StatelessNetwork(network)
+        free = free_parameters(network)
+        frozen = {name: p.detach().clone() for name, p in network.named_parameters() if name not in free}
+        if frozen and not free:
+            raise ValueError(f"every parameter of this {type(network).__name__} is frozen; none is left to infer.")
+        self.num_outputs, self.stateless = num_outputs, StatelessNetwork(network, frozen)
         self.hyperpriors: dict[str, dist.Distribution] = prior.hyperpriors(network)
-        own = {"network": {name for name, _ in network.named_parameters()}, "prior": set(self.hyperpriors)}
+        own = {"network": set(free), "prior": set(self.hyperpriors)}
         own["likelihood"] = set(likelihood.parameters(self.num_outputs))
         for first, second in itertools.combinations(own, 2):
             if clash := own[first] & own[second]:
                 raise ValueError(f"{first} and {second} both have a parameter named {min(clash)!r}.")
         self._weights = frozenset(own["network"])
-        self._laws, self._variances = prior.parameter_priors(network), prior.variances(network)
+        self.parameter_priors, self._variances = prior.parameter_priors(network), prior.variances(network)
         self._fixed: dict[str, dist.Distribution] = {
             name: law.at(self._variances)
-            for name, law in self._laws.items()
+            for name, law in self.parameter_priors.items()
             if not any(setting in self.hyperpriors for setting in law.settings)
         }
-        self.hierarchical = tuple(name for name in self._laws if name not in self._fixed)
+        self.hierarchical = tuple(name for name in self.parameter_priors if name not in self._fixed)
         self._exact: dict[tuple[str, torch.device], dist.Distribution] = {}
         self._others: dict[str, dist.Distribution] = {**self.hyperpriors, **likelihood.priors(self.num_outputs)}
 
@@ -90,8 +95,14 @@ class BayesianModel:
         """The same model with a copy of its network on a device, in a type; the model itself stays as it is."""
         result = copy.copy(self)
         result.network = copy.deepcopy(self.network).to(device=device, dtype=dtype)
-        result.stateless = StatelessNetwork(result.network)
+        frozen = {name: value.to(device=device, dtype=dtype) for name, value in self.frozen.items()}
+        result.stateless = StatelessNetwork(result.network, frozen)
         return result
+
+    @property
+    def frozen(self) -> Params:
+        """The values of the network's frozen parameters, as they were when the model was made."""
+        return self.stateless.frozen
 
     @property
     def prior_distributions(self) -> dict[str, dist.Distribution]:
@@ -111,7 +122,7 @@ class BayesianModel:
         """
         given = {**self._fixed, **self.hierarchical_laws(params)}
         hyper = {name: self._hyperprior(name, params[name].device) for name in self.hyperpriors}
-        return {**{name: given[name] for name in self._laws}, **self._others, **hyper}
+        return {**{name: given[name] for name in self.parameter_priors}, **self._others, **hyper}
 
     def _hyperprior(self, name: str, device: torch.device) -> dist.Distribution:
         """The hyperprior on the value's device: some would move the value to theirs, and leave their term there."""
@@ -124,12 +135,12 @@ class BayesianModel:
         if missing := [name for name in self.hyperpriors if name not in params]:
             raise ValueError(f"params lack the variance {missing[0]!r}, which has a hyperprior.")
         variances = self._variances | {name: params[name] for name in self.hyperpriors}
-        return {name: self._laws[name].at(variances) for name in self.hierarchical}
+        return {name: self.parameter_priors[name].at(variances) for name in self.hierarchical}
 
     @cached_property
     def constraints(self) -> dict[str, constraints.Constraint]:
         """The constraint of every parameter; real for weights."""
-        real = dict.fromkeys(self._laws, constraints.real)
+        real = dict.fromkeys(self.parameter_priors, constraints.real)
         positive = dict.fromkeys(self.hyperpriors, constraints.positive)
         return {**real, **positive, **self.likelihood.constraints()}
 
@@ -143,7 +154,7 @@ class BayesianModel:
             for module in network.modules():
                 if callable(reset := getattr(module, "reset_parameters", None)):
                     reset()
-        params = {name: parameter.detach() for name, parameter in network.named_parameters()}
+        params = {name: parameter.detach() for name, parameter in network.named_parameters() if name in self._weights}
         like = next(iter(params.values()), torch.zeros(()))
         hyper = {name: typical_value(hyperprior) for name, hyperprior in self.hyperpriors.items()}
         own = hyper | self.likelihood.parameters(self.num_outputs)

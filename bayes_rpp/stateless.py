@@ -26,6 +26,7 @@ class StatelessNetwork:
     ----------
     network : whose modules are copied by each thread that calls; what happens to them later is not seen, but for their
         types, devices and buffers.
+    frozen : values of parameters that calls do not give.
 
     Raises
     ------
@@ -33,7 +34,7 @@ class StatelessNetwork:
         If a layer normalises by the statistics of a batch: examples have no outputs of their own then.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, frozen: Params | None = None) -> None:
         for name, module in network.named_modules():
             if isinstance(module, _BatchNorm) and (module.running_mean is None or not module.num_batches_tracked):
                 raise ValueError(
@@ -41,7 +42,7 @@ class StatelessNetwork:
                     "outputs depend on the whole batch, so that an example has no likelihood of its own. Take "
                     "nn.GroupNorm or nn.LayerNorm, or no normalisation."
                 )
-        self.network, self._local = network, threading.local()
+        self.network, self.frozen, self._local = network, frozen or {}, threading.local()
 
     @property
     def module(self) -> nn.Module:
@@ -53,12 +54,13 @@ class StatelessNetwork:
         return module
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
-        """The output for the parameters, which are all parameters of the network."""
-        result: Tensor = functional_call(self.module, {**dict(self.network.named_buffers()), **params}, (x,))
+        """The output for the parameters, which are all of the network that are not frozen."""
+        given = {**dict(self.network.named_buffers()), **self.frozen, **params}
+        result: Tensor = functional_call(self.module, given, (x,))
         return result
 
     def __deepcopy__(self, memo: dict[int, Any]) -> StatelessNetwork:
-        return StatelessNetwork(copy.deepcopy(self.network, memo))
+        return StatelessNetwork(copy.deepcopy(self.network, memo), copy.deepcopy(self.frozen, memo))
 
-    def __reduce__(self) -> tuple[type[StatelessNetwork], tuple[nn.Module]]:
-        return StatelessNetwork, (self.network,)
+    def __reduce__(self) -> tuple[type[StatelessNetwork], tuple[nn.Module, Params]]:
+        return StatelessNetwork, (self.network, self.frozen)

@@ -143,7 +143,7 @@ def compare(
             evidence = (method or LaplaceEvidence()).estimate(fitted, data, seed=seed, device=device, progress=progress)
         column = _SCORES.get(type(method), "log_evidence")
         row: dict[str, float | None] = {column: evidence.value, f"{column}_error": evidence.standard_error}
-        row["parameters"] = float(sum(parameter.numel() for parameter in fitted.network.parameters()))
+        row["parameters"] = float(sum(math.prod(law.shape) for law in fitted.parameter_priors.values()))
         row["seconds"] = time.perf_counter() - began
         loo = _leave_one_out(posterior)
         if loo is not None:

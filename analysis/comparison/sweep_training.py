@@ -147,7 +147,7 @@ def _starts(problem: Problem, values: list[dict[str, float]]) -> Params:
     """The common starts, in each cell no wider than its prior; ``values`` has one dict for each fit."""
     starts, cells = initial_params(problem.model, problem.seeds), len(values) // problem.members
     starts = {name: start.repeat(cells, *[1] * (start.ndim - 1)) for name, start in starts.items()}
-    return no_wider_than_prior(starts, problem.model.prior.parameter_priors(problem.model.network), _stacked(values))
+    return no_wider_than_prior(starts, problem.model.parameter_priors, _stacked(values))
 
 
 def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, float]]) -> list[dict[str, float]]:

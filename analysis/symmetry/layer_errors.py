@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from analysis.symmetry.binding import Function, bind, check_points, over_draws, rebind, sample_elements
 from analysis.symmetry.equivariance import pair_norms, reduce_points
 from bayes_rpp import MLP, Group, Rep
-from bayes_rpp.networks import EquivariantBilinear, GatedNonlinearity, gated
 from bayes_rpp.representations.rep import Element
 from bayes_rpp.stateless import StatelessNetwork
 from inference import Posterior
@@ -117,10 +116,6 @@ def symmetric_layers(network: nn.Module) -> dict[str, SymmetricLayer]:
 
 
 def _reps(module: nn.Module) -> tuple[Rep, Rep] | None:
-    if isinstance(module, GatedNonlinearity):
-        return gated(module.rep), module.rep
-    if isinstance(module, EquivariantBilinear):
-        return module.rep, module.rep
     rep_in, rep_out = getattr(module, "rep_in", None), getattr(module, "rep_out", None)
     return (rep_in, rep_out) if isinstance(rep_in, Rep) and isinstance(rep_out, Rep) else None
 
@@ -169,6 +164,7 @@ def _of_layers(
     wrong = [f"{name} ({count} times)" for name, count in calls.items() if count != 1]
     if wrong:
         raise ValueError(
-            f"every layer must be called once in a pass through the network, but not so: {', '.join(wrong)}."
+            f"every layer must be called once in a pass through the network, but not so: {', '.join(wrong)}. "
+            "equivariance_error measures the network as a whole."
         )
     return found

@@ -7,13 +7,13 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp import RPPLinear
 from bayes_rpp.bases.joint_span import JointSpan, are_orthogonal
+from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer, pathway_total
 from inference import Posterior
 
 
 def pathway_shares(posterior: Posterior) -> xr.DataArray:
-    """How much of every RPP layer's effective weight lies in each pathway: ||Q_k Q_k^T W||^2 / ||W||^2, and the rest.
+    """How much of every layer's effective weight lies in each pathway: ||Q_k Q_k^T W||^2 / ||W||^2, and the rest.
 
     W = A + B is the weight that the layer applies, so that the shares are the same in both parametrizations. They are
     those of every draw; ``interval(pathway_shares(posterior))`` has their medians and posterior intervals.
@@ -28,7 +28,7 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
     Raises
     ------
     ValueError
-        If the network has no RPP layer.
+        If the network has no residual pathway layer.
 
     Examples
     --------
@@ -41,18 +41,19 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
     ('layer', 'stat')
     """
     network = posterior.bayesian_model.network
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, RPPLinear)}
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, ResidualPathwayLayer)}
     if not layers:
-        raise ValueError(f"{type(network).__name__} has no RPP layer, so no pathways to share.")
+        raise ValueError(f"{type(network).__name__} has no residual pathway layer, so no pathways to share.")
     pathways = list(dict.fromkeys(name for layer in layers.values() for name in layer.pathway_names))
     values = []
     for name, layer in layers.items():
         weight = _effective_weight(posterior, name, layer)
         total = weight.square().sum(-1)
         shares = dict.fromkeys(pathways, torch.full_like(total, torch.nan))
-        parts = [basis.coordinates(weight).square().sum(-1) for basis in layer.bases]
+        bases = list(layer.sums[0].structured.values())
+        parts = [basis.coordinates(weight).square().sum(-1) for basis in bases]
         shares |= {pathway: part / total for pathway, part in zip(layer.pathway_names, parts, strict=True)}
-        span = None if are_orthogonal(layer.bases) else JointSpan(layer.bases)
+        span = None if are_orthogonal(bases) else JointSpan(bases)
         inside = torch.stack(parts).sum(0) if span is None else span.coordinates(weight).square().sum(-1)
         values.append(torch.stack([*shares.values(), 1 - inside / total], dim=-1))
     return xr.DataArray(
@@ -63,13 +64,13 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
     )
 
 
-def _effective_weight(posterior: Posterior, name: str, layer: RPPLinear) -> Float[Tensor, "chain draw size"]:
-    collapsed = posterior.samples.get(f"{name}.weight")
-    if collapsed is not None:
-        return collapsed.double().flatten(2)
-    result = posterior.samples[f"{name}.dense"].double().flatten(2)
-    for beta, basis in zip(layer.beta_names, layer.bases, strict=True):
-        coordinates = posterior.samples.get(f"{name}.{beta}")
-        if coordinates is not None:
-            result = result + basis.expand(coordinates.double())
-    return result
+def _effective_weight(posterior: Posterior, name: str, layer: ResidualPathwayLayer) -> Float[Tensor, "chain draw size"]:
+    prefix, parts = f"{name}." if name else "", layer.sums[0]
+
+    def draws(parameter: str) -> Tensor:
+        return posterior.values(prefix + parameter).double()
+
+    def rows(parameter: str) -> Tensor:
+        return draws(parameter) if parameter in parts.held else draws(parameter).flatten(2)
+
+    return pathway_total(layer, parts, rows)

@@ -92,6 +92,7 @@ class EquivariantBilinear(nn.Module):
     def __init__(self, rep: Rep, scale: float = 1.0) -> None:
         super().__init__()
         self.rep, self.scale, self._runs, self._size = rep, scale, rep.runs, rep.size
+        self.rep_in = self.rep_out = rep
         terms = list(_terms(rep))
         # The terms that contract first meet the weights once for each output type, the others once for each input type.
         self._contracting = _group_by([t for t in terms if t.contracts_first], lambda t: t.rows)

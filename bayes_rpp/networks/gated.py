@@ -47,6 +47,7 @@ class GatedNonlinearity(nn.Module):
     def __init__(self, rep: Rep, residual: bool = True) -> None:
         super().__init__()
         self.rep, self.gates = rep, _gate_count(rep)
+        self.rep_in, self.rep_out = gated(rep), rep
         self._gates_of_runs = [0 if gates_itself(run, rep) else run.multiplicity for run in rep.runs]
         self.swish = nn.Parameter(torch.empty(rep.size)) if residual else None
         self.reset_parameters()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
 from bayes_rpp.networks.fan_in import coordinate_fan_ins, layer_fan_in
+from bayes_rpp.networks.pathway_sums import LinearMap, PathwaySum
 from bayes_rpp.networks.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep
 
@@ -70,6 +71,13 @@ class EquivariantLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """Apply the layer to vectors of ``rep_in``."""
         return apply_linear(x, self.effective_weight(), self.effective_bias())
+
+    def linear_map(self) -> LinearMap:
+        """See networks/pathway_sums.py."""
+        sums = [PathwaySum("", "", {"beta": self.basis})]
+        if self.bias_beta is not None:
+            sums.append(PathwaySum("", "", {"bias_beta": self.bias_basis}))
+        return LinearMap(self.rep_out.size, sums, self.rep_in, self.rep_out, has_equivariant_pathways=True)
 
     def roles(self) -> dict[str, ParameterRole]:
         """See PathwayLayer."""

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
 
-from bayes_rpp.networks.rpp_linear import Parametrization, RPPLinear, check_parametrization
+from bayes_rpp.networks.pathway_sums import Parametrization, ResidualPathwayLayer, pathway_total
+from bayes_rpp.networks.rpp_linear import check_parametrization
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
-def residual_layers(network: nn.Module) -> dict[str, RPPLinear]:
-    """Every RPPLinear in a network, by its name; raises ValueError if there is none, or two share a parameter."""
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, RPPLinear)}
-    if not layers:
+def residual_layers(network: nn.Module) -> dict[str, ResidualPathwayLayer]:
+    """Every residual pathway layer in a network, by its name, but for frozen ones; raises ValueError if there is none,
+    a layer is frozen in part, or two share a parameter.
+    """
+    found = {name: layer for name, layer in network.named_modules() if isinstance(layer, ResidualPathwayLayer)}
+    modules = {name: cast(nn.Module, layer) for name, layer in found.items()}
+    if not found:
         raise ValueError(
             f"this {type(network).__name__} has no residual pathway layers (RPPLinear), so it has one parametrization "
             "only; RPPEMLP has two."
         )
-    held = [id(parameter) for layer in layers.values() for parameter in layer.parameters()]
+    for name, module in modules.items():
+        if len({parameter.requires_grad for parameter in module.parameters()}) > 1:
+            raise ValueError(
+                f"the layer {name!r} is frozen in part, so that it has one parametrization only. Freeze or free the "
+                "whole layer, or use parametrization='given'."
+            )
+    held = [id(parameter) for module in modules.values() for parameter in module.parameters()]
     if len(set(held)) < len(held):
         raise ValueError("two layers of this network share a parameter; their sums would not. Share whole layers.")
-    return layers
+    free = {name: layer for name, layer in found.items() if any(p.requires_grad for p in modules[name].parameters())}
+    if not free:
+        raise ValueError(f"all residual pathway layers of this {type(network).__name__} are frozen.")
+    return free
 
 
 @torch.no_grad()
@@ -37,7 +50,8 @@ def reparametrized(network: _Network, parametrization: Parametrization) -> _Netw
     ``residual_layers``.
     """
     check_parametrization(parametrization)
-    bases = [basis for layer in residual_layers(network).values() for basis in (*layer.bases, *layer.bias_bases)]
+    sums = [parts for layer in residual_layers(network).values() for parts in layer.sums]
+    bases = [basis for parts in sums for basis in parts.structured.values()]
     copied = copy.deepcopy(network, {id(basis): basis for basis in bases})
     for layer in residual_layers(copied).values():
         if layer.parametrization != parametrization:
@@ -45,15 +59,16 @@ def reparametrized(network: _Network, parametrization: Parametrization) -> _Netw
     return copied
 
 
-def _convert(layer: RPPLinear, parametrization: Parametrization) -> None:
-    totals = [total for total in (layer.effective_weight(), layer.effective_bias()) if total is not None]
+def _convert(layer: ResidualPathwayLayer, parametrization: Parametrization) -> None:
+    module = cast(nn.Module, layer)
+    totals = [pathway_total(layer, parts, module.get_parameter) for parts in layer.sums]
     layer.hold(parametrization)
-    layer.to(totals[0])
+    module.to(totals[0])
     for parts, rest in zip(layer.sums, totals, strict=True):
         if parametrization == "collapsed":
-            layer.get_parameter(parts.total).copy_(rest)
+            module.get_parameter(parts.total).copy_(rest)
             continue
         for name, basis in parts.held.items():
-            beta = layer.get_parameter(name).copy_(basis.coordinates(rest.flatten()))
+            beta = module.get_parameter(name).copy_(basis.coordinates(rest.flatten()))
             rest = rest - basis.expand(beta).reshape(rest.shape)
-        layer.get_parameter(parts.dense).copy_(rest)
+        module.get_parameter(parts.dense).copy_(rest)

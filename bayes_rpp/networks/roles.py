@@ -52,10 +52,16 @@ class SumOfParts(Protocol):
     PATHWAYS: ClassVar[dict[str, Pathway]]
 
 
+def free_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are not frozen, by name; one that several layers share, by the first of its names."""
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
 def parameter_roles(network: nn.Module) -> Iterator[tuple[str, ParameterRole]]:
-    """Every parameter's name and role, in the network's order; those of foreign layers are plain, and plain ones in a
-    part of a ResidualSum are of the pathway that the part is.
+    """Every free parameter's name and role, in the network's order; those of foreign layers are plain, and plain ones
+    in a part of a ResidualSum are of the pathway that the part is.
     """
+    free = free_parameters(network)
     parts: dict[str, Pathway] = {}
     for path, module in network.named_modules():
         if isinstance(module, SumOfParts):
@@ -63,8 +69,10 @@ def parameter_roles(network: nn.Module) -> Iterator[tuple[str, ParameterRole]]:
         roles = module.roles() if isinstance(module, PathwayLayer) else {}
         enclosing = max((part for part in parts if f"{path}.".startswith(f"{part}.")), key=len, default=None)
         for name, parameter in module.named_parameters(recurse=False):
+            if (full_name := f"{path}.{name}".lstrip(".")) not in free:
+                continue
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 1
             role = roles.get(name, ParameterRole("plain", fan_in, fan_in))
             if enclosing is not None and role.pathway == "plain":
                 role = replace(role, pathway=parts[enclosing])
-            yield f"{path}.{name}" if path else name, role
+            yield full_name, role

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeVar, get_args
+from functools import partial
+from typing import TypeVar, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
+from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.bases.subgroup_chain import chain_basis, chain_maps
 from bayes_rpp.groups.group import Group
 from bayes_rpp.networks.fan_in import coordinate_fan_ins, dense_fan_in, layer_fan_in
@@ -20,26 +22,12 @@ from bayes_rpp.networks.linear import (
     initial_beta,
     initial_coordinates,
 )
+from bayes_rpp.networks.pathway_sums import LinearMap, Parametrization, PathwaySum, pathway_total
 from bayes_rpp.networks.roles import ParameterRole, StructuredPathway
 from bayes_rpp.representations.rep import Rep
 
-Parametrization = Literal["residual", "collapsed"]
-
 _DENSE_INIT = 1e-3
 _Value = TypeVar("_Value")
-
-
-class PathwaySum(NamedTuple):
-    """A weight or a bias as a sum of pathways, by the names of the parameters."""
-
-    total: str  # the whole, a parameter of the collapsed parametrization
-    dense: str  # the dense part, one of the residual parametrization
-    structured: dict[str, EquivariantBasis]  # bases of the structured parts; those of rank 0 have no parameter
-
-    @property
-    def held(self) -> dict[str, EquivariantBasis]:
-        """The structured parts that have coordinates."""
-        return {name: basis for name, basis in self.structured.items() if basis.rank}
 
 
 class RPPLinear(nn.Module):
@@ -170,21 +158,18 @@ class RPPLinear(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.copy_(values.get(name, torch.zeros(())))  # biases start at zero
 
-    def _total(self, parts: PathwaySum) -> Tensor:
-        if self.parametrization == "collapsed":
-            return getattr(self, parts.total)
-        result: Tensor = getattr(self, parts.dense)
-        for name, basis in parts.held.items():
-            result = basis.expand(getattr(self, name)).reshape(result.shape) + result
-        return result
-
     def effective_weight(self) -> Float[Tensor, "m n"]:
         """The matrix that the layer applies, W = A + B."""
-        return self._total(self.sums[0])
+        return pathway_total(self, self.sums[0], partial(getattr, self))
 
     def effective_bias(self) -> Float[Tensor, " m"] | None:
         """The vector that the layer adds."""
-        return self._total(self.sums[1]) if self.has_bias else None
+        return pathway_total(self, self.sums[1], partial(getattr, self)) if self.has_bias else None
+
+    def linear_map(self) -> LinearMap:
+        """See networks/pathway_sums.py."""
+        orthogonal = self.is_equivariant and are_orthogonal(self.bases)
+        return LinearMap(self.rep_out.size, self.sums, self.rep_in, self.rep_out, orthogonal)
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """Apply the layer to vectors of ``rep_in``."""

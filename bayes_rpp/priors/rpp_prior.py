@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor, nn
 
-from bayes_rpp.networks.roles import FanIn, ParameterRole, StructuredPathway, parameter_roles
+from bayes_rpp.networks.roles import FanIn, ParameterRole, StructuredPathway, free_parameters, parameter_roles
 from bayes_rpp.priors.parameter_prior import ParameterPrior, Share
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.variance_settings import Entry, Variance, checked_setting, entries, entry_of
@@ -157,7 +157,7 @@ class RPPPrior:
     def distributions(
         self, network: nn.Module, hyper: Mapping[str, Float[Tensor, ""]] | None = None
     ) -> dict[str, PathwayNormal]:
-        """The prior of every parameter of a network, by the parameter's name.
+        """The prior of every parameter of a network that is not frozen, by the parameter's name.
 
         Parameters
         ----------
@@ -184,9 +184,9 @@ class RPPPrior:
         return {name: law.at(given) for name, law in laws.items()}
 
     def parameter_priors(self, network: nn.Module) -> dict[str, ParameterPrior]:
-        """The prior of every parameter as a function of the variances; raises as ``variances``."""
+        """The prior of every free parameter as a function of the variances; raises as ``variances``."""
         self._check_layers(network)
-        parameters = dict(network.named_parameters())
+        parameters = free_parameters(network)
         return {name: self._parameter_prior(name, role, parameters[name]) for name, role in parameter_roles(network)}
 
     def per_layer(self, network: nn.Module) -> RPPPrior:

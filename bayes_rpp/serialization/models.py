@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 
 import torch
+from torch import Tensor
 
 from bayes_rpp.bayesian_model import BayesianModel
 from bayes_rpp.groups.group import Group
@@ -43,7 +45,12 @@ def model_identity(model: object) -> Description:
         "prior": exact_description(model.prior),
         "likelihood": exact_description(model.likelihood),
         "network": described(model.network) or modules,
+        "frozen": {name: _digest(value) for name, value in model.frozen.items()},
     }
+
+
+def _digest(value: Tensor) -> str:
+    return hashlib.sha256(value.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def rebuild_model(description: Description) -> BayesianModel:

@@ -22,15 +22,21 @@ import itertools
 import pyro
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from bayes_rpp import EquivariantBasis, Rep, RPPLinear, equivariant_maps
+from bayes_rpp import BayesianModel, EquivariantBasis, Rep, equivariant_maps
 from bayes_rpp.bases.band_norms import band_norms
-from bayes_rpp.bases.joint_span import are_orthogonal
-from bayes_rpp.networks.linear import EquivariantLinear
+from bayes_rpp.networks.pathway_sums import LinearMap, linear_map
+from bayes_rpp.networks.roles import PathwayLayer
 from inference.curvature.gauss_newton import network_model
-from inference.curvature.kronecker_blocks import CommutingBlock, CurvatureBlock, SpectralBlock, effective_weights
-from inference.curvature.layer_statistics import diagonals, is_linear, layer_statistics
+from inference.curvature.kronecker_blocks import (
+    CommutingBlock,
+    CurvatureBlock,
+    EffectiveWeight,
+    SpectralBlock,
+    effective_weights,
+)
+from inference.curvature.layer_statistics import diagonals, layer_statistics
 from inference.curvature.names import FactoredCurvature
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.memory import check_matrix
@@ -48,38 +54,59 @@ def kronecker_blocks(
 ) -> list[CurvatureBlock]:
     """The curvature of the data at z, block by block.
 
-    Linear layers (RPPLinear, EquivariantLinear, nn.Linear) have a block for the weight, S (x) A, and one for the bias,
-    S, which is exact but for the average over the group. Every other parameter has the diagonal. Blocks are not
-    coupled.
+    Linear layers (RPPLinear, EquivariantLinear, nn.Linear, and what networks/pathway_sums.py asks of others) have a
+    block for the weight, S (x) A, and one for the bias, S, which is exact but for the average over the group. Every
+    other parameter has the diagonal. Blocks are not coupled.
 
     With a ``generator``, the sums over outputs k are estimated, without bias, from one random combination of the D
     outputs of each example: D times cheaper.
 
     Raises TypeError if the model is a LogDensity, and ValueError if a linear layer is applied more than once, or not to
-    vectors; a block would not fit into memory; or a layer has no group to average over.
+    vectors; a block would not fit into memory; a layer has no group to average over; or a layer neither is linear nor
+    says by its roles what its parameters are: its diagonal may miss most of its curvature.
     """
     model = network_model(density, "the Kronecker-factored curvature")
-    layers = {name: layer for name, layer in model.network.named_modules() if is_linear(layer)}
+    layers = {name: found for name, layer in model.network.named_modules() if (found := linear_map(layer)) is not None}
     blocks: list[CurvatureBlock] = []
-    laws = model.prior.parameter_priors(model.network)
-    by_piece = {name.rpartition(".")[0] for name, law in laws.items() if law.varies}
+    by_piece = {name.rpartition(".")[0] for name, law in model.parameter_priors.items() if law.varies}
     with pyro.validation_enabled(False):
-        inputs, gradients = layer_statistics(density, z, layers, generator)
+        sizes = {name: layer.size_out for name, layer in layers.items()}
+        inputs, gradients = layer_statistics(density, z, sizes, generator)
         for name, layer in layers.items():
             inner = inputs[name].mT @ inputs[name] / len(inputs[name])
             outer = gradients[name].mT @ gradients[name]
-            blocks += _layer_blocks(name, layer, kind, outer, inner, name in by_piece)
+            weights = effective_weights(name, layer.sums, density.shapes)
+            blocks += _layer_blocks(name, layer, weights, kind, outer, inner, name in by_piece)
         seen = {name for block in blocks for name in block.names} | set(model.likelihood.constraints())
-        others = diagonals(density, z, [name for name in density.shapes if name not in seen], generator)
+        left = [name for name in density.shapes if name not in seen]
+        _check_roles(model, left, kind)
+        others = diagonals(density, z, left, generator)
     return blocks + [SpectralBlock(value.flatten(), {}, name) for name, value in others.items()]
 
 
+def _check_roles(model: BayesianModel, names: list[str], kind: FactoredCurvature) -> None:
+    """Raise ValueError if one of the parameters belongs to a layer that does not say what they are."""
+    for path in dict.fromkeys(name.rpartition(".")[0] for name in names):
+        layer = model.network.get_submodule(path)
+        if not isinstance(layer, PathwayLayer):
+            raise ValueError(
+                f"curvature={kind!r} has no factors for the layer {path!r} ({type(layer).__name__}), whose weights the "
+                "outputs may determine jointly. Use curvature='layer', 'full' or 'diagonal'."
+            )
+
+
 def _layer_blocks(
-    path: str, layer: nn.Module, kind: FactoredCurvature, outer: Tensor, inner: Tensor, by_piece: bool
+    path: str,
+    layer: LinearMap,
+    weights: list[EffectiveWeight],
+    kind: FactoredCurvature,
+    outer: Tensor,
+    inner: Tensor,
+    by_piece: bool,
 ) -> list[CurvatureBlock]:
     """The blocks of a layer's weight and bias; ``by_piece`` if its prior varies between output pieces."""
-    if kind == "symmetric" and isinstance(layer, RPPLinear | EquivariantLinear):
-        if isinstance(layer, RPPLinear) and not (layer.is_equivariant and are_orthogonal(layer.bases)):
+    if kind == "symmetric" and layer.rep_in is not None and layer.rep_out is not None:
+        if not layer.has_equivariant_pathways:
             raise ValueError(
                 f"curvature='symmetric' needs pathways of equivariant maps that are orthogonal to each other; those of "
                 f"{path!r} are none. Use curvature='kronecker'."
@@ -90,7 +117,7 @@ def _layer_blocks(
     else:
         left, bands = torch.linalg.eigh(outer), [len(outer)]
     blocks: list[CurvatureBlock] = []
-    for parts, factor in zip(effective_weights(path, layer), (inner, outer.new_ones(1, 1)), strict=False):
+    for parts, factor in zip(weights, (inner, outer.new_ones(1, 1)), strict=False):
         if parts.whole is None and not parts.structured:
             continue
         right = torch.linalg.eigh(factor)

@@ -5,17 +5,17 @@ Sigma = v_b I + sum_k v_k Q_k Q_k^T is the prior's covariance. Both kinds of blo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from pyro.distributions import Distribution
-from torch import Tensor, nn
+from torch import Tensor
 
-from bayes_rpp import EquivariantBasis, RPPLinear
-from bayes_rpp.networks.linear import EquivariantLinear
+from bayes_rpp import EquivariantBasis
+from bayes_rpp.networks.pathway_sums import PathwaySum
 from inference.curvature.log_determinant import log_determinant
 
 Priors = Mapping[str, Distribution]
@@ -31,20 +31,18 @@ class EffectiveWeight(NamedTuple):
     structured: dict[str, EquivariantBasis]
 
 
-def effective_weights(path: str, layer: nn.Module) -> list[EffectiveWeight]:
-    """The weight of a linear layer, and its bias if it has one."""
-    held = {name for name, _ in layer.named_parameters(recurse=False)}
-    sums: list[tuple[str, dict[str, EquivariantBasis]]]
-    if isinstance(layer, RPPLinear):
-        sums = [(parts.total if parts.total in held else parts.dense, parts.structured) for parts in layer.sums]
-    elif isinstance(layer, EquivariantLinear):
-        sums = [("", {"beta": layer.basis}), ("", {} if layer.bias_beta is None else {"bias_beta": layer.bias_basis})]
-    else:
-        sums = [(name, {}) for name in ("weight", "bias") if name in held]
+def effective_weights(path: str, sums: Iterable[PathwaySum], free: Container[str]) -> list[EffectiveWeight]:
+    """The effective weights of a layer's sums of pathways, with those of their parameters that are free: of a frozen
+    pathway nothing is left. Beside a collapsed parameter all pathways stay, since its prior has them.
+    """
     prefix, result = f"{path}." if path else "", []
-    for whole, bases in sums:
-        structured = {prefix + name: basis for name, basis in bases.items() if basis.rank}
-        result.append(EffectiveWeight(prefix + whole if whole else None, structured))
+    for parts in sums:
+        total, dense = prefix + parts.total, prefix + parts.dense
+        collapsed = total in free
+        whole = total if collapsed else dense if dense in free else None
+        named = {prefix + name: basis for name, basis in parts.held.items()}
+        kept = {name: basis for name, basis in named.items() if collapsed or name in free}
+        result.append(EffectiveWeight(whole, kept))
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -12,8 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import jacrev, vjp, vmap
 
-from bayes_rpp import RPPLinear
-from bayes_rpp.networks.linear import EquivariantLinear
 from bayes_rpp.types import Params
 from inference.curvature.gauss_newton import curvature_roots, network_and_data
 from inference.density.unconstrained import UnconstrainedDensity
@@ -21,27 +19,19 @@ from inference.density.unconstrained import UnconstrainedDensity
 _NUMBERS_AT_ONCE = 2**24
 
 
-def is_linear(layer: nn.Module) -> bool:
-    """Whether a module is y = W x + b, of vectors x."""
-    return isinstance(layer, RPPLinear | EquivariantLinear | nn.Linear)
-
-
 def layer_statistics(
     density: UnconstrainedDensity,
     z: Float[Tensor, " size"],
-    names: Iterable[str],
+    sizes: Mapping[str, int],
     generator: torch.Generator | None,
 ) -> tuple[dict[str, Float[Tensor, "batch n"]], dict[str, Float[Tensor, "row m"]]]:
-    """The inputs of linear layers, by their names, and the gradients in their outputs of every row of F_i^(1/2) f_i,
-    (batch x output) of them; with a generator, of one random combination of these rows for each example. Raises
-    ValueError if a layer is applied more than once, or not to vectors.
+    """The inputs of linear layers, which are given by their names and the sizes of their outputs, and the gradients in
+    these outputs of every row of F_i^(1/2) f_i, (batch x output) of them; with a generator, of one random combination
+    of these rows for each example. Raises ValueError if a layer is applied more than once, or not to vectors.
     """
     model, x, y = network_and_data(density, "the Kronecker-factored curvature")
-    params, layers = density.params(z), {name: model.stateless.module.get_submodule(name) for name in names}
+    params, layers = density.params(z), {name: model.stateless.module.get_submodule(name) for name in sizes}
     weights = {name: value for name, value in params.items() if name not in model.likelihood.constraints()}
-    sizes: dict[str, Any] = {
-        n: layer.out_features if isinstance(layer, nn.Linear) else layer.rep_out.size for n, layer in layers.items()
-    }
     probes = {name: next(iter(weights.values())).new_zeros(len(x), size) for name, size in sizes.items()}
 
     def probed(moved: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

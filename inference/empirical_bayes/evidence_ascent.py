@@ -66,7 +66,7 @@ class EvidenceAscent:
         noise = variances.pop(NOISE, None)
         model = expansion.density.model
         assert isinstance(model, BayesianModel)
-        laws = model.prior.parameter_priors(model.network)
+        laws = model.parameter_priors
         return expansion.log_evidence({name: law.at(variances) for name, law in laws.items()}, noise)
 
     def log_hyperprior(self, logs: Mapping[str, Tensor]) -> Float[Tensor, ""]:

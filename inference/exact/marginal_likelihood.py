@@ -58,7 +58,7 @@ class ReducedProblem:
         """The reduced data and the prior of the weights, at variances."""
         noise = variances.get(NOISE, torch.ones((), dtype=torch.float64))
         given = self.known.prior.variances(self.model.network) | variances
-        laws = self.model.prior.parameter_priors(self.model.network)
+        laws = self.model.parameter_priors
         shapes = {name: torch.Size(law.shape) for name, law in laws.items()}
         line = LinearGaussian(self.features, self.residual, noise[None], shapes)
         return line, {name: law.at(given) for name, law in laws.items()}
@@ -84,7 +84,7 @@ class ReducedProblem:
 
 def _grams(model: BayesianModel, root: Float[Tensor, "row size"]) -> dict[str, Float[Tensor, "row row"]]:
     """Phi C Phi^T of every variance of the prior."""
-    laws = model.prior.parameter_priors(model.network)
+    laws = model.parameter_priors
     result: dict[str, Tensor] = {}
     columns = root.split([math.prod(law.shape) for law in laws.values()], dim=1)
     for law, own in zip(laws.values(), columns, strict=True):

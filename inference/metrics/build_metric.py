@@ -11,8 +11,9 @@ from pyro.distributions import Distribution
 from torch import Tensor
 from torch.func import vmap
 
-from bayes_rpp import BayesianModel, RPPLinear
+from bayes_rpp import BayesianModel
 from bayes_rpp.bases.joint_span import are_orthogonal
+from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.covariance_root import BlockRoot, CovarianceRoot, FormedRoot, formed_root
 from inference.curvature.gauss_newton import beside_network, hessian_at_fixed_outputs, network_model, probe_rows
@@ -55,7 +56,7 @@ def build_metric(
     generator = torch.Generator(z.device).manual_seed(seed)
     rows = torch.cat(list(probe_rows(density, z, -(-_PROBES // len(z)), generator)))
     spans, laws = spans_of(density), density.priors(z.mean(0))
-    weights = _orthogonal_weights(model) if name == "pathway" else {}
+    weights = _orthogonal_weights(model, density) if name == "pathway" else {}
     structured = {part for weight in weights.values() for part in weight.structured}
     where: list[slice] = []
     parts: list[CovarianceRoot] = []
@@ -133,8 +134,8 @@ def _pathway(
     return ResidualMetric(bases, variances, dense, effective, temperature)
 
 
-def _orthogonal_weights(model: BayesianModel) -> dict[str, EffectiveWeight]:
+def _orthogonal_weights(model: BayesianModel, density: UnconstrainedDensity) -> dict[str, EffectiveWeight]:
     """Weights and biases whose pathways are orthogonal, by the names of the parameters that have all coordinates."""
-    layers = [(path, layer) for path, layer in model.network.named_modules() if isinstance(layer, RPPLinear)]
-    weights = [weight for path, layer in layers for weight in effective_weights(path, layer)]
+    layers = [(n, layer) for n, layer in model.network.named_modules() if isinstance(layer, ResidualPathwayLayer)]
+    weights = [weight for path, layer in layers for weight in effective_weights(path, layer.sums, density.shapes)]
     return {w.whole: w for w in weights if w.whole and w.structured and are_orthogonal(list(w.structured.values()))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
@@ -47,6 +48,13 @@ class Draws:
     def draws(self) -> int:
         """The number of draws of each chain."""
         return next(iter(self.samples.values())).shape[1]
+
+    def values(self, name: str) -> Float[Tensor, "chain draw *shape"]:
+        """The draws of a parameter, or the value of a frozen one in every draw."""
+        if name in self.samples:
+            return self.samples[name]
+        frozen = self.bayesian_model.frozen[name]
+        return frozen.expand(self.chains, self.draws, *frozen.shape)
 
     @property
     def bayesian_model(self) -> BayesianModel:

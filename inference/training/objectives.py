@@ -47,7 +47,7 @@ class LogJointGivenVariances(LogJoint):
         self.network_output, self.likelihood = model.output, model.likelihood
         if isinstance(model.likelihood, Gaussian) and learned_noise:
             self.likelihood = replace(model.likelihood, learned=True)
-        self.laws = model.prior.parameter_priors(model.network)
+        self.laws = model.parameter_priors
         self.constraints = dict.fromkeys(self.laws, constraints.real)
 
     def units(self, variances: Params) -> Params:

@@ -5,10 +5,11 @@ import torch
 
 from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPLinear, RPPPrior, Scalar, Vector
 from bayes_rpp.bases.equivariant import equivariant_maps
+from bayes_rpp.networks.pathway_sums import linear_map
 from inference import Posterior
 from inference.curvature import kronecker
 from inference.curvature.kronecker import kronecker_blocks
-from inference.curvature.layer_statistics import is_linear, layer_statistics
+from inference.curvature.layer_statistics import layer_statistics
 from inference.density.unconstrained import UnconstrainedDensity
 from tests.error_rate import agrees
 from tests.seeds import shifted
@@ -25,6 +26,14 @@ def problem(net, count=24):
     return density, density.initial([1])[0]
 
 
+def linear_layers(network):
+    return {name: layer for name, layer in network.named_modules() if linear_map(layer) is not None}
+
+
+def sizes_out(layers):
+    return {name: linear_map(layer).size_out for name, layer in layers.items()}
+
+
 def averaged(matrix, rep):
     return equivariant_maps(rep, rep).project(matrix.flatten()).reshape(matrix.shape)
 
@@ -32,8 +41,8 @@ def averaged(matrix, rep):
 def dense_log_determinant(density, z, average):
     """log det(I + Sigma S (x) A) over the weights and biases of RPP layers, by dense matrices."""
     model = density.model
-    layers = {name: layer for name, layer in model.network.named_modules() if is_linear(layer)}
-    inputs, gradients = layer_statistics(density, z, layers, None)
+    layers = linear_layers(model.network)
+    inputs, gradients = layer_statistics(density, z, sizes_out(layers), None)
     total = 0.0
     for name, layer in layers.items():
         outer, inner = gradients[name].mT @ gradients[name], inputs[name].mT @ inputs[name] / len(inputs[name])
@@ -93,7 +102,7 @@ def test_every_parameter_is_in_one_block(kind, network):
 def test_the_average_over_the_group_is_that_of_transformed_data():
     """S and A of the data in all orientations, of an equivariant network: those of one layer, averaged."""
     density, _ = problem(EMLP(IN, OUT, SO(3), channels=8, layers=0))
-    (layer,) = [module for module in density.model.network.modules() if is_linear(module)]
+    (layer,) = linear_layers(density.model.network).values()
     x, _ = density.pair
     group = SO(3)
     elements = group.sample(4_000, seed=shifted()).double()
@@ -108,10 +117,10 @@ def test_the_average_over_the_group_is_that_of_transformed_data():
 @pytest.mark.statistical
 def test_estimated_statistics_are_right_on_average():
     density, z = problem(RPPEMLP(IN, OUT, SO(3), channels=8, layers=1))
-    layers = {name: layer for name, layer in density.model.network.named_modules() if is_linear(layer)}
-    exact = {name: g.mT @ g for name, g in layer_statistics(density, z, layers, None)[1].items()}
+    layers = linear_layers(density.model.network)
+    exact = {name: g.mT @ g for name, g in layer_statistics(density, z, sizes_out(layers), None)[1].items()}
     generator, runs = torch.Generator().manual_seed(shifted()), 400
-    estimates = [layer_statistics(density, z, layers, generator)[1] for _ in range(runs)]
+    estimates = [layer_statistics(density, z, sizes_out(layers), generator)[1] for _ in range(runs)]
     for name, wanted in exact.items():
         found = torch.stack([one[name].mT @ one[name] for one in estimates])
         inside = found.std(0) > 1e-11
