@@ -83,12 +83,12 @@ def gauss_newton_blocks(
     density: UnconstrainedDensity, z: Float[Tensor, "start size"], structure: Structure, progress: bool
 ) -> Blocks:
     """The Gauss-Newton matrix; of several positions, about the mean over them. Raises TypeError for a LogDensity."""
-    model, _, y = network_and_data(density, "the Gauss-Newton matrix")
+    model, x, _ = network_and_data(density, "the Gauss-Newton matrix")
     diagonal = structure.curvature == "diagonal"
     shapes = [(size,) if diagonal else (size, size) for size in structure.sizes]
     blocks = [torch.zeros(shape, dtype=torch.float64, device=density.device) for shape in shapes]
     wanted = structure.spans[0] if structure.curvature == "last_layer" else slice(0, density.size)
-    total = y.numel() if y.is_floating_point() else len(y) * model.num_outputs
+    total = len(x) * model.output(density.params(z[0]), x[:1]).numel()
     with _bar("Gauss-Newton matrix", total, progress) as bar:
         for rows in gauss_newton_rows(density, z, wanted):
             bar.update(len(rows))
