@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from bayes_rpp.likelihoods import NOISE, Gaussian, Likelihood
+from bayes_rpp.likelihoods.likelihood import check_likelihood, event_shape
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.rpp_prior import RPPPrior
@@ -70,7 +71,7 @@ class BayesianModel:
             if rep_out is None:
                 raise ValueError("this network has no `rep_out`: tell BayesianModel its num_outputs.")
             num_outputs = rep_out.size
-        _check_likelihood(likelihood, num_outputs)
+        check_likelihood(likelihood, num_outputs)
         self.network, self.prior, self.likelihood = network, prior, likelihood
         self.num_outputs, self.stateless = num_outputs, StatelessNetwork(network)
         self.hyperpriors: dict[str, dist.Distribution] = prior.hyperpriors(network)
@@ -234,16 +235,11 @@ class BayesianModel:
         self.check_inputs(x)
         _check_finite("y", y)
         self.likelihood.check(y, self.num_outputs)
-        if hasattr(self.network, "rep_out") and y.shape[1:] != (event := self._event_shape()):
+        if hasattr(self.network, "rep_out") and y.shape[1:] != (
+            event := event_shape(self.likelihood, self.num_outputs)
+        ):
             expected = ", ".join(["batch", *map(str, event)])
             raise ValueError(f"y has shape {tuple(y.shape)}; expected ({expected}).")
-
-    def _event_shape(self) -> torch.Size:
-        """The shape of one observation, of a network whose outputs are vectors."""
-        with pyro.validation_enabled(False):
-            outputs, own = torch.zeros(1, self.num_outputs), self.likelihood.parameters(self.num_outputs)
-            event: torch.Size = self.likelihood.distribution(outputs, own).event_shape
-        return event
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise ValueError if a number is not finite, or the width is not the network's."""
@@ -260,22 +256,6 @@ class BayesianModel:
         if not (x.is_floating_point() or hasattr(self.network, "rep_in")):
             return x
         return x.to(next((p.dtype for p in self.network.parameters()), torch.get_default_dtype()))
-
-
-def _check_likelihood(likelihood: Likelihood, num_outputs: int) -> None:
-    """Raise unless a likelihood has its methods, and a prior and a constraint of every parameter."""
-    methods = ("parameters", "priors", "constraints", "distribution", "log_prob", "check")
-    if missing := [name for name in methods if not callable(getattr(likelihood, name, None))]:
-        raise TypeError(
-            f"likelihood {likelihood!r} has no method {missing[0]!r}: derive its class from bayes_rpp.Likelihood."
-        )
-    names = set(likelihood.parameters(num_outputs))
-    for what, found in (("priors", likelihood.priors(num_outputs)), ("constraints", likelihood.constraints())):
-        if differing := names ^ set(found):
-            raise ValueError(
-                f"{type(likelihood).__name__}.{what} are of {sorted(found)}, but its parameters are {sorted(names)}: "
-                f"they differ in {min(differing)!r}."
-            )
 
 
 def _check_finite(name: str, value: Tensor) -> None:

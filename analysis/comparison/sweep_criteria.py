@@ -81,7 +81,8 @@ def prediction_errors(problem: Problem, draws: Params) -> dict[str, float]:
     """The errors of a cell's mean prediction on training and test data, from parameters name -> (member, *shape): see
     ``errors_of``.
     """
-    result, samples = {}, {name: value[:, None] for name, value in draws.items()}
+    result: dict[str, float] = {}
+    samples = {name: value[:, None] for name, value in draws.items()}
     pairs = {"train": problem.pair} | ({} if problem.test is None else {"test": problem.test})
     for prefix, pair in pairs.items():
         outputs = evaluate(problem.model, draws, pair[0])[:, None].double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Protocol
 
+import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
@@ -62,6 +63,32 @@ class Likelihood(Protocol):
     @abstractmethod
     def check(self, y: Tensor, num_outputs: int) -> None:
         """Raise ValueError or TypeError if y cannot be an observation."""
+
+
+def check_likelihood(likelihood: Likelihood, num_outputs: int) -> None:
+    """Raise TypeError unless a likelihood has its methods, ValueError unless its parameters have a prior and a
+    constraint each.
+    """
+    methods = ("parameters", "priors", "constraints", "distribution", "log_prob", "check")
+    if missing := [name for name in methods if not callable(getattr(likelihood, name, None))]:
+        raise TypeError(
+            f"likelihood {likelihood!r} has no method {missing[0]!r}: derive its class from bayes_rpp.Likelihood."
+        )
+    names = set(likelihood.parameters(num_outputs))
+    for what, found in (("priors", likelihood.priors(num_outputs)), ("constraints", likelihood.constraints())):
+        if differing := names ^ set(found):
+            raise ValueError(
+                f"{type(likelihood).__name__}.{what} are of {sorted(found)}, but its parameters are {sorted(names)}: "
+                f"they differ in {min(differing)!r}."
+            )
+
+
+def event_shape(likelihood: Likelihood, num_outputs: int) -> torch.Size:
+    """The shape of one observation, of a network whose outputs are vectors."""
+    with pyro.validation_enabled(False):
+        law = likelihood.distribution(torch.zeros(1, num_outputs), likelihood.parameters(num_outputs))
+    result: torch.Size = law.event_shape
+    return result
 
 
 def output_curvature(

@@ -128,5 +128,5 @@ register("MLP", MLP, _describe_symmetric, lambda given: MLP(**_symmetric_argumen
 register("NormalizedNetwork", NormalizedNetwork, _describe_normalized, _rebuild_normalized)
 register("ResidualSum", ResidualSum, _describe_sum, _rebuild_sum)
 
-for _kind in (Gaussian, LaplaceNoise, StudentT, HeteroscedasticGaussian, Categorical, Bernoulli, Poisson):
+for _kind in (Gaussian, Categorical, LaplaceNoise, StudentT, HeteroscedasticGaussian, Bernoulli, Poisson):
     register(_kind.__name__, _kind, asdict, partial(_rebuild_dataclass, _kind))

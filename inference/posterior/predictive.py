@@ -60,17 +60,17 @@ def predictive(
     (chain, draw, *shape). Sums are in float64. Raises TypeError if the likelihood's distribution has none.
     """
     mean, scatter, aleatoric = (torch.zeros((), dtype=torch.float64) for _ in range(3))
-    draws = zip(samples.flatten(0, 1), _each_draw(params), strict=True)
+    draws = zip(samples.flatten(0, 1), each_draw(params), strict=True)
     for count, (output, own) in enumerate(draws, start=1):
         center, spread = (moment.double() for moment in moments(likelihood, output, own))
         away = center - mean
         mean = mean + away / count
-        scatter, aleatoric = scatter + away * (center - mean), aleatoric + (spread - aleatoric) / count
+        scatter, aleatoric = scatter + away * (center - mean), aleatoric + spread
     if aleatoric.isinf().any() and samples.isfinite().all():
         logger.warning(
             "the variance of an observation is infinite under %r, and so is that of predictions.", likelihood
         )
-    return Prediction(samples, *(part.to(samples.dtype) for part in (mean, scatter / count, aleatoric)))
+    return Prediction(samples, *(part.to(samples.dtype) for part in (mean, scatter / count, aleatoric / count)))
 
 
 def moments(
@@ -103,7 +103,7 @@ def prediction_errors(mean: Tensor, y: Tensor) -> dict[str, float]:
     return {}
 
 
-def _each_draw(params: Params) -> Iterator[Params]:
+def each_draw(params: Params) -> Iterator[Params]:
     """The parameters of each draw, in the order of their chains."""
     flat = {name: value.flatten(0, 1) for name, value in params.items()}
     return ({name: value[index] for name, value in flat.items()} for index in range(len(next(iter(flat.values())))))
@@ -115,7 +115,7 @@ def replicates(
     """One replicate of the observations for every draw: its noise-free outputs, with noise by the model's likelihood
     under the draw's own parameters, ``samples`` name -> (chain, draw, *shape).
     """
-    draws = zip(outputs.flatten(0, 1), _each_draw(samples), strict=True)
+    draws = zip(outputs.flatten(0, 1), each_draw(samples), strict=True)
     with seeded(seed, torch.device("cpu")):
         rows = [model.likelihood.distribution(output, own).sample() for output, own in draws]
     return torch.stack(rows).unflatten(0, outputs.shape[:2])
