@@ -85,7 +85,8 @@ class Bernoulli(Likelihood):
         self, output: Float[Tensor, "batch *outputs"], y: Num[Tensor, "batch *outputs"], params: Params
     ) -> Float[Tensor, " batch"]:
         """See Likelihood."""
-        return (y.to(output) * output - torch.nn.functional.softplus(output)).flatten(1).sum(1)
+        # log(1 + e^f); that of torch, softplus, has no curvature beyond f = 20.
+        return (y.to(output) * output - torch.logaddexp(output, torch.zeros_like(output))).flatten(1).sum(1)
 
     def check(self, y: Tensor, num_outputs: int) -> None:
         """See Likelihood."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyro
 import pyro.distributions as dist
@@ -16,6 +16,7 @@ from torch.func import grad, hessian, jvp, vmap
 from bayes_rpp.types import Params
 
 
+@runtime_checkable
 class Likelihood(Protocol):
     """p(y | f, phi): the distribution of an observation y, given the network's output f and parameters phi of its own.
 

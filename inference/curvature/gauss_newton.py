@@ -27,6 +27,7 @@ from inference.density.unconstrained import UnconstrainedDensity, to_constrained
 
 _NUMBERS_AT_ONCE = 2**24
 _PROBES_AT_ONCE = 16  # each holds the activations of all examples
+_EXAMPLES_TRIED = 16
 
 
 def network_model(density: UnconstrainedDensity, purpose: str) -> BayesianModel:
@@ -49,6 +50,23 @@ def network_and_data(density: UnconstrainedDensity, purpose: str) -> tuple[Bayes
 def beside_network(model: BayesianModel) -> list[str]:
     """The parameters that are not the network's: variances with hyperpriors, and those of the likelihood."""
     return [*model.hyperpriors, *model.likelihood.constraints()]
+
+
+def require_curvature(density: UnconstrainedDensity, z: Float[Tensor, " size"]) -> None:
+    """Raise TypeError if the log likelihood of some examples has a slope in the outputs, but no curvature in any: that
+    of an absolute error is of lines, and the Gauss-Newton matrix of its second derivatives would be 0.
+    """
+    model, x, y = network_and_data(density, "the Gauss-Newton matrix")
+    params, x, y = density.params(z), x[:_EXAMPLES_TRIED], y[:_EXAMPLES_TRIED]
+    with pyro.validation_enabled(False):
+        outputs = model.output(params, x).detach()
+        slope = grad(lambda f: model.likelihood.log_prob(f, y, params).sum())(outputs)
+        if slope.any() and not output_curvature(model.likelihood, outputs, y, params).any():
+            raise TypeError(
+                f"the log likelihood of {type(model.likelihood).__name__} has no curvature in the network's outputs, "
+                "only kinks: give it a method output_curvature(output, y, params), its Fisher information, as "
+                "LaplaceNoise has; or take a sampler with metric=None."
+            )
 
 
 def gauss_newton_rows(

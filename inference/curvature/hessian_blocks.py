@@ -26,6 +26,7 @@ from inference.curvature.gauss_newton import (
     hessian_at_fixed_outputs,
     network_and_data,
     network_model,
+    require_curvature,
 )
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.progress import QUIET_SECONDS, off_unless
@@ -56,6 +57,7 @@ def data_precision(
     add to the block of a variance with a hyperprior as data do. Raises TypeError for a LogDensity.
     """
     model, middle = network_model(density, "the Gauss-Newton matrix"), z.mean(0)
+    require_curvature(density, z[0])
     blocks, diagonal = gauss_newton_blocks(density, z, structure, progress), structure.curvature == "diagonal"
     for name in beside_network(model):
         parameter = spans_of(density)[name]

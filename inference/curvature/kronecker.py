@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from bayes_rpp import EquivariantBasis, Rep, RPPLinear, equivariant_maps
 from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.networks.linear import EquivariantLinear
-from inference.curvature.gauss_newton import network_model
+from inference.curvature.gauss_newton import network_model, require_curvature
 from inference.curvature.kronecker_blocks import CommutingBlock, CurvatureBlock, SpectralBlock, effective_weights
 from inference.curvature.layer_statistics import diagonals, is_linear, layer_statistics
 from inference.curvature.names import FactoredCurvature
@@ -56,6 +56,7 @@ def kronecker_blocks(
     vectors; a block would not fit into memory; or a layer has no group to average over.
     """
     model = network_model(density, "the Kronecker-factored curvature")
+    require_curvature(density, z)
     layers = {name: layer for name, layer in model.network.named_modules() if is_linear(layer)}
     blocks: list[CurvatureBlock] = []
     with pyro.validation_enabled(False):
