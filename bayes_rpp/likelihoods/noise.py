@@ -58,7 +58,9 @@ class NoiseParameter:
             raise ValueError(f"per_output needs learned=True, or a {self.field} with one number for each output.")
 
     def initial(self, num_outputs: int) -> Tensor:
-        """Its initial value."""
+        """Its initial value; raises ValueError if it has numbers for another count of outputs."""
+        if isinstance(self.value, tuple) and len(self.value) != num_outputs:
+            raise ValueError(f"{self.field} has {len(self.value)} numbers for {num_outputs} outputs.")
         wanted = (num_outputs,) if self.per_output or isinstance(self.value, tuple) else ()
         return torch.tensor(self.value).expand(wanted).clone()
 
@@ -117,9 +119,7 @@ class NoiseAroundOutput(Likelihood):
 
     def check(self, y: Tensor, num_outputs: int) -> None:
         """See Likelihood."""
-        noise = self.noise_parameter
-        if isinstance(noise.value, tuple) and len(noise.value) != num_outputs:
-            raise ValueError(f"{noise.field} has {len(noise.value)} numbers for {num_outputs} outputs.")
+        self.noise_parameter.initial(num_outputs)  # raises
         check_width(y, num_outputs)
         if not y.is_floating_point():
             raise TypeError(f"a {type(self).__name__} likelihood needs floating-point y, got {y.dtype}.")

@@ -206,6 +206,7 @@ def test_impossible_settings_are_refused():
         (lambda: StudentT(4.0, math.inf), "scale must be positive and finite"),
         (lambda: StudentT(0.0, 1.0), "degrees_of_freedom must be positive and finite, got 0"),
         (lambda: StudentT(math.inf, 1.0), "degrees_of_freedom must be positive and finite"),
+        (lambda: LaplaceNoise((0.3, 0.1), learned=True).parameters(3), "scale has 2 numbers for 3 outputs"),
         (lambda: HeteroscedasticGaussian(0), "pieces must be the sizes of the pieces of y, positive integers, got 0"),
         (lambda: HeteroscedasticGaussian((2, 0.5)), "positive integers, got"),
         (lambda: HeteroscedasticGaussian(()), "positive integers, got"),

@@ -99,7 +99,8 @@ def test_a_rebuilt_model_has_the_group_and_its_sampler(subtests):
 def test_the_likelihood_comes_back(subtests):
     for name, likelihood in (BUILT_IN | {"per output": Gaussian(0.3, True, per_output=True, floor=0.01)}).items():
         with subtests.test(msg=name):
-            found = through_json(model_of("MLP", likelihood=likelihood)).likelihood
+            network = MLP(Vector, 3 * Scalar, SO(3), channels=3)
+            found = through_json(BayesianModel(network, RPPPrior(), likelihood)).likelihood
             assert (type(found), found) == (type(likelihood), likelihood)
 
 
