@@ -67,20 +67,29 @@ class Likelihood(Protocol):
 
 
 def check_likelihood(likelihood: Likelihood, num_outputs: int) -> None:
-    """Raise TypeError unless a likelihood has its methods, ValueError unless its parameters have a prior and a
-    constraint each.
+    """Raise TypeError unless a likelihood has its methods, ValueError unless each of its parameters has a prior and a
+    constraint that fit it.
     """
     methods = ("parameters", "priors", "constraints", "distribution", "log_prob", "check")
     if missing := [name for name in methods if not callable(getattr(likelihood, name, None))]:
         raise TypeError(
             f"likelihood {likelihood!r} has no method {missing[0]!r}: derive its class from bayes_rpp.Likelihood."
         )
-    names = set(likelihood.parameters(num_outputs))
-    for what, found in (("priors", likelihood.priors(num_outputs)), ("constraints", likelihood.constraints())):
-        if differing := names ^ set(found):
+    kind, values = type(likelihood).__name__, likelihood.parameters(num_outputs)
+    priors, bounds = likelihood.priors(num_outputs), likelihood.constraints()
+    for what, found in (("priors", set(priors)), ("constraints", set(bounds))):
+        if differing := found ^ set(values):
             raise ValueError(
-                f"{type(likelihood).__name__}.{what} are of {sorted(found)}, but its parameters are {sorted(names)}: "
+                f"{kind}.{what} are of {sorted(found)}, but its parameters are {sorted(values)}: "
                 f"they differ in {min(differing)!r}."
+            )
+    for name, value in values.items():
+        if not bounds[name].check(value).all():
+            raise ValueError(f"{kind}'s initial {name!r} = {value.tolist()} breaks its constraint {bounds[name]}.")
+        if (priors[name].batch_shape, priors[name].event_shape) != ((), value.shape):
+            raise ValueError(
+                f"{kind}'s prior of {name!r} must have one event of shape {tuple(value.shape)}, got events of shape "
+                f"{tuple(priors[name].event_shape)} in a batch of {tuple(priors[name].batch_shape)}: see .to_event()."
             )
 
 

@@ -6,6 +6,8 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
+from pyro.distributions import Normal
+from torch.distributions import constraints
 
 from bayes_rpp import BayesianModel, RPPPrior
 from inference import HMC, MAP, DeepEnsemble, EmpiricalBayes, Laplace, Posterior
@@ -13,6 +15,7 @@ from tests.scenarios.engines import CASES
 from tests.scenarios.likelihoods import BUILT_IN, LIKELIHOODS, likelihood_model, numbers
 from tests.seeds import shifted
 
+ONES = torch.ones(2)
 each_likelihood = pytest.mark.parametrize("name", LIKELIHOODS)
 
 
@@ -186,6 +189,14 @@ def test_a_model_asks_for_what_a_likelihood_lacks():
         ValueError, match=r"Mine.priors are of \[\], but its parameters are \['k'\]: they differ in 'k'"
     ):
         having(parameters=lambda self, num_outputs: {"k": torch.ones(())})
+    k = {"constraints": lambda self: {"k": constraints.positive}, "parameters": lambda self, num_outputs: {"k": -ONES}}
+    with pytest.raises(ValueError, match=r"Mine's initial 'k' = \[-1\.0, -1\.0\] breaks its constraint"):
+        having(priors=lambda self, num_outputs: {"k": Normal(ONES, 1.0).to_event(1)}, **k)
+    k["parameters"] = lambda self, num_outputs: {"k": ONES}
+    with pytest.raises(
+        ValueError, match=r"prior of 'k' must have one event of shape \(2,\), got events of shape \(\) in"
+    ):
+        having(priors=lambda self, num_outputs: {"k": Normal(ONES, 1.0)}, **k)
     plain = having(distribution=lambda self, output, params: torch.distributions.Exponential(output.exp()))
     with pytest.raises(ValueError, match=r"y has shape \(40, 3\); expected \(batch\)"):
         plain.check_data(x, y)
