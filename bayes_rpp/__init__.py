@@ -7,7 +7,16 @@ from bayes_rpp.bayesian_model import BayesianModel
 from bayes_rpp.groups.cubes import Cube, RubiksCube
 from bayes_rpp.groups.group import Group
 from bayes_rpp.groups.named import O13, SL, SO, SO13, D, DkeR3, Lorentz, O, O2eR3, S, SO2eR3, SO13p, Sp, Trivial, Z
-from bayes_rpp.likelihoods import Categorical, Gaussian
+from bayes_rpp.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    LaplaceNoise,
+    Likelihood,
+    Poisson,
+    StudentT,
+)
 from bayes_rpp.log_density import LogDensity
 from bayes_rpp.networks import EMLP, MLP, RPPEMLP, ResidualSum, RPPLinear, uniform_rep
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
@@ -27,6 +36,7 @@ __all__ = [
     "SO",
     "SO13",
     "BayesianModel",
+    "Bernoulli",
     "Categorical",
     "Cube",
     "D",
@@ -34,13 +44,17 @@ __all__ = [
     "EquivariantBasis",
     "Gaussian",
     "Group",
+    "HeteroscedasticGaussian",
     "Irrep",
+    "LaplaceNoise",
+    "Likelihood",
     "LogDensity",
     "Lorentz",
     "NormalizedNetwork",
     "O",
     "O2eR3",
     "PathwayNormal",
+    "Poisson",
     "PseudoScalar",
     "RPPLinear",
     "RPPPrior",
@@ -54,6 +68,7 @@ __all__ = [
     "Scalar",
     "Sp",
     "Standardizer",
+    "StudentT",
     "T",
     "Trivial",
     "Vector",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from bayes_rpp.likelihoods import NOISE, Gaussian, Likelihood
+from bayes_rpp.likelihoods.likelihood import check_likelihood, event_shape
 from bayes_rpp.networks.roles import free_parameters
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from bayes_rpp.priors.pathway_normal import PathwayNormal
@@ -37,7 +38,7 @@ class BayesianModel:
     network : a module from inputs (batch, n) to outputs (batch, m). Networks of this package know their
         representations.
     prior : an RPPPrior.
-    likelihood : Gaussian, Categorical, or any Likelihood.
+    likelihood : Gaussian, Categorical, or any other Likelihood.
     num_outputs : m, needed only for a network that has no ``rep_out``.
 
     Attributes
@@ -50,7 +51,10 @@ class BayesianModel:
     Raises
     ------
     ValueError
-        If num_outputs is missing, the prior does not fit the network, or two parameters have one name.
+        If num_outputs is missing, the prior does not fit the network, two parameters have one name, or a parameter of
+        the likelihood lacks a prior or a constraint.
+    TypeError
+        If the likelihood lacks a method.
 
     Examples
     --------
@@ -68,6 +72,7 @@ class BayesianModel:
             if rep_out is None:
                 raise ValueError("this network has no `rep_out`: tell BayesianModel its num_outputs.")
             num_outputs = rep_out.size
+        check_likelihood(likelihood, num_outputs)
         self.network, self.prior, self.likelihood = network, prior, likelihood
         free = free_parameters(network)
         frozen = {name: p.detach().clone() for name, p in network.named_parameters() if name not in free}
@@ -180,7 +185,28 @@ class BayesianModel:
 
     def log_likelihood_per_example(self, params: Params, x: Tensor, y: Tensor) -> Float[Tensor, " batch"]:
         """log p(y_i | x_i, theta) of each example."""
-        return self.likelihood.log_prob(self.output(params, x), y, params)
+        return self.log_likelihood_of_outputs(self.output(params, x), y, params)
+
+    def log_likelihood_of_outputs(
+        self, outputs: Float[Tensor, "batch *output"], y: Tensor, params: Params
+    ) -> Float[Tensor, " batch"]:
+        """log p(y_i | f_i) of each example, given the network's outputs; raises ValueError if the likelihood does not
+        give one number for each.
+        """
+        values = self.likelihood.log_prob(outputs, y, params)
+        if values.shape != (len(outputs),):
+            raise ValueError(
+                f"log_prob of {type(self.likelihood).__name__} has shape {tuple(values.shape)} for {len(outputs)} "
+                f"examples, but must have one number for each: ({len(outputs)},). Sum over outputs, or give the "
+                "distribution events, .to_event(1)."
+            )
+        return values
+
+    @property
+    def gaussian(self) -> Gaussian | None:
+        """The likelihood, if it says that it is a Gaussian: what some evidences need, and what has a noise variance."""
+        found: Gaussian | None = getattr(self.likelihood, "gaussian", None)
+        return found
 
     def log_joint(
         self, params: Params, x: Tensor | None, y: Tensor | None, num_data: int | None = None
@@ -220,8 +246,11 @@ class BayesianModel:
         self.check_inputs(x)
         _check_finite("y", y)
         self.likelihood.check(y, self.num_outputs)
-        if y.is_floating_point() and hasattr(self.network, "rep_out") and y.shape[1:] != (self.num_outputs,):
-            raise ValueError(f"y has shape {tuple(y.shape)}; expected (batch, {self.num_outputs}).")
+        if hasattr(self.network, "rep_out") and y.shape[1:] != (
+            event := event_shape(self.likelihood, self.num_outputs)
+        ):
+            expected = ", ".join(["batch", *map(str, event)])
+            raise ValueError(f"y has shape {tuple(y.shape)}; expected ({expected}).")
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise ValueError if a number is not finite, or the width is not the network's."""
@@ -262,18 +291,17 @@ def prior_draws(model: BayesianModel, count: int, seed: int) -> Params:
 def model_at(model: BayesianModel, values: Mapping[str, float]) -> BayesianModel:
     """A model with these variances; a noise variance among them is then known."""
     likelihood = model.likelihood
-    if isinstance(likelihood, Gaussian) and NOISE in values:
-        likelihood = replace(likelihood, noise_variance=values[NOISE], learned=False)
+    if model.gaussian is not None and NOISE in values:
+        likelihood = replace(model.gaussian, noise_variance=values[NOISE], learned=False)
     prior = model.prior.with_variances({name: value for name, value in values.items() if name != NOISE})
     return BayesianModel(model.network, prior, likelihood, model.num_outputs)
 
 
 def has_learned_noise(model: BayesianModel) -> bool:
     """Whether a noise variance is to be learned beside the prior's; raises ValueError for one of each output."""
-    likelihood = model.likelihood
-    if not isinstance(likelihood, Gaussian) or not likelihood.learned:
+    if model.gaussian is None or not model.gaussian.learned:
         return False
-    if likelihood.per_output or isinstance(likelihood.noise_variance, tuple):
+    if model.gaussian.per_output or isinstance(model.gaussian.noise_variance, tuple):
         raise ValueError(
             "the evidence learns one noise variance for all outputs: take Gaussian(..., per_output=False)."
         )

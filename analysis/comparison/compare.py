@@ -22,9 +22,10 @@ from analysis.evidence import PSISLOO, ConditionalEvidence, Evidence, EvidenceMe
 from analysis.evidence.cross_validation import Engine, require_draws, require_engine
 from analysis.evidence.integrated import integrated_evidence
 from analysis.symmetry.equivariance import equivariance_error
-from bayes_rpp import BayesianModel, Gaussian, Group
+from bayes_rpp import BayesianModel, Group
 from inference import EmpiricalBayes, Posterior
 from inference.data import Data, Pair, resolve_data
+from inference.posterior.predictive import prediction_errors
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ _COLUMNS = {
     "test_log_score": ("test score", ".3f"),
     "test_log_score_error": ("+-", ".2g"),
     "test_mse": ("test MSE", ".3g"),
+    "test_error": ("test error", ".3g"),
     "equivariance_error": ("equiv. error", ".2g"),
     "parameters": ("parameters", ".0f"),
     "seconds": ("seconds", ".1f"),
@@ -58,7 +60,8 @@ class Comparison:
     ----------
     dataset : dims "model"; NaN where there is nothing to say. log_evidence with log_evidence_error, log_bayes_factor
         against the best model (at most 0), probability; elpd_loo; test_log_score, the mean over test examples of
-        log p(y | x, data), with the standard error of that mean, and test_mse; equivariance_error, the median over the
+        log p(y | x, data), with the standard error of that mean, and test_mse, or of
+        labels test_error, the share that is wrong; equivariance_error, the median over the
         draws; parameters of the network; seconds. The score of ConditionalEvidence is log_conditional_evidence.
     posteriors : of every model.
     warnings : what should be known before the table is relied on, in sentences.
@@ -192,9 +195,7 @@ def _test_scores(posterior: Posterior, pair: Pair) -> dict[str, float]:
     scores = each.logsumexp(0) - math.log(len(each))
     error = float(scores.std()) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
     found = {"test_log_score": float(scores.mean()), "test_log_score_error": error}
-    if isinstance(posterior.bayesian_model.likelihood, Gaussian):
-        found["test_mse"] = float((posterior.predict(x).mean - y).square().mean())
-    return found
+    return found | {f"test_{name}": value for name, value in prediction_errors(posterior.predict(x).mean, y).items()}
 
 
 def _error(posterior: Posterior, pair: Pair | None, group: Group | None) -> float:

@@ -18,7 +18,7 @@ from analysis.comparison.sweep_training import Problem, TrainedCells, cells_at_o
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise
-from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.likelihoods import NOISE
 from inference import MAP, DeepEnsemble
 from inference.data import Data, refuse_hyperpriors, resolve_data, resolve_device
 from inference.progress import off_unless
@@ -68,7 +68,7 @@ def prior_sweep(
 
     * one for each criterion; of several members with its standard error, as "laplace_symmetric_error";
     * "log_joint", of the data and the weights, in nats;
-    * "train_mse" and "test_mse" of a Gaussian likelihood, the mean over examples and outputs; of a Categorical one
+    * "train_mse" and "test_mse", the mean over examples and outputs of (y - mean of y)^2; of a Categorical likelihood
       "train_error" and "test_error", the share of wrong labels;
     * "gradient_norm", (g^T Sigma g)^(1/2) with g the gradient of the log joint and Sigma the prior's covariance. Off
       the mode the Laplace evidence is too small, to second order by (g^T H^-1 g) / 2, at most half the square of this:
@@ -155,8 +155,8 @@ def criterion_of(dataset: xr.Dataset, criterion: str | None) -> xr.DataArray:
 
 def _checked_grid(model: BayesianModel, grid: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     """The values of every swept setting, in rising order."""
-    known, likelihood = list(model.prior.variances(model.network)), model.likelihood
-    if isinstance(likelihood, Gaussian) and not likelihood.learned and isinstance(likelihood.noise_variance, float):
+    known, likelihood = list(model.prior.variances(model.network)), model.gaussian
+    if likelihood is not None and not likelihood.learned and isinstance(likelihood.noise_variance, float):
         known.append(NOISE)
     if not grid:
         raise ValueError(f"nothing is swept: give values for some of {', '.join(known)}.")
@@ -177,8 +177,8 @@ def _all_values(model: BayesianModel, swept: Mapping[str, float]) -> dict[str, f
     """Every setting of one cell; with the noise where it is swept, or learned from its initial value."""
     settings: dict[str, float] = {name: float(v) for name, v in model.prior.variances(model.network).items()}
     if has_learned_noise(model):
-        assert isinstance(model.likelihood, Gaussian)
-        settings[NOISE] = float(model.likelihood.noise_variance)  # type: ignore[arg-type]
+        assert model.gaussian is not None
+        settings[NOISE] = float(model.gaussian.noise_variance)  # type: ignore[arg-type]
     return settings | dict(swept)
 
 
@@ -216,6 +216,8 @@ def _cell(problem: Problem, cell: Mapping[str, float], trained: TrainedCells, fi
         if name in problem.criteria and problem.members > 1:
             error = float(found.std(ddof=1)) / math.sqrt(len(found)) if len(found) > 1 else math.nan
             result[f"{name}_error"] = error
+    if has_learned_noise(problem.model):
+        weights[NOISE] = torch.tensor([trained.values[fit][NOISE] for fit in good])
     return result | prediction_errors(problem, weights) | {"epochs": trained.epochs}
 
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from analysis.comparison.sweep_training import Criterion, Problem
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp.bayesian_model import model_at
-from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.expansion import Expansion
-from inference.posterior.predictive import evaluate
+from inference.posterior.predictive import evaluate, predictive
+from inference.posterior.predictive import prediction_errors as errors_of
 
 logger = logging.getLogger(__name__)
 
@@ -77,19 +77,17 @@ def measure(
     return result
 
 
-def prediction_errors(problem: Problem, weights: Params) -> dict[str, float]:
-    """The errors of a cell's mean prediction on training and test data, from weights name -> (member, *shape): the mean
-    square over all outputs, or for classes the share that is wrong.
+def prediction_errors(problem: Problem, draws: Params) -> dict[str, float]:
+    """The errors of a cell's mean prediction on training and test data, from parameters name -> (member, *shape): see
+    ``errors_of``.
     """
-    likelihood, result = problem.model.likelihood, {}
+    result: dict[str, float] = {}
+    samples = {name: value[:, None] for name, value in draws.items()}
     pairs = {"train": problem.pair} | ({} if problem.test is None else {"test": problem.test})
     for prefix, pair in pairs.items():
-        outputs = evaluate(problem.model, weights, pair[0]).double()
-        if isinstance(likelihood, Gaussian):
-            result[f"{prefix}_mse"] = float((outputs.mean(0) - pair[1].double()).square().mean())
-        if isinstance(likelihood, Categorical):
-            chosen = outputs.softmax(-1).mean(0).argmax(-1)
-            result[f"{prefix}_error"] = float((chosen != pair[1]).double().mean())
+        outputs = evaluate(problem.model, draws, pair[0])[:, None].double()
+        mean = predictive(problem.model.likelihood, outputs, samples).mean
+        result |= {f"{prefix}_{name}": value for name, value in errors_of(mean, pair[1]).items()}
     return result
 
 
@@ -119,8 +117,10 @@ def _value(
 
 
 def _gradient_norm(density: UnconstrainedDensity, gradient: Tensor) -> float:
-    """(g^T Sigma g)^(1/2), with Sigma the covariance of the prior: the length of S^T g, S S^T = Sigma."""
-    priors = density.model.prior_distributions  # type: ignore[union-attr]
-    slopes = density.unpack(gradient.cpu()).items()
-    whitened = (torch.func.vjp(priors[name].color, slope)[1](slope)[0] for name, slope in slopes)
+    """(g^T Sigma g)^(1/2), with g in the weights and Sigma the covariance of their prior: the length of S^T g, S S^T =
+    Sigma.
+    """
+    priors, slopes = density.model.prior_distributions, density.unpack(gradient.cpu())  # type: ignore[union-attr]
+    weights = density.model.prior.parameter_priors(density.model.network)  # type: ignore[union-attr]
+    whitened = (torch.func.vjp(priors[name].color, slopes[name])[1](slopes[name])[0] for name in weights)
     return sum(float(part.square().sum()) for part in whitened) ** 0.5

@@ -21,7 +21,7 @@ from torch import Tensor
 from analysis.evidence import EvidenceMethod
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise, model_at
-from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_hyperprior
 from bayes_rpp.types import Params
 from inference import MAP, DeepEnsemble, Posterior
@@ -167,13 +167,14 @@ def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, fl
 
 def _best_noise(expansion: Expansion, model: BayesianModel, current: float) -> float:
     """The noise variance that maximises the evidence at fixed weights, within a factor of 100 of the current one."""
-    assert isinstance(model.likelihood, Gaussian)
-    law = exact_hyperprior(model.likelihood.priors(model.num_outputs)[NOISE])
+    likelihood = model.gaussian
+    assert likelihood is not None
+    law = exact_hyperprior(likelihood.priors(model.num_outputs)[NOISE])
 
     def loss(log_noise: float) -> float:
         noise = torch.tensor(math.exp(log_noise), dtype=torch.float64)
         return -float(expansion.log_evidence(noise_variance=noise) + law.log_prob(noise) + log_noise)
 
-    least = max(math.log(current) - _REACH, math.log(1.01 * model.likelihood.floor))
+    least = max(math.log(current) - _REACH, math.log(1.01 * likelihood.floor))
     bounds = least, math.log(current) + _REACH
     return math.exp(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bayes_rpp.bayesian_model import BayesianModel
 from bayes_rpp.groups.group import Group
-from bayes_rpp.likelihoods import Categorical, Gaussian
+from bayes_rpp.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    LaplaceNoise,
+    Poisson,
+    StudentT,
+)
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
 from bayes_rpp.networks.residual_sum import ResidualSum
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
@@ -115,10 +125,15 @@ def _rebuild_sum(description: Description) -> ResidualSum:
     return ResidualSum(*(rebuilt("network", description[name]) for name in ("structured", "residual")))
 
 
+def _rebuild_dataclass(kind: type, description: Description) -> Any:
+    return kind(**description)
+
+
 register("RPPEMLP", RPPEMLP, _describe_symmetric, lambda given: RPPEMLP(**_symmetric_arguments(given)))
 register("EMLP", EMLP, _describe_symmetric, lambda given: EMLP(**_symmetric_arguments(given)))
 register("MLP", MLP, _describe_symmetric, lambda given: MLP(**_symmetric_arguments(given)))
 register("NormalizedNetwork", NormalizedNetwork, _describe_normalized, _rebuild_normalized)
 register("ResidualSum", ResidualSum, _describe_sum, _rebuild_sum)
-register("Gaussian", Gaussian, asdict, lambda given: Gaussian(**given))
-register("Categorical", Categorical, asdict, lambda given: Categorical(**given))
+
+for _kind in (Gaussian, Categorical, LaplaceNoise, StudentT, HeteroscedasticGaussian, Bernoulli, Poisson):
+    register(_kind.__name__, _kind, asdict, partial(_rebuild_dataclass, _kind))

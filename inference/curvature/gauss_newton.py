@@ -2,10 +2,11 @@
 
     H = sum_i J_i^T F_i J_i + Hess(-log prior - log |Jacobian|) = R^T R + P
 
-J_i is the Jacobian of the network's output f_i in the free coordinates, F_i = -d^2 log p(y_i | f_i) / d f_i^2, and the
-rows of R are those of F_i^(1/2) J_i (Schraudolph, Neural Computation 2002). The likelihood's own parameters are taken
-with the prior: their block of P is the Hessian at fixed outputs; it leaves out their coupling with the weights, which
-is zero in expectation. So are variances with hyperpriors, with their block at fixed weights.
+J_i is the Jacobian of the network's output f_i in the free coordinates, F_i = -d^2 log p(y_i | f_i) / d f_i^2, or the
+Fisher information where the likelihood gives that, and the rows of R are those of F_i^(1/2) J_i (Schraudolph, Neural
+Computation 2002). The likelihood's own parameters are taken with the prior: their block of P is the Hessian at fixed
+outputs; it leaves out their coupling with the weights, which is zero in expectation. So are variances with hyperpriors,
+with their block at fixed weights.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import biject_to
-from torch.func import grad, hessian, jacrev, jvp, vjp, vmap
+from torch.func import grad, jacrev, jvp, vjp, vmap
 
 from bayes_rpp import BayesianModel
+from bayes_rpp.likelihoods.likelihood import output_curvature, output_curvature_product
 from bayes_rpp.types import Params
 from inference.density.unconstrained import UnconstrainedDensity, to_constrained
 
 _NUMBERS_AT_ONCE = 2**24
 _PROBES_AT_ONCE = 16  # each holds the activations of all examples
+_EXAMPLES_TRIED = 16
 
 
 def network_model(density: UnconstrainedDensity, purpose: str) -> BayesianModel:
@@ -49,6 +52,23 @@ def beside_network(model: BayesianModel) -> list[str]:
     return [*model.hyperpriors, *model.likelihood.constraints()]
 
 
+def require_curvature(density: UnconstrainedDensity, z: Float[Tensor, " size"]) -> None:
+    """Raise TypeError if the log likelihood of some examples has a slope in the outputs, but no curvature in any: that
+    of an absolute error is of lines, and the Gauss-Newton matrix of its second derivatives would be 0.
+    """
+    model, x, y = network_and_data(density, "the Gauss-Newton matrix")
+    params, x, y = density.params(z), x[:_EXAMPLES_TRIED], y[:_EXAMPLES_TRIED]
+    with pyro.validation_enabled(False):
+        outputs = model.output(params, x).detach()
+        slope = grad(lambda f: model.likelihood.log_prob(f, y, params).sum())(outputs)
+        if slope.any() and not output_curvature(model.likelihood, outputs, y, params).any():
+            raise TypeError(
+                f"the log likelihood of {type(model.likelihood).__name__} has no curvature in the network's outputs, "
+                "only kinks: give it a method output_curvature(output, y, params), its Fisher information, as "
+                "LaplaceNoise has; or take a sampler with metric=None."
+            )
+
+
 def gauss_newton_rows(
     density: UnconstrainedDensity, z: Float[Tensor, "start size"], wanted: slice = slice(None)
 ) -> Iterator[Float[Tensor, "rows size"]]:
@@ -63,7 +83,7 @@ def gauss_newton_rows(
         """F^(1/2) J of one example."""
         output, params = _outputs(density, start, x[None])[0], density.params(start)
         jacobian = jacrev(lambda v: _outputs(density, v, x[None]).flatten())(start)
-        return _root(model, output, y, params) @ jacobian
+        return curvature_roots(model, output[None], y[None], params)[0] @ jacobian
 
     with pyro.validation_enabled(False):
         for number, start in enumerate(z[: len(examples)]):
@@ -77,22 +97,13 @@ def _outputs(density: UnconstrainedDensity, z: Tensor, x: Tensor) -> Tensor:
     return network_model(density, "the Gauss-Newton matrix").output(density.params(z), x)
 
 
-def _root(model: BayesianModel, output: Tensor, y: Tensor, params: Params) -> Float[Tensor, "output output"]:
-    """F^(1/2) of one example, symmetric; directions in which the log likelihood is not concave count as flat."""
-
-    def negative(f: Tensor) -> Tensor:
-        return -model.likelihood.log_prob(f.reshape(output.shape)[None], y[None], params).sum()
-
-    values, vectors = torch.linalg.eigh(hessian(negative)(output.flatten()))
-    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
-    return root
-
-
 def curvature_roots(
     model: BayesianModel, outputs: Float[Tensor, "batch *output"], y: Tensor, params: Params
 ) -> Float[Tensor, "batch output output"]:
-    """F_i^(1/2) of every example."""
-    return vmap(lambda f, label: _root(model, f, label, params))(outputs, y)
+    """F_i^(1/2) of every example, symmetric; directions in which the log likelihood is not concave count as flat."""
+    values, vectors = torch.linalg.eigh(output_curvature(model.likelihood, outputs, y, params))
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
+    return root
 
 
 def gauss_newton_product(
@@ -104,11 +115,9 @@ def gauss_newton_product(
         params = density.params(z)
         outputs, pull = vjp(lambda v: _outputs(density, v, x), z)[:2]
 
-        slope = grad(lambda f: -model.likelihood.log_prob(f, y, params).sum())
-
         def product(vector: Tensor) -> Tensor:
             moved = jvp(lambda v: _outputs(density, v, x), (z,), (vector,))[1]
-            return pull(jvp(slope, (outputs,), (moved,))[1])[0]
+            return pull(output_curvature_product(model.likelihood, outputs, y, params, moved))[0]
 
         return torch.stack([product(vector) for vector in vectors]).detach() / density.temperature
 

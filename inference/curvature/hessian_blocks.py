@@ -26,6 +26,7 @@ from inference.curvature.gauss_newton import (
     hessian_at_fixed_outputs,
     network_and_data,
     network_model,
+    require_curvature,
 )
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.progress import QUIET_SECONDS, off_unless
@@ -56,6 +57,7 @@ def data_precision(
     add to the block of a variance with a hyperprior as data do. Raises TypeError for a LogDensity.
     """
     model, middle = network_model(density, "the Gauss-Newton matrix"), z.mean(0)
+    require_curvature(density, z[0])
     blocks, diagonal = gauss_newton_blocks(density, z, structure, progress), structure.curvature == "diagonal"
     for name in beside_network(model):
         parameter = spans_of(density)[name]
@@ -83,12 +85,12 @@ def gauss_newton_blocks(
     density: UnconstrainedDensity, z: Float[Tensor, "start size"], structure: Structure, progress: bool
 ) -> Blocks:
     """The Gauss-Newton matrix; of several positions, about the mean over them. Raises TypeError for a LogDensity."""
-    model, _, y = network_and_data(density, "the Gauss-Newton matrix")
+    model, x, _ = network_and_data(density, "the Gauss-Newton matrix")
     diagonal = structure.curvature == "diagonal"
     shapes = [(size,) if diagonal else (size, size) for size in structure.sizes]
     blocks = [torch.zeros(shape, dtype=torch.float64, device=density.device) for shape in shapes]
     wanted = structure.spans[0] if structure.curvature == "last_layer" else slice(0, density.size)
-    total = y.numel() if y.is_floating_point() else len(y) * model.num_outputs
+    total = len(x) * model.output(density.params(z[0]), x[:1]).numel()
     with _bar("Gauss-Newton matrix", total, progress) as bar:
         for rows in gauss_newton_rows(density, z, wanted):
             bar.update(len(rows))

@@ -28,7 +28,7 @@ from bayes_rpp import BayesianModel, EquivariantBasis, Rep, equivariant_maps
 from bayes_rpp.bases.band_norms import band_norms
 from bayes_rpp.networks.pathway_sums import LinearMap, linear_map
 from bayes_rpp.networks.roles import PathwayLayer
-from inference.curvature.gauss_newton import network_model
+from inference.curvature.gauss_newton import network_model, require_curvature
 from inference.curvature.kronecker_blocks import (
     CommutingBlock,
     CurvatureBlock,
@@ -66,6 +66,7 @@ def kronecker_blocks(
     says by its roles what its parameters are: its diagonal may miss most of its curvature.
     """
     model = network_model(density, "the Kronecker-factored curvature")
+    require_curvature(density, z)
     layers = {name: found for name, layer in model.network.named_modules() if (found := linear_map(layer)) is not None}
     blocks: list[CurvatureBlock] = []
     by_piece = {name.rpartition(".")[0] for name, law in model.parameter_priors.items() if law.varies}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.bayesian_model import has_learned_noise
-from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from inference.laplace.expansion import Expansion
 
@@ -35,8 +35,8 @@ class EvidenceAscent:
         }
         starts = {name: float(typical_value(v) if isinstance(v, Distribution) else v) for name, v in settings.items()}
         if has_learned_noise(model):
-            likelihood = model.likelihood
-            assert isinstance(likelihood, Gaussian)
+            likelihood = model.gaussian
+            assert likelihood is not None
             starts[NOISE] = float(likelihood.noise_variance)  # type: ignore[arg-type]
             self.hyperpriors[NOISE] = exact_hyperprior(likelihood.priors(model.num_outputs)[NOISE])
         self.logs = {

@@ -41,7 +41,7 @@ def linear_gaussian(
     check_matrix(what, needed, f"{_OTHERS}.")
     origin = density.params(torch.zeros(density.size, dtype=torch.float64, device=density.device))
     features, offset = _features(exact, density, x, seed), exact.output(origin, x)
-    noise = torch.as_tensor(likelihood.noise({}), dtype=torch.float64).expand(offset.shape[1:]).flatten()
+    noise = likelihood.noise({}, offset).expand(offset.shape[1:]).flatten()
     residual = (y.to(offset) - offset).flatten(1)
     return LinearGaussian(features, residual, noise.to(features), density.shapes), prior
 
@@ -50,7 +50,7 @@ def _gaussian_model(model: Model) -> tuple[BayesianModel, Gaussian, dict[str, Pa
     """The model, its likelihood and its prior, if both are Gaussian and known."""
     if not isinstance(model, BayesianModel):
         raise TypeError(f"the exact evidence needs a BayesianModel, got {type(model).__name__}. {_OTHERS}.")
-    if not isinstance(model.likelihood, Gaussian):
+    if model.gaussian is None:
         kind = type(model.likelihood).__name__
         raise TypeError(f"the exact evidence needs a Gaussian likelihood, got {kind}. {_OTHERS}.")
     learned = [name for name, constraint in model.constraints.items() if constraint is not constraints.real]
@@ -66,7 +66,7 @@ def _gaussian_model(model: Model) -> tuple[BayesianModel, Gaussian, dict[str, Pa
             f"the exact evidence needs a PathwayNormal with known variances as the prior of every parameter, but that "
             f"of {others[0]!r} is none. {_OTHERS}."
         )
-    return model, model.likelihood, prior
+    return model, model.gaussian, prior
 
 
 def _features(

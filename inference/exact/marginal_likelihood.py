@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
+from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.bayesian_model import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
@@ -96,15 +96,14 @@ def _grams(model: BayesianModel, root: Float[Tensor, "row size"]) -> dict[str, F
 
 def has_learned_variances(model: BayesianModel) -> bool:
     """Whether a model has variances to integrate over."""
-    likelihood = model.likelihood
-    return bool(model.hyperpriors) or (isinstance(likelihood, Gaussian) and likelihood.learned)
+    return bool(model.hyperpriors) or (model.gaussian is not None and model.gaussian.learned)
 
 
 def variance_laws(model: BayesianModel) -> dict[str, pyro.distributions.Distribution]:
     """The hyperpriors by name, in float64; that of a learned noise, too."""
     laws = dict(model.hyperpriors)
-    if isinstance(model.likelihood, Gaussian) and has_learned_noise(model):
-        laws[NOISE] = model.likelihood.priors(model.num_outputs)[NOISE]
+    if model.gaussian is not None and has_learned_noise(model):
+        laws[NOISE] = model.gaussian.priors(model.num_outputs)[NOISE]
     if not 1 <= len(laws) <= _MOST:
         raise ValueError(
             f"hierarchical_posterior integrates over one to {_MOST} variances with hyperpriors, got {len(laws)}"

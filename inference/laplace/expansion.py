@@ -20,7 +20,7 @@ from pyro.distributions import Distribution
 from torch import Tensor
 from torch.distributions import biject_to
 
-from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.likelihoods import NOISE, Likelihood
 from bayes_rpp.types import Params
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import hessian_at_fixed_outputs, network_and_data, network_model
@@ -78,18 +78,16 @@ class Expansion:
         """The Laplace evidence in nats, with these priors and this known Gaussian noise in place of the model's."""
         model, _, y = network_and_data(self.density, "the Laplace evidence")
         priors = {**model.prior_distributions, **(priors or {})}
-        likelihood, params, shrunk = model.likelihood, self.params, self.z.new_ones(())
+        params, shrunk = self.params, self.z.new_ones(())
+        likelihood: Likelihood = model.likelihood
         if noise_variance is not None:
-            if (
-                not isinstance(likelihood, Gaussian)
-                or likelihood.learned
-                or isinstance(likelihood.noise_variance, tuple)
-            ):
+            known = model.gaussian
+            if known is None or known.learned or isinstance(known.noise_variance, tuple):
                 raise ValueError(
                     f"noise_variance can replace one known number of a Gaussian likelihood, not {likelihood}."
                 )
-            shrunk = likelihood.noise_variance / noise_variance
-            likelihood = replace(likelihood, learned=True, floor=0.5 * likelihood.noise_variance)
+            shrunk = known.noise_variance / noise_variance
+            likelihood = replace(known, learned=True, floor=0.5 * known.noise_variance)
             params = {**params, NOISE: noise_variance}
         with pyro.validation_enabled(False):
             result = likelihood.log_prob(self.outputs, y, params).sum()

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.types import Params
 from inference.curvature.block_gaussian import GaussianApproximation
 from inference.curvature.block_structure import Structure
@@ -18,7 +17,7 @@ from inference.curvature.gauss_newton import network_model
 from inference.curvature.hessian_blocks import Precision
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.posterior.posterior import Posterior
-from inference.posterior.predictive import Prediction, predict_categorical, predict_gaussian
+from inference.posterior.predictive import Prediction, moments, predictive
 
 _NUMBERS_AT_ONCE = 2**24
 
@@ -61,8 +60,9 @@ class LaplacePosterior(Posterior):
 
         Returns
         -------
-        Prediction as of ``predict``, whose ``samples`` are linearised outputs at this posterior's draws. For a Gaussian
-        likelihood ``mean`` and ``epistemic`` are exact; for a Categorical one all moments are those of the samples.
+        Prediction as of ``predict``, whose ``samples`` are linearised outputs at this posterior's draws. Where the mean
+        of an observation is the output itself, as for Gaussian noise, ``mean`` and ``epistemic`` are exact; otherwise
+        all moments are those of the samples.
 
         Raises
         ------
@@ -70,10 +70,6 @@ class LaplacePosterior(Posterior):
             As ``predict``.
         """
         likelihood = self.bayesian_model.likelihood
-        if not isinstance(likelihood, Gaussian | Categorical):
-            raise TypeError(
-                f"no predictive variance is known for {type(likelihood).__name__}; use `functional_variance`."
-            )
         moves = self.density.free(self.samples)[0].to(self.approximation.mean) - self.approximation.mean
         means, variances, draws = [], [], []
         for mean, jacobian in self._jacobians(x):
@@ -82,10 +78,10 @@ class LaplacePosterior(Posterior):
             draws.append(mean + torch.einsum("boz,sz->sbo", jacobian, moves).reshape(-1, *mean.shape))
         dtype = next(iter(self.samples.values())).dtype
         samples = torch.cat(draws, dim=1)[None].to(dtype).cpu()
-        if isinstance(likelihood, Categorical):
-            return predict_categorical(samples)
-        noise = torch.as_tensor(likelihood.noise(self.samples), dtype=dtype)
-        prediction = predict_gaussian(samples, noise)
+        prediction = predictive(likelihood, samples, self.samples)
+        first = {name: value[0, 0] for name, value in self.samples.items()}
+        if not torch.equal(moments(likelihood, samples[0, 0], first)[0], samples[0, 0]):
+            return prediction
         mean, epistemic = (torch.cat(parts).to(dtype).cpu() for parts in (means, variances))
         return replace(prediction, mean=mean, epistemic=epistemic)
 

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
-from bayes_rpp.likelihoods import Categorical, Gaussian
 from bayes_rpp.networks.rpp_linear import Parametrization
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
@@ -21,7 +20,7 @@ from inference.posterior.draws import Draws, Snapshot
 from inference.posterior.files import load_posterior, save_posterior
 from inference.posterior.map_draws import map_draws
 from inference.posterior.parametrization import in_parametrization
-from inference.posterior.predictive import Prediction, evaluate, predict_categorical, predict_gaussian, replicates
+from inference.posterior.predictive import Prediction, each_draw, evaluate, predictive, replicates
 
 _NUMBERS_AT_ONCE = 1_048_576
 _ROWS_OF_A_DENSITY = 4_096  # a guess at the size of what a LogDensity computes
@@ -94,30 +93,26 @@ class Posterior(Draws):
 
         Returns
         -------
-        Prediction with ``samples`` (chain, draw, batch, *output), and ``mean``, ``variance`` = ``epistemic`` +
-        ``aleatoric``, each (batch, *output). For a Categorical likelihood the samples are logits, mean and variance
-        those of the one-hot label.
+        Prediction with ``samples`` (chain, draw, batch, *output), the network's noise-free outputs, and ``mean``,
+        ``variance`` = ``epistemic`` + ``aleatoric`` of an observation, each (batch, *event). For a Categorical
+        likelihood the samples are logits, mean and variance those of the one-hot label. An infinite variance of the
+        noise is returned as such, with a warning.
 
         Raises
         ------
         ValueError
             If x does not fit the network, or holds NaN.
+        TypeError
+            If an observation has no mean or no variance: use ``outputs``, the network's alone.
         """
-        model = self.bayesian_model
-        samples = self.outputs(x)
-        if isinstance(model.likelihood, Categorical):
-            return predict_categorical(samples)
-        if isinstance(model.likelihood, Gaussian):
-            noise = torch.as_tensor(model.likelihood.noise(self.samples), dtype=samples.dtype)
-            return predict_gaussian(samples, noise)
-        raise TypeError(f"no predictive variance is known for {type(model.likelihood).__name__}; use `outputs`.")
+        return predictive(self.bayesian_model.likelihood, self.outputs(x), self.samples)
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:
         """log p(y_i | x_i, theta) of every draw and example."""
         model, x, y = self.bayesian_model, torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
         model.check_data(x, y)
-        outputs, flat = self.outputs(x).flatten(0, 1), {n: v.flatten(0, 1) for n, v in self.samples.items()}
-        rows = [model.likelihood.log_prob(o, y, {n: v[i] for n, v in flat.items()}) for i, o in enumerate(outputs)]
+        draws = zip(self.outputs(x).flatten(0, 1), each_draw(self.samples), strict=True)
+        rows = [model.log_likelihood_of_outputs(outputs, y, own) for outputs, own in draws]
         return torch.stack(rows).unflatten(0, (self.chains, self.draws))
 
     def log_joint(self) -> Float[Tensor, "chain draw"]:
@@ -198,6 +193,6 @@ def _log_joint(model: Model, draws: Params, pair: Pair | None) -> Float[Tensor, 
 
         def log_likelihood(drawn: tuple[Params, Tensor]) -> Tensor:
             params, output = drawn
-            return model.likelihood.log_prob(output, y, params).sum()
+            return model.log_likelihood_of_outputs(output, y, params).sum()
 
         return map_draws(model.log_prior, draws) + map_draws(log_likelihood, (draws, outputs))

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from bayes_rpp.likelihoods import Likelihood
+from bayes_rpp.likelihoods.likelihood import output_curvature
 from bayes_rpp.types import Params
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import hessian_at_fixed_outputs, network_model
@@ -171,6 +172,9 @@ class _Tempered:
 
     def log_prob(self, output: Tensor, y: Tensor, params: Params) -> Float[Tensor, " batch"]:
         return self.power * self.likelihood.log_prob(output, y, params)
+
+    def output_curvature(self, output: Tensor, y: Tensor, params: Params) -> Float[Tensor, "batch size size"]:
+        return self.power * output_curvature(self.likelihood, output, y, params)
 
     def check(self, y: Tensor, num_outputs: int) -> None:
         self.likelihood.check(y, num_outputs)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.likelihoods import NOISE, Gaussian
+from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.parameter_prior import ParameterPrior
 from bayes_rpp.types import Params
 from inference.data import Model
@@ -38,35 +38,41 @@ class LogJoint:
 
 class LogJointGivenVariances(LogJoint):
     """-log p(y, theta | x, v) / N with prior variances, and a noise variance, that differ between the members. A
-    parameter is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps would carry
-    weights of a narrow prior far out.
+    weight is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps would carry
+    weights of a narrow prior far out. Other parameters of the likelihood are trained with the weights.
     """
 
     def __init__(self, model: BayesianModel, num_data: int, learned_noise: bool) -> None:
         super().__init__(model, num_data)
         self.network_output, self.likelihood = model.output, model.likelihood
-        if isinstance(model.likelihood, Gaussian) and learned_noise:
-            self.likelihood = replace(model.likelihood, learned=True)
+        if model.gaussian is not None and learned_noise:
+            self.likelihood = replace(model.gaussian, learned=True)
         self.laws = model.parameter_priors
-        self.constraints = dict.fromkeys(self.laws, constraints.real)
+        self.own = {} if learned_noise else self.likelihood.priors(model.num_outputs)
+        own = {name: self.likelihood.constraints()[name] for name in self.own}
+        self.constraints = {**dict.fromkeys(self.laws, constraints.real), **own}
 
     def units(self, variances: Params) -> Params:
         """See LogJoint."""
-        return {
+        units = {
             name: (_DEVIATIONS * _prior_deviations(law, variances))
             .clamp_max(_LARGEST_UNIT)
             .reshape(-1, *[1] * len(law.shape))
             for name, law in self.laws.items()
         }
+        one = torch.ones_like(next(iter(units.values())).flatten())
+        return units | {name: one.reshape(-1, *[1] * len(law.event_shape)) for name, law in self.own.items()}
 
     def loss(self, params: Params, variances: Params, x: Tensor | None, y: Tensor | None) -> Float[Tensor, ""]:
         """See LogJoint."""
         assert x is not None
         assert y is not None
-        prior = torch.stack([law.at(variances).log_prob(params[name]) for name, law in self.laws.items()]).sum()
+        terms = [law.at(variances).log_prob(params[name]) for name, law in self.laws.items()]
+        terms += [law.log_prob(params[name]) for name, law in self.own.items()]
+        prior = torch.stack(terms).sum()
         outputs = self.network_output(params, x)
         noise = {NOISE: variances[NOISE].to(outputs)} if NOISE in variances else {}
-        likelihood = self.likelihood.log_prob(outputs, y, noise).sum()
+        likelihood = self.likelihood.log_prob(outputs, y, params | noise).sum()
         return -(prior + self.num_data / len(x) * likelihood) / self.num_data
 
 
@@ -77,10 +83,10 @@ def initial_params(model: Model, seeds: list[int]) -> Params:
 
 
 def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterPrior], variances: Params) -> Params:
-    """The starts of the network's parameters, (member, *shape), under prior variances (member,); those wider than the
+    """The starts, (member, *shape), under prior variances (member,); those of the network's parameters wider than the
     prior are shrunk to its width, parameter by parameter: Adam's small steps would not bring them back.
     """
-    result = {}
+    result = dict(starts)
     for name, law in laws.items():
         shrink = (_prior_deviations(law, variances) / starts[name].flatten(1).square().mean(1).sqrt()).clamp_max(1.0)
         result[name] = starts[name] * shrink.to(starts[name]).reshape(-1, *[1] * len(law.shape))

@@ -106,12 +106,12 @@ def joint_stack(model: Model, seeds: list[int], num_data: int, device: torch.dev
 def varied_stack(
     model: BayesianModel, starts: Params, variances: Params, num_data: int, device: torch.device | str = "cpu"
 ) -> ParameterStack:
-    """Members that share a model's network and likelihood, under variances of their own. ``starts`` are of the
-    network's parameters, name -> (member, *shape); ``variances``, (member,), go by the names of ``RPPPrior.variances``,
-    and "noise_variance" of a Gaussian likelihood, if it is to differ from the model's.
+    """Members that share a model's network and likelihood, under variances of their own. ``starts`` are constrained,
+    name -> (member, *shape); that of a noise variance is left out. ``variances``, (member,), go by the names of
+    ``RPPPrior.variances``, and "noise_variance" of a Gaussian likelihood, if it is to differ from the model's.
     """
     objective = LogJointGivenVariances(model.to(device), num_data, NOISE in variances)
-    return ParameterStack(objective, starts, device, variances)
+    return ParameterStack(objective, {name: starts[name] for name in objective.constraints}, device, variances)
 
 
 def _only_member(stacked: Params) -> Params:

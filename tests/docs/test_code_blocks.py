@@ -55,6 +55,7 @@ SMALL = {
         "randn(200, 3)": "randn(40, 3)",
         "channels=16": "channels=4",
         "epochs=100": "epochs=20",
+        "draws=50, warmup=50, max_tree_depth=4": "draws=25, warmup=10, max_tree_depth=2",
     },
     "docs/explanation/parametrizations.md": {"draws=200, warmup=200": "draws=20, warmup=20"},
     "docs/explanation/evidence.md": {"particles=64": "particles=8, islands=2"},

@@ -9,27 +9,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pyro.infer.autoguide import AutoNormal
 
 import inference
 from bayes_rpp import Gaussian, LogDensity
-from inference import HMC, MAP, NUTS, SGHMC, SGLD, DeepEnsemble, EmpiricalBayes, Laplace, Posterior, PyroGuide
+from inference import EmpiricalBayes, Posterior
+from tests.scenarios.engines import CASES
 
-WALK = {"chains": 2, "draws": 3, "warmup": 3}
-TRAINING = {"epochs": 3, "batch_size": 8, "lr": 1e-2}
-SAMPLERS_OWN = ["start", "checkpoint"]
-# engine, chains and draws of its posteriors, what its fit takes beyond what all take
-CASES = [
-    (MAP(**TRAINING), (1, 1), []),
-    (DeepEnsemble(members=3, **TRAINING), (3, 1), []),
-    (SGLD(step_size=1e-6, batch_size=8, **WALK), (2, 3), SAMPLERS_OWN),
-    (SGHMC(step_size=1e-4, batch_size=8, **WALK), (2, 3), SAMPLERS_OWN),
-    (HMC(metric="diagonal", trajectory_length=0.1, **WALK), (2, 3), SAMPLERS_OWN),
-    (NUTS(max_tree_depth=2, metric="diagonal", **WALK), (2, 3), SAMPLERS_OWN),
-    (Laplace("last_layer", draws=3, mode=MAP(**TRAINING)), (1, 3), ["start"]),
-    (PyroGuide(AutoNormal, steps=3, draws=3), (1, 3), []),
-    (EmpiricalBayes(**TRAINING), (1, 1), []),  # learns a prior: last, see below
-]
 NAMES = [type(engine).__name__ for engine, _, _ in CASES]
 
 each_engine = pytest.mark.parametrize("engine", [engine for engine, _, _ in CASES], ids=NAMES)

@@ -16,7 +16,6 @@ from bayes_rpp import (
     SL,
     SO,
     BayesianModel,
-    Categorical,
     D,
     Gaussian,
     Group,
@@ -32,6 +31,7 @@ from bayes_rpp import (
 from bayes_rpp.serialization import register, registry
 from bayes_rpp.serialization.models import describe_model, rebuild_model
 from tests.scenarios.groups import QUARTER_TURNS
+from tests.scenarios.likelihoods import BUILT_IN
 
 IMPOSTOR = Group(SO(3).lie_algebra[:1], name="SO(3)")
 
@@ -96,11 +96,12 @@ def test_a_rebuilt_model_has_the_group_and_its_sampler(subtests):
             assert torch.equal(rebuilt.sample(20, seed=0), group.sample(20, seed=0))
 
 
-@pytest.mark.parametrize(
-    "likelihood", [Gaussian(0.3), Gaussian(0.3, learned=True, per_output=True, floor=0.01), Categorical()]
-)
-def test_the_likelihood_comes_back(likelihood):
-    assert through_json(model_of("MLP", likelihood=likelihood)).likelihood == likelihood
+def test_the_likelihood_comes_back(subtests):
+    for name, likelihood in (BUILT_IN | {"per output": Gaussian(0.3, True, per_output=True, floor=0.01)}).items():
+        with subtests.test(msg=name):
+            network = MLP(Vector, 3 * Scalar, SO(3), channels=3)
+            found = through_json(BayesianModel(network, RPPPrior(), likelihood)).likelihood
+            assert (type(found), found) == (type(likelihood), likelihood)
 
 
 def test_a_double_precision_model_keeps_its_units_exactly():
@@ -195,7 +196,7 @@ DAMAGES = {
     "an unknown precision": lambda d: d.update(dtype="float33"),
     "no kind": lambda d: d["network"].pop("kind"),
     "an unknown network": lambda d: d["network"].update(kind="Transformer"),
-    "an unknown likelihood": lambda d: d["likelihood"].update(kind="Poisson"),
+    "an unknown likelihood": lambda d: d["likelihood"].update(kind="Cauchy"),
     "an unknown setting of the prior": lambda d: d["prior"].update(temperature=1.0),
     "an impossible variance": lambda d: d["prior"].update(dense_variance=-1.0),
     "an unknown setting of the network": lambda d: d["network"]["network"].update(width=3),

@@ -49,7 +49,7 @@ def brute_force(model, x, y, mode, temperature=1.0):
         p = outputs.softmax(-1)
         bend = torch.diag_embed(p) - p[:, :, None] * p[:, None]
     else:
-        bend = (torch.eye(3).double() / model.likelihood.noise(mode)).expand(len(x), 3, 3)
+        bend = (torch.eye(3).double() / model.likelihood.noise(mode, x)).expand(len(x), 3, 3)
     total = torch.einsum("noi,nop,npj->ij", jacobian, bend, jacobian)
     blocks = []
     for name in names:
