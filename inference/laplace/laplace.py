@@ -109,7 +109,7 @@ class Laplace:
         structure.check_memory(density)
         if start is None:
             start = self.mode.fit(model, data, seed=seed, device=device, progress=progress)
-            if start.stats["epochs"] < self.mode.epochs:  # it was interrupted
+            if start.stats.get("interrupted"):
                 raise KeyboardInterrupt
         mode = find_mode(density, density.latest(start, 1)[0], structure, progress)
         if mode.decrement > _TOO_LARGE:

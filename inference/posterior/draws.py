@@ -36,6 +36,7 @@ class Draws:
         parameters = sum(value[0, 0].numel() for value in self.samples.values())
         engine = self.stats.get("engine", "unknown engine")
         lost = f"; {len(self.partial)} chain{'s' * (len(self.partial) > 1)} diverged" if self.partial else ""
+        lost += "; interrupted" if self.stats.get("interrupted") else ""
         return f"Posterior({engine}: {self.chains} chain(s) x {self.draws} draw(s), {parameters:,} parameters{lost})"
 
     @property
