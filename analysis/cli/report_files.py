@@ -48,6 +48,7 @@ def _is_own(path: Path) -> bool:
         if path.suffix == ".png":
             with Image.open(path) as picture:
                 return bool(picture.info.get("Description") == MARK)
-        return all(report["format"] == MARK for report in json.loads(path.read_text()).values())
+        reports = json.loads(path.read_text()).values()
+        return bool(reports) and all(report["format"] == MARK for report in reports)
     except (UnidentifiedImageError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
