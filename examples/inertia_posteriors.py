@@ -30,6 +30,7 @@ from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPr
 from bayes_rpp.datasets import inertia
 from bayes_rpp.datasets.regression_data import RegressionData
 from inference import HMC, MAP, SGHMC, DeepEnsemble, Laplace, Posterior
+from inference.posterior.draws import uninterrupted
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "inertia_posteriors.json"
@@ -60,7 +61,7 @@ def posteriors(label: str, folder: Path) -> dict[str, Posterior]:
     def kept(name: str, make: Any) -> Posterior:
         path = folder / name
         if not path.exists():
-            make(folder / f"{name}.checkpoint").save(path)
+            uninterrupted(make(folder / f"{name}.checkpoint")).save(path)
         return Posterior.load(path, model)
 
     ensemble = DeepEnsemble(members=16, epochs=COLD, batch_size=50)

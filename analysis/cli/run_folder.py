@@ -99,7 +99,7 @@ class RunFolder:
                     self._discard(with_folders=[self.unfinished, *made])
                 raise
             run = Run(posterior, *held_out)
-            if posterior.stats.get("interrupted"):
+            if posterior.interrupted:
                 run.save(self.unfinished)
                 go_on = "" if self.resume is None else "; go on with the same command and --resume"
                 raise KeyboardInterrupt(f"what was trained is in {self.unfinished}{go_on}")

@@ -67,7 +67,7 @@ class Run:
             shares = dict(zip(found.layer.values.tolist(), found.values.tolist(), strict=True))
         return {
             "format": MARK,
-            "interrupted": bool(self.posterior.stats.get("interrupted")),
+            "interrupted": self.posterior.interrupted,
             "epochs": self.posterior.stats.get("epochs"),
             "engine": self.posterior.stats.get("engine"),
             "members": self.posterior.chains * self.posterior.draws,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from torch import Tensor
 
@@ -18,6 +18,18 @@ class Snapshot:
 
     epoch: int
     samples: Params
+
+
+D = TypeVar("D", bound="Draws")
+
+
+def uninterrupted(posterior: D) -> D:
+    """The posterior, unless an interrupt ended its run early: then KeyboardInterrupt goes on, since what is computed
+    from half a run would pass for the result of a whole one.
+    """
+    if posterior.interrupted:
+        raise KeyboardInterrupt
+    return posterior
 
 
 @dataclass
@@ -36,7 +48,7 @@ class Draws:
         parameters = sum(value[0, 0].numel() for value in self.samples.values())
         engine = self.stats.get("engine", "unknown engine")
         lost = f"; {len(self.partial)} chain{'s' * (len(self.partial) > 1)} diverged" if self.partial else ""
-        lost += "; interrupted" if self.stats.get("interrupted") else ""
+        lost += "; interrupted" if self.interrupted else ""
         return f"Posterior({engine}: {self.chains} chain(s) x {self.draws} draw(s), {parameters:,} parameters{lost})"
 
     @property
@@ -48,6 +60,11 @@ class Draws:
     def draws(self) -> int:
         """The number of draws of each chain."""
         return next(iter(self.samples.values())).shape[1]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether an interrupt (Ctrl-C) ended the engine's run early."""
+        return bool(self.stats.get("interrupted"))
 
     @property
     def bayesian_model(self) -> BayesianModel:
