@@ -70,10 +70,12 @@ def save_posterior(posterior: Draws, path: Path, held_out: Pair | None = None) -
             write_tensors(file, tensors)
             with atomic_write(folder / HEADER) as beside:
                 beside.write_text(text)
-        if superseded == _TENSORS_OF_VERSION_1:
+        if superseded is not None:
             (folder / superseded).unlink(missing_ok=True)
     finally:
-        _remove_superseded(folder)
+        if tensors_file(folder) != file_name:  # this save failed, or another one was later
+            (folder / file_name).unlink(missing_ok=True)
+        _remove_abandoned_tensors(folder)
         if new:
             _remove_empty(folder)
     return path
@@ -83,7 +85,7 @@ def remove_posterior(path: Path) -> None:
     """Remove a posterior's own files, and its folder if nothing else is in it."""
     if path.is_dir():
         remove_file(path / HEADER)
-        _remove_superseded(path)
+        _remove_abandoned_tensors(path)
         _remove_empty(path)
 
 
@@ -197,8 +199,8 @@ def _read_tensors(path: Path, expected: dict[str, list[int]]) -> dict[str, Tenso
     return {name: tensors[name] for name in expected}
 
 
-def _remove_superseded(folder: Path) -> None:
-    """Remove files of tensors that no header names any more, or that a writer left that was killed."""
+def _remove_abandoned_tensors(folder: Path) -> None:
+    """Remove files of tensors that writers left that were killed."""
     with suppress(ValueError):  # of a damaged header nobody knows what it names
         remove_abandoned(folder, _TENSORS, lambda: tensors_file(folder))
 

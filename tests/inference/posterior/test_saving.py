@@ -245,3 +245,27 @@ def test_tensors_of_every_kind_come_back_from_the_file(tmp_path):
     with pytest.raises(TypeError, match=r"'samples/z' must hold real numbers.*complex64"):
         Posterior(None, {"z": torch.ones(1, 1, dtype=torch.complex64)}).save(tmp_path)
     assert Posterior.load(tmp_path).samples.keys() == samples.keys()
+
+
+def test_where_files_cannot_be_locked_saves_are_as_whole(tmp_path, monkeypatch):
+    """Only what killed writers leave stays, since nobody knows whether they live."""
+
+    def no_locks(*_):
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    folder, left = tmp_path / "run", f"tensors-{'0' * 32}.safetensors"
+    for number in range(3):
+        numbered(number).save(folder)
+        assert number_of(Posterior.load(folder)) == number
+        assert entries(folder) == {HEADER, tensors_file(folder)}
+    with monkeypatch.context() as full:
+        full.setattr("inference.posterior.files.write_tensors", lambda *_: Path("/dev/full").write_bytes(b"1"))
+        with pytest.raises(OSError, match="o space left"):
+            numbered(3).save(folder)
+    (folder / left).touch()
+    numbered(4).save(folder)
+    assert entries(folder) == {HEADER, tensors_file(folder), left}
+    monkeypatch.undo()
+    numbered(5).save(folder)
+    assert entries(folder) == {HEADER, tensors_file(folder)}
