@@ -55,13 +55,15 @@ class RunFolder:
         check_replaceable(path / POSTERIOR, size)
         self.replaces = tensors_file(path / POSTERIOR)
         begun = _begun(self.unfinished)
+        check_replaceable(self.unfinished / POSTERIOR, size)
         if resume:
             self._check_resumable(begun)
         if self.replaces and not force and not (resume and begun and begun["replaces"] == self.replaces):
             raise FileExistsError(
                 f"{path} holds a finished run: give another --out, or --force to replace it when the new one is whole."
             )
-        if begun and not (resume or force):
+        kept = begun and any((self.unfinished / name).exists() for name in (CHECKPOINT, POSTERIOR))
+        if kept and not (resume or force):
             go_on = "" if resume is None else "--resume to go on with it, "
             raise FileExistsError(
                 f"{path} holds an unfinished run: give {go_on}another --out, or --force to drop it and start anew."
@@ -100,6 +102,7 @@ class RunFolder:
                 raise
             run = Run(posterior, *held_out)
             if posterior.interrupted:
+                remove_report(self.unfinished)
                 run.save(self.unfinished)
                 go_on = "" if self.resume is None else "; go on with the same command and --resume"
                 raise KeyboardInterrupt(f"what was trained is in {self.unfinished}{go_on}")

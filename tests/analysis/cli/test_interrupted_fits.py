@@ -101,6 +101,11 @@ def test_an_interrupted_fit_is_kept_apart_marked_and_goes_on_to_the_same_bits(fi
     assert "run (interrupted) " in capsys.readouterr().out
     report = json.loads((folder / "unfinished" / REPORT).read_text())["run"]
     assert (report["interrupted"], report["epochs"]) == (True, 2)
+    with stop(5, how):
+        assert fit(folder, resume=None) == 1
+    assert not (folder / "unfinished" / REPORT).exists()  # it was on what was trained before
+    assert Posterior.load(folder / "unfinished" / "posterior").stats["epochs"] == 3
+    capsys.readouterr()
 
     assert fit(folder) == 2
     assert f"{folder} holds an unfinished run: give --resume" in capsys.readouterr().err
@@ -178,6 +183,21 @@ def test_two_fits_into_one_folder_do_not_mix(fit, tmp_path, capsys):
         assert fit(tmp_path / "run") == 0
     assert second == [2]
     assert "another fit is at work" in capsys.readouterr().err
+
+
+def test_of_a_fit_that_was_killed_before_its_first_checkpoint_there_is_nothing_to_lose(fit, tmp_path, capsys):
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    assert fit(whole) == 0
+    for options in ({}, {"resume": None}):
+        with stop(2, ctrl_c):
+            assert fit(folder) == 1
+        shutil.rmtree(folder / "unfinished" / "posterior")
+        (folder / "unfinished" / "checkpoint").unlink()
+        assert cli.main(["report", str(folder)]) == 2
+        assert "is unfinished and has no posterior yet" in capsys.readouterr().err
+        assert fit(folder, **options) == 0
+        assert_same_run(folder, whole)
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("command", ["report", "demo"])
