@@ -30,6 +30,8 @@ from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPr
 from bayes_rpp.datasets import inertia
 from bayes_rpp.datasets.regression_data import RegressionData
 from inference import HMC, MAP, SGHMC, DeepEnsemble, Laplace, Posterior
+from inference.atomic_write import atomic_write
+from inference.posterior.draws import uninterrupted
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "inertia_posteriors.json"
@@ -60,7 +62,7 @@ def posteriors(label: str, folder: Path) -> dict[str, Posterior]:
     def kept(name: str, make: Any) -> Posterior:
         path = folder / name
         if not path.exists():
-            make(folder / f"{name}.checkpoint").save(path)
+            uninterrupted(make(folder / f"{name}.checkpoint")).save(path)
         return Posterior.load(path, model)
 
     ensemble = DeepEnsemble(members=16, epochs=COLD, batch_size=50)
@@ -217,7 +219,9 @@ def main() -> None:
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if not chosen.report_only:
-        RESULTS.write_text(json.dumps(measured(chosen.folder)))
+        results = measured(chosen.folder)
+        with atomic_write(RESULTS) as beside:
+            beside.write_text(json.dumps(results))
         date_record(RESULTS)
     results = json.loads(RESULTS.read_text())
     publish(RESULTS, report(results))

@@ -13,6 +13,8 @@ import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from inference.atomic_write import atomic_write
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGES = HERE.parent / "docs" / "results"
@@ -41,7 +43,8 @@ def date_record(record: Path) -> None:
     dates = record.parent / "records.json"
     noted = json.loads(dates.read_text()) if dates.exists() else {}
     noted[record.stem] = {"date": datetime.date.today().isoformat(), "processor": processor()}
-    dates.write_text(json.dumps(dict(sorted(noted.items())), indent=1) + "\n")
+    with atomic_write(dates) as beside:
+        beside.write_text(json.dumps(dict(sorted(noted.items())), indent=1) + "\n")
 
 
 def page(script: str, title: str, *parts: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,13 +16,32 @@ Results = dict[str, Row]
 
 
 def run_all(path: Path, cases: Iterable[tuple[str, ...]], run: Callable[..., Row]) -> Results:
-    """Run every case whose key, its parts joined by slashes, is not in the file yet."""
+    """Run every case whose key, its parts joined by slashes, is not in the file yet. A case that Ctrl-C cuts short is
+    not kept: engines return what they have then.
+    """
+    interrupts: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        return _run_all(path, cases, run, interrupts)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run_all(path: Path, cases: Iterable[tuple[str, ...]], run: Callable[..., Row], interrupts: list[int]) -> Results:
     results: Results = json.loads(path.read_text()) if path.exists() else {}
     path.parent.mkdir(exist_ok=True)
     for case in cases:
         key = "/".join(case)
         if key not in results:
-            results[key] = run(*case)
+            row = run(*case)
+            if interrupts:
+                raise KeyboardInterrupt
+            results[key] = row
             with atomic_write(path) as beside:
                 beside.write_text(json.dumps(results, indent=1))
             date_record(path)

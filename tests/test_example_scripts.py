@@ -1,7 +1,9 @@
 """The scripts of the long experiments: one real run each, and the tables of what they recorded."""
 
+import contextlib
 import importlib
 import json
+import signal
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -21,6 +23,27 @@ def script(monkeypatch):
     yield importlib.import_module
     for name in [name for name, module in sys.modules.items() if str(EXAMPLES) in str(getattr(module, "__file__", ""))]:
         del sys.modules[name]
+
+
+def test_a_case_that_an_interrupt_cut_short_is_not_recorded(script, tmp_path, monkeypatch):
+    """Engines return what they have then, which would pass for the result of a whole run."""
+    runs = script("resumed_runs")
+    monkeypatch.setattr(runs, "date_record", lambda _: None)
+    cut_short, path = ["second"], tmp_path / "results.json"
+
+    def run(case):
+        if case in cut_short:
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        return {"value": 1.0}
+
+    cases, handler = [("first",), ("second",), ("third",)], signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run_all(path, cases, run)
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert list(json.loads(path.read_text())) == ["first"]
+    cut_short.clear()
+    assert list(runs.run_all(path, cases, run)) == ["first", "second", "third"]
 
 
 @pytest.mark.statistical

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
 
 from analysis.cli.data_files import read_data
-from analysis.cli.runs import PICTURE, POSTERIOR, REPORT, Run, write_report
+from analysis.cli.report_files import PICTURE, REPORT, check_report_replaceable
+from analysis.cli.run_folder import RunFolder, part_to_report
+from analysis.cli.runs import Run, write_report
 from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, parse_group, parse_rep
 from bayes_rpp.datasets import inertia
-from inference import MAP, DeepEnsemble
-from inference.posterior.files import check_replaceable, check_writable
+from inference import MAP, DeepEnsemble, Posterior
+from inference.atomic_write import check_writable
+from inference.checkpoint import digest
+from inference.data import Pair
 
 matplotlib.use("Agg")
 
@@ -27,21 +33,38 @@ def _engine(options: Namespace, kind: str, snapshots: int = 0) -> DeepEnsemble |
     return MAP(**training) if kind == "map" else DeepEnsemble(members=options.members, **training)
 
 
+def _train(engine: DeepEnsemble | MAP, model: BayesianModel, data: Pair, seed: int, checkpoint: Path) -> Posterior:
+    return engine.fit(model, data, seed=seed, checkpoint=checkpoint)
+
+
+def _deciding(options: Namespace) -> dict[str, Any]:
+    """The options that decide the result, by the names that the user gives them; the data have a digest instead."""
+    others = {"command", "data", "out", "force", "resume"}
+    return {f"--{name.replace('_', '-')}": value for name, value in vars(options).items() if name not in others}
+
+
+def _size(model: BayesianModel, engine: DeepEnsemble | MAP) -> int:
+    """The bytes of the members and of a checkpoint, which has two moments for every parameter."""
+    one = sum(value.numel() * value.element_size() for value in model.initial_params(0).values())
+    return getattr(engine, "members", 1) * (4 + 2 * engine.snapshots) * one
+
+
 def demo(options: Namespace) -> None:
     """Fit ensembles to two kinds of inertia data, symmetric and not, and report on both."""
     engine, runs, reference = _engine(options, "ensemble", snapshots=max(0, min(4, options.epochs - 1))), {}, {}
     cases = {"inertia": 0.0, "modified inertia": 0.3}
-    folders = {label: options.out / label.replace(" ", "-") for label in cases}
-    for folder in (options.out, *folders.values()):
-        check_writable(folder)
-        check_replaceable(folder / POSTERIOR)
+    check_writable(options.out)
+    check_report_replaceable(options.out)
+    rules = {"force": options.force, "resume": None, "reported_in": (options.out,)}
+    folders = {
+        label: RunFolder(options.out / label.replace(" ", "-"), _deciding(options), 0, **rules) for label in cases
+    }
     for label, breaking in cases.items():
         print(f"fitting {options.members} members to {label} ...", file=sys.stderr)
         data = inertia(train=1000, test=1000, symmetry_breaking=breaking, seed=options.seed)
         network = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=options.channels, layers=options.layers)
         model = BayesianModel(network, RPPPrior(), Gaussian(noise_variance=0.2))
-        runs[label] = Run(engine.fit(model, data.train, seed=options.seed), *data.test)
-        runs[label].save(folders[label])
+        runs[label] = folders[label].fit(partial(_train, engine, model, data.train, options.seed), data.test)
         if breaking:
             true = equivariance_error(data.function, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
             reference[label] = float(true)
@@ -72,10 +95,9 @@ def fit(options: Namespace) -> None:
     default_noise = tuple((0.01 * normalized.outputs.scale.square()).tolist())
     noise = default_noise if options.noise_variance is None else options.noise_variance
     model = BayesianModel(normalized, prior, Gaussian(noise))
-    check_writable(options.out)
-    check_replaceable(options.out / POSTERIOR)
-    run = Run(engine.fit(model, (x[kept], y[kept]), seed=options.seed), x[held_out], y[held_out])
-    run.save(options.out)
+    deciding = _deciding(options) | {"DATA": f"of digest {digest(x, y)}"}
+    folder = RunFolder(options.out, deciding, _size(model, engine), force=options.force, resume=options.resume)
+    folder.fit(partial(_train, engine, model, (x[kept], y[kept]), options.seed), (x[held_out], y[held_out]))
     print(f"the run is in {options.out}; see it with: bayes-rpp report {options.out}")
 
 
@@ -96,9 +118,10 @@ def _check_widths(options: Namespace, x: torch.Tensor, y: torch.Tensor, size_in:
 
 def report(options: Namespace) -> None:
     """Report on a saved run."""
-    run = Run.load(options.folder)
-    check_writable(options.folder)
-    _print_report({options.folder.resolve().name: run}, options.folder, None)
+    folder = part_to_report(options.folder)
+    run = Run.load(folder)
+    check_writable(folder)
+    _print_report({options.folder.resolve().name: run}, folder, None)
 
 
 def _print_report(runs: dict[str, Run], folder: Path, reference: dict[str, float] | None) -> None:

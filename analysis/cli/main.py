@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _EPILOG = """examples:
   bayes-rpp demo
   bayes-rpp fit bodies.csv --group "O(3)" --rep-in "5*Scalar + 5*Vector" --rep-out "T(2)" --out runs/bodies
   bayes-rpp report runs/bodies
+
+A fit that is interrupted is kept in the folder "unfinished" of --out, and ends with status 1: `report` shows what was
+trained, and the same command with --resume goes on. A finished run is only replaced with --force.
 
 groups:           O(n) SO(n) S(n) Z(n) D(n) SL(n) Sp(m) SO13p SO13 O13 SO2eR3 O2eR3 DkeR3(k) Cube RubiksCube Trivial(n);
                   direct products such as "SO(3) * S(5)"
@@ -20,20 +27,40 @@ representations:  Scalar, PseudoScalar, Vector, T(p), T(p,q), Irrep(k), Regular;
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 1 after an interrupt, or 2 for input that cannot be used."""
+    """Run the command; the exit status is 0, 1 after an interrupt (Ctrl-C or SIGTERM), or 2 for input that cannot be
+    used.
+    """
     logging.basicConfig(level=logging.WARNING, format="bayes-rpp: %(message)s")
     options = _parser().parse_args(arguments)
     from analysis.cli import commands  # seconds of imports that --help and wrong options do without
 
     try:
-        getattr(commands, options.command)(options)
+        with _terminated_as_interrupted():
+            getattr(commands, options.command)(options)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"bayes-rpp: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("bayes-rpp: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(["bayes-rpp: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, as schedulers of clusters send it, ends the command as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("demo"), help="folder for runs, picture and report (default: demo)"
     )
     _add_training_options(demo, epochs=150)
+    _add_force(demo)
 
     fit = commands.add_parser(
         "fit", help="fit a posterior to your data", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -79,10 +107,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
     _add_training_options(fit, epochs=300)
+    _add_force(fit)
+    fit.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted run in --out, to the same result as without a break",
+    )
 
     report = commands.add_parser("report", help="numbers and a picture from a fitted run")
     report.add_argument("folder", type=Path, metavar="RUN", help="the folder that `fit --out` wrote")
     return parser
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace a finished run in --out when the new one is whole, and drop an unfinished one",
+    )
 
 
 def _add_training_options(parser: argparse.ArgumentParser, epochs: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,25 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from analysis.cli.report_files import (
+    MARK,
+    check_report_replaceable,
+    remove_report,
+    write_numbers,
+    write_picture,
+)
 from analysis.plots.density_and_predictive import plot_equivariance_density
 from analysis.symmetry.equivariance import equivariance_error, summarize
 from analysis.symmetry.pathway_shares import pathway_shares
 from bayes_rpp import RPPLinear
 from inference import Posterior
-from inference.atomic_write import atomic_write
+from inference.posterior.files import load_with_held_out, save_posterior
 
-POSTERIOR, TEST, REPORT, PICTURE = "posterior", "test.safetensors", "report.json", "equivariance.png"
+POSTERIOR = "posterior"
+_TEST_OF_OLDER_RUNS = "test.safetensors"
 
 
 @dataclass
@@ -32,23 +39,22 @@ class Run:
     y: Tensor
 
     def save(self, folder: Path) -> None:
-        """Write posterior and data into a folder, which is created."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.posterior.save(folder / POSTERIOR)
-        with atomic_write(folder / TEST) as beside:
-            save_file({"x": self.x.clone(), "y": self.y.clone()}, beside)
+        """Write posterior and data into a folder, which is created; both replace older ones in one step."""
+        save_posterior(self.posterior, folder / POSTERIOR, (self.x, self.y))
 
     @staticmethod
     def load(folder: Path) -> Run:
         """Read a saved run; FileNotFoundError or ValueError if it is missing, damaged, or of another version."""
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no run folder {folder}.")
-        posterior = Posterior.load(folder / POSTERIOR)
+        posterior, held_out = load_with_held_out(folder / POSTERIOR, None, Posterior)
+        if held_out is not None:
+            return Run(posterior, *held_out)
         try:
-            held_out = load_file(folder / TEST)
-            return Run(posterior, held_out["x"], held_out["y"])
+            older = load_file(folder / _TEST_OF_OLDER_RUNS)
+            return Run(posterior, older["x"], older["y"])
         except (OSError, SafetensorError, KeyError) as error:
-            raise ValueError(f"{folder / TEST} is missing or damaged: {error}. Fit the run again.") from error
+            raise ValueError(f"{folder} has no held-out data to judge the posterior by; fit the run again.") from error
 
     def report(self) -> dict[str, Any]:
         """Test error, equivariance error over the members, and the share of each pathway, as JSON values."""
@@ -60,6 +66,9 @@ class Run:
             found = pathway_shares(self.posterior).median(("chain", "draw")).sel(pathway="equivariant")
             shares = dict(zip(found.layer.values.tolist(), found.values.tolist(), strict=True))
         return {
+            "format": MARK,
+            "interrupted": self.posterior.interrupted,
+            "epochs": self.posterior.stats.get("epochs"),
             "engine": self.posterior.stats.get("engine"),
             "members": self.posterior.chains * self.posterior.draws,
             "diverged": len(self.posterior.stats.get("diverged", {})),
@@ -75,26 +84,28 @@ class Run:
 
 
 def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float] | None = None) -> str:
-    """Write ``report.json`` and ``equivariance.png`` for labelled runs, and return the table as text."""
+    """Write ``report.json`` and ``equivariance.png`` for labelled runs, and return the table as text. Raises
+    FileExistsError, before anything is computed, if files of these names are there that no report has written.
+    """
+    check_report_replaceable(folder)
     reports = {label: run.report() for label, run in runs.items()}
-    with atomic_write(folder / REPORT) as beside:
-        beside.write_text(json.dumps(reports, indent=1))
     exact = [label for label, report in reports.items() if report["equivariance_error"]["minimum"] <= 1e-7]
     pictured = {label: run.posterior for label, run in runs.items() if label not in exact}
-    (folder / PICTURE).unlink(missing_ok=True)
+    remove_report(folder)
+    write_numbers(reports, folder)
     if pictured:
         same_width = len({run.x.shape[1] for run in runs.values()}) == 1
         points = torch.cat([run.x for run in runs.values()]) if same_width else None
         axes = plot_equivariance_density(pictured, points, reference)
         figure = axes.get_figure(root=True)
         assert figure is not None
-        with atomic_write(folder / PICTURE) as beside:
-            figure.savefig(beside, dpi=150, format="png")
+        write_picture(figure, folder)
         plt.close(figure)
     return _table(reports)
 
 
 def _table(reports: dict[str, dict[str, Any]]) -> str:
+    reports = {label + " (interrupted)" * report["interrupted"]: report for label, report in reports.items()}
     width = max(map(len, reports))
     lines = [
         f"{'':{width}}  {'test MSE':>9}  {'of var(y)':>9}  {'equivariance error: min, median, max':38}"

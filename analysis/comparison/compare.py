@@ -155,6 +155,8 @@ def compare(
         row |= {} if pair is None else _test_scores(posterior, pair)
         row["equivariance_error"] = _error(posterior, pair or resolve_data(fitted, data), group)
         rows.append(row)
+        if posterior.interrupted:
+            warnings.append(f"{name}: the fit was interrupted, and its row is of what was trained until then.")
         warnings += [f"{name}: {warning}" for warning in (*evidence.warnings, *(loo.warnings if loo else ()))]
     table = {name: ("model", np.array([row.get(name) for row in rows], dtype=float)) for name in _COLUMNS}
     dataset = xr.Dataset(table, {"model": list(models)})

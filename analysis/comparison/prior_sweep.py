@@ -112,15 +112,16 @@ def prior_sweep(
     problem = Problem(model, pair, mode, seed, resolve_device(device), curvature, named, held_out)
     cells = [_all_values(model, dict(zip(axes, cell, strict=True))) for cell in itertools.product(*axes.values())]
     check_criteria(problem, cells[0])
-    rows: list[dict[str, float]] = [{} for _ in cells]
+    rows, interrupted = [dict[str, float]() for _ in cells], {}
     try:
         for index, row in _sweep(problem, cells, progress):
             rows[index] = row
     except KeyboardInterrupt:
         logger.warning("interrupted; %d of %d cells were measured.", sum(map(bool, rows)), len(cells))
+        interrupted = {"interrupted": 1}  # files of NetCDF know no truth values
     engine = {"engine": type(mode).__name__, "epochs": mode.epochs, "batch_size": mode.batch_size or len(pair[0])}
     engine |= {"lr": mode.lr, "schedule": mode.schedule, "seed": seed, "device": str(problem.device)}
-    run = {"num_data": len(pair[0]), "criteria": list(named), "members": problem.members}
+    run = {"num_data": len(pair[0]), "criteria": list(named), "members": problem.members, **interrupted}
     return _dataset(axes, rows, problem, {**engine, **run, "seconds": round(time.perf_counter() - began, 3)})
 
 

@@ -13,6 +13,7 @@ from analysis.evidence.protocol import Evidence, EvidenceMethod, timed
 from inference import Posterior
 from inference.data import Data, Model, resolve_data
 from inference.posterior.arviz import chain_diagnostics, least_draws
+from inference.posterior.draws import uninterrupted
 from inference.settings import require_integers
 
 _FEW = 100
@@ -87,7 +88,7 @@ class ConditionalEvidence:
                 parts.append(self.method.estimate(model, kept, seed=own, device=device, progress=progress))
             else:
                 posterior = self.method.fit(model, kept, seed=own, device=device, progress=progress)
-                parts.append(held_out_evidence(posterior, rest))
+                parts.append(held_out_evidence(uninterrupted(posterior), rest))
         return _combined(whole, parts, first, count)
 
 

@@ -16,6 +16,7 @@ from analysis.evidence.protocol import Evidence, timed
 from inference import Posterior
 from inference.data import Data, Model
 from inference.posterior.arviz import inference_data, quiet_arviz
+from inference.posterior.draws import uninterrupted
 
 _LEAST_DRAWS = 100
 _NAMED = 5
@@ -53,7 +54,7 @@ class PSISLOO:
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Evidence:
         """See EvidenceMethod and ``loo_of``."""
-        return loo_of(self.engine.fit(model, data, seed=seed, device=device, progress=progress))
+        return loo_of(uninterrupted(self.engine.fit(model, data, seed=seed, device=device, progress=progress)))
 
 
 @timed

@@ -10,6 +10,7 @@ from analysis.symmetry.equivariance import Function
 from analysis.verification.generator_errors import relative_distance
 from bayes_rpp import MLP, BayesianModel, Gaussian, RPPPrior, Scalar, Trivial
 from inference import MAP
+from inference.posterior.draws import uninterrupted
 
 # A network without any symmetry, or it would hide what is to be found; wide and long enough for a few thousand examples
 # of a smooth function of some twenty columns.
@@ -33,7 +34,7 @@ def fit_surrogate(
     batch = min(_BATCH, len(train))
     settings = MAP(epochs=max(1, round(_STEPS * batch / len(train))), batch_size=batch)
     pair = ((x[train] - x_mean) / x_scale, (y[train] - y_mean) / y_scale)
-    posterior = settings.fit(model, pair, seed=seed, device="cpu", progress=progress)
+    posterior = uninterrupted(settings.fit(model, pair, seed=seed, device="cpu", progress=progress))
 
     def surrogate(points: Tensor) -> Tensor:
         return posterior.outputs((points - x_mean) / x_scale)[0, 0] * y_scale + y_mean

@@ -130,5 +130,5 @@ class EmpiricalBayes(EvidenceSettings):
         seconds = time.perf_counter() - began
         logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", posterior.stats["log_evidence"], seconds)
         posterior.stats.setdefault("refinements", [])
-        posterior.stats.update(path=path, seconds=round(seconds, 3))
+        posterior.stats.update(path=path, seconds=round(seconds, 3), **({"interrupted": True} if interrupted else {}))
         return posterior

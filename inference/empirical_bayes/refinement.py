@@ -76,6 +76,7 @@ def refine(
     ascent.start_from(posterior.stats["variances"])
     weights = {m: {name: v[m, -1] for name, v in posterior.samples.items()} for m in range(posterior.chains)}
     bar = tqdm(range(settings.refinements + 1), desc="refining", unit="round", disable=off_unless(progress))
+    interrupted = False
     try:
         for number in bar:
             members = _at_modes(model_at(given, ascent.values), weights, posterior, settings, device)
@@ -93,10 +94,14 @@ def refine(
                 break
             del members  # their curvatures, before the next are formed
     except KeyboardInterrupt:
+        interrupted = True
         logger.warning("interrupted in refinement %d; what was best before is kept.", len(rounds))
     except (RuntimeError, ValueError) as error:
         logger.warning("refinement %d failed, what was best before is kept: %s", len(rounds), error)
-    return _best_of(rounds, posterior, given) if rounds else posterior
+    best = _best_of(rounds, posterior, given) if rounds else posterior
+    if interrupted:
+        best.stats["interrupted"] = True
+    return best
 
 
 def _at_modes(

@@ -23,6 +23,7 @@ from inference.data import Data, Model, refuse_hyperpriors, resolve_data, resolv
 from inference.density.unconstrained import float64_density
 from inference.laplace.find_mode import Mode, find_mode
 from inference.laplace.posterior import LaplacePosterior
+from inference.posterior.draws import uninterrupted
 from inference.posterior.posterior import Posterior
 from inference.settings import chain_seeds, plain_seed, require_integers, require_positive
 from inference.training.map import MAP
@@ -108,9 +109,7 @@ class Laplace:
         structure = Structure.of(density, self.curvature)
         structure.check_memory(density)
         if start is None:
-            start = self.mode.fit(model, data, seed=seed, device=device, progress=progress)
-            if start.stats["epochs"] < self.mode.epochs:  # it was interrupted
-                raise KeyboardInterrupt
+            start = uninterrupted(self.mode.fit(model, data, seed=seed, device=device, progress=progress))
         mode = find_mode(density, density.latest(start, 1)[0], structure, progress)
         if mode.decrement > _TOO_LARGE:
             logger.warning(

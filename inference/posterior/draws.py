@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +19,18 @@ class Snapshot:
 
     epoch: int
     samples: Params
+
+
+D = TypeVar("D", bound="Draws")
+
+
+def uninterrupted(posterior: D) -> D:
+    """The posterior, unless an interrupt ended its run early: then KeyboardInterrupt goes on, since what is computed
+    from half a run would pass for the result of a whole one.
+    """
+    if posterior.interrupted:
+        raise KeyboardInterrupt
+    return posterior
 
 
 @dataclass
@@ -37,6 +49,7 @@ class Draws:
         parameters = sum(value[0, 0].numel() for value in self.samples.values())
         engine = self.stats.get("engine", "unknown engine")
         lost = f"; {len(self.partial)} chain{'s' * (len(self.partial) > 1)} diverged" if self.partial else ""
+        lost += "; interrupted" if self.interrupted else ""
         return f"Posterior({engine}: {self.chains} chain(s) x {self.draws} draw(s), {parameters:,} parameters{lost})"
 
     @property
@@ -55,6 +68,11 @@ class Draws:
             return self.samples[name]
         frozen = self.bayesian_model.frozen[name]
         return frozen.expand(self.chains, self.draws, *frozen.shape)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether an interrupt (Ctrl-C) ended the engine's run early."""
+        return bool(self.stats.get("interrupted"))
 
     @property
     def bayesian_model(self) -> BayesianModel:

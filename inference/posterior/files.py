@@ -1,90 +1,130 @@
-"""Posteriors on disk: a folder with posterior.json and tensors.safetensors, whole or absent."""
+"""Posteriors on disk: a folder whose posterior.json names the file with the tensors.
+
+Every save writes the tensors under a name of their own, and then replaces posterior.json, in one step. A reader takes
+the file that the header names; if that has gone since, the header names another one by now. So readers and writers need
+not wait for each other: a reader sees the posterior before a save or after it, and of two writers the last one wins.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import shutil
-import tempfile
+import re
+import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bayes_rpp.serialization.models import describe_model, rebuild_model
-from inference.atomic_write import default_permissions
-from inference.data import Model
+from inference.atomic_write import atomic_write, check_writable, new_file, remove_abandoned, remove_file
+from inference.data import Model, Pair
 from inference.posterior.draws import Draws, Snapshot
+from inference.tensor_file import write_tensors
 
 logger = logging.getLogger(__name__)
 
-FORMAT, VERSION = "bayes_rpp posterior", 1
-HEADER, TENSORS = "posterior.json", "tensors.safetensors"
+FORMAT, VERSION = "bayes_rpp posterior", 2
+HEADER = "posterior.json"
+_TENSORS = re.compile(r"tensors-[0-9a-f]{32}\.safetensors")
+_TENSORS_OF_VERSION_1 = "tensors.safetensors"
 
 D = TypeVar("D", bound=Draws)
 
 
-def save_posterior(posterior: Draws, path: Path) -> Path:
-    """Write a folder beside the final one, then rename it."""
+def save_posterior(posterior: Draws, path: Path, held_out: Pair | None = None) -> Path:
+    """Write tensors, then the header that names them, and remove what it has superseded; see Posterior.save. Data that
+    were held out may be kept with the posterior, since they are of no use to another one.
+    """
     tensors = _draws(posterior)
     for index, partial in enumerate(posterior.partial):
         tensors |= {f"partial/{index}/{name}": value for name, value in _draws(partial).items()}
     for index, snapshot in enumerate(posterior.history):
         tensors |= {f"history/{index}/{name}": value for name, value in snapshot.samples.items()}
-    if posterior.data is not None:
-        tensors |= {"data/x": posterior.data[0], "data/y": posterior.data[1]}
+    for name, pair in (("data", posterior.data), ("held_out", held_out)):
+        if pair is not None:
+            tensors |= {f"{name}/x": pair[0], f"{name}/y": pair[1]}
+    file_name = f"tensors-{uuid.uuid4().hex}.safetensors"
     header = {
         "format": FORMAT,
         "version": VERSION,
+        "tensors_file": file_name,
         "model": describe_model(posterior.model),
         "stats": posterior.stats,
         "history": [snapshot.epoch for snapshot in posterior.history],
         "partial": [partial.stats for partial in posterior.partial],
         "tensors": {name: list(value.shape) for name, value in tensors.items()},
     }
-    check_replaceable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    text = json.dumps(header, indent=1)
+    check_replaceable(path, sum(value.numel() * value.element_size() for value in tensors.values()))
+    folder = Path(os.path.realpath(path))
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    superseded = tensors_file(folder)
     try:
-        copies = {n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in tensors.items()}
-        save_file(copies, beside / TENSORS)
-        (beside / HEADER).write_text(json.dumps(header, indent=1))
-        _replace(beside, path)
+        with new_file(folder / file_name) as file:  # locked until the header names it
+            write_tensors(file, tensors)
+            with atomic_write(folder / HEADER) as beside:
+                beside.write_text(text)
+        if superseded is not None:
+            (folder / superseded).unlink(missing_ok=True)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        if tensors_file(folder) != file_name:  # this save failed, or another one was later
+            (folder / file_name).unlink(missing_ok=True)
+        _remove_abandoned_tensors(folder)
+        if new:
+            _remove_empty(folder)
     return path
 
 
-def check_writable(path: Path) -> None:
-    """Check before long work that a folder can be written; raises OSError, which names the folder, if not."""
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    try:
-        if not existing.is_dir():
-            raise NotADirectoryError(f"{existing} is a file, not a folder")
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write to {path}: {error}") from error
+def remove_posterior(path: Path) -> None:
+    """Remove a posterior's own files, and its folder if nothing else is in it."""
+    if path.is_dir():
+        remove_file(path / HEADER)
+        _remove_abandoned_tensors(path)
+        _remove_empty(path)
 
 
-def check_replaceable(path: Path) -> None:
-    """Check before long work that a posterior can be saved as a folder; raises OSError if not, or if the folder holds
-    anything but an older posterior and hidden files.
+def check_replaceable(path: Path, size: int = 0) -> None:
+    """Check before long work that a posterior of so many bytes can be saved as a folder; raises OSError if not, or if
+    the folder holds anything but an older posterior and hidden files.
     """
-    check_writable(path)
+    check_writable(path, size)
     found = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} if path.exists() else set()
-    if others := found - {HEADER, TENSORS}:
+    own = {HEADER} | {name for name in found if _TENSORS.fullmatch(name)}
+    try:
+        others = found - own - {tensors_file(path)}
+    except ValueError as error:
+        raise FileExistsError(
+            f"{path / HEADER} is no header of a posterior that this program could replace: {error} "
+            "Save the posterior in a folder of its own."
+        ) from error
+    if others:
         raise FileExistsError(f"{path} holds other files ({min(others)}); save the posterior in a folder of its own.")
+
+
+def tensors_file(path: Path) -> str | None:
+    """The name of the file with the tensors, which differs between any two saves; None if the folder holds no
+    posterior. Raises ValueError for a header that is damaged or of another format.
+    """
+    try:
+        return str(_read_header(path)["tensors_file"])
+    except FileNotFoundError:
+        return None
 
 
 def load_posterior(path: Path, model: Model | None, kind: type[D]) -> D:
     """Read a folder, as a ``kind`` of draws; see Posterior.load."""
-    header = _read_header(path)
-    tensors = _read_tensors(path, header["tensors"])
+    return load_with_held_out(path, model, kind)[0]
+
+
+def load_with_held_out(path: Path, model: Model | None, kind: type[D]) -> tuple[D, Pair | None]:
+    """The same, and the data that were held out, if any were saved with it."""
+    header, tensors = _read(path)
     if model is None and header["model"] is not None:
         model = rebuild_model(header["model"])
     if model is None:
@@ -99,7 +139,8 @@ def load_posterior(path: Path, model: Model | None, kind: type[D]) -> D:
     result = posterior("", header["stats"])
     result.history = history
     result.partial = [posterior(f"partial/{index}/", stats) for index, stats in enumerate(header["partial"])]
-    return result
+    held_out = (tensors["held_out/x"], tensors["held_out/y"]) if "held_out/x" in tensors else None
+    return result, held_out
 
 
 def _draws(posterior: Draws) -> dict[str, Tensor]:
@@ -108,57 +149,65 @@ def _draws(posterior: Draws) -> dict[str, Tensor]:
     return samples | {f"sample_stats/{name}": value for name, value in posterior.sample_stats.items()}
 
 
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of one save, whatever is saved meanwhile."""
+    while True:
+        header = _read_header(path)
+        try:
+            return header, _read_tensors(path / header["tensors_file"], header["tensors"])
+        except ValueError:
+            if tensors_file(path) == header["tensors_file"]:
+                raise
+
+
 def _read_header(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path} holds no saved posterior: there is no such folder.")
-    if not (path / HEADER).is_file():
+    if not (path / HEADER).exists():
         raise FileNotFoundError(f"{path} holds no saved posterior: {HEADER} is missing.")
     try:
         header = json.loads((path / HEADER).read_text())
         found = header["format"], header["version"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, IsADirectoryError) as error:
         raise ValueError(f"{path / HEADER} is damaged: {error!r}. Fit and save the posterior again.") from error
     if found[0] != FORMAT:
         raise ValueError(f"{path / HEADER} is of format {found[0]!r}, not {FORMAT!r}.")
-    if found[1] != VERSION:
+    if found[1] not in (1, VERSION):
         raise ValueError(
-            f"{path} was written in version {found[1]} of the format; this program reads version {VERSION}."
+            f"{path} was written in version {found[1]} of the format; this program reads versions 1 and {VERSION}."
         )
-    if missing := {"model", "stats", "history", "tensors"} - set(header):
+    if found[1] == 1:
+        header = {"partial": [], "tensors_file": _TENSORS_OF_VERSION_1} | header  # the oldest files lack "partial"
+    if missing := {"model", "stats", "history", "partial", "tensors", "tensors_file"} - set(header):
         raise ValueError(f"{path / HEADER} is damaged: it lacks {sorted(missing)}. Fit and save the posterior again.")
-    return {"partial": []} | header  # older files lack it
+    if not isinstance(header["tensors"], dict):
+        raise ValueError(f"{path / HEADER} is damaged: its tensors are no mapping. Fit and save the posterior again.")
+    if not (found[1] == 1 or _TENSORS.fullmatch(str(header["tensors_file"]))):
+        raise ValueError(f"{path / HEADER} is damaged: it names no file of tensors. Fit and save the posterior again.")
+    return dict(header)
 
 
 def _read_tensors(path: Path, expected: dict[str, list[int]]) -> dict[str, Tensor]:
     try:
-        tensors = load_file(path / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{path / TENSORS} is missing or damaged: {error}. Fit and save the posterior again."
-        ) from error
-    if not isinstance(expected, dict):
-        raise ValueError(f"{path / HEADER} is damaged: its tensors are no mapping. Fit and save the posterior again.")
+        tensors = load_file(path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # a RuntimeError if it goes while it is opened
+        raise ValueError(f"{path} is missing or damaged: {error}. Fit and save the posterior again.") from error
     found = {name: list(value.shape) for name, value in tensors.items()}
     if found != expected:
         differing = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
-        raise ValueError(f"{path / TENSORS} does not match {HEADER}; they differ in {differing[0]!r} first.")
+        raise ValueError(f"{path} does not match {HEADER}; they differ in {differing[0]!r} first.")
     return {name: tensors[name] for name in expected}
 
 
-def _replace(beside: Path, path: Path) -> None:
-    """Rename a finished folder; an older one stays whole until then."""
-    beside.chmod(default_permissions(0o777))
-    if not path.exists():
-        beside.rename(path)
-        return
-    older = Path(tempfile.mkdtemp(prefix=f".{path.name}-older-", dir=path.parent))
-    os.replace(path, older)
-    try:
-        os.replace(beside, path)
-    except OSError:
-        older.rename(path)
-        raise
-    shutil.rmtree(older)
+def _remove_abandoned_tensors(folder: Path) -> None:
+    """Remove files of tensors that writers left that were killed."""
+    with suppress(ValueError):  # of a damaged header nobody knows what it names
+        remove_abandoned(folder, _TENSORS, lambda: tensors_file(folder))
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it is not empty
+        folder.rmdir()
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -160,8 +160,21 @@ class Posterior(Draws):
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write a folder of safetensors and JSON, and return it; it appears whole or not at all, and replaces an older
-        one.
+        """Write a folder of safetensors and JSON, and return it.
+
+        An older posterior in the folder is replaced in one step: whoever loads meanwhile, and whatever ends the
+        process, there is the older one or the new one, whole. Hidden files in the folder are left alone; of a symbolic
+        link the folder is written that it leads to.
+
+        Parameters
+        ----------
+        path : the folder, which is made if there is none.
+
+        Raises
+        ------
+        OSError
+            If the folder holds other files than an older posterior and hidden ones, or cannot be written, or the disk
+            is full; the older posterior is there as before.
         """
         return save_posterior(self, Path(path))
 

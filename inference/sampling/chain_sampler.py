@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
+from inference.checkpoint import Checkpoint
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.density.noncentred import sampling_density
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
-from inference.sampling.checkpoint import Checkpoint, run_identity
 from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
 from inference.sampling.kernel import Kernel, S
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.run import Run
+from inference.sampling.run_identity import run_identity
 from inference.settings import chain_seeds, plain_seed
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class ChainSampler(Kernel[S]):
             "seconds": round(run.seconds, 3),
             "diverged": {str(chain): step for chain, (step, _) in trace.diverged.items()},
             **self.summary(run.state),
+            **({"interrupted": True} if run.step < self.steps and trace.alive.any() else {}),
         }
         partial = [
             Posterior(

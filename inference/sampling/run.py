@@ -10,16 +10,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.progress import off_unless
-from inference.sampling.checkpoint import Checkpoint
 from inference.sampling.kernel import Kernel, S, named_tensors, where, with_tensors
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.trace import Trace, finite_rows
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT_SECONDS = 60.0  # from one checkpoint to the next
 
 
 class Run(Generic[S]):
@@ -57,10 +55,7 @@ class Run(Generic[S]):
         tensors = named_tensors(self.state, "state")
         tensors |= {f"random/{name}": value for name, value in self.random.state().items()}
         tensors |= {f"trace/{name}": value for name, value in drawn.items()}
-        try:
-            self.checkpoint.save(tensors, plain | {"step": self.step, "seconds": self.seconds})
-        except OSError as error:  # the draws are worth more than the file
-            logger.error("the checkpoint %s could not be written: %s. The run goes on.", self.checkpoint.path, error)
+        self.checkpoint.save(tensors, plain | {"step": self.step, "seconds": self.seconds})
 
     @torch.no_grad()
     def sample(self, progress: bool) -> None:

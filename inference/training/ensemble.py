@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -18,12 +21,15 @@ from inference.data import Data, Model, Pair, refuse_hyperpriors, resolve_data, 
 from inference.posterior.draws import Snapshot
 from inference.posterior.posterior import Posterior
 from inference.settings import plain_seed, require_integers
-from inference.training.loop import TrainingRecord, snapshots_into, train
+from inference.training.checkpoint import training_checkpoint
+from inference.training.loop import TrainingCheckpoint, TrainingRecord, snapshots_into, train
 from inference.training.minibatches import Minibatches, member_seeds
-from inference.training.parameter_stack import joint_stack
+from inference.training.parameter_stack import ParameterStack, joint_stack
 from inference.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
+
+MakeCheckpoint = Callable[[ParameterStack, Minibatches, list[Snapshot]], TrainingCheckpoint]
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,19 @@ class DeepEnsemble(TrainingSettings):
         super().__post_init__()
 
     def fit(
-        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+        self,
+        model: Model,
+        data: Data,
+        *,
+        seed: int,
+        device: str | torch.device = "auto",
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
     ) -> Posterior:
         """Train, and return the members as a posterior of as many chains with one draw each.
 
         A member whose loss stops being finite is reported and left out. Ctrl-C ends training early and keeps what
-        there is.
+        there is: ``stats`` have "interrupted" then.
 
         Parameters
         ----------
@@ -65,15 +78,18 @@ class DeepEnsemble(TrainingSettings):
         seed : members take seeds derived from it; the same seed gives the same bits.
         device : "auto" takes an accelerator if there is one.
         progress : whether to show a progress bar, in a terminal.
+        checkpoint : a file that the state of the training is written to every minute, on Ctrl-C and at the end. If it
+            exists, the training goes on from there, and ends with the same bits as one without a break.
 
         Raises
         ------
         ValueError, TypeError
-            If the data are missing or refused, or variances have hyperpriors: the joint density has no maximum then.
+            If the data are missing or refused, the checkpoint is of another run, or variances have hyperpriors: the
+            joint density has no maximum then.
         RuntimeError
             If every member diverged.
         """
-        return fit_modes("DeepEnsemble", self, self.members, model, data, seed, device, progress)
+        return fit_modes("DeepEnsemble", self, self.members, model, data, seed, device, progress, checkpoint)
 
 
 def fit_modes(
@@ -85,17 +101,21 @@ def fit_modes(
     seed: int,
     device: str | torch.device,
     progress: bool,
+    checkpoint: str | Path | None,
 ) -> Posterior:
     """Check the model and the data, train, and leave out the members that diverged; RuntimeError if that is all."""
     refuse_hyperpriors(engine, model)
     seed, pair, began = plain_seed(seed), resolve_data(model, data), time.perf_counter()
-    trained, history = train_modes(settings, model, pair, member_seeds(seed, members), resolve_device(device), progress)
+    resumed = None if checkpoint is None else partial(training_checkpoint, checkpoint, engine, settings, model, seed)
+    seeds = member_seeds(seed, members)
+    trained, history = train_modes(settings, model, pair, seeds, resolve_device(device), progress, resumed)
     if trained.all_failed:
         raise RuntimeError(
             f"all {members} member(s) diverged, in epoch(s) {sorted(set(trained.failures.values()))}; "
             f"try a smaller lr than {settings.lr}, or standardise the data with NormalizedNetwork.fit."
         )
-    kept, seconds = [member for member in range(members) if member not in trained.failures], time.perf_counter() - began
+    kept = [member for member in range(members) if member not in trained.failures]
+    seconds = trained.seconds + time.perf_counter() - began
     stats = {
         "engine": engine,
         "seed": seed,
@@ -103,6 +123,7 @@ def fit_modes(
         "seconds": round(seconds, 3),
         "loss": [loss if math.isfinite(loss) else None for loss in trained.losses[kept].tolist()],
         "diverged": {str(member): epoch for member, epoch in trained.failures.items()},
+        **({"interrupted": True} if trained.interrupted else {}),
     }
     history = [Snapshot(past.epoch, as_chains(past.samples, kept)) for past in history]
     logger.info("%s: %d of %d member(s) in %.1f s", engine, len(kept), members, seconds)
@@ -116,13 +137,15 @@ def train_modes(
     seeds: list[int],
     device: torch.device,
     progress: bool,
+    checkpoint: MakeCheckpoint | None = None,
 ) -> tuple[TrainingRecord, list[Snapshot]]:
     """Minimise -log joint / N for every seed at once; each has its own initial state and its own order of the data."""
     history: list[Snapshot] = []
     stack = joint_stack(model, seeds, 0 if pair is None else len(pair[0]), device)
     minibatches = Minibatches(pair, settings.batch_size, seeds, device)
     name = f"training {len(seeds)} member(s)"
-    trained = train(stack, minibatches, settings, name, progress, [snapshots_into(history, stack, settings)])
+    resumed = None if checkpoint is None else checkpoint(stack, minibatches, history)
+    trained = train(stack, minibatches, settings, name, progress, [snapshots_into(history, stack, settings)], resumed)
     return trained, history
 
 

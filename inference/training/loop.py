@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,19 @@ from inference.training.settings import TrainingSettings
 logger = logging.getLogger(__name__)
 
 
+class TrainingCheckpoint(Protocol):
+    """Where a training keeps its state, so that another one can resume it."""
+
+    def restore(self, record: TrainingRecord) -> None:
+        """Bring everything back to the state that was saved, if any was."""
+
+    def note(self, record: TrainingRecord) -> None:
+        """Take note of the state between two epochs."""
+
+    def save(self) -> None:
+        """Write the state that was noted last."""
+
+
 @dataclass
 class TrainingRecord:
     """What training leaves; ``failures`` has the epoch in which a member's loss or parameters stopped being finite."""
@@ -31,6 +45,7 @@ class TrainingRecord:
     failures: dict[int, int] = field(default_factory=dict)
     epochs: int = 0  # that were completed
     interrupted: bool = False  # by Ctrl-C
+    seconds: float = 0.0  # of the runs before, if this one resumes them
 
     @property
     def all_failed(self) -> bool:
@@ -45,14 +60,24 @@ def train(
     description: str,
     progress: bool,
     before_epoch: Sequence[Callable[[int], None]] = (),
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> TrainingRecord:
     """Take the steps of all epochs, until every member has failed or an interrupt (Ctrl-C) ends it early. The functions
-    ``before_epoch`` take the number of epochs done, and are called in this order before each epoch.
+    ``before_epoch`` take the number of epochs done, and are called in this order before each epoch. With a checkpoint,
+    training goes on from the epoch that it holds.
     """
     record = TrainingRecord({}, torch.full((stack.members,), math.inf))
-    steps, step = settings.epochs * len(minibatches), 0
+    if checkpoint is not None:
+        checkpoint.restore(record)
+    steps, step = settings.epochs * len(minibatches), record.epochs * len(minibatches)
+    epochs = tqdm(
+        range(record.epochs, record.epochs if record.all_failed else settings.epochs), description,
+        initial=record.epochs, total=settings.epochs, unit="epoch", disable=off_unless(progress),
+    )  # fmt: skip
     try:
-        for epoch in tqdm(range(settings.epochs), desc=description, unit="epoch", disable=off_unless(progress)):
+        for epoch in epochs:
+            if checkpoint is not None:
+                checkpoint.note(record)
             for prepare in before_epoch:
                 prepare(epoch)
             for batch in minibatches:
@@ -62,9 +87,14 @@ def train(
             _note_failures(record, record.losses.isfinite().nonzero().flatten().tolist())
             if record.all_failed:
                 break
+        if checkpoint is not None:
+            checkpoint.note(record)
     except KeyboardInterrupt:
         record.interrupted = True
         logger.warning("interrupted in epoch %d of %d; keeping what was trained.", record.epochs + 1, settings.epochs)
+    finally:
+        if checkpoint is not None:
+            checkpoint.save()
     record.params, record.losses = stack.params(), _losses_on_all_data(stack, minibatches)
     _note_failures(record, finite_members(record.params))
     return record

@@ -7,6 +7,7 @@ coordinate, but the density that is maximised is the one over the constrained pa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -30,7 +31,14 @@ class MAP(TrainingSettings):
     """
 
     def fit(
-        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+        self,
+        model: Model,
+        data: Data,
+        *,
+        seed: int,
+        device: str | torch.device = "auto",
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
     ) -> Posterior:
         """Train, and return one chain with one draw. See DeepEnsemble.fit."""
-        return fit_modes("MAP", self, 1, model, data, seed, device, progress)
+        return fit_modes("MAP", self, 1, model, data, seed, device, progress, checkpoint)

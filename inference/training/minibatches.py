@@ -51,6 +51,15 @@ class Minibatches:
         for index in orders.to(x.device).tensor_split(len(self), dim=1):
             yield self._repeated(x[index]), self._repeated(y[index])
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """The states of the generators: from them the same orders follow."""
+        return {f"order/{index}": generator.get_state() for index, generator in enumerate(self.generators)}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from a state."""
+        for index, generator in enumerate(self.generators):
+            generator.set_state(state[f"order/{index}"].clone())
+
     def _repeated(self, part: torch.Tensor) -> torch.Tensor:
         if len(part) == 1:  # without a copy
             return part.expand(self.repeats, *part.shape[1:])

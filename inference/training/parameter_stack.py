@@ -87,6 +87,24 @@ class ParameterStack:
                 state["exp_avg"] *= ratio
                 state["exp_avg_sq"] *= ratio**2
 
+    @torch.no_grad()
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the coordinates and of what Adam keeps of each: from it training goes on with the same bits."""
+        named = {f"coordinates/{name}": leaf for name, leaf in self.coordinates.items()}
+        for name, leaf in self.coordinates.items():
+            named |= {f"adam/{kept}/{name}": value for kept, value in self.optimizer.state.get(leaf, {}).items()}
+        return {name: value.detach().clone() for name, value in named.items()}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state."""
+        for name, leaf in self.coordinates.items():
+            leaf.copy_(state[f"coordinates/{name}"])
+            moments = [kept for kept in ("step", "exp_avg", "exp_avg_sq") if f"adam/{kept}/{name}" in state]
+            self.optimizer.state[leaf] = {
+                kept: state[f"adam/{kept}/{name}"].to(leaf.device, copy=True) for kept in moments
+            }
+
     def _loss(
         self, coordinates: Params, units: Params, variances: Params, x: Tensor | None, y: Tensor | None
     ) -> Float[Tensor, ""]:

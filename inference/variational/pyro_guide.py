@@ -136,6 +136,7 @@ class PyroGuide:
             "seconds": round(time.perf_counter() - began, 3),
             "elbo": float(elbo.mean()),
             "elbo_history": history[:: math.ceil(len(history) / _HISTORY)],
+            **({"interrupted": True} if len(history) < self.steps else {}),
         }
         logger.info("%(engine)s: %(steps)d steps of %(guide)s in %(seconds).1f s, ELBO %(elbo).1f", stats)
         return Posterior(model, samples, stats, data=pair)

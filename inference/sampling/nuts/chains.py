@@ -10,9 +10,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bayes_rpp.seeding import seeded
+from inference.checkpoint import Checkpoint
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.progress import off_unless
-from inference.sampling.checkpoint import Checkpoint
 from inference.sampling.nuts.kernel import Chain, ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
 

@@ -19,18 +19,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inference.checkpoint import Checkpoint
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.density.noncentred import sampling_density
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
 from inference.sampling.chain_sampler import ChainsDiverged
-from inference.sampling.checkpoint import Checkpoint, run_identity
 from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
 from inference.sampling.initialization import check_starts, initialize_chains
 from inference.sampling.nuts.chains import sample_sequentially
 from inference.sampling.nuts.kernel import ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
+from inference.sampling.run_identity import run_identity
 from inference.settings import chain_seeds, plain_seed
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ class NUTS(NUTSSettings):
             "seconds": round(time.perf_counter() - began, 3),
             "divergences": [chain.divergences for chain in chains],
             "gradient_evaluations": sum(chain.evaluations for chain in chains),
+            **({"interrupted": True} if _interrupted(self, chains, failed) else {}),
         }
         logger.info("%(engine)s: %(gradient_evaluations)d gradient evaluations in %(seconds).1f s", stats)
         if any(chain.divergences for chain in chains):
@@ -157,6 +159,11 @@ class NUTS(NUTSSettings):
         posterior = _posterior(sampled_model, preconditioned, chains, stats, pair)
         posterior.partial = partial
         return in_given_parametrization(posterior, model, seed)
+
+
+def _interrupted(settings: NUTSSettings, chains: list[ChainResult], failed: dict[int, ChainResult]) -> bool:
+    """Whether chains are missing or one has not taken all of its steps, without having failed."""
+    return len(chains) + len(failed) < settings.chains or any(chain.steps < settings.steps for chain in chains)
 
 
 def _posterior(

@@ -13,6 +13,7 @@ from analysis.cli import main as cli
 from analysis.cli.runs import Run
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble, Posterior
+from inference.posterior.files import tensors_file
 
 TINY = ["--members", "2", "--channels", "16", "--layers", "1", "--epochs", "6"]
 O3 = ["--group", "O(3)", "--rep-in", "5*Scalar + 5*Vector", "--rep-out", "T(2)"]
@@ -129,7 +130,8 @@ def test_held_out_rows_are_not_trained_on(fitted):
 
 def test_same_command_same_numbers(fitted, tmp_path):
     assert cli.main(["fit", str(fitted.parent / "bodies.csv"), *O3, *TINY, "--out", str(tmp_path / "again")]) == 0
-    files = [folder / "posterior" / "tensors.safetensors" for folder in (fitted, tmp_path / "again")]
+    posteriors = [folder / "posterior" for folder in (fitted, tmp_path / "again")]
+    files = [folder / tensors_file(folder) for folder in posteriors]
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
@@ -225,7 +227,7 @@ def test_report_on_a_damaged_run_or_one_of_another_version(fitted, tmp_path, cap
     header = folder / "posterior" / "posterior.json"
     whole = header.read_text()
     for text, message in (
-        (json.dumps(json.loads(whole) | {"version": 2}), "was written in version 2 of the format; this program reads"),
+        (json.dumps(json.loads(whole) | {"version": 3}), "was written in version 3 of the format; this program reads"),
         (whole[:100], "posterior.json is damaged"),
     ):
         header.write_text(text)

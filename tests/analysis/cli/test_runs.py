@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from analysis import equivariance_error, pathway_shares
-from analysis.cli.runs import PICTURE, POSTERIOR, REPORT, TEST, Run, write_report
+from analysis.cli.report_files import PICTURE, REPORT
+from analysis.cli.runs import POSTERIOR, Run, write_report
 from bayes_rpp import EMLP, MLP
+from inference.posterior.files import tensors_file
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +38,7 @@ def test_run_comes_back_exactly(run, tmp_path):
     assert torch.equal(loaded.x, run.x)
     assert torch.equal(loaded.y, run.y)
     assert torch.equal(loaded.posterior.predict(run.x).variance, run.posterior.predict(run.x).variance)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {POSTERIOR, TEST}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {POSTERIOR}
 
 
 def test_outputs_may_be_the_inputs_themselves(run, tmp_path):
@@ -115,15 +117,17 @@ def truncate(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / TEST).unlink(), r"test\.safetensors is missing or damaged.*Fit the run again"),
-        (lambda folder: truncate(folder / TEST), r"test\.safetensors is missing or damaged"),
         (
-            lambda folder: truncate(folder / POSTERIOR / "tensors.safetensors"),
-            r"tensors\.safetensors is missing or damaged",
+            lambda folder: Run.load(folder).posterior.save(folder / POSTERIOR),
+            "has no held-out data to judge the posterior by; fit the run again",
+        ),
+        (
+            lambda folder: truncate(folder / POSTERIOR / tensors_file(folder / POSTERIOR)),
+            r"tensors-\w+\.safetensors is missing or damaged",
         ),
         (lambda folder: truncate(folder / POSTERIOR / "posterior.json"), r"posterior\.json is damaged"),
     ],
-    ids=["no test data", "truncated test data", "truncated tensors", "truncated header"],
+    ids=["no test data", "truncated tensors", "truncated header"],
 )
 def test_damaged_runs_are_refused_by_name(run, tmp_path, damage, message):
     run.save(tmp_path)

@@ -143,6 +143,7 @@ def test_overlapping_pathways_have_their_projections_and_the_rest_is_outside_all
 def test_layers_without_a_pathway_have_no_number_for_it():
     network = Wrapped(RPPLinear(REP, REP), RPPLinear(REP, REP, pathways=[banded_maps(4, 4, 1)])).double()
     samples = {f"layers.{k}.dense": numbers(1, 1, 4, 4, seed=k) for k in range(2)}
+    samples |= {f"layers.{k}.beta": torch.zeros(1, 1, network.layers[k].basis.rank).double() for k in range(2)}
     shares = pathway_shares(posterior_of(network, samples))
     assert shares.pathway.values.tolist() == ["equivariant", "pathway 0", "dense"]
     assert np.isnan(shares.values[0, 0]).tolist() == [[False, True, False], [True, False, False]]

@@ -149,6 +149,7 @@ def test_of_an_interrupted_second_pass_the_first_is_kept(monkeypatch, linear_dat
     monkeypatch.setattr(VarianceLearning, "_update", interrupted)
     kept = EmpiricalBayes(**short, passes=3).fit(model, data, seed=0, progress=False)
     assert epochs == [20, 30, 20, 30]
+    assert (kept.interrupted, first.interrupted) == (True, False)
     assert kept.stats["variances"] == first.stats["variances"]
     assert all(torch.equal(kept.samples[name], value) for name, value in first.samples.items())
 

@@ -163,6 +163,7 @@ def test_of_a_refinement_that_ends_early_the_best_round_is_kept(error, monkeypat
     failing(monkeypatch, error, 3)
     found = REFINED.fit(linear_model(), broken, seed=shifted(), progress=False)
     assert "what was best before is kept" in caplog.text
+    assert found.interrupted == isinstance(error, KeyboardInterrupt)
     assert found.stats["variances"] == once.stats["variances"]
     assert all(torch.equal(found.samples[name], value) for name, value in once.samples.items())
 

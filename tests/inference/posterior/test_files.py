@@ -20,7 +20,8 @@ from bayes_rpp import (
     Vector,
 )
 from inference import MAP, DeepEnsemble, Posterior
-from inference.posterior.files import HEADER, TENSORS, check_writable
+from inference.atomic_write import check_writable
+from inference.posterior.files import HEADER, tensors_file
 
 ENGINE = DeepEnsemble(members=2, epochs=4, snapshots=2)
 
@@ -55,7 +56,7 @@ def test_everything_comes_back_bit_by_bit(saved, bodies):
     assert_same(loaded, posterior)
     assert len(loaded.history) == 2
     assert torch.equal(loaded.predict(bodies.test.x).samples, posterior.predict(bodies.test.x).samples)
-    assert {path.name for path in folder.iterdir()} == {HEADER, TENSORS}
+    assert {path.name for path in folder.iterdir()} == {HEADER, tensors_file(folder)}
     assert {path.name for path in folder.parent.iterdir()} == {folder.name}  # nothing is left beside it
 
 
@@ -191,13 +192,16 @@ def rename_a_tensor(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: truncate(folder / TENSORS), r"tensors\.safetensors is missing or damaged.*Fit and save"),
-        (lambda folder: (folder / TENSORS).unlink(), r"tensors\.safetensors is missing or damaged"),
+        (
+            lambda folder: truncate(folder / tensors_file(folder)),
+            r"tensors-\w+\.safetensors is missing or damaged.*Fit and save",
+        ),
+        (lambda folder: (folder / tensors_file(folder)).unlink(), r"tensors-\w+\.safetensors is missing or damaged"),
         (lambda folder: truncate(folder / HEADER), r"posterior\.json is damaged.*Fit and save"),
         (lambda folder: (folder / HEADER).write_bytes(b"\xff\xfe\x00"), r"posterior\.json is damaged"),
         (lambda folder: (folder / HEADER).write_text("[1, 2]"), r"posterior\.json is damaged"),
         (edit_header(format="other"), r"posterior\.json is of format 'other', not 'bayes_rpp posterior'"),
-        (edit_header(version=2), r"version 2 of the format; this program reads version 1"),
+        (edit_header(version=3), r"version 3 of the format; this program reads versions 1 and 2"),
         (edit_header(tensors=[]), r"posterior\.json|does not match"),
         (edit_header(model={"network": {"kind": "RPPEMLP"}}), r"description is damaged"),
         (edit_header(model=[1]), r"description is damaged"),
@@ -243,7 +247,7 @@ def test_a_failed_save_leaves_the_older_run_and_nothing_beside_it(saved, monkeyp
     def full(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("inference.posterior.files.save_file", full)
+    monkeypatch.setattr("inference.posterior.files.write_tensors", full)
     with pytest.raises(OSError, match="no space left"):
         posterior.save(folder)
     assert_same(Posterior.load(folder), posterior)

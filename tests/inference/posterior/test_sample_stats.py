@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 from bayes_rpp import MLP, Categorical, Gaussian, LogDensity
 from inference import MAP, DeepEnsemble, Posterior
-from inference.posterior.files import HEADER
+from inference.posterior.files import HEADER, tensors_file
 
 CHAINS, DRAWS = 4, 50
 
@@ -84,13 +84,15 @@ def test_diverged_chains_of_a_network_come_back_with_model_and_data(make_small_m
 def test_files_from_before_there_were_any_still_load(slope, tmp_path):
     posterior = MAP(epochs=2).fit(slope, None, seed=0)
     folder = posterior.save(tmp_path / "run")
-    header = json.loads((folder / HEADER).read_text())
+    (folder / tensors_file(folder)).rename(folder / "tensors.safetensors")
+    header = json.loads((folder / HEADER).read_text()) | {"version": 1}
     older = {"format", "version", "model", "stats", "history", "tensors"}
-    assert header["version"] == 1
     (folder / HEADER).write_text(json.dumps({key: header[key] for key in older}))
     loaded = Posterior.load(folder, model=slope)
     assert_same_tensors(loaded.samples, posterior.samples)
     assert (loaded.sample_stats, loaded.partial) == ({}, [])
+    posterior.save(folder)  # and are replaced
+    assert sorted(path.name for path in folder.iterdir()) == [HEADER, tensors_file(folder)]
 
 
 def test_arviz_takes_the_statistics_by_its_own_names(sampled):

@@ -144,6 +144,7 @@ def test_interrupt_keeps_as_many_draws_of_every_chain_as_there_are(engine, caplo
     with caplog.at_level(logging.WARNING):
         posterior = engine.fit(LogDensity(interrupted, example), None, seed=0)
     assert "interrupted in step 7 of 10; keeping 3 draw(s)" in caplog.text
+    assert posterior.interrupted
     calls.clear()
     stop = 1000
     whole = engine.fit(LogDensity(interrupted, example), None, seed=0)

@@ -1,5 +1,6 @@
 """Checkpoints that are of another run, damaged, or not to be written are refused, with a message that says why."""
 
+import errno
 import os
 import re
 
@@ -10,8 +11,9 @@ from torch.distributions import ExpTransform, constraints
 
 from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
 from inference import HMC, SGHMC, SGLD, Polynomial, Posterior
+from inference.checkpoint import Checkpoint
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.sampling.checkpoint import Checkpoint
+from inference.posterior.files import tensors_file
 
 ENGINE = SGLD(1e-3, batch_size=5, chains=2, draws=3, warmup=1)
 
@@ -193,7 +195,8 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path, damage):
     elif damage == "text":
         path.write_text("not a checkpoint at all, though it is long enough to be read as one")
     elif damage == "other tensors":
-        os.replace(whole.save(tmp_path / "saved") / "tensors.safetensors", path)
+        saved = whole.save(tmp_path / "saved")
+        os.replace(saved / tensors_file(saved), path)
     else:
         path.unlink()
         path.mkdir()
@@ -205,7 +208,7 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path, damage):
 
 def test_a_file_of_an_older_format_is_refused_with_both_formats(tmp_path, monkeypatch):
     with monkeypatch.context() as before:
-        before.setattr("inference.sampling.checkpoint._FORMAT", "bayes_rpp checkpoint 2")
+        before.setattr("inference.checkpoint._FORMAT", "bayes_rpp checkpoint 2")
         fit(tmp_path / "run", SGLD(1e-3, chains=2, draws=3, warmup=1))
     message = r"its format is 'bayes_rpp checkpoint 2', and this version reads 'bayes_rpp checkpoint 3'"
     with pytest.raises(ValueError, match=rf"is no checkpoint.*{message}"):
@@ -222,18 +225,17 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):
     assert len(calls) < 5
 
 
-def test_a_failed_write_leaves_the_file_before_and_no_other(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_file_before_and_no_other_and_is_reported(tmp_path, monkeypatch, caplog):
     path, engine = tmp_path / "run", SGLD(1e-3, chains=2, draws=3, warmup=1)
     fit(path, engine)
     before = path.read_bytes()
 
-    def full(tensors, beside, metadata):
-        with open(beside, "wb") as file:
-            file.write(before[: len(before) // 2])
-        raise OSError("no space left on device")
+    def full(file, tensors, metadata):
+        file.write(before[: len(before) // 2])
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr("inference.sampling.checkpoint.save_file", full)
-    with pytest.raises(OSError, match="no space left"):
-        Checkpoint(path, {}).save({"z": torch.zeros(1)}, {})
+    monkeypatch.setattr("inference.checkpoint.write_tensors", full)
+    Checkpoint(path, {}).save({"z": torch.zeros(1)}, {})
+    assert f"the checkpoint {path} could not be written: [Errno 28] cannot write {path}: no space left" in caplog.text
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["run"]

@@ -114,7 +114,7 @@ def test_interrupt_stops_the_optimisation_and_draws(make_linear_problem, monkeyp
     stop = 10
     with caplog.at_level(logging.WARNING):
         posterior = PyroGuide(AutoDelta, steps=100, draws=3).fit(model, data, seed=0)
-    assert posterior.draws == 3
+    assert (posterior.draws, posterior.interrupted) == (3, True)
     assert posterior.stats["steps"] == len(posterior.stats["elbo_history"]) < 10
     assert "of 100; drawing from the guide" in caplog.text
     store = dict(pyro.get_param_store().items())

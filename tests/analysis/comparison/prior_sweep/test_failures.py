@@ -58,3 +58,4 @@ def test_an_interrupt_ends_the_training_and_measures_what_there_is(monkeypatch, 
     assert found.epochs.values[:2].tolist() == [5, 5]
     assert "interrupted in epoch 6 of 50" in caplog.text
     assert "2 of 4 cells" in caplog.text
+    assert found.attrs["interrupted"] == 1

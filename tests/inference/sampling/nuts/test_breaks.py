@@ -39,6 +39,7 @@ def test_interrupt_keeps_finished_chains_whole(monkeypatch, caplog):
     assert torch.equal(posterior.samples["z"], whole.samples["z"][:2])
     assert torch.equal(posterior.sample_stats["lp"], whole.sample_stats["lp"][:2])
     assert posterior.stats["steps"] == 20
+    assert (posterior.interrupted, whole.interrupted) == (True, False)
     assert "interrupted in chain 3 of 4; keeping 2 finished chain(s)" in caplog.text
 
 
@@ -52,6 +53,7 @@ def test_interrupt_in_the_first_chain_keeps_its_draws_if_there_are_any(monkeypat
         interrupt(patch, 2 + one.stats["gradient_evaluations"] - last + 1)  # in the first step of the third last draw
         posterior = engine.fit(density, None, seed=0)
     assert torch.equal(posterior.samples["z"], whole.samples["z"][:1, :7])
+    assert posterior.interrupted
     assert {value.shape for value in posterior.sample_stats.values()} == {(1, 7)}
     with monkeypatch.context() as patch:
         interrupt(patch, 5)

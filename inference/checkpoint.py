@@ -4,47 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
-from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from bayes_rpp.serialization.models import model_identity
-from inference.atomic_write import atomic_write
-from inference.data import Pair
-from inference.density.unconstrained import UnconstrainedDensity
+from inference.atomic_write import atomic_write, check_writable
+from inference.tensor_file import write_tensors
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 60.0  # from one checkpoint to the next
 
 _FORMAT = "bayes_rpp checkpoint 3"
 
 
 class Checkpoint:
     """One file of tensors and plain values, whole or absent. Its ``identity``, JSON values by name, is what a run must
-    have in common with the one that wrote the file. Raises OSError if its folder cannot be made.
+    have in common with the one that wrote the file. Raises OSError if its folder cannot be written.
     """
 
     def __init__(self, path: str | Path, identity: dict[str, Any]) -> None:
         self.path = Path(path)
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        check_writable(self.path.parent)
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def save(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Replace the file as a whole."""
+        """Replace the file as a whole. What is computed is worth more than the file: if it cannot be written, that is
+        reported, and the run goes on.
+        """
         header = {"format": _FORMAT, "identity": json.dumps(self.identity), "plain": json.dumps(plain)}
-        contiguous = {
-            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
-        }
-        with atomic_write(self.path) as beside:
-            save_file(contiguous, beside, metadata=header)
+        try:
+            with atomic_write(self.path) as beside, beside.open("r+b") as file:
+                write_tensors(file, tensors, header)
+        except OSError as error:
+            logger.error("the checkpoint %s could not be written: %s. The run goes on.", self.path, error)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What was saved, or None if no file exists yet. Raises ValueError if it is damaged, or of another run."""
@@ -58,7 +57,7 @@ class Checkpoint:
             raise ValueError(f"the checkpoint {self.path} is damaged: {error}. Remove it to start anew.") from error
         if (written := header.get("format")) != _FORMAT:
             raise ValueError(
-                f"{self.path} is no checkpoint of a sampler that this version can read: its format is {written!r}, "
+                f"{self.path} is no checkpoint of a run that this version can read: its format is {written!r}, "
                 f"and this version reads {_FORMAT!r}. Give another path, or remove the file to start anew."
             )
         found = json.loads(header["identity"])
@@ -70,36 +69,6 @@ class Checkpoint:
                     f"{_short(here)}. Give another path, or remove the file to start anew."
                 )
         return tensors, json.loads(header["plain"])
-
-
-def run_identity(
-    settings: DataclassInstance,
-    density: UnconstrainedDensity,
-    z: Float[Tensor, "chain size"],
-    pair: Pair | None,
-    seed: int,
-) -> dict[str, Any]:
-    """What two runs must have in common for one to resume the other. A model is known by the settings of its prior,
-    likelihood and network, exactly, and by its density at two points, which is all that tells a LogDensity from
-    another. The densities, and the projection of each chain that identifies a start, are compared up to rounding, which
-    differs between machines and numbers of threads.
-    """
-    initial = density.initial([0])
-    aside = 0.1 * torch.arange(density.size, dtype=z.dtype, device=z.device).cos()
-    densities = [-float(density.gradients(z)[1]) for z in (initial, initial + aside)]
-    parameters = {name: (list(shape), str(density.model.constraints[name])) for name, shape in density.shapes.items()}
-    within = torch.finfo(z.dtype).eps ** 0.5
-    named = {name: repr(value) if is_dataclass(value) else value for name, value in vars(settings).items()}
-    run = {"engine": type(settings).__name__, **named, "seed": seed}
-    return run | {
-        "data": None if pair is None else _digest(*pair),
-        "model": {
-            **model_identity(density.model),
-            "parameters": parameters,
-            "log_densities": {"at_two_points": densities, "within": within},
-        },
-        "start": {"projections": (z.double() @ aside.double()).tolist(), "within": within},
-    }
 
 
 def _agree(found: Any, wanted: Any, within: float | None = None) -> bool:
@@ -125,7 +94,7 @@ def _difference(name: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
     return name, found, wanted
 
 
-def _digest(*tensors: Tensor) -> str:
+def digest(*tensors: Tensor) -> str:
     """A fingerprint of tensors."""
     result = hashlib.sha256()
     for part in tensors:

@@ -1,0 +1,178 @@
+"""A run's folder: a finished run is replaced only when told to, and an unfinished one is kept apart until it goes on.
+
+posterior/     the finished posterior with its held-out data: there as a whole, or not at all
+report.json, equivariance.png     what ``report`` says of it
+unfinished/    the options, the checkpoint, and after an interrupt the posterior so far, of a fit that has not ended
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from analysis.cli.report_files import remove_report
+from analysis.cli.runs import POSTERIOR, Run
+from inference import Posterior
+from inference.atomic_write import atomic_write, check_writable, remove_file
+from inference.data import Pair
+from inference.posterior.files import HEADER, check_replaceable, remove_posterior, tensors_file
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED, OPTIONS, CHECKPOINT = "unfinished", "run.json", "checkpoint"
+_FORMAT = "bayes_rpp unfinished run"
+
+
+class RunFolder:
+    """Where a run is to be fitted: refuses at the door what would be lost, see ``fit`` for the rest.
+
+    ``options`` are those that decide the result, JSON values by name: an unfinished run goes on under the same ones.
+    ``size`` is about the number of bytes that the run will take; ``resume`` is None for a command that cannot resume;
+    reports on the run may be in other folders too. Raises OSError if the folder cannot be written or holds a run,
+    finished or not, that was not to be replaced, and ValueError if there is nothing to resume.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        options: dict[str, Any],
+        size: int,
+        *,
+        force: bool,
+        resume: bool | None,
+        reported_in: tuple[Path, ...] = (),
+    ) -> None:
+        self.path, self.unfinished, self.resume = path, path / UNFINISHED, resume
+        self.reported_in = (path, *reported_in)
+        self.options: dict[str, Any] = json.loads(json.dumps(options))
+        check_writable(path, size)
+        check_replaceable(path / POSTERIOR, size)
+        self.replaces = tensors_file(path / POSTERIOR)
+        begun = _begun(self.unfinished)
+        check_replaceable(self.unfinished / POSTERIOR, size)
+        if resume:
+            self._check_resumable(begun)
+        if self.replaces and not force and not (resume and begun and begun["replaces"] == self.replaces):
+            raise FileExistsError(
+                f"{path} holds a finished run: give another --out, or --force to replace it when the new one is whole."
+            )
+        kept = begun and any((self.unfinished / name).exists() for name in (CHECKPOINT, POSTERIOR))
+        if kept and not (resume or force):
+            go_on = "" if resume is None else "--resume to go on with it, "
+            raise FileExistsError(
+                f"{path} holds an unfinished run: give {go_on}another --out, or --force to drop it and start anew."
+            )
+
+    def _check_resumable(self, begun: dict[str, Any] | None) -> None:
+        if begun is None:
+            found = "the run there is finished" if self.replaces else "there is none"
+            raise ValueError(f"--resume goes on with an unfinished run in {self.path}, but {found}.")
+        before = begun["options"]
+        for name in before | self.options:
+            if before.get(name) != self.options.get(name):
+                raise ValueError(
+                    f"--resume goes on with the run in {self.unfinished}, whose {name} was {before.get(name)!r}; "
+                    f"here it is {self.options.get(name)!r}. Give the same again, or --force without --resume."
+                )
+
+    def fit(self, train: Callable[[Path], Posterior], held_out: Pair) -> Run:
+        """Train with a checkpoint, and keep the run with the data that were held out.
+
+        What an interrupt leaves stays in the part for unfinished runs, and KeyboardInterrupt is raised; nothing stays
+        of a fit that fails. An older run, and the report on it, are there until the new one is whole.
+        """
+        made = [folder for folder in (self.path, *self.path.absolute().parents) if not folder.exists()]
+        with self._claimed():
+            if not self.resume:
+                self._discard()
+                begun = {"format": _FORMAT, "options": self.options, "replaces": self.replaces}
+                with atomic_write(self.unfinished / OPTIONS) as beside:
+                    beside.write_text(json.dumps(begun, indent=1))
+            try:
+                posterior = train(self.unfinished / CHECKPOINT)
+            except (ValueError, TypeError, RuntimeError):
+                if not self.resume:
+                    self._discard(with_folders=[self.unfinished, *made])
+                raise
+            run = Run(posterior, *held_out)
+            if posterior.interrupted:
+                remove_report(self.unfinished)
+                run.save(self.unfinished)
+                go_on = "" if self.resume is None else "; go on with the same command and --resume"
+                raise KeyboardInterrupt(f"what was trained is in {self.unfinished}{go_on}")
+            self._finish(run)
+        return run
+
+    def _finish(self, run: Run) -> None:
+        if tensors_file(self.path / POSTERIOR) != self.replaces:
+            raise FileExistsError(f"another run was finished in {self.path} meanwhile; replace it by --resume --force.")
+        for folder in self.reported_in:
+            remove_report(folder)
+        run.save(self.path)
+        self._discard(with_folders=[self.unfinished])
+
+    def _discard(self, with_folders: list[Path] | None = None) -> None:
+        """Remove the unfinished run's own files, and these folders as far as nothing else is in them."""
+        remove_report(self.unfinished)
+        remove_posterior(self.unfinished / POSTERIOR)
+        for name in (CHECKPOINT, OPTIONS):
+            remove_file(self.unfinished / name)
+        for folder in with_folders or []:
+            with suppress(OSError):
+                folder.rmdir()
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """A lock on the part for unfinished runs, which ends with the process; no lock where there are none."""
+        self.unfinished.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.unfinished, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise FileExistsError(f"another fit is at work in {self.path}: give another --out.") from error
+        except OSError:
+            pass
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+
+def part_to_report(path: Path) -> Path:
+    """The folder of the finished run, or of what an interrupted fit has left; raises FileNotFoundError if there is
+    nothing to report on.
+    """
+    unfinished = path / UNFINISHED
+    if _begun(unfinished) is None:
+        return path
+    if (path / POSTERIOR / HEADER).exists():
+        logger.warning("there is also an unfinished run in %s; it is not in this report.", unfinished)
+        return path
+    if not (unfinished / POSTERIOR / HEADER).exists():
+        raise FileNotFoundError(f"the run in {path} is unfinished and has no posterior yet; go on with fit --resume.")
+    return unfinished
+
+
+def _begun(unfinished: Path) -> dict[str, Any] | None:
+    """What an unfinished run was begun with, if there is one; FileExistsError if the folder is someone else's."""
+    if not unfinished.exists():
+        return None
+    if not unfinished.is_dir():
+        raise FileExistsError(f"{unfinished} is a file in the way of unfinished runs: give another --out.")
+    names = {entry.name for entry in unfinished.iterdir() if not entry.name.startswith(".")}
+    if not names:
+        return None
+    try:
+        begun: dict[str, Any] = json.loads((unfinished / OPTIONS).read_text())
+        if begun["format"] == _FORMAT and begun.keys() >= {"options", "replaces"}:
+            return begun
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise FileExistsError(f"{unfinished} holds other files ({min(names)}) than an unfinished run: give another --out.")

@@ -1,0 +1,106 @@
+"""The state of a training on disk, from which it is resumed with the same bits."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bayes_rpp.serialization.models import model_identity
+from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint, digest
+from inference.data import Model, Pair
+from inference.posterior.draws import Snapshot
+from inference.training.loop import TrainingRecord
+from inference.training.minibatches import Minibatches
+from inference.training.parameter_stack import ParameterStack
+from inference.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+
+class EnsembleCheckpoint:
+    """The parameters, what Adam keeps of them, the orders of the data, and the ``history``, as they were between two
+    epochs. They are written every minute, and when the training ends, however it does: an epoch that is interrupted is
+    made again by the training that resumes it.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, stack: ParameterStack, minibatches: Minibatches, history: list[Snapshot]
+    ) -> None:
+        self.checkpoint, self.stack, self.minibatches, self.history = checkpoint, stack, minibatches, history
+        self.began = self.saved = time.perf_counter()
+        self._noted: tuple[dict[str, Tensor], TrainingRecord, list[Snapshot]] | None = None
+
+    def restore(self, record: TrainingRecord) -> None:
+        """See TrainingCheckpoint."""
+        if (found := self.checkpoint.load()) is None:
+            return
+        tensors, plain = found
+        self.stack.restore(tensors)
+        self.minibatches.restore(tensors)
+        record.losses, record.epochs, record.seconds = tensors["losses"].clone(), plain["epochs"], plain["seconds"]
+        record.failures = {int(member): epoch for member, epoch in plain["failures"].items()}
+        for index, epoch in enumerate(plain["history"]):
+            prefix = f"history/{index}/"
+            samples = {name.removeprefix(prefix): v.clone() for name, v in tensors.items() if name.startswith(prefix)}
+            self.history.append(Snapshot(epoch, samples))
+        logger.info("going on from %s, after epoch %d", self.checkpoint.path, record.epochs)
+
+    def note(self, record: TrainingRecord) -> None:
+        """See TrainingCheckpoint."""
+        seconds = record.seconds + time.perf_counter() - self.began
+        noted = replace(record, losses=record.losses.clone(), failures=dict(record.failures), seconds=seconds)
+        self._noted = self.stack.state() | self.minibatches.state(), noted, list(self.history)
+        if time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """See TrainingCheckpoint."""
+        if self._noted is None:
+            return
+        state, record, history = self._noted
+        tensors = state | {"losses": record.losses}
+        for index, snapshot in enumerate(history):
+            tensors |= {f"history/{index}/{name}": value for name, value in snapshot.samples.items()}
+        plain = {"epochs": record.epochs, "seconds": record.seconds, "failures": record.failures}
+        self.checkpoint.save(tensors, plain | {"history": [snapshot.epoch for snapshot in history]})
+        self.saved = time.perf_counter()
+
+
+def training_checkpoint(
+    path: str | Path,
+    engine: str,
+    settings: TrainingSettings,
+    model: Model,
+    seed: int,
+    stack: ParameterStack,
+    minibatches: Minibatches,
+    history: list[Snapshot],
+) -> EnsembleCheckpoint:
+    """A checkpoint that only the same training resumes. A network that is not of this package is known by its modules,
+    and by the losses of its initial states, which are compared up to rounding.
+    """
+    pair = minibatches.pair
+    first = next(iter(stack.coordinates.values()))
+    losses = {"before_training": _initial_losses(stack, pair), "within": torch.finfo(first.dtype).eps ** 0.5}
+    constraints = model.constraints
+    parameters = {name: (list(leaf.shape[1:]), str(constraints[name])) for name, leaf in stack.coordinates.items()}
+    identity: dict[str, Any] = {"engine": engine, **vars(settings), "members": stack.members, "seed": seed}
+    identity["data"] = None if pair is None else digest(*pair)
+    identity["model"] = {**model_identity(model), "parameters": parameters, "losses": losses}
+    return EnsembleCheckpoint(Checkpoint(path, identity), stack, minibatches, history)
+
+
+@torch.no_grad()
+def _initial_losses(stack: ParameterStack, pair: Pair | None, rows: int = 100) -> list[float]:
+    """The loss of every member on the first examples."""
+    batch = None
+    if pair is not None:
+        x, y = pair[0][:rows], pair[1][:rows]
+        batch = x.expand(stack.members, *x.shape), y.expand(stack.members, *y.shape)
+    return [float(loss) for loss in stack.losses(batch)]
