@@ -22,7 +22,7 @@ from analysis.cli.report_files import (
 from analysis.plots.density_and_predictive import plot_equivariance_density
 from analysis.symmetry.equivariance import equivariance_error, summarize
 from analysis.symmetry.pathway_shares import pathway_shares
-from bayes_rpp import RPPLinear
+from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer
 from inference import Posterior
 from inference.posterior.files import load_with_held_out, save_posterior
 
@@ -62,7 +62,7 @@ class Run:
         members = (prediction.samples - self.y).square().mean((-2, -1))
         error = equivariance_error(self.posterior, self.x)
         shares = None
-        if any(isinstance(module, RPPLinear) for module in self.posterior.bayesian_model.network.modules()):
+        if any(isinstance(module, ResidualPathwayLayer) for module in self.posterior.bayesian_model.network.modules()):
             found = pathway_shares(self.posterior).median(("chain", "draw")).sel(pathway="equivariant")
             shares = dict(zip(found.layer.values.tolist(), found.values.tolist(), strict=True))
         return {

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bayes_rpp.bayesian_model import BayesianModel
 from bayes_rpp.groups.group import Group
@@ -27,16 +27,19 @@ from bayes_rpp.normalization import NormalizedNetwork, Standardizer
 from bayes_rpp.serialization.groups import describe_group, describe_rep, rebuild_group, rebuild_rep
 from bayes_rpp.serialization.priors import describe_prior, exact_description, rebuild_prior
 from bayes_rpp.serialization.registry import Description, class_name, described, rebuilt, register
+from bayes_rpp.types import Params
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def describe_model(model: object) -> Description | None:
-    """A model as JSON values, or None if it has a part of a class that is not registered."""
+    """A model as JSON values, or None if it has a part of a class that is not registered, or the network is not what
+    its arguments make: a layer was replaced, or two share weights. Values of frozen parameters are left out.
+    """
     if not isinstance(model, BayesianModel):
         return None
     network, likelihood, prior = described(model.network), described(model.likelihood), describe_prior(model.prior)
-    if network is None or likelihood is None or prior is None:
+    if network is None or likelihood is None or prior is None or not _is_as_described(model.network, network):
         return None
     dtype = str(next((p.dtype for p in model.network.parameters()), torch.get_default_dtype())).removeprefix("torch.")
     outputs = model.num_outputs
@@ -63,14 +66,26 @@ def _digest(value: Tensor) -> str:
     return hashlib.sha256(value.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def rebuild_model(description: Description) -> BayesianModel:
-    """The model that ``describe_model`` described; raises ValueError for unknown names or a missing part."""
+def _is_as_described(network: nn.Module, description: Description) -> bool:
+    def layout(module: nn.Module) -> tuple[dict[str, type], dict[str, torch.Size]]:
+        shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+        return {name: type(part) for name, part in module.named_modules()}, shapes
+
+    return layout(network) == layout(rebuilt("network", description))
+
+
+def rebuild_model(description: Description, frozen: Params | None = None) -> BayesianModel:
+    """The model that ``describe_model`` described, with these values of frozen parameters; raises ValueError for
+    unknown names or a missing part.
+    """
     try:
         network = rebuilt("network", description["network"]).to(_DTYPES[description["dtype"]])
+        for name, value in (frozen or {}).items():
+            network.get_parameter(name).requires_grad_(False).copy_(value)
         likelihood = rebuilt("likelihood", description["likelihood"])
         prior, outputs = rebuild_prior(description["prior"]), description.get("num_outputs")  # None in older files
         return BayesianModel(network, prior, likelihood, outputs)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the model's description is damaged or of another version: {error!r}.") from error
 
 

@@ -16,11 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from bayes_rpp import BayesianModel
 from bayes_rpp.serialization.models import describe_model, rebuild_model
+from bayes_rpp.types import Params
 from inference.atomic_write import atomic_write, check_writable, new_file, remove_abandoned, remove_file
 from inference.data import Model, Pair
 from inference.posterior.draws import Draws, Snapshot
@@ -45,6 +48,8 @@ def save_posterior(posterior: Draws, path: Path, held_out: Pair | None = None) -
         tensors |= {f"partial/{index}/{name}": value for name, value in _draws(partial).items()}
     for index, snapshot in enumerate(posterior.history):
         tensors |= {f"history/{index}/{name}": value for name, value in snapshot.samples.items()}
+    if isinstance(posterior.model, BayesianModel):
+        tensors |= {f"frozen/{name}": value for name, value in posterior.model.frozen.items()}
     for name, pair in (("data", posterior.data), ("held_out", held_out)):
         if pair is not None:
             tensors |= {f"{name}/x": pair[0], f"{name}/y": pair[1]}
@@ -126,7 +131,9 @@ def load_with_held_out(path: Path, model: Model | None, kind: type[D]) -> tuple[
     """The same, and the data that were held out, if any were saved with it."""
     header, tensors = _read(path)
     if model is None and header["model"] is not None:
-        model = rebuild_model(header["model"])
+        model = rebuild_model(header["model"], _under(tensors, "frozen/"))
+    elif isinstance(model, BayesianModel):
+        _check_frozen(path, model, _under(tensors, "frozen/"))
     if model is None:
         logger.warning("%s holds no model of this package's own; pass model= to predict with it.", path)
     history = [Snapshot(epoch, _under(tensors, f"history/{index}/")) for index, epoch in enumerate(header["history"])]
@@ -141,6 +148,16 @@ def load_with_held_out(path: Path, model: Model | None, kind: type[D]) -> tuple[
     result.partial = [posterior(f"partial/{index}/", stats) for index, stats in enumerate(header["partial"])]
     held_out = (tensors["held_out/x"], tensors["held_out/y"]) if "held_out/x" in tensors else None
     return result, held_out
+
+
+def _check_frozen(path: Path, model: BayesianModel, saved: Params) -> None:
+    """Raise ValueError if a model's frozen parameters are not those that the draws were made with."""
+    for name in sorted(saved.keys() | model.frozen):
+        if name not in saved or name not in model.frozen:
+            which = "the model" if name in model.frozen else "the posterior"
+            raise ValueError(f"the parameter {name!r} is frozen in {which} only; {path} needs the model of its draws.")
+        if not torch.equal(saved[name].to(model.frozen[name]), model.frozen[name]):
+            raise ValueError(f"the frozen parameter {name!r} has other values than when {path} was saved.")
 
 
 def _draws(posterior: Draws) -> dict[str, Tensor]:
