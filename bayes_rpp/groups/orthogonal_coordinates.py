@@ -113,7 +113,12 @@ def _fitted(change: Matrix, algebra: Sequence[Matrix], generators: Sequence[Matr
 
 
 def _gram_miss(matrix: Matrix) -> float:
-    return float(np.abs(matrix.T @ matrix - np.eye(len(matrix))).max())
+    """By how much a matrix is not orthogonal, against how far it is from the identity, which any shear comes close to
+    in some coordinates.
+    """
+    one = np.eye(len(matrix))
+    step = float(np.abs(matrix - one).max())
+    return float(np.abs(matrix.T @ matrix - one).max()) / step if step else 0.0
 
 
 def _root(form: Matrix) -> Matrix:

@@ -54,6 +54,10 @@ PAIRS = {
     "a small algebra": (SO(3), Group(lie_algebra=1e-6 * SO(3).lie_algebra)),
     "a large algebra": (SO(3), Group(lie_algebra=1e6 * SO(3).lie_algebra)),
     "a small skewed algebra": (SO(2), Group(lie_algebra=1e-6 * in_coordinates(SO(2), SKEW).lie_algebra)),
+    "shears": (
+        Group(generators=[[[1.0, 1.0], [0.0, 1.0]]]),
+        Group(generators=[[[1.0, 1e-4], [0.0, 1.0]], [[1.0, 1e4], [0.0, 1.0]]]),
+    ),
     "two slow turns": (SO(3), Group(generators=torch.linalg.matrix_exp(1e-5 * SO(3).lie_algebra[:2]))),
     "a skewed reflection": (Z(2), in_coordinates(Z(2), SKEW)),
     **{f"{g} in units": (g, in_coordinates(g, UNITS)) for g in (O(3), SO(3), S(3), O2eR3(), DkeR3(3), SIGNED)},
