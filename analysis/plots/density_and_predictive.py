@@ -68,7 +68,9 @@ def plot_equivariance_density(
             if len(draws) < _FEWEST_DRAWS:
                 height = np.full(len(draws), _RUG_HEIGHT * (rugs + 0.6))
                 across = ax.get_xaxis_transform()
-                ax.plot(draws, height, "|", color=color, alpha=shade, markersize=14, transform=across, label=name)
+                ax.plot(
+                    draws, height, "|", color=color, alpha=shade, markersize=18, mew=2.5, transform=across, label=name
+                )
                 rugs += 1
                 continue
             density = log_density(values, grid, _LARGEST_ERROR)

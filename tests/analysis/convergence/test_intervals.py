@@ -98,4 +98,4 @@ def test_a_layer_without_a_pathway_has_no_interval_for_it():
 def test_one_draw_has_no_interval():
     found = interval(xr.DataArray([[0.3]], dims=["chain", "draw"]))
     assert found.values.tolist() == [0.3, 0.3, 0.3]
-    assert found.attrs["interval"] == "one draw, which has no interval"
+    assert found.attrs["interval"] == "minimum, median and maximum of one draw, which has no interval"
