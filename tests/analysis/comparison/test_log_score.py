@@ -28,7 +28,9 @@ def scores_of_runs(y):
 
 @pytest.mark.statistical
 def test_the_bias_of_few_draws_is_taken_out_and_the_rest_is_in_the_error():
-    """To second order: a sixth of Jensen's bias, here about 0.03 nats, is left at most."""
+    """Of Jensen's bias, 0.02 to 0.09 nats an example, a sixth of the mean is left at most. The jackknife's variance is
+    too large by what is left of its own, here by less than a factor of three.
+    """
     y = torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)
     truth = Normal(0.0, math.hypot(SPREAD, NOISE)).log_prob(y)
     plain, corrected, errors = scores_of_runs(y)
@@ -36,8 +38,8 @@ def test_the_bias_of_few_draws_is_taken_out_and_the_rest_is_in_the_error():
     assert bias > 0.02
     assert not agrees(plain, truth)
     assert agrees(corrected, truth, allowance=bias / 6)
-    misses = (corrected - truth).mean(1)
-    assert agrees((misses.square() - errors.square())[:, None], 0.0, allowance=0.2 * float(misses.square().mean()))
+    squares, stated = (corrected - truth).mean(1).square(), errors.square()
+    assert agrees((squares - stated / 1.5)[:, None], 0.0, allowance=float(stated.mean()) / 3)
 
 
 def test_members_are_the_predictive_distribution_themselves():
