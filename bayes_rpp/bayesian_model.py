@@ -263,10 +263,13 @@ class BayesianModel:
         _check_finite("x", x)
 
     def as_input(self, x: Tensor) -> Tensor:
-        """Inputs in the type of the network's parameters; whole numbers stay so for a network without ``rep_in``."""
+        """Inputs in the type that the network takes, its ``input_dtype`` or that of its parameters; whole numbers stay
+        so for a network without ``rep_in``.
+        """
         if not (x.is_floating_point() or hasattr(self.network, "rep_in")):
             return x
-        return x.to(next((p.dtype for p in self.network.parameters()), torch.get_default_dtype()))
+        weights = next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
+        return x.to(getattr(self.network, "input_dtype", weights))
 
 
 def _check_finite(name: str, value: Tensor) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import equivariant_basis
 from bayes_rpp.groups.group import Group
-from bayes_rpp.representations.rep import Rep
+from bayes_rpp.representations.rep import Rep, Run
+from bayes_rpp.rounding import warn_if_rounded
+
+_LARGEST_MEAN = 1e3  # that no translation along an invariant direction takes out, in units of the spread
 
 
 class Standardizer(nn.Module):
@@ -20,6 +26,9 @@ class Standardizer(nn.Module):
     rep : the bound representation of the data, of size n.
     mean : (n,), an invariant vector.
     scale : (n,), positive and constant on every copy of a piece.
+
+    Both stay in their precision when a network that holds them is cast to a lower one, so that an offset of 1e9 is
+    taken out before anything is rounded.
 
     Examples
     --------
@@ -41,11 +50,18 @@ class Standardizer(nn.Module):
         self.register_buffer("scale", scale)
 
     @classmethod
-    def fit(cls, x: Float[Tensor, "batch n"], rep: Rep) -> Standardizer:
+    def fit(cls, x: Float[Tensor, "batch n"], rep: Rep, name: str = "data") -> Standardizer:
         """Take mean and scale from data: the mean's projection on the invariant vectors, and each copy's root mean
         square about it.
 
-        A copy that never varies keeps scale 1.
+        A copy that never varies keeps scale 1. Give data with large offsets in float64, and the standardiser computes
+        in float64. ``name`` is what warnings call the data.
+
+        Warns
+        -----
+        UserWarning
+            If a copy has a mean over 1,000 times its spread left, in directions that the group turns; or float32 data
+            have lost their variation to rounding.
 
         Raises
         ------
@@ -56,15 +72,27 @@ class Standardizer(nn.Module):
             raise ValueError(f"data of shape {tuple(x.shape)} do not fit {rep}, which has size {rep.size}.")
         if not torch.isfinite(x).all():
             raise ValueError("data hold NaN or infinite numbers, so they have no scale.")
+        warn_if_rounded(name, x, x.dtype)
         exact = x.to(torch.float64)
+        rounding = max(torch.finfo(x.dtype).eps, 16 * torch.finfo(torch.float64).eps)  # of data, and of their mean
         mean = equivariant_basis(rep).project(exact.mean(0))
         squares, scale = (exact - mean).square().mean(0), torch.ones_like(mean)
         for run in rep.runs:
             copies = squares[run.start : run.stop].reshape(run.multiplicity, run.piece_size).mean(1).sqrt()
             sizes = exact[:, run.start : run.stop].square().mean(0).reshape(copies.shape[0], -1).mean(1).sqrt()
-            copies = torch.where(copies > 1e-7 * sizes, copies, torch.ones_like(copies))
+            _warn_of_far_copies(name, rep, run, exact - mean)
+            copies = torch.where(copies > rounding * sizes, copies, torch.ones_like(copies))
             scale[run.start : run.stop] = copies.repeat_interleave(run.piece_size)
         return cls(rep, mean.to(x.dtype), scale.to(x.dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Standardizer:
+        given = list(self.named_buffers())
+        super()._apply(fn, recurse)
+        for name, before in given:
+            moved = getattr(self, name)
+            if torch.finfo(moved.dtype).eps > torch.finfo(before.dtype).eps:
+                setattr(self, name, before.to(moved.device))
+        return self
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """Standardise."""
@@ -75,8 +103,25 @@ class Standardizer(nn.Module):
         return x * self.scale + self.mean
 
 
+def _warn_of_far_copies(name: str, rep: Rep, run: Run, centred: Float[Tensor, "batch n"]) -> None:
+    """Warn of copies whose mean cannot be taken out, for the group turns it, and hides their spread."""
+    parts = centred[:, run.start : run.stop].unflatten(1, (run.multiplicity, run.piece_size))
+    mean, spread = parts.mean(0).norm(dim=1), parts.var(0, correction=0).sum(1).sqrt()
+    for copy in (mean > _LARGEST_MEAN * spread).nonzero()[:, 0].tolist() if len(centred) > 1 else ():
+        first = run.start + copy * run.piece_size
+        warnings.warn(
+            f"numbers {first + 1} to {first + run.piece_size} of {name} (a piece of {rep}) have a mean "
+            f"{float(mean[copy] / spread[copy].clamp_min(1e-300)):.2g} times as large as their spread, which cannot be "
+            f"taken out since {rep.group} turns it. Subtract a reference point, such as the centre of mass, from them.",
+            stacklevel=4,
+        )
+
+
 class NormalizedNetwork(nn.Module):
     """A network between standardised inputs and outputs; seen from outside, both are in the data's own units.
+
+    Fitted to data in float64, it takes and gives float64: offsets are taken out first, and the network computes in the
+    type of its own parameters.
 
     Parameters
     ----------
@@ -103,9 +148,17 @@ class NormalizedNetwork(nn.Module):
         rep_in, rep_out = network.rep_in, network.rep_out
         assert isinstance(rep_in, Rep)
         assert isinstance(rep_out, Rep)
-        return cls(network, Standardizer.fit(x, rep_in), Standardizer.fit(y, rep_out))
+        return cls(network, Standardizer.fit(x, rep_in, "x"), Standardizer.fit(y, rep_out, "y"))
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """The type in which inputs are taken: that of the standardisers, unless the network has a wider one."""
+        weights = next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
+        return torch.promote_types(weights, self.inputs.mean.dtype)
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """The network's output in the data's units."""
-        output: Tensor = self.outputs.inverse(self.network(self.inputs(x)))
+        standard = self.inputs(x)
+        weights = next((p.dtype for p in self.network.parameters()), standard.dtype)
+        output: Tensor = self.outputs.inverse(self.network(standard.to(weights)))
         return output

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bayes_rpp import BayesianModel, LogDensity
+from bayes_rpp.rounding import warn_if_rounded
 
 Data = Sequence[Any] | Dataset | None
 Model = BayesianModel | LogDensity
@@ -33,9 +34,12 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
         length = f" of length {len(data)}" if isinstance(data, Sequence) else ""
         raise TypeError(f"data must be a pair (x, y) or a torch Dataset, got {type(data).__name__}{length}.")
     x, y = (torch.as_tensor(part).detach().cpu().clone() for part in data)
+    given = x, y
     x = model.as_input(x)
     y = y.to(x.dtype) if y.is_floating_point() and x.is_floating_point() else y
     model.check_data(x, y)
+    for name, before, after in zip(("x", "y"), given, (x, y), strict=True):
+        warn_if_rounded(name, before, after.dtype)
     return x, y
 
 

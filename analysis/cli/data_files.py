@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayes_rpp.rounding import warn_if_rounded
+
 
 def read_data(path: Path, x_names: str, y_names: str) -> tuple[Tensor, Tensor]:
-    """Inputs and outputs (rows, columns), in float32, of a .csv file with a header line or of a .npz file.
+    """Inputs and outputs (rows, columns), in float64, of a .csv file with a header line or of a .npz file.
 
     The names are, for .csv, comma-separated column names or patterns such as ``x*``, which take columns in the file's
     order; for .npz, the name of one array each. Raises FileNotFoundError or ValueError if the file is missing or of
@@ -26,8 +28,10 @@ def read_data(path: Path, x_names: str, y_names: str) -> tuple[Tensor, Tensor]:
     suffix = path.suffix.lower()
     if suffix not in readers:
         raise ValueError(f"{path} must be a .csv or a .npz file, not {path.suffix or 'a file without a suffix'!r}.")
-    x, y = readers[suffix](path, x_names, y_names)
-    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
+    x, y = (torch.from_numpy(part) for part in readers[suffix](path, x_names, y_names))
+    for name, given in (("x", x), ("y", y)):
+        warn_if_rounded(name, given, given.dtype)
+    return x.double(), y.double()
 
 
 def _read_csv(path: Path, x_names: str, y_names: str) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +98,8 @@ def _array(path: Path, arrays: np.lib.npyio.NpzFile, name: str, option: str) -> 
         raise _Refused(f"array {name!r} of {path} must hold rows of numbers, got {array.dtype} of shape {array.shape}.")
     if len(array) == 0:
         raise _Refused(f"array {name!r} of {path} has 0 rows.")
-    return array.reshape(len(array), -1)
+    rows = array.reshape(len(array), -1)
+    return rows if array.dtype.kind == "f" and array.dtype.itemsize <= 8 else rows.astype(np.float64)
 
 
 class _Refused(ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from analysis.cli.report_files import (
 from analysis.plots.density_and_predictive import plot_equivariance_density
 from analysis.symmetry.equivariance import equivariance_error, summarize
 from analysis.symmetry.pathway_shares import pathway_shares
+from bayes_rpp import BayesianModel, NormalizedNetwork, Standardizer
 from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer
 from inference import Posterior
 from inference.posterior.files import load_with_held_out, save_posterior
@@ -57,10 +58,15 @@ class Run:
             raise ValueError(f"{folder} has no held-out data to judge the posterior by; fit the run again.") from error
 
     def report(self) -> dict[str, Any]:
-        """Test error, equivariance error over the members, and the share of each pathway, as JSON values."""
-        prediction = self.posterior.predict(self.x)
-        members = (prediction.samples - self.y).square().mean((-2, -1))
-        error = equivariance_error(self.posterior, self.x)
+        """Test error, equivariance error over the members, and the share of each pathway, as JSON values. All are of
+        outputs about the offset that standardising took out: the group leaves it alone, and beside a large one every
+        error would be 0.
+        """
+        centred, offset = _without_offset(self.posterior)
+        y = self.y - offset
+        prediction = centred.predict(self.x)
+        members = (prediction.samples - y).square().mean((-2, -1))
+        error = equivariance_error(centred, self.x)
         shares = None
         if any(isinstance(module, ResidualPathwayLayer) for module in self.posterior.bayesian_model.network.modules()):
             found = pathway_shares(self.posterior).median(("chain", "draw")).sel(pathway="equivariant")
@@ -73,10 +79,10 @@ class Run:
             "members": self.posterior.chains * self.posterior.draws,
             "diverged": len(self.posterior.stats.get("diverged", {})),
             "test_examples": len(self.x),
-            "test_mse_of_mean": float((prediction.mean - self.y).square().mean()),
+            "test_mse_of_mean": float((prediction.mean - y).square().mean()),
             "test_mse_of_members": summarize(members),
-            "output_variance": float(self.y.var(0, correction=0).mean()),
-            "test_mse_over_variance": _relative_error(prediction.mean, self.y),
+            "output_variance": float(y.var(0, correction=0).mean()),
+            "test_mse_over_variance": _relative_error(prediction.mean, y),
             "equivariance_error": {**summarize(error), "members": error.values.reshape(-1).tolist()},
             "group": error.attrs["group"],
             "equivariant_share": shares,
@@ -90,7 +96,7 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
     check_report_replaceable(folder)
     reports = {label: run.report() for label, run in runs.items()}
     exact = [label for label, report in reports.items() if report["equivariance_error"]["minimum"] <= 1e-7]
-    pictured = {label: run.posterior for label, run in runs.items() if label not in exact}
+    pictured = {label: _without_offset(run.posterior)[0] for label, run in runs.items() if label not in exact}
     remove_report(folder)
     write_numbers(reports, folder)
     if pictured:
@@ -102,6 +108,18 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
         write_picture(figure, folder)
         plt.close(figure)
     return _table(reports)
+
+
+def _without_offset(posterior: Posterior) -> tuple[Posterior, Tensor]:
+    """The posterior of outputs without the invariant offset of a normalised network, and that offset."""
+    model = posterior.bayesian_model
+    network = model.network
+    if not isinstance(network, NormalizedNetwork):
+        return posterior, torch.zeros(())
+    outputs = Standardizer(network.rep_out, torch.zeros_like(network.outputs.mean), network.outputs.scale)
+    centred = NormalizedNetwork(network.network, network.inputs, outputs)
+    of_centred = BayesianModel(centred, model.prior, model.likelihood, model.num_outputs)
+    return replace(posterior, model=of_centred, data=None), network.outputs.mean
 
 
 def _table(reports: dict[str, dict[str, Any]]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from analysis.comparison.log_score import log_scores
 from analysis.evidence import PSISLOO, ConditionalEvidence, Evidence, EvidenceMethod, LaplaceEvidence, loo_of
 from analysis.evidence.cross_validation import Engine, require_draws, require_engine
 from analysis.evidence.integrated import integrated_evidence
@@ -60,9 +61,9 @@ class Comparison:
     ----------
     dataset : dims "model"; NaN where there is nothing to say. log_evidence with log_evidence_error, log_bayes_factor
         against the best model (at most 0), probability; elpd_loo; test_log_score, the mean over test examples of
-        log p(y | x, data), with the standard error of that mean, and test_mse, or of
-        labels test_error, the share that is wrong; equivariance_error, the median over the
-        draws; parameters of the network; seconds. The score of ConditionalEvidence is log_conditional_evidence.
+        log p(y | x, data), with the standard error that examples and draws leave, see ``log_scores``, and test_mse, or
+        of labels test_error, the share that is wrong; equivariance_error, the median over the draws; parameters of the
+        network; seconds. The score of ConditionalEvidence is log_conditional_evidence.
     posteriors : of every model.
     warnings : what should be known before the table is relied on, in sentences.
     """
@@ -193,9 +194,8 @@ def _leave_one_out(posterior: Posterior) -> Evidence | None:
 
 def _test_scores(posterior: Posterior, pair: Pair) -> dict[str, float]:
     x, y = pair
-    each = posterior.log_likelihood(x, y).flatten(0, 1).double()
-    scores = each.logsumexp(0) - math.log(len(each))
-    error = float(scores.std()) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
+    scores, of_draws = log_scores(posterior.log_likelihood(x, y))
+    error = math.hypot(float(scores.std()) / math.sqrt(len(scores)), of_draws) if len(scores) > 1 else math.nan
     found = {"test_log_score": float(scores.mean()), "test_log_score_error": error}
     return found | {f"test_{name}": value for name, value in prediction_errors(posterior.predict(x).mean, y).items()}
 

@@ -69,6 +69,9 @@ def convergence(
     Analysis 2021). Four chains of one distribution have, by chance alone, an R-hat of about 1 + 4 / ESS: where many
     functions are judged it takes a thousand effective draws or so to bring all of them below 1.01.
 
+    No diagnostic of chains sees what all of them miss: chains that start in one mode of several agree, with an R-hat of
+    1, and say nothing of the others. Start them apart, from the members of an ensemble.
+
     Parameters
     ----------
     posterior : of a sampler.

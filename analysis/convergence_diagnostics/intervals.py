@@ -16,7 +16,8 @@ def interval(values: xr.DataArray) -> xr.DataArray:
 
     From more than 20 draws the interval is the equal-tailed one of 94 %: 3 % of the draws lie below it and 3 % above;
     that of the logarithms is the logarithm of that of the values, unlike one of highest density. From up to 20 draws,
-    such as an ensemble of ten, it is the minimum and the maximum.
+    such as an ensemble of ten, it is the minimum and the maximum. One draw has no interval: all three are its value,
+    and the attribute says so.
 
     Parameters
     ----------
@@ -47,4 +48,5 @@ def interval(values: xr.DataArray) -> xr.DataArray:
     found = values.quantile([tail, 0.5, 1 - tail], ("chain", "draw"), skipna=False, keep_attrs=True)
     found = found.rename(quantile="stat").assign_coords(stat=["lower", "median", "upper"]).transpose(..., "stat")
     what = f"the {_PROBABILITY:.0%} equal-tailed interval" if tail else "minimum, median and maximum"
-    return found.assign_attrs(interval=f"{what} of {count} draws")
+    draws = f"{count} draws" if count > 1 else "one draw, which has no interval"
+    return found.assign_attrs(interval=f"{what} of {draws}")

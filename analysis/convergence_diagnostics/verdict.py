@@ -19,7 +19,9 @@ APPROXIMATIONS = ("Laplace", "PyroGuide")
 
 
 def verdict(table: xr.Dataset, posterior: Posterior) -> str:
-    """A sentence or two on the table of ``convergence``, and on chains and draws that diverged."""
+    """A sentence or two on the table of ``convergence``, and on chains and draws that diverged. That chains agree says
+    nothing of modes that none of them has visited.
+    """
     return " ".join([*_on_bad_values(table, posterior), *_on_agreement(table, posterior), *_on_divergences(posterior)])
 
 

@@ -38,8 +38,11 @@ _LOW_ACCEPTANCE = 0.3
 class AnnealedImportanceSampling:
     """Annealed importance sampling (Neal, 2001): every particle has a weight of its own, and none is replaced.
 
-    The standard error is that of independent weights, by the delta method. "pilot" takes as many temperatures as give
-    log weights a variance of about 1, the square of the length of the path.
+    The standard error is that of independent weights, by the jackknife. "pilot" takes as many temperatures as would
+    give log weights a variance of 1, the square of the length of the path, if every move made the particles
+    independent. Moves do not: on linear models the variance is 2 to 3. Of 64 particles with such weights the standard
+    error is right on average (0.20 nats), but smaller where the largest weights were missed: 6 % of the estimates are
+    off by more than two of it. Take 500 particles or more.
 
     Parameters
     ----------
@@ -144,7 +147,7 @@ class TemperedSMC(AnnealedImportanceSampling):
     """Tempered sequential Monte Carlo (Del Moral, Doucet & Jasra, 2006): particles that have lost their weight are
     replaced by copies of others, within an island, where the effective number falls below half.
 
-    The estimate is the mean of the islands', and its standard error that of the mean, by the delta method.
+    The estimate is the mean of the islands', and its standard error that of the mean, by the jackknife.
 
     Parameters
     ----------
@@ -189,11 +192,14 @@ class TemperedSMC(AnnealedImportanceSampling):
 
 
 def log_mean(log_weights: Float[Tensor, " run"]) -> tuple[float, float]:
-    """The log of the mean weight, and its standard error, by the delta method, for independent weights."""
+    """The log of the mean weight, and its standard error, by the jackknife, for independent weights: the delta method's
+    is too small where single weights make up much of the sum.
+    """
     log_weights = log_weights.double()
     value = float(log_weights.logsumexp(0)) - math.log(len(log_weights))
-    relative = (log_weights - value).exp()
-    return value, float(relative.std() / math.sqrt(len(relative)))
+    count, relative = len(log_weights), (log_weights - value).exp()
+    without = ((count - relative).clamp_min(torch.finfo(torch.float64).eps) / (count - 1)).log()
+    return value, math.sqrt((count - 1) * float(without.var(correction=0)))
 
 
 def effective_share(log_weights: Float[Tensor, " run"]) -> float:

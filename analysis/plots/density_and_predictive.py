@@ -19,6 +19,10 @@ from analysis.plots.panels import COLORS
 from analysis.symmetry.equivariance import equivariance_error
 from inference import Posterior, Snapshot
 
+_FEWEST_DRAWS = 8  # for a density
+_LARGEST_ERROR = 1.0
+_RUG_HEIGHT = 0.12  # of the axes
+
 
 def plot_equivariance_density(
     posteriors: Mapping[str, Posterior | xr.DataArray],
@@ -29,7 +33,9 @@ def plot_equivariance_density(
     """Kernel densities of the equivariance error on a logarithmic axis: one colour a data set, one shade a snapshot.
 
     After Figure 3 (left) of Finzi, Benton & Wilson (NeurIPS 2021). Snapshots of a posterior's history are drawn
-    lighter, the earlier the lighter; ticks below the axis are the single draws.
+    lighter, the earlier the lighter; ticks on the axis are the single draws. Fewer than 8 draws are ticks alone, one
+    row a state, since they have no density. The legend says what is no sample of a posterior: "one network", "ensemble
+    of 10". Errors are at most 1, where the kernels are reflected.
 
     Parameters
     ----------
@@ -50,28 +56,42 @@ def plot_equivariance_density(
     if not posteriors:
         raise ValueError("plot_equivariance_density needs at least one posterior.")
     errors = {label: _errors_by_epoch(label, source, x) for label, source in posteriors.items()}
-    grid = log_grid([values for stages in errors.values() for _, values in stages])
+    grid = log_grid([values for stages in errors.values() for _, values in stages], largest=_LARGEST_ERROR)
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
+    rugs = curves = 0
     for (label, stages), color in zip(errors.items(), cycle(COLORS), strict=False):
         for index, (epoch, values) in enumerate(stages):
             last = index == len(stages) - 1
             shade = 0.9 if last else 0.3 + 0.35 * index / max(len(stages) - 1, 1)
-            density = log_density(values, grid)
+            draws, what = values.values.reshape(-1), _named_draws(values)
+            name = f"{label}{what}" if last else (f"{label}, after {epoch} epochs" if index == 0 else None)
+            if len(draws) < _FEWEST_DRAWS:
+                height = np.full(len(draws), _RUG_HEIGHT * (rugs + 0.6))
+                across = ax.get_xaxis_transform()
+                ax.plot(
+                    draws, height, "|", color=color, alpha=shade, markersize=18, mew=2.5, transform=across, label=name
+                )
+                rugs += 1
+                continue
+            density = log_density(values, grid, _LARGEST_ERROR)
+            curves += 1
             ax.fill_between(10**grid, density, color=color, alpha=0.45 * shade, linewidth=0)
-            name = label if last else (f"{label}, after {epoch} epochs" if index == 0 else None)
             ax.plot(10**grid, density, color=color, alpha=shade, linewidth=1.8 if last else 1.0, label=name)
-        draws = np.asarray(stages[-1][1]).reshape(-1)
-        ax.plot(draws, np.zeros_like(draws), "|", color=color, markersize=14, clip_on=False)
+            if last:
+                ax.plot(draws, np.zeros_like(draws), "|", color=color, markersize=14, clip_on=False)
         if reference and label in reference:
             name = f"{label}: the true function"
             ax.axvline(reference[label], color=color, linestyle="--", linewidth=1.2, label=name)
+    if not curves:
+        ax.set(xlim=(10 ** grid[0], 10 ** grid[-1]), yticks=[])
+        ax.spines["left"].set_visible(False)
     ax.set_xscale("log")
     decades = float(np.ptp(grid))
     subs = (1,) if decades > 3 else (1, 2, 5)
     ax.xaxis.set_major_locator(LogLocator(subs=subs) if decades > 0.6 else AutoLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set(xlabel="equivariance error", ylabel="posterior density (per decade)")
+    ax.set(xlabel="equivariance error", ylabel="posterior density (per decade)" if curves else "")
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
@@ -113,6 +133,15 @@ def plot_predictive(
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return ax
+
+
+def _named_draws(values: xr.DataArray) -> str:
+    """What draws are that are no sample from a posterior, for the legend; members are chains of one draw."""
+    if values.size == 1:
+        return " (one network)"
+    if values.sizes.get("draw", 1) == 1:
+        return f" (ensemble of {values.size})"
+    return f" ({values.size} draws)" if values.size < _FEWEST_DRAWS else ""
 
 
 def _errors_by_epoch(label: str, source: Posterior | xr.DataArray, x: Tensor | None) -> list[tuple[int, xr.DataArray]]:

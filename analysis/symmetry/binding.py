@@ -17,6 +17,7 @@ from bayes_rpp.stateless import StatelessNetwork
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.posterior.map_draws import map_draws
+from inference.posterior.predictive import input_for
 
 Function = Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]
 
@@ -147,6 +148,6 @@ def over_draws(
         return measure(lambda inputs: model.output(params, inputs), *some)
 
     draws: Params = {name: value.flatten(0, 1) for name, value in f.samples.items()}
-    inputs = model.as_input(rows[0]).to(next(iter(draws.values())).dtype)
+    inputs = input_for(model, draws, rows[0])
     values = map_draws(of_draw, draws, inputs, *rows[1:], at_once=_ROWS_AT_ONCE, dim=-1)
     return values.unflatten(0, (f.chains, f.draws))

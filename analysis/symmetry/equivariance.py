@@ -38,7 +38,8 @@ def equivariance_error(
     (Finzi, Benton & Wilson, 2021, section 5): 0 for an equivariant function, at most 1. It is reduced over points and
     group elements by
 
-    * "mean_of_ratios": the mean of the errors, over all of a finite group, the identity among it;
+    * "mean_of_ratios": the mean of the errors over the sampled (or given) elements. Of a finite group all elements are
+      sampled alike, the identity, whose error is 0, among them: the mean over the others is |G| / (|G| - 1) times it;
     * "ratio_of_norms": sqrt(sum ||a - b||^2) / (sqrt(sum ||a||^2) + sqrt(sum ||b||^2));
     * "geometric_mean": exp of the mean of their logarithms, over elements that move inputs or outputs: the others have
       errors of 0, which would make it 0.

@@ -18,6 +18,8 @@ from bayes_rpp.bases.weight_spaces import Matrix, WeightSpace, along, column_fil
 
 _LARGEST_EIGENPROBLEM = 24 * 6_000**2  # bytes
 _NULL_TOLERANCE = 1e-9
+_CLEARLY_NONZERO = 1e-6
+_SMALLEST_STEP = 1e-6  # of a generator, against the identity: below it rounding would be taken for a miss
 _LARGEST_FILL = 64
 
 
@@ -34,12 +36,33 @@ class TensorConstraints:
         """The number of entries of a tensor."""
         return math.prod(self.sizes)
 
+    def misses(self, tensors: Float[np.ndarray, "size rank"]) -> list[Float[np.ndarray, "size rank"]]:
+        """By how much columns miss the constraints, one array for each element; of an element that hardly moves any
+        tensor, relative to how far it moves them.
+        """
+        shaped, found = tensors.reshape(*self.sizes, -1), []
+        for row, size in zip(self.algebra, self._speeds, strict=True):
+            moved = sum((along(m, shaped, axis) for axis, m in enumerate(row)), np.zeros_like(shaped))
+            found.append(moved.reshape(tensors.shape) / (min(1.0, size) or 1.0))
+        for row in self.discrete:
+            step = sum(_norm_bound(m - np.eye(len(m))) for m in row)
+            found.append((self.transform(row, tensors) - tensors) / min(1.0, max(step, _SMALLEST_STEP)))
+        return found
+
+    @property
+    def _speeds(self) -> list[float]:
+        """A bound of the norm of every Lie-algebra element on tensors."""
+        return [sum(_norm_bound(matrix) for matrix in row) for row in self.algebra]
+
     def residual(self, tensors: Float[np.ndarray, "size rank"]) -> float:
-        """The largest entry by which columns miss the constraints."""
-        shaped = tensors.reshape(*self.sizes, -1)
-        misses = [sum(along(m, shaped, axis) for axis, m in enumerate(row)) for row in self.algebra]
-        misses += [self.transform(row, tensors) - tensors for row in self.discrete]
-        return max((float(np.abs(miss).max(initial=0.0)) for miss in misses), default=0.0)
+        """The largest entry of ``misses``."""
+        return max((float(np.abs(miss).max(initial=0.0)) for miss in self.misses(tensors)), default=0.0)
+
+    def relative_residual(self, tensors: Float[np.ndarray, "size rank"]) -> float:
+        """The same, each miss relative to the largest that the element can make of unit tensors, if that is over 1."""
+        sizes = self._speeds + [math.prod(_norm_bound(matrix) for matrix in row) for row in self.discrete]
+        misses = (float(np.abs(miss).max(initial=0.0)) for miss in self.misses(tensors))
+        return max((miss / max(1.0, size) for miss, size in zip(misses, sizes, strict=True)), default=0.0)
 
     def transform(
         self, matrices: tuple[Matrix, ...], tensors: Float[np.ndarray, "size rank"]
@@ -55,6 +78,18 @@ def fixed_tensors(constraints: TensorConstraints) -> Float[np.ndarray, "size ran
     """An orthonormal basis, as columns, of the tensors that satisfy all constraints. Raises ValueError if an
     independent block of the equations is too large, with the bytes that it would take.
     """
+    basis = _candidates(constraints)
+    if constraints.residual(basis) <= _NULL_TOLERANCE:
+        return basis
+    # The normal equations square small singular values, such as those of a slow turn, and take them for zero.
+    misses = np.concatenate(constraints.misses(basis))
+    _, values, right = np.linalg.svd(np.linalg.qr(misses, mode="r"))
+    clear = ((values < _NULL_TOLERANCE) | (values > _CLEARLY_NONZERO)).all()
+    return basis @ right[values < _NULL_TOLERANCE].T if clear else basis
+
+
+def _candidates(constraints: TensorConstraints) -> Float[np.ndarray, "size rank"]:
+    """The tensors that satisfy all constraints, and some that nearly do."""
     check_bytes(64 * constraints.size, f"tensors of {constraints.size:,} entries")
     weights = weight_space(constraints.sizes, constraints.algebra, constraints.discrete)
     entries = len(weights.selected) * sum(constraints.sizes) * max(len(constraints.algebra), 1)
@@ -161,6 +196,12 @@ def _assembled(blocks: list[Block], n: int) -> Float[np.ndarray, "n rank"]:
         result[indices, start:stop] = vectors
         start = stop
     return result
+
+
+def _norm_bound(matrix: Matrix) -> float:
+    """The bound sqrt(|M|_1 |M|_inf) of the spectral norm, which is that of permutations."""
+    sizes = np.abs(matrix)
+    return math.sqrt(float(sizes.sum(axis=0).max(initial=0.0)) * float(sizes.sum(axis=1).max(initial=0.0)))
 
 
 def _null_vectors(normal: Matrix) -> Float[np.ndarray, "n rank"]:

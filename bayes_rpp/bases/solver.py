@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.bases.null_space import TensorConstraints, check_basis_bytes, fixed_tensors
+from bayes_rpp.bases.axis_coordinates import constraints_on, piece_invariants
+from bayes_rpp.bases.null_space import check_basis_bytes
 from bayes_rpp.bases.signed_orbits import Orbits, signed_images, signed_orbits
 from bayes_rpp.bases.weight_spaces import along
 from bayes_rpp.groups.group import Group
@@ -97,19 +98,19 @@ def _solve_sorted(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "siz
     sizes = tuple(factor.size(group) for factor in piece)
     if len(signed) == len(generators):
         return signed_orbits(sizes, list(zip(*signed, strict=True)) if signed else [])
-    # For each axis: by what an orthonormal basis of the Lie algebra acts, and the generators.
-    algebra, discrete = zip(*(_axis_matrices(group, factor) for factor in piece), strict=True)
-    constraints = TensorConstraints(sizes, tuple(zip(*algebra, strict=True)), tuple(zip(*discrete, strict=True)))
     form = _invariant_form(group) if DUAL in piece else None
-    basis = canonical_columns(fixed_tensors(constraints) if form is None else _lowered(group, piece, form))
-    residual = constraints.residual(basis)
+    if form is None:
+        basis, residual = piece_invariants(group, piece)
+    else:
+        basis = _lowered(group, piece, form)
+        residual = constraints_on(group, piece).residual(basis)
     if residual > _LARGEST_RESIDUAL:
         named = terms_text([(1, piece)], group)
         raise RuntimeError(
             f"the invariants of {named} under {group} miss their constraints by {residual:.1e}; if its generators were "
             "rounded, compute them in float64."
         )
-    return basis
+    return canonical_columns(basis)
 
 
 @lru_cache(maxsize=256)
@@ -140,13 +141,6 @@ def _signed_generators(group: Group, factor: Factor) -> list[tuple[np.ndarray, n
     found = [signed_images(factor.rho(group, h).numpy()) for h in group.generators]
     signed = [images for images in found if images is not None]
     return signed if len(signed) == len(found) else None
-
-
-@lru_cache(maxsize=512)
-def _axis_matrices(group: Group, factor: Factor) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The matrices by which an orthonormal basis of the Lie algebra and the generators act on one axis."""
-    algebra = [factor.drho(group, a).numpy() for a in group.orthonormal_algebra]
-    return algebra, [factor.rho(group, h).numpy() for h in group.generators]
 
 
 def _transpose(

@@ -179,7 +179,8 @@ def _eigen_axis(content: bytes, n: int) -> EigenAxis:
 
 
 def _is_normal(matrix: Matrix) -> bool:
-    return bool(np.abs(matrix @ matrix.T - matrix.T @ matrix).max() < _NORMAL_TOLERANCE)
+    scale = max(1.0, float(np.square(matrix).sum()))
+    return bool(np.abs(matrix @ matrix.T - matrix.T @ matrix).max() < _NORMAL_TOLERANCE * scale)
 
 
 @lru_cache(maxsize=256)

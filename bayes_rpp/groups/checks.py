@@ -15,12 +15,19 @@ def check_generators(lie_algebra: Float[Tensor, "k d d"], generators: Float[Tens
     """Refuse singular generators, and those that are orthogonal or antisymmetric but for rounding, by a ValueError."""
     one = torch.eye(generators.shape[-1], dtype=torch.float64)
     for index, generator in enumerate(generators):
-        if not torch.linalg.cond(generator) < _LARGEST_CONDITION:
+        if is_singular(generator):
             raise ValueError(f"generator {index} is singular, so it is no group element.")
         _refuse_rounded(generator @ generator.mT - one, f"generators[{index}] is orthogonal")
     for index, element in enumerate(lie_algebra):
         scale = element.abs().max().clamp_min(1e-300)
         _refuse_rounded((element + element.mT) / scale, f"lie_algebra[{index}] is antisymmetric")
+
+
+def is_singular(matrix: Float[Tensor, "d d"]) -> bool:
+    """Whether a matrix is singular to rounding when its rows and columns are measured in units of their own."""
+    rows = matrix / matrix.abs().amax(1, keepdim=True).clamp_min(1e-300)
+    columns = rows / rows.abs().amax(0, keepdim=True).clamp_min(1e-300)
+    return not torch.linalg.cond(columns) < _LARGEST_CONDITION
 
 
 def orthonormal_change(lie_algebra: Float[Tensor, "k d d"]) -> Float[Tensor, "r k"]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bayes_rpp.groups.checks import as_matrices, check_generators, orthonormal_change
 from bayes_rpp.groups.finite import LARGEST_ENUMERATED_ORDER, ElementTable, exact_element_table
+from bayes_rpp.groups.orthogonal_coordinates import orthogonal_coordinates
 from bayes_rpp.groups.permutations import StabiliserChain, check_permutations, permutation_matrices
 from bayes_rpp.groups.random_words import random_words
 
@@ -136,6 +137,16 @@ class Group:
         return all(bool(part.abs().max() < 1e-10) for part in (gram, symmetric) if part.numel())
 
     @cached_property
+    def orthogonal_coordinates(self) -> Float[Tensor, "d d"] | None:
+        """S such that S g S^-1 is orthogonal for every element g: 1 for a group that is so already, None for one
+        that is not compact.
+        """
+        if self.is_orthogonal:
+            return torch.eye(self.d, dtype=torch.float64)
+        found = orthogonal_coordinates(list(self.orthonormal_algebra.numpy()), list(self.generators.numpy()))
+        return None if found is None else torch.from_numpy(found)
+
+    @cached_property
     def is_permutation(self) -> bool:
         """Whether every element permutes the coordinates, so that pointwise nonlinearities are equivariant."""
         zero_one = ((self.generators == 0) | (self.generators == 1)).all()
@@ -170,19 +181,16 @@ class Group:
         if self.order is not None:
             return True
         infinite = any(part.lie_algebra.abs().sum() > 0 for part in self.factors)
-        return False if infinite or not self._has_unit_determinants else None
-
-    @cached_property
-    def _has_unit_determinants(self) -> bool:
-        return torch.allclose(torch.linalg.det(self.generators).abs(), torch.ones(1, dtype=torch.float64))
+        volumes = torch.linalg.det(self.generators).abs()
+        return False if infinite or not torch.allclose(volumes, torch.ones_like(volumes)) else None
 
     @cached_property
     def element_table(self) -> ElementTable | None:
         """The elements with their index, for a group known to be finite with at most 20,000 elements."""
         too_large = self.is_permutation and (self.order or 0) > LARGEST_ENUMERATED_ORDER
-        if too_large or self.lie_algebra.abs().sum() > 0 or not self._has_unit_determinants:
+        if too_large or self.lie_algebra.abs().sum() > 0 or self.orthogonal_coordinates is None:
             return None
-        return exact_element_table(self.generators)
+        return exact_element_table(self.generators, self.orthogonal_coordinates)
 
     @property
     def elements(self) -> Matrices | None:
@@ -194,10 +202,10 @@ class Group:
 
         Finite groups of at most 20,000 elements and permutation groups of any size are sampled uniformly, SO(n), O(n),
         SO2eR3 and O2eR3 from their Haar measure, and the factors of a direct product independently. Other
-        orthogonal groups use random words of 32 letters, exp of Gaussian Lie-algebra elements times random discrete
-        generators, whose law tends to Haar geometrically in the length. Non-compact groups have no uniform law: an
-        element is exp(a) times a short word, with a's coordinates in an orthonormal basis drawn from N(0, 1/4), so
-        that its entries stay of order one. So are compact groups sampled that do not act by orthogonal matrices.
+        compact groups use random words of 32 letters, exp of Gaussian Lie-algebra elements times random discrete
+        generators, whose law tends to Haar geometrically in the length; they are drawn in coordinates in which the
+        group is orthogonal. Non-compact groups have no uniform law: an element is exp(a) times a short word, with a's
+        coordinates in an orthonormal basis drawn from N(0, 1/4), so that its entries stay of order one.
 
         The same seed gives the same bits.
         """
@@ -210,7 +218,7 @@ class Group:
             return permutation_matrices(self.stabiliser_chain.sample(count, generator))
         if self.elements is not None:
             return self.elements[torch.randint(len(self.elements), (count,), generator=generator)]
-        return random_words(self.orthonormal_algebra, self.generators, self.is_orthogonal, count, generator)
+        return random_words(self.lie_algebra, self.generators, self.orthogonal_coordinates, count, generator)
 
 
 class ProductGroup(Group):

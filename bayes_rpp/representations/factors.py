@@ -65,7 +65,8 @@ def _properties(action: Action, group: Group) -> tuple[bool, bool, bool]:
     rho = torch.cat([one[None], action.rho(group, group.generators)])
     drho = torch.stack([torch.zeros_like(one), *(action.drho(group, a) for a in group.orthonormal_algebra)])
     still = bool(drho.abs().max() < 1e-12)
-    orthogonal = bool((drho + drho.mT).abs().max() < 1e-10 and (rho.mT @ rho - one).abs().max() < 1e-10)
+    antisymmetric = bool((drho + drho.mT).abs().max() <= 1e-10 * drho.abs().max())
+    orthogonal = bool(antisymmetric and (rho.mT @ rho - one).abs().max() < 1e-10)
     zero_one = bool((rho * (rho - 1)).abs().max() < 1e-12)
     is_one = len(one) == 1 and bool((rho - 1).abs().max() < 1e-12)
     return orthogonal, still and orthogonal and zero_one, still and is_one

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bayes_rpp.groups.checks import is_singular
 from bayes_rpp.groups.finite import ElementTable
 from bayes_rpp.groups.group import Group
 from bayes_rpp.representations.matrix_logarithm import IdentityComponent, tolerance_of
@@ -32,7 +33,7 @@ class Homomorphism:
         self.group, self.algebra_images, self.generator_images = group, algebra_images, generator_images
         self.size = (algebra_images if len(algebra_images) else generator_images).shape[-1]
         for m, image in enumerate(generator_images):
-            if torch.linalg.det(image).abs() < 1e-12:
+            if is_singular(image):
                 raise ValueError(f"the matrix of generator {m} is singular, so it is no image of a group element.")
         if group.element_table is not None:
             self._table = self._tabulate(group.element_table)
@@ -40,9 +41,10 @@ class Homomorphism:
         if group.is_finite:
             raise ValueError(f"{group} has too many elements to tabulate a representation given by matrices.")
         self._basis_images = torch.einsum("rk,kij->rij", group.algebra_change, algebra_images)
-        self._identity_component = IdentityComponent(group.orthonormal_algebra, self._basis_images)
+        self._identity_component = IdentityComponent(self._turned(group.orthonormal_algebra), self._basis_images)
         for k, (a, image) in enumerate(zip(group.lie_algebra, algebra_images, strict=True)):
-            self._require(image, self.derivative(a), f"the matrix of Lie-algebra element {k} contradicts the others")
+            what = f"the matrix of Lie-algebra element {k} contradicts the others"
+            self._require(image, self.derivative(a), what, _size(image))
         self._check_brackets()
         self._check_conjugations()
         self._words, self._word_images = self._find_words()
@@ -52,14 +54,19 @@ class Homomorphism:
         """The image of a Lie-algebra element."""
         if self.group.element_table is not None:
             return a.new_zeros(self.size, self.size)
-        coordinates, _ = self._identity_component.coordinates(a.double()[None], _TOLERANCE)
+        coordinates, _ = self._identity_component.coordinates(self._turned(a.double()[None]), _TOLERANCE)
         return torch.einsum("k,kij->ij", coordinates[0], self._basis_images).to(a.dtype)
+
+    def _turned(self, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
+        """S g S^-1, in coordinates S in which a compact group is orthogonal, so that units make no difference."""
+        change = self.group.orthogonal_coordinates
+        return g if change is None else change @ g @ torch.linalg.inv(change)
 
     def __call__(self, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch s s"]:
         """The images of group elements; raises ValueError for a matrix that is no element, or of a far component."""
         if self.group.element_table is not None:
             return self._table.to(g)[self.group.element_table.index(g)]
-        images, found = self._by_words(g)
+        images, found = self._by_words(self._turned(g.double()), tolerance_of(g))
         if not found.all():
             limit = f", or lie beyond the {_MOST_WORDS} components that were searched"
             raise ValueError(
@@ -72,10 +79,10 @@ class Homomorphism:
         """Whether all matrices are elements of the group."""
         if self.group.element_table is not None:
             return self.group.element_table.has(g)
-        return bool(self._by_words(g)[1].all())
+        return bool(self._by_words(self._turned(g.double()), tolerance_of(g))[1].all())
 
-    def _by_words(self, g: Tensor) -> tuple[Float[Tensor, "n s s"], Bool[Tensor, " n"]]:
-        flat = g.double().reshape(-1, self.group.d, self.group.d)
+    def _by_words(self, turned: Tensor, tolerance: float) -> tuple[Float[Tensor, "n s s"], Bool[Tensor, " n"]]:
+        flat = turned.reshape(-1, self.group.d, self.group.d)
         images, found = flat.new_zeros(len(flat), self.size, self.size), torch.zeros(len(flat), dtype=torch.bool)
         # Principal logarithms first, for nearly all elements have one; then the search along the shifts.
         for shifts in (slice(0, 1), None):
@@ -84,17 +91,17 @@ class Homomorphism:
                 if not len(missing):
                     return images, found
                 rest = torch.linalg.solve(word, flat[missing])
-                inner, exists = self._identity_component.images_of(rest, shifts, tolerance_of(g))
+                inner, exists = self._identity_component.images_of(rest, shifts, tolerance)
                 images[missing[exists]] = image @ inner[exists]
                 found[missing[exists]] = True
         return images, found
 
     def _find_words(self) -> tuple[Float[Tensor, "word d d"], Float[Tensor, "word s s"]]:
-        """One word in the discrete generators for each component, the shortest; at most 128 of them."""
+        """One word in the turned discrete generators for each component, the shortest; at most 128 of them."""
         words = [torch.eye(self.group.d, dtype=torch.float64)]
         images = [torch.eye(self.size, dtype=torch.float64)]
         for word, image in zip(words, images, strict=True):  # both grow
-            for h, generator_image in zip(self.group.generators, self.generator_images, strict=True):
+            for h, generator_image in zip(self._turned(self.group.generators), self.generator_images, strict=True):
                 new = h @ word
                 differences = torch.linalg.inv(torch.stack(words)) @ new
                 if len(words) < _MOST_WORDS and not self._identity_component.images_of(differences)[1].any():
@@ -123,9 +130,8 @@ class Homomorphism:
             for j in range(i):
                 bracket = algebra[i] @ algebra[j] - algebra[j] @ algebra[i]
                 found = images[i] @ images[j] - images[j] @ images[i]
-                self._require(
-                    found, self.derivative(bracket), f"the bracket of Lie-algebra elements {j} and {i} is not its image"
-                )
+                what = f"the bracket of Lie-algebra elements {j} and {i} is not its image"
+                self._require(found, self.derivative(bracket), what, _size(images[i]) * _size(images[j]))
 
     def _check_conjugations(self) -> None:
         """rho(h) drho(A) rho(h)^-1 = drho(h A h^-1)."""
@@ -133,7 +139,7 @@ class Homomorphism:
             for k, (a, derivative) in enumerate(zip(self.group.lie_algebra, self.algebra_images, strict=True)):
                 conjugated = self.derivative(h @ a @ torch.linalg.inv(h))
                 what = f"conjugating Lie-algebra element {k} by generator {m} gives another matrix than its image"
-                self._require(image @ derivative, conjugated @ image, what)
+                self._require(image @ derivative, conjugated @ image, what, _size(image) * _size(derivative))
 
     def _check_agreement(self) -> None:
         """Elements that are words times exponentials in several ways have one image, and products are products."""
@@ -145,16 +151,22 @@ class Homomorphism:
             self._require(
                 found[exists], images[exists], "going around a closed path in the identity component does not lead back"
             )
-        for m, (h, generator_image) in enumerate(zip(self.group.generators, self.generator_images, strict=True)):
+        turned = self._turned(self.group.generators)
+        for m, (h, generator_image) in enumerate(zip(turned, self.generator_images, strict=True)):
             products = h @ self._words
-            found, exists = self._by_words(products)
+            found, exists = self._by_words(products, tolerance_of(products))
             what = f"the products with generator {m} differ from the group's"
             self._require(found[exists], (generator_image @ self._word_images)[exists], what)
 
-    def _require(self, found: Tensor, expected: Tensor, what: str) -> None:
+    def _require(self, found: Tensor, expected: Tensor, what: str, size: float = 1.0) -> None:
+        """Refuse matrices that differ, against the size of the expected ones and of what they were made from."""
         miss = float((found - expected).abs().max()) if found.numel() else 0.0
-        if miss > _TOLERANCE * max(1.0, float(expected.abs().max()) if expected.numel() else 1.0):
+        if miss > _TOLERANCE * max(size, _size(expected)):
             raise ValueError(
                 f"these matrices are no representation of {self.group}: {what} (off by {miss:.2g}). Check them against "
                 "the order and the signs of group.lie_algebra and group.generators."
             )
+
+
+def _size(matrices: Tensor) -> float:
+    return float(matrices.abs().max()) if matrices.numel() else 0.0

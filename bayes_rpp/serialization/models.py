@@ -116,7 +116,7 @@ def _symmetric_arguments(description: Description) -> Description:
 def _describe_normalized(network: NormalizedNetwork) -> Description | None:
     inner = described(network.network)
     sides = {
-        name: {"mean": side.mean.tolist(), "scale": side.scale.tolist()}
+        name: {"mean": side.mean.tolist(), "scale": side.scale.tolist(), "dtype": str(side.mean.dtype)[6:]}
         for name, side in (("inputs", network.inputs), ("outputs", network.outputs))
     }
     return None if inner is None else {"network": inner, **sides}
@@ -124,10 +124,13 @@ def _describe_normalized(network: NormalizedNetwork) -> Description | None:
 
 def _rebuild_normalized(description: Description) -> NormalizedNetwork:
     network = rebuilt("network", description["network"])
-    standardizers = [
-        Standardizer(rep, *(torch.tensor(description[side][name], dtype=torch.float64) for name in ("mean", "scale")))
-        for rep, side in ((network.rep_in, "inputs"), (network.rep_out, "outputs"))
-    ]
+    standardizers = []
+    for rep, side in ((network.rep_in, description["inputs"]), (network.rep_out, description["outputs"])):
+        values = [torch.tensor(side[name], dtype=torch.float64) for name in ("mean", "scale")]
+        # Older files do not say: what float32 holds exactly was float32.
+        narrow = all(torch.equal(value, value.float().double()) for value in values)
+        dtype = _DTYPES[side.get("dtype", "float32" if narrow else "float64")]
+        standardizers.append(Standardizer(rep, *(value.to(dtype) for value in values)))
     return NormalizedNetwork(network, *standardizers)
 
 

@@ -47,9 +47,13 @@ class Prediction:
 @torch.no_grad()
 def evaluate(model: BayesianModel, draws: Params, x: Tensor) -> Float[Tensor, "draw batch *output"]:
     """The output of every draw, some draws and some rows at a time so that memory stays bounded."""
+    return map_draws(model.output, draws, input_for(model, draws, x), at_once=_ROWS_AT_ONCE)
+
+
+def input_for(model: BayesianModel, draws: Params, x: Tensor) -> Tensor:
+    """Inputs in the type that the network takes, with the weights that are drawn."""
     x, like = model.as_input(x), next(iter(draws.values()))
-    x = x.to(like.dtype) if x.is_floating_point() else x
-    return map_draws(model.output, draws, x, at_once=_ROWS_AT_ONCE)
+    return x.to(like.dtype) if x.is_floating_point() and not hasattr(model.network, "input_dtype") else x
 
 
 @torch.no_grad()

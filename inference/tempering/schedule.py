@@ -53,7 +53,9 @@ class Plan:
 
     @property
     def length(self) -> float:
-        """The path's length; log weights have about the variance length^2 / K where the particles mix at every step."""
+        """The path's length; log weights have about the variance length^2 / K where the particles mix at every
+        step, and more where they do not.
+        """
         return self.distances[-1]
 
     def kernel(self, level: int) -> Kernel:

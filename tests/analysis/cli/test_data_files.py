@@ -6,17 +6,17 @@ import torch
 
 from analysis.cli.data_files import read_data
 
-TABLE = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+TABLE = np.random.default_rng(0).normal(size=(6, 5))
 
 
 def write_csv(path, header="x0,x1,x2,y0,y1", rows=TABLE):
-    path.write_text("\n".join([header, *(",".join(f"{value:.9g}" for value in row) for row in rows)]) + "\n")
+    path.write_text("\n".join([header, *(",".join(f"{value:.17g}" for value in row) for row in rows)]) + "\n")
     return path
 
 
 def test_csv_comes_back_exactly(tmp_path):
     x, y = read_data(write_csv(tmp_path / "data.csv"), "x*", "y*")
-    assert (x.dtype, y.dtype) == (torch.float32, torch.float32)
+    assert (x.dtype, y.dtype) == (torch.float64, torch.float64)
     assert np.array_equal(x, TABLE[:, :3])
     assert np.array_equal(y, TABLE[:, 3:])
 

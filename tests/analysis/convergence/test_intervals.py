@@ -93,3 +93,9 @@ def test_a_layer_without_a_pathway_has_no_interval_for_it():
     found = interval(values)
     assert np.isnan(found[0]).all()
     np.testing.assert_array_equal(found[1], 0.5)
+
+
+def test_one_draw_has_no_interval():
+    found = interval(xr.DataArray([[0.3]], dims=["chain", "draw"]))
+    assert found.values.tolist() == [0.3, 0.3, 0.3]
+    assert found.attrs["interval"] == "minimum, median and maximum of one draw, which has no interval"

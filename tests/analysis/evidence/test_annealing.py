@@ -20,6 +20,7 @@ from analysis.evidence.annealing import (
 from bayes_rpp import SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPLinear, RPPPrior, Scalar, Vector
 from inference.tempering.particles import Annealing, trajectory
 from inference.tempering.schedule import Kernel
+from tests.error_rate import agrees
 from tests.scenarios.annealing import (
     RUNS,
     SHORT,
@@ -158,7 +159,9 @@ def test_log_mean_and_its_error_are_those_of_the_weights():
     value, error = log_mean(logs)
     weights = (logs + 700).exp()
     assert value == pytest.approx(float(weights.mean().log()) - 700, rel=1e-12)
-    assert error == pytest.approx(float(weights.std() / weights.mean()) / math.sqrt(50), rel=1e-9)
+    without = torch.stack([torch.cat([weights[:i], weights[i + 1 :]]).mean().log() for i in range(50)])
+    assert error == pytest.approx(math.sqrt(49 * float(without.var(correction=0))), rel=1e-9)
+    assert error == pytest.approx(float(weights.std() / weights.mean()) / math.sqrt(50), rel=0.1)  # the delta method's
     assert effective_share(logs) == pytest.approx(float(weights.sum() ** 2 / weights.square().sum()) / 50)
 
 
@@ -225,3 +228,17 @@ def test_integers_of_any_kind_are_settings_and_seeds():
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         TemperedSMC(**settings)
+
+
+@pytest.mark.statistical
+def test_the_standard_error_of_few_particles_is_that_of_the_runs():
+    """Runs of 64 particles whose log weights have a variance of about 2, the largest of them cut off."""
+    generator = torch.Generator().manual_seed(shifted())
+    spread = math.sqrt(2.0)
+    logs = spread * torch.randn(4_000, 64, generator=generator, dtype=torch.float64) - spread**2 / 2
+    logs = torch.minimum(logs, torch.tensor(2.0))  # annealed weights have a shorter tail than log-normal ones
+    values, errors = torch.tensor([log_mean(run) for run in logs]).T
+    variance = float(values.var())
+    assert agrees(errors.square()[:, None], variance, allowance=0.1 * variance)
+    delta = (logs - values[:, None]).exp().var(1) / 64
+    assert delta.mean() < errors.square().mean()

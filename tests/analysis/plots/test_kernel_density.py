@@ -48,6 +48,15 @@ def test_bandwidth_has_a_floor_without_a_jump():
     np.testing.assert_allclose(density, norm.pdf(grid[:, None], logs, 0.02).mean(1), rtol=1e-8)
 
 
+def test_a_bound_keeps_the_mass():
+    for values in ([1.0], [0.9, 1.0], [0.5, 0.99, 0.999], SPREAD.clip(max=1.0)):
+        grid = np.append(np.linspace(-50, 0, 100_001), [1e-9, 1.0])
+        density = log_density(draws(*values), grid, largest=1.0)
+        assert mass(density[:-2]) == pytest.approx(1.0, abs=1e-6)
+        assert (density[-2:] == 0).all()
+        assert log_grid([draws(*values)], largest=1.0)[-1] <= 0
+
+
 def test_chains_and_draws_are_pooled():
     grid = np.linspace(-2, 0, 20)
     square = xr.DataArray(SPREAD.reshape(3, 4), dims=["chain", "draw"])

@@ -6,7 +6,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from matplotlib.colors import to_rgb
 
@@ -24,7 +23,7 @@ def _no_display():
 
 @pytest.fixture(scope="module")
 def posterior(bodies, fit_small):
-    return fit_small(bodies, epochs=12, snapshots=2, members=4)
+    return fit_small(bodies, epochs=12, snapshots=2, members=8)
 
 
 def labels(ax):
@@ -54,7 +53,7 @@ def test_density_has_a_curve_a_state_and_a_tick_a_draw(posterior, bodies):
         "log",
     )
     assert len(lines(ax)) == 3
-    assert labels(ax) == ["modified inertia, after 4 epochs", "modified inertia"]
+    assert labels(ax) == ["modified inertia, after 4 epochs", "modified inertia (ensemble of 8)"]
     error = equivariance_error(posterior, bodies.test.x).values.reshape(-1)
     np.testing.assert_allclose(ticks(ax)[0].get_xdata(), error)
 
@@ -75,7 +74,8 @@ def test_every_data_set_has_its_colour_and_reference(posterior, bodies):
     colors = [to_rgb(line.get_color()) for line in lines(ax)]
     assert colors[:3] == [colors[0]] * 3
     assert colors[3] != colors[0]
-    assert labels(ax) == ["one, after 4 epochs", "one", "two", "two: the true function"]
+    ensemble = "(ensemble of 8)"
+    assert labels(ax) == ["one, after 4 epochs", f"one {ensemble}", f"two {ensemble}", "two: the true function"]
     [mark] = [line for line in ax.get_lines() if list(line.get_xdata()) == [0.0863, 0.0863]]
     assert to_rgb(mark.get_color()) == colors[3]
 
@@ -161,9 +161,47 @@ def test_predictive_refuses_what_does_not_fit(posterior, bodies):
     assert plt.get_fignums() == []
 
 
+def of_draws(chains, draws, largest=0.2):
+    """Errors of a posterior, the largest of them given."""
+    values = np.geomspace(largest / 4, largest, chains * draws).reshape(chains, draws)
+    return xr.DataArray(values, dims=["chain", "draw"])
+
+
+def test_few_draws_are_ticks_and_no_density(tmp_path):
+    """Each set of draws says what it is, and has a curve from 8 draws on."""
+    cases = {
+        "MAP": (of_draws(1, 1), "MAP (one network)", 0),
+        "members": (of_draws(7, 1), "members (ensemble of 7)", 0),
+        "many members": (of_draws(8, 1), "many members (ensemble of 8)", 1),
+        "short chains": (of_draws(2, 3), "short chains (6 draws)", 0),
+        "chains": (of_draws(2, 4), "chains", 1),
+    }
+    for name, (values, label, curves) in cases.items():
+        ax = plot_equivariance_density({name: values})
+        assert (labels(ax), len(lines(ax))) == ([label], curves)
+        assert ax.get_ylabel() == ("posterior density (per decade)" if curves else "")
+        np.testing.assert_allclose(ticks(ax)[0].get_xdata(), values.values.reshape(-1))
+    together = plot_equivariance_density({name: values for name, (values, _, _) in cases.items()})
+    rows = [line.get_ydata()[0] for line in ticks(together) if line.get_transform() != together.transData]
+    assert len(set(rows)) == len(rows) == 3
+    together.get_figure().savefig(tmp_path / "together.png")
+
+
+def test_no_density_lies_beyond_an_error_of_one():
+    """Errors lie in [0, 1]; what a kernel would put beyond is reflected."""
+    near_one = of_draws(10, 1, largest=1.0)
+    [line] = lines(plot_equivariance_density({"near one": near_one}))
+    assert line.get_xdata().max() <= 1.0 + 1e-12
+    assert np.trapezoid(line.get_ydata(), np.log10(line.get_xdata())) == pytest.approx(1.0, abs=0.01)
+    assert line.get_ydata()[-1] > 0
+    with pytest.raises(ValueError, match=r"must not exceed 1, got 2"):
+        plot_equivariance_density({"no errors": 2 * near_one})
+
+
 def test_one_draw_and_one_point_are_enough(posterior, bodies):
     single = Posterior(posterior.model, {name: value[:1] for name, value in posterior.samples.items()})
     ax = plot_equivariance_density({"one member": single}, bodies.test.x)
-    assert len(ticks(ax)[0].get_xdata()) == 1
-    assert torch.isfinite(torch.as_tensor(lines(ax)[0].get_ydata())).all()
+    assert all(len(line.get_xdata()) == 1 for line in ticks(ax))
+    assert lines(ax) == []
+    assert labels(ax)[-1] == "one member (one network)"
     plot_predictive(single, bodies.test.x[:1], bodies.test.y[:1])

@@ -1,0 +1,33 @@
+"""Data that a type cannot hold: numbers whose variation is lost to their size."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_FEWEST_STEPS = 1e3  # of the type's spacing, in a standard deviation
+
+
+def warn_if_rounded(name: str, values: Float[Tensor, "batch *size"], dtype: torch.dtype) -> None:
+    """Warn of columns that vary by less than 1,000 times the spacing that numbers of their size have in a type; a
+    column that does not vary at all is none of them.
+    """
+    if not (values.is_floating_point() and dtype.is_floating_point) or len(values) < 2:
+        return
+    columns = values.detach().double().flatten(1) if values.ndim > 1 else values.detach().double()[:, None]
+    spread, spacing = columns.std(0, correction=0), columns.abs().amax(0) * torch.finfo(dtype).eps
+    varies = (columns != columns[:1]).any(0)
+    rounded = (varies & (spread < _FEWEST_STEPS * spacing)).nonzero()[:, 0].tolist()
+    if rounded:
+        first = rounded[0]
+        others = f" and {len(rounded) - 1} more" if len(rounded) > 1 else ""
+        warnings.warn(
+            f"number {first + 1} of {name}{others} varies by {float(spread[first]):.2g} about values of "
+            f"{float(columns[:, first].abs().max()):.2g}, of which {str(dtype).removeprefix('torch.')} keeps steps of "
+            f"{float(spacing[first]):.1g}: the data are rounded. Give them in float64, to NormalizedNetwork.fit as "
+            "well, or subtract a reference point before they are rounded.",
+            stacklevel=4,
+        )
