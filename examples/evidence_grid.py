@@ -69,7 +69,8 @@ def run(kind: str, seed: str) -> dict:
     data = inertia(train=1000, test=1000, symmetry_breaking=0.3, seed=int(seed))
     noise = Gaussian(noise_variance=0.01 * float(data.train.y.var()), learned=True, floor=1e-4)
     net = network("RPP", data, **({"layers": 2} if kind == "single" else {}))
-    start = START if kind == "members" else RPPPrior(dense_variance=1e-2)
+    dense = START.dense_variance if kind == "members" else 1e-2
+    start = RPPPrior(1.0 if kind == "members" else 10.0, dense, scaling="layer_fan_in")
     sweep = functools.partial(
         prior_sweep, BayesianModel(net, start, noise), test=data.test, mode=MODES[kind], seed=int(seed), **GRIDS[kind]
     )

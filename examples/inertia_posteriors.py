@@ -37,7 +37,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "inertia_posteriors.json"
 FIGURE = HERE / "figures" / "inertia_posteriors.png"
 DATA = {"inertia": 0.0, "modified inertia": 0.3}
-PRIOR = RPPPrior(equivariant_variance=1.0, dense_variance=0.01)
+PRIOR = RPPPrior(equivariant_variance=1.0, dense_variance=0.01, scaling="layer_fan_in")
 POINTS, KEPT = 100, 400  # test points of the error; draws of each engine that it is measured on
 COLD = 300  # epochs of a mode
 # After 400 draws that are thrown away. On modified data the scale of the last layer moves slowly, and the trajectories

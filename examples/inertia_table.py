@@ -1,7 +1,7 @@
 """The paper's setting on Inertia and Modified Inertia: RPP, EMLP and MLP, three seeds.
 
 1000 examples to train and 1000 to test, channels 384, three hidden layers, Adam at 3e-3 (cosine), batch 500, 500 epochs.
-One setting of the prior for both data sets. Every finished run is kept in results/inertia_table.json, so that the script
+Inputs and outputs are standardised, as in the published code, and one setting of the prior serves both data sets. Every finished run is kept in results/inertia_table.json, so that the script
 resumes where it was stopped; delete the file to start again.
 
     python examples/inertia_table.py                # about an hour on one core
@@ -17,7 +17,7 @@ from result_pages import captioned, options, page, publish
 from resumed_runs import Results, Row, run_all
 
 from analysis import equivariance_error
-from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, RPPPrior
+from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior
 from bayes_rpp.datasets import inertia
 from inference import MAP
 
@@ -29,7 +29,8 @@ SEEDS = (0, 1, 2)
 
 def run(data_name: str, network: str, seed: str) -> Row:
     data = inertia(train=1000, test=1000, symmetry_breaking=DATA[data_name], seed=int(seed))
-    net = NETWORKS[network](data.rep_in, data.rep_out, data.group, channels=384, layers=3)
+    inner = NETWORKS[network](data.rep_in, data.rep_out, data.group, channels=384, layers=3)
+    net = NormalizedNetwork.fit(inner, *data.train)
     model = BayesianModel(net, RPPPrior(), Gaussian(noise_variance=0.2))
     posterior = MAP(epochs=500, lr=3e-3, batch_size=500).fit(model, data.train, seed=int(seed))
     true = equivariance_error(data.function, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)

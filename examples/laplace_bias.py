@@ -33,7 +33,9 @@ def run(size: str, dense: str) -> Row:
     data = inertia(train=int(size), test=1, symmetry_breaking=0.1, seed=0)
     noise = torch.randn(data.train.y.shape, generator=torch.Generator().manual_seed(0))
     pair = moments(data.train.x), data.train.y + NOISE**0.5 * noise
-    model = BayesianModel(RPPEMLP(REP, REP, O(3), layers=0), RPPPrior(1.0, float(dense)), Gaussian(NOISE))
+    model = BayesianModel(
+        RPPEMLP(REP, REP, O(3), layers=0), RPPPrior(1.0, float(dense), scaling="layer_fan_in"), Gaussian(NOISE)
+    )
     exact = ExactEvidence().estimate(model, pair, seed=0).value
     found = {name: LaplaceEvidence(name, MODE).estimate(model, pair, seed=0, progress=False) for name in CURVATURES}
     return {"exact": exact} | {name: evidence.value - exact for name, evidence in found.items()}

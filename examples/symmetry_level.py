@@ -59,7 +59,7 @@ def moments(x: Tensor) -> Tensor:
 
 
 def model(network: type = RPPEMLP) -> BayesianModel:
-    return BayesianModel(network(REP, REP, O(3), layers=0), RPPPrior(**PRIOR), Gaussian(NOISE))
+    return BayesianModel(network(REP, REP, O(3), layers=0), RPPPrior(**PRIOR, scaling="layer_fan_in"), Gaussian(NOISE))
 
 
 def plugged_in(found: HierarchicalPosterior) -> dict[str, float]:

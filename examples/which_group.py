@@ -12,9 +12,11 @@ question. Finished runs are kept in results/which_group.json, so that the script
 
 from __future__ import annotations
 
+import math
 import statistics
 from pathlib import Path
 
+import pyro.distributions as dist
 import torch
 from result_pages import captioned, options, page, publish
 from resumed_runs import Results, Row, run_all
@@ -22,7 +24,7 @@ from symmetry_level import NOISE, REP, moments
 
 from analysis import Comparison, compare, symmetry_candidates
 from analysis.evidence import ExactEvidence, ExactSampling
-from bayes_rpp import BayesianModel, Gaussian, NormalizedNetwork, O, O2eR3, Scalar, T, Trivial
+from bayes_rpp import BayesianModel, Gaussian, NormalizedNetwork, O, O2eR3, RPPPrior, Scalar, T, Trivial
 from bayes_rpp.datasets import inertia
 from inference import EmpiricalBayes
 from inference.data import Pair
@@ -35,6 +37,7 @@ SETS = 10
 # Of kind linear and of Trivial(3), c = 1: hierarchical_posterior refuses the models that are exactly symmetric.
 REFUSED = {("linear", "Trivial(3)", "1", seed) for seed in ("4", "7")}
 CHANNELS = 4 * Scalar + 4 * T(2)
+PRIOR = RPPPrior(dist.LogNormal(0.0, 2.0), dist.LogNormal(math.log(1e-2), 2.0), scaling="layer_fan_in")
 ENGINE = EmpiricalBayes(members=2, epochs=400, batch_size=100, lr=1e-2, curvature="kronecker", refinements=20)
 
 
@@ -45,13 +48,13 @@ def observations(truth: str, breaking: str, seed: int) -> Pair:
 
 
 def linear(pair: Pair, seed: int) -> Comparison:
-    models = symmetry_candidates(REP, REP, GROUPS, Gaussian(NOISE), layers=0)
+    models = symmetry_candidates(REP, REP, GROUPS, Gaussian(NOISE), layers=0, prior=PRIOR)
     return compare(models, pair, engine=ExactSampling(draws=100), method=ExactEvidence(), seed=seed)
 
 
 def network(pair: Pair, seed: int) -> Comparison:
     likelihood = Gaussian(NOISE, learned=True)
-    models = symmetry_candidates(REP, REP, GROUPS, likelihood, channels=CHANNELS, layers=1)
+    models = symmetry_candidates(REP, REP, GROUPS, likelihood, channels=CHANNELS, layers=1, prior=PRIOR)
     models = {
         name: BayesianModel(NormalizedNetwork.fit(model.network, *pair), model.prior, likelihood)
         for name, model in models.items()

@@ -62,7 +62,8 @@ def demo(options: Namespace) -> None:
     for label, breaking in cases.items():
         print(f"fitting {options.members} members to {label} ...", file=sys.stderr)
         data = inertia(train=1000, test=1000, symmetry_breaking=breaking, seed=options.seed)
-        network = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=options.channels, layers=options.layers)
+        inner = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=options.channels, layers=options.layers)
+        network = NormalizedNetwork.fit(inner, *data.train)
         model = BayesianModel(network, RPPPrior(), Gaussian(noise_variance=0.2))
         runs[label] = folders[label].fit(partial(_train, engine, model, data.train, options.seed), data.test)
         if breaking:
