@@ -83,7 +83,8 @@ def gauss_newton_rows(
         """F^(1/2) J of one example."""
         output, params = _outputs(density, start, x[None])[0], density.params(start)
         jacobian = jacrev(lambda v: _outputs(density, v, x[None]).flatten())(start)
-        return curvature_roots(model, output[None], y[None], params)[0] @ jacobian
+        root = curvature_roots(model, output[None], y[None], params)[0]
+        return root.to(jacobian) @ jacobian  # outputs may be of a wider type than the weights
 
     with pyro.validation_enabled(False):
         for number, start in enumerate(z[: len(examples)]):

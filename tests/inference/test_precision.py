@@ -33,6 +33,8 @@ ENGINES = {
     "Laplace": Laplace("last_layer", draws=3, mode=MAP(epochs=5)),
     "empirical Bayes": EmpiricalBayes(epochs=4),
     "HMC": HMC(metric="diagonal", trajectory_length=0.01, **SAMPLER),
+    "HMC, full": HMC(metric="full", trajectory_length=0.01, **SAMPLER),
+    "HMC, pathway": HMC(metric="pathway", trajectory_length=0.01, **SAMPLER),
     "NUTS": NUTS(max_tree_depth=2, metric="diagonal", **SAMPLER),
     "SGLD": SGLD(step_size=1e-6, **SAMPLER),
     "SGHMC": SGHMC(step_size=1e-4, **SAMPLER),

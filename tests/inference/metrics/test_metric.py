@@ -7,7 +7,7 @@ from bayes_rpp import O, O2eR3, RPPLinear, Scalar, T, Vector
 from inference.curvature.covariance_root import BlockRoot, formed_root, root_of
 from inference.metrics.metric import CollapsedMetric, ResidualMetric
 
-VARIANCES, DENSE = [3.0, 0.5], 0.01  # of the pathways of a chain of two groups, and of what they leave
+VARIANCES, DENSE = [torch.tensor(3.0).double(), torch.tensor(0.5).double()], 0.01  # of the pathways of a chain of two groups, and of what they leave
 
 
 def normal(*shape, seed=0):
@@ -44,6 +44,7 @@ def made():
     bases = chain_bases()
     size, extra = bases[0].size, sum(basis.rank for basis in bases)
     uneven = CollapsedMetric(bases, [normal(b.rank, seed=k).exp() for k, b in enumerate(bases)], number(7.0))
+    each = [normal(basis.rank, seed=5 + k).exp() for k, basis in enumerate(bases)]  # of coordinates
     half = normal(9, 9)
     parts = [formed_root(normal(4).exp(), torch.float64), formed_root(half @ half.mT + eye(9), half.dtype), uneven]
     return {
@@ -52,12 +53,16 @@ def made():
         "dense": (parts[1], 9),
         "collapsed": (uneven, size),
         "residual": (ResidualMetric(bases, VARIANCES, DENSE, uneven, 1.7), size + extra),
+        "residual, variances": (ResidualMetric(bases, each, DENSE, uneven, 1.7), size + extra),
         "cholesky": (root_of(half @ half.mT + eye(9)), 9),
         "blocks": (BlockRoot([slice(0, 4), slice(4, 13), slice(13, 13 + size)], parts), 13 + size),
     }
 
 
-@pytest.mark.parametrize("kind", ["diagonal", "variances", "dense", "cholesky", "collapsed", "residual", "blocks"])
+@pytest.mark.parametrize(
+    "kind",
+    ["diagonal", "variances", "dense", "cholesky", "collapsed", "residual", "residual, variances", "blocks"],
+)
 def test_a_metric_is_its_dense_twin_its_transpose_and_its_inverse(kind):
     metric, size = made()[kind]
     dense, vectors = matrix(metric, size), normal(2, 3, size)
