@@ -14,11 +14,11 @@ from torch import Tensor
 
 def inference_data(groups: Mapping[str, Mapping[str, Tensor]], note: str | None = None) -> Any:
     """ArviZ InferenceData with these groups, each name -> (chain, draw, *shape), and a note among the attributes of the
-    posterior. ArviZ has dimensions named "chain" and "draw": a variable of that name gets an underscore behind it.
+    posterior. A variable that has the name of a dimension, which ArviZ would drop, gets underscores behind it.
     """
     arviz = quiet_arviz()
     arrays = {
-        group: {f"{name}_" if name in ("chain", "draw") else name: value.numpy() for name, value in values.items()}
+        group: {new: values[name].numpy() for name, new in _variable_names(values).items()}
         for group, values in groups.items()
     }
     if int(arviz.__version__.split(".")[0]) >= 1:
@@ -30,6 +30,18 @@ def inference_data(groups: Mapping[str, Mapping[str, Tensor]], note: str | None 
     if note is not None:
         result.posterior.attrs["note"] = note
     return result
+
+
+def _variable_names(values: Mapping[str, Tensor]) -> dict[str, str]:
+    """A name for each variable that is neither another's nor that of a dimension: "chain", "draw", "theta_dim_0", ..."""
+    dimensions = {f"{name}_dim_{axis}" for name, value in values.items() for axis in range(value.ndim - 2)}
+    names: dict[str, str] = {}
+    for name in values:
+        new = name
+        while new in {"chain", "draw"} | dimensions or (new != name and new in {*values, *names.values()}):
+            new += "_"
+        names[name] = new
+    return names
 
 
 def chain_diagnostics(values: Float[np.ndarray, "chain draw"]) -> dict[str, float]:

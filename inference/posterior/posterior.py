@@ -156,7 +156,9 @@ class Posterior(Draws):
             for group, values in groups.items()
         }
         return inference_data(
-            as_draws, f"the draws are {self.chains} members of an ensemble, independent of each other"
+            as_draws,
+            f"the draws are those of {self.chains} chains of one draw, such as members of an ensemble: they are "
+            "independent of each other",
         )
 
     def save(self, path: str | Path) -> Path:

@@ -78,7 +78,7 @@ def test_the_members_of_an_ensemble_are_the_draws_of_one_chain(make_small_model,
     fitted = DeepEnsemble(members=3, epochs=1).fit(make_small_model(bodies), bodies.train, seed=0)
     view = fitted.to_arviz()
     assert dict(view.posterior.sizes)["chain"] == 1
-    assert "3 members of an ensemble" in view.posterior.attrs["note"]
+    assert "3 chains of one draw" in view.posterior.attrs["note"]
     for name, value in fitted.samples.items():
         assert np.array_equal(view.posterior[name].values[0], value[:, 0].numpy())
     assert np.array_equal(view.log_likelihood["y"].values[0], fitted.log_likelihood(*fitted.data)[:, 0].numpy())
@@ -100,12 +100,15 @@ def test_log_densities_have_the_posterior_group_alone(slope):
 
 
 def test_parameters_with_the_names_of_dimensions_are_kept():
-    example = {name: torch.zeros(2) for name in ("draw", "chain", "z")}
+    names = ("draw", "draw_", "chain", "z", "z_dim_0", "z_dim_1")  # z has a dimension 0, and no 1
+    example = {name: torch.zeros(2) for name in names}
     density = LogDensity(lambda params: -sum(value.square().sum() for value in params.values()), example)
     posterior = Posterior(density, {name: torch.randn(2, 5, 2) for name in example})
     view = posterior.to_arviz()
-    assert set(view.posterior.data_vars) == {"draw_", "chain_", "z"}
-    assert np.array_equal(view.posterior["draw_"].values, posterior.samples["draw"].numpy())
+    exported = dict(zip(names, ("draw__", "draw_", "chain_", "z", "z_dim_0_", "z_dim_1"), strict=True))
+    assert set(view.posterior.data_vars) == set(exported.values())
+    for name, new in exported.items():
+        assert np.array_equal(view.posterior[new].values, posterior.samples[name].numpy())
 
 
 def test_a_posterior_without_its_model_still_has_its_draws(posterior):
