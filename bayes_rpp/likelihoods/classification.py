@@ -34,7 +34,7 @@ class _YesOrNo(dist.Bernoulli):
 
 @dataclass(frozen=True)
 class Categorical(Likelihood):
-    """y ~ Categorical(softmax(f(x))) for class labels y in 0..D-1, with the outputs as logits.
+    """y ~ Categorical(softmax(f(x))) for class labels y in 0..D-1 of any integer type, with the outputs as logits.
 
     Mean and variance of the predictive are those of the one-hot label.
 
@@ -52,7 +52,7 @@ class Categorical(Likelihood):
         self, output: Float[Tensor, "batch classes"], y: Int[Tensor, " batch"], params: Params
     ) -> Float[Tensor, " batch"]:
         """See Likelihood."""
-        return -torch.nn.functional.cross_entropy(output, y, reduction="none")
+        return -torch.nn.functional.cross_entropy(output, y.long(), reduction="none")
 
     def check(self, y: Tensor, num_outputs: int) -> None:
         """See Likelihood."""

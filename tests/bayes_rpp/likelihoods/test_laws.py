@@ -162,6 +162,14 @@ def test_large_numbers_lose_no_precision():
     close(Bernoulli().log_prob(logits, torch.ones(4, 1), {}), torch.tensor([-800.0, -30.0, 0.0, 0.0]).double())
 
 
+def test_labels_may_be_of_any_integer_type():
+    output, labels = numbers(20, 2), numbers(20, seed=1) > 0
+    for kind in (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32):
+        y = labels.to(kind)
+        Categorical().check(y, 2)
+        close(Categorical().log_prob(output, y, {}), Categorical().log_prob(output, labels.long(), {}))
+
+
 def test_yes_no_and_counts_may_be_of_any_type():
     output, yes = numbers(20, 3), numbers(20, 3, seed=1) > 0
     for y in (yes, yes.int(), yes.long(), yes.float(), yes.double()):
