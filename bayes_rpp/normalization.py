@@ -153,8 +153,16 @@ class NormalizedNetwork(nn.Module):
     @property
     def input_dtype(self) -> torch.dtype:
         """The type in which inputs are taken: that of the standardisers, unless the network has a wider one."""
-        weights = next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
-        return torch.promote_types(weights, self.inputs.mean.dtype)
+        return torch.promote_types(self._weights_dtype, self.inputs.mean.dtype)
+
+    @property
+    def output_dtype(self) -> torch.dtype:
+        """The type of the outputs, likewise: observations may have an offset that inputs do not have."""
+        return torch.promote_types(self._weights_dtype, self.outputs.mean.dtype)
+
+    @property
+    def _weights_dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """The network's output in the data's units."""

@@ -12,11 +12,12 @@ _FEWEST_STEPS = 1e3  # of the type's spacing, in a standard deviation
 
 
 def warn_if_rounded(name: str, values: Float[Tensor, "batch *size"], dtype: torch.dtype) -> None:
-    """Warn of columns that vary by less than 1,000 times the spacing that numbers of their size have in a type; a
-    column that does not vary at all is none of them.
+    """Warn of columns that vary by less than 1,000 times the spacing that numbers of their size have in a type, or in
+    the one that they come in; a column that does not vary at all is none of them.
     """
     if not (values.is_floating_point() and dtype.is_floating_point) or len(values) < 2:
         return
+    dtype = max(dtype, values.dtype, key=lambda kind: torch.finfo(kind).eps)
     columns = values.detach().double().flatten(1) if values.ndim > 1 else values.detach().double()[:, None]
     spread, spacing = columns.std(0, correction=0), columns.abs().amax(0) * torch.finfo(dtype).eps
     varies = (columns != columns[:1]).any(0)
@@ -27,7 +28,13 @@ def warn_if_rounded(name: str, values: Float[Tensor, "batch *size"], dtype: torc
         warnings.warn(
             f"number {first + 1} of {name}{others} varies by {float(spread[first]):.2g} about values of "
             f"{float(columns[:, first].abs().max()):.2g}, of which {str(dtype).removeprefix('torch.')} keeps steps of "
-            f"{float(spacing[first]):.1g}: the data are rounded. Give them in float64, to NormalizedNetwork.fit as "
-            "well, or subtract a reference point before they are rounded.",
+            f"{float(spacing[first]):.1g}: the data are rounded. {_advice(dtype)}",
             stacklevel=4,
         )
+
+
+def _advice(dtype: torch.dtype) -> str:
+    subtract = "ubtract a reference point before they are rounded."
+    if dtype == torch.float64:
+        return "S" + subtract
+    return f"Give them in float64, to NormalizedNetwork.fit as well, or s{subtract}"

@@ -36,7 +36,8 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
     x, y = (torch.as_tensor(part).detach().cpu().clone() for part in data)
     given = x, y
     x = model.as_input(x)
-    y = y.to(x.dtype) if y.is_floating_point() and x.is_floating_point() else y
+    if y.is_floating_point() and x.is_floating_point():
+        y = y.to(torch.promote_types(x.dtype, getattr(model.network, "output_dtype", x.dtype)))
     model.check_data(x, y)
     for name, before, after in zip(("x", "y"), given, (x, y), strict=True):
         warn_if_rounded(name, before, after.dtype)

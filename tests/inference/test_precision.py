@@ -74,6 +74,16 @@ def test_engines_fit_far_data_as_near_ones(engine, tmp_path):
         assert misses.abs().max() < (100.0 if isinstance(engine, Laplace) else 0.02)
 
 
+def test_outputs_keep_their_offset_beside_inputs_in_single_precision():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x, y = resolve_data(model(X.float(), FAR_Y), (X.float(), FAR_Y))
+    assert x.dtype == torch.float32
+    assert torch.equal(y, FAR_Y)
+    near, far = (MAP(epochs=5).fit(model(X.float(), y), (X.float(), y), seed=0) for y in (Y, FAR_Y))
+    assert (far.predict(X.float()).mean - FAR_Y + Y - near.predict(X.float()).mean).abs().max() < 1e-3
+
+
 def test_casts_that_lose_data_are_warned_of():
     plain = BayesianModel(RPPEMLP(REP_IN, Scalar, SO(2), channels=8, layers=1), RPPPrior(), Gaussian(1.0))
     for x, y, name in ((FAR_X, Y[:, :1], "x"), (X, FAR_Y[:, :1], "y")):
@@ -81,6 +91,10 @@ def test_casts_that_lose_data_are_warned_of():
             resolve_data(plain, (x, y))
     with pytest.warns(UserWarning, match=r"number 1 of x varies"):
         Standardizer.fit(FAR_X.float(), REP_IN, "x")
+    with pytest.warns(UserWarning, match=r"number 1 of x varies by \S+ .* float32 keeps .* in float64"):
+        resolve_data(model(FAR_X, Y), (FAR_X.float(), Y))
+    with pytest.warns(UserWarning, match=r"number 1 of x .* float64 keeps steps of 0\.2: .* rounded. Subtract"):
+        resolve_data(model(X, Y), (X + torch.tensor([1e15, 0.0, 0.0]).double(), Y))
     constant = torch.cat([torch.full((40, 1), 1e7).double(), X[:, 1:]], dim=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
