@@ -174,6 +174,7 @@ def hessian_at_fixed_outputs(
     value = density.unpack(z)[name]
     with pyro.validation_enabled(False):
         slope = grad(lambda flat: potential_at_fixed_outputs(density, name, flat.reshape(value.shape), z, outputs))
-        eye = torch.eye(value.numel(), dtype=z.dtype, device=z.device)
-        block = vmap(lambda direction: jvp(slope, (value.flatten(),), (direction,))[1])(eye)
+        # In reverse: the forward mode of torch gives parameters without dimensions tangents of another type, which some
+        # distributions, such as the negative binomial, refuse.
+        block: Tensor = jacrev(slope)(value.flatten())
     return block.detach().to(z.dtype)  # a prior of the likelihood may be of another type

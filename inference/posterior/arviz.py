@@ -33,7 +33,7 @@ def inference_data(groups: Mapping[str, Mapping[str, Tensor]], note: str | None 
 
 
 def _variable_names(values: Mapping[str, Tensor]) -> dict[str, str]:
-    """A name for each variable that is neither another's nor that of a dimension: "chain", "draw", "theta_dim_0", ..."""
+    """A name for each variable that is neither that of another nor of a dimension: "chain", "draw", "theta_dim_0"."""
     dimensions = {f"{name}_dim_{axis}" for name, value in values.items() for axis in range(value.ndim - 2)}
     names: dict[str, str] = {}
     for name in values:

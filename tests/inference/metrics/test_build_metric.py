@@ -3,8 +3,10 @@
 import math
 import re
 
+import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import constraints
 
 from bayes_rpp import (
     RPPEMLP,
@@ -12,6 +14,7 @@ from bayes_rpp import (
     BayesianModel,
     Categorical,
     Gaussian,
+    Likelihood,
     LogDensity,
     NormalizedNetwork,
     O,
@@ -244,3 +247,41 @@ def test_more_starts_than_examples_have_a_metric(make_linear_problem, name):
     density = UnconstrainedDensity(model, data)
     metric = build_metric(name, density, density.initial([0, 1, 2, 3, 4]))
     assert metric.color(normal(2, density.size)).isfinite().all()
+
+
+class OverdispersedCounts(Likelihood):
+    """Counts with a learned number without dimensions: in single precision torch has no forward mode for it."""
+
+    def parameters(self, num_outputs):
+        return {"failures": torch.tensor(2.0)}
+
+    def priors(self, num_outputs):
+        return {"failures": dist.LogNormal(0.7, 1.0)}
+
+    def constraints(self):
+        return {"failures": constraints.positive}
+
+    def distribution(self, output, params):
+        failures = params["failures"]
+        return dist.NegativeBinomial(failures, logits=output - failures.log()).to_event(1)
+
+    def check(self, y, num_outputs):
+        pass
+
+
+@pytest.mark.parametrize("name", ["layer", "full"])  # the others have random probes
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")  # by torch, in log sigmoids
+def test_a_users_own_parameter_has_a_metric_in_single_precision(make_small_model, bodies, name):
+    x = bodies.train[0]
+    densities = [
+        UnconstrainedDensity(
+            make_small_model(bodies, OverdispersedCounts(), dtype=dtype), (x.to(dtype), torch.ones(30, 9))
+        )
+        for dtype in (torch.float32, torch.float64)
+    ]
+    z = densities[0].initial([0, 1])
+    single, double = (
+        build_metric(name, density, z.to(density.dtype)).color(torch.eye(density.size, dtype=density.dtype))
+        for density in densities
+    )
+    torch.testing.assert_close(single.double(), double, rtol=1e-2, atol=1e-3)

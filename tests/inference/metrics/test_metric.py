@@ -7,7 +7,8 @@ from bayes_rpp import O, O2eR3, RPPLinear, Scalar, T, Vector
 from inference.curvature.covariance_root import BlockRoot, formed_root, root_of
 from inference.metrics.metric import CollapsedMetric, ResidualMetric
 
-VARIANCES, DENSE = [torch.tensor(3.0).double(), torch.tensor(0.5).double()], 0.01  # of the pathways of a chain of two groups, and of what they leave
+VARIANCES = [torch.tensor(3.0).double(), torch.tensor(0.5).double()]  # of the pathways of a chain of two groups
+DENSE = 0.01  # of what they leave
 
 
 def normal(*shape, seed=0):
