@@ -12,9 +12,9 @@ import matplotlib
 import torch
 
 from analysis.cli.data_files import read_data
-from analysis.cli.report_files import PICTURE, REPORT, check_report_replaceable
+from analysis.cli.report_files import PICTURE, REPORT, check_report_replaceable, remove_report
 from analysis.cli.run_folder import RunFolder, part_to_report
-from analysis.cli.runs import Run, write_report
+from analysis.cli.runs import POSTERIOR, Run, write_report
 from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, parse_group, parse_rep
 from bayes_rpp.datasets import inertia
@@ -22,6 +22,7 @@ from inference import MAP, DeepEnsemble, Posterior
 from inference.atomic_write import check_writable
 from inference.checkpoint import digest
 from inference.data import Pair
+from inference.posterior.files import tensors_file
 
 matplotlib.use("Agg")
 
@@ -69,7 +70,7 @@ def demo(options: Namespace) -> None:
         if breaking:
             true = equivariance_error(data.function, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
             reference[label] = float(true)
-    _print_report(runs, options.out, reference)
+    _print_report(write_report(runs, options.out, reference), options.out, reference)
 
 
 def fit(options: Namespace) -> None:
@@ -120,14 +121,20 @@ def _check_widths(options: Namespace, x: torch.Tensor, y: torch.Tensor, size_in:
 def report(options: Namespace) -> None:
     """Report on a saved run."""
     folder = part_to_report(options.folder)
-    run = Run.load(folder)
-    check_writable(folder)
-    _print_report({options.folder.resolve().name: run}, folder, None)
+    reported = None
+    while reported is None or tensors_file(folder / POSTERIOR) != reported:
+        if reported is not None:
+            remove_report(folder)  # on a run that a fit has replaced meanwhile
+        reported = tensors_file(folder / POSTERIOR)
+        run = Run.load(folder)
+        check_writable(folder)
+        table = write_report({options.folder.resolve().name: run}, folder)
+    _print_report(table, folder, {})
 
 
-def _print_report(runs: dict[str, Run], folder: Path, reference: dict[str, float] | None) -> None:
-    print(write_report(runs, folder, reference))
-    for label, value in (reference or {}).items():
+def _print_report(table: str, folder: Path, reference: dict[str, float]) -> None:
+    print(table)
+    for label, value in reference.items():
         print(f"{label}: the equivariance error of the true function is {value:.4f}")
     picture = folder / PICTURE
     print(f"picture: {picture}   numbers: {folder / REPORT}" if picture.exists() else f"numbers: {folder / REPORT}")

@@ -112,10 +112,14 @@ class RunFolder:
     def _finish(self, run: Run) -> None:
         if tensors_file(self.path / POSTERIOR) != self.replaces:
             raise FileExistsError(f"another run was finished in {self.path} meanwhile; replace it by --resume --force.")
+        self._remove_reports()
+        run.save(self.path)
+        self._remove_reports()  # that of the older run, if one was written meanwhile
+        self._discard(with_folders=[self.unfinished])
+
+    def _remove_reports(self) -> None:
         for folder in self.reported_in:
             remove_report(folder)
-        run.save(self.path)
-        self._discard(with_folders=[self.unfinished])
 
     def _discard(self, with_folders: list[Path] | None = None) -> None:
         """Remove the unfinished run's own files, and these folders as far as nothing else is in them."""
@@ -130,7 +134,7 @@ class RunFolder:
     @contextmanager
     def _claimed(self) -> Iterator[None]:
         """A lock on the part for unfinished runs, which ends with the process; no lock where there are none."""
-        self.unfinished.mkdir(parents=True, exist_ok=True)
+        Path(os.path.realpath(self.unfinished)).mkdir(parents=True, exist_ok=True)
         handle = os.open(self.unfinished, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,7 @@ import torch
 
 from analysis.cli import main as cli
 from analysis.cli.report_files import MARK, PICTURE, REPORT
+from analysis.cli.runs import Run
 from bayes_rpp.datasets import inertia
 from inference import DeepEnsemble, Posterior
 from inference.posterior.files import HEADER
@@ -175,6 +176,42 @@ def test_a_run_that_was_finished_meanwhile_is_not_replaced(fit, tmp_path, capsys
     assert fit(folder, resume=None, force=None) == 0
     assert contents(folder).keys() != finished.keys()
     assert Posterior.load(folder / "posterior").stats["seed"] == 0
+
+
+def test_a_report_is_on_the_run_that_is_there_when_it_is_written(fit, tmp_path, monkeypatch):
+    folder, reported, load = tmp_path / "run", [], Run.load
+    assert fit(folder) == 0
+
+    def replaced_after_loading(path):
+        run = load(path)
+        reported.append(len(run.x))
+        if len(reported) == 1:
+            assert fit(folder, test_fraction="0.5", force=None) == 0
+        return run
+
+    monkeypatch.setattr(Run, "load", staticmethod(replaced_after_loading))
+    assert cli.main(["report", str(folder)]) == 0
+    assert reported == [6, 15]
+    assert json.loads((folder / REPORT).read_text())["run"]["test_examples"] == 15
+
+
+def test_a_report_that_is_written_while_a_run_is_replaced_goes_with_the_older_run(fit, tmp_path, monkeypatch):
+    folder, save = tmp_path / "run", Run.save
+    assert fit(folder) == 0
+
+    def reported_before_saving(run, path):
+        assert cli.main(["report", str(folder)]) == 0
+        save(run, path)
+
+    monkeypatch.setattr(Run, "save", reported_before_saving)
+    assert fit(folder, force=None) == 0
+    assert {path.name for path in folder.iterdir()} == {"posterior"}
+
+
+def test_a_symbolic_link_to_a_folder_that_is_not_there_yet_is_followed(fit, tmp_path):
+    (tmp_path / "link").symlink_to("not/yet")
+    assert fit(tmp_path / "link") == 0
+    assert {path.name for path in (tmp_path / "not" / "yet").iterdir()} == {"posterior"}
 
 
 def test_two_fits_into_one_folder_do_not_mix(fit, tmp_path, capsys):
