@@ -56,3 +56,14 @@ def test_correlated_draws_have_a_larger_error():
     once, often = (log_scores(likelihoods(d, torch.zeros(3).double())) for d in (draws, draws.repeat_interleave(10, 1)))
     torch.testing.assert_close(often[0], once[0])
     assert math.isclose(often[1], once[1], rel_tol=1e-9)
+
+
+def test_no_score_is_above_the_best_draw_where_that_has_nearly_all_of_the_likelihood():
+    """The jackknife alone would say +938 nats of the first example, and +inf of the second."""
+    each = torch.full((1, 100, 3), -1000.0)
+    each[..., 1:] = -math.inf  # as of a rate that overflows
+    each[0, 3, :2] = -1.0
+    scores, error = log_scores(each)
+    assert scores.tolist() == pytest.approx([0.5 - 1 - math.log(100)] * 2 + [-math.inf])
+    assert error == math.inf
+    assert log_scores(each[..., :1])[1] > 100
