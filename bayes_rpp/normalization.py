@@ -16,6 +16,11 @@ from bayes_rpp.rounding import warn_if_rounded
 
 _LARGEST_MEAN = 1e3  # that no translation along an invariant direction takes out, in units of the spread
 
+_NOT_IN_UNITS = (
+    "Outputs that are logits, log rates or log variances are in no unit of y: NormalizedNetwork.fit(network, x) leaves "
+    "them as they are."
+)
+
 
 class Standardizer(nn.Module):
     """x -> (x - mean) / scale, equivariantly: one scale for every copy of a piece, and a mean along invariant
@@ -67,9 +72,15 @@ class Standardizer(nn.Module):
         ------
         ValueError
             If x does not have the representation's size, or is not finite.
+        TypeError
+            If x holds no floating-point numbers.
         """
         if x.ndim != 2 or x.shape[1] != rep.size:
-            raise ValueError(f"data of shape {tuple(x.shape)} do not fit {rep}, which has size {rep.size}.")
+            hint = f" {_NOT_IN_UNITS}" if name == "y" else ""
+            raise ValueError(f"{name} of shape {tuple(x.shape)} does not fit {rep}, which has size {rep.size}.{hint}")
+        if not x.is_floating_point():
+            hint = f" {_NOT_IN_UNITS}" if name == "y" else ""
+            raise TypeError(f"{name} must be floating-point numbers to be standardised, got {x.dtype}.{hint}")
         if not torch.isfinite(x).all():
             raise ValueError("data hold NaN or infinite numbers, so they have no scale.")
         warn_if_rounded(name, x, x.dtype)
@@ -143,12 +154,19 @@ class NormalizedNetwork(nn.Module):
         self.group: Group = inputs.rep.bound_group
 
     @classmethod
-    def fit(cls, network: nn.Module, x: Float[Tensor, "batch n"], y: Float[Tensor, "batch m"]) -> NormalizedNetwork:
-        """Wrap a network, with standardisers taken from training data."""
+    def fit(
+        cls, network: nn.Module, x: Float[Tensor, "batch n"], y: Float[Tensor, "batch m"] | None = None
+    ) -> NormalizedNetwork:
+        """Wrap a network, with standardisers taken from training data; without y, the outputs stay as they are: those
+        that are logits, log rates or log variances are in no unit of y.
+        """
         rep_in, rep_out = network.rep_in, network.rep_out
         assert isinstance(rep_in, Rep)
         assert isinstance(rep_out, Rep)
-        return cls(network, Standardizer.fit(x, rep_in, "x"), Standardizer.fit(y, rep_out, "y"))
+        inputs = Standardizer.fit(x, rep_in, "x")
+        if y is None:
+            return cls(network, inputs, Standardizer(rep_out, torch.zeros(rep_out.size), torch.ones(rep_out.size)))
+        return cls(network, inputs, Standardizer.fit(y, rep_out, "y"))
 
     @property
     def input_dtype(self) -> torch.dtype:

@@ -117,7 +117,7 @@ def test_a_single_precision_constant_is_a_constant():
 
 @pytest.mark.parametrize("shape", [(5, 3), (4,), (2, 5, 4)])
 def test_data_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match=r"do not fit Scalar \+ Vector, which has size 4"):
+    with pytest.raises(ValueError, match=r"does not fit Scalar \+ Vector, which has size 4"):
         Standardizer.fit(torch.zeros(shape), (Scalar + Vector)(SO(3)))
 
 
@@ -174,3 +174,14 @@ def test_every_copy_is_measured_against_its_own_size():
     standard = Standardizer.fit(x, rep)(x)
     torch.testing.assert_close(standard.std(0, correction=0)[:2], torch.ones(2, dtype=torch.float64))
     assert (standard[:, 2] == 0).all()
+
+
+def test_outputs_that_are_in_no_unit_of_y_stay_as_they_are():
+    x, rates = 1e3 * torch.randn(20, 3), RPPEMLP(Vector, Scalar, SO(3), channels=8, layers=1)
+    network = NormalizedNetwork.fit(rates, x)
+    assert torch.equal(network(x), rates(network.inputs(x)))
+    assert network(x).dtype == torch.float32
+    with pytest.raises(TypeError, match=r"y must be floating-point.*torch.int64.*log rates.*fit\(network, x\)"):
+        NormalizedNetwork.fit(rates, x, torch.ones(20, 1, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"y of shape \(20,\) does not fit Scalar.*logits.*fit\(network, x\)"):
+        NormalizedNetwork.fit(rates, x, torch.ones(20))
