@@ -16,8 +16,8 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from result_pages import captioned, options, page, publish, rows_of
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, options, page, publish, rows_of
+from recording.resumed_runs import Results, Row, run_all
 from scipy.stats import spearmanr
 from torch import nn
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from result_pages import captioned, options, page, publish
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, options, page, publish
+from recording.resumed_runs import Results, Row, run_all
 
 from analysis import equivariance_error
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior

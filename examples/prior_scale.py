@@ -14,8 +14,8 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from result_pages import captioned, options, page, publish, rows_of
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, options, page, publish, rows_of
+from recording.resumed_runs import Results, Row, run_all
 
 from bayes_rpp import (
     EMLP,
@@ -34,7 +34,7 @@ from bayes_rpp import (
     Vector,
     Z,
 )
-from bayes_rpp.bayesian_model import prior_draws
+from bayes_rpp.prior_draws import prior_draws
 
 RESULTS = Path(__file__).parent / "results" / "prior_scale.json"
 CASES = {

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import grad, jvp
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.bayesian_model import model_at
+from bayes_rpp.known_variances import model_at
 from inference.curvature.gauss_newton import gauss_newton_product
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
 from inference.laplace.posterior import LaplacePosterior

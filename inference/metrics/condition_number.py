@@ -17,7 +17,7 @@ from inference.metrics.preconditioned import PreconditionedDensity
 
 _DENSE = 1_500
 _PURPOSE = "the condition number"
-_LANCZOS_STEPS = 80
+_LANCZOS_STEPS = 100
 
 
 def condition_number(preconditioned: PreconditionedDensity, z: Float[Tensor, " size"]) -> float:
