@@ -74,7 +74,7 @@ class ResidualMetric:
         total, residuals = dense, []
         for beta, variance, basis in zip(betas, self.pathway_variances, self.bases, strict=True):
             difference = beta - basis.coordinates(dense)
-            total = total + self._share(variance) * basis.expand(difference)
+            total = total + basis.expand(self._share(variance) * difference)
             residuals.append(self._spread(variance) * difference)
         return torch.cat([*residuals, self.effective.pull(total)], dim=-1)
 

@@ -44,20 +44,24 @@ def made():
     bases = chain_bases()
     size, extra = bases[0].size, sum(basis.rank for basis in bases)
     uneven = CollapsedMetric(bases, [normal(b.rank, seed=k).exp() for k, b in enumerate(bases)], number(7.0))
-    half = normal(9, 9)
+    half, relative = normal(9, 9), [normal(basis.rank).exp() for basis in bases]
     parts = [formed_root(normal(4).exp(), torch.float64), formed_root(half @ half.mT + eye(9), half.dtype), uneven]
     return {
         "diagonal": (parts[0], 4),
         "variances": (root_of(normal(4).exp()), 4),
         "dense": (parts[1], 9),
         "collapsed": (uneven, size),
-        "residual": (ResidualMetric(bases, VARIANCES, DENSE, uneven, 1.7), size + extra),
+        "residual": (ResidualMetric(bases, [*map(number, VARIANCES)], number(DENSE), uneven, 1.7), size + extra),
+        "relative": (ResidualMetric(bases, relative, number(DENSE), uneven, 1.7), size + extra),
         "cholesky": (root_of(half @ half.mT + eye(9)), 9),
         "blocks": (BlockRoot([slice(0, 4), slice(4, 13), slice(13, 13 + size)], parts), 13 + size),
     }
 
 
-@pytest.mark.parametrize("kind", ["diagonal", "variances", "dense", "cholesky", "collapsed", "residual", "blocks"])
+KINDS = "diagonal", "variances", "dense", "cholesky", "collapsed", "residual", "relative", "blocks"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_metric_is_its_dense_twin_its_transpose_and_its_inverse(kind):
     metric, size = made()[kind]
     dense, vectors = matrix(metric, size), normal(2, 3, size)
@@ -96,7 +100,7 @@ def test_the_residual_metric_makes_the_rests_white_and_independent_of_the_weight
     covariance, rests = temperature * number(prior).diag(), sum(ranks)
     plain = CollapsedMetric([], [], number(1.0))  # W as it is
     for effective in (plain, collapsed(bases, temperature)):
-        metric = ResidualMetric(bases, VARIANCES, DENSE, effective, temperature)
+        metric = ResidualMetric(bases, [*map(number, VARIANCES)], number(DENSE), effective, temperature)
         inverse = torch.linalg.inv(matrix(metric, size + rests))
         white = inverse @ covariance @ inverse.mT
         torch.testing.assert_close(white[:rests, :rests], eye(rests), rtol=0, atol=1e-10)
