@@ -198,3 +198,48 @@ def test_layers_whose_weights_do_more_than_they_say_are_refused_by_name(subtests
             method = LaplaceEvidence(curvature, mode=MAP(epochs=2))
             with subtests.test(msg=f"{kind}, {curvature}"), pytest.raises(ValueError, match=message):
                 log_evidence(model, data(), method, seed=0, progress=False)
+
+
+class Apart(OwnLayer):
+    """Holds its dense part first, and a parameter of another kind between the two."""
+
+    def hold(self, parametrization):
+        super().hold(parametrization)
+        held = dict(self._parameters)
+        self._parameters.clear()
+        for name, parameter in [*reversed(held.items())]:
+            self.register_parameter(name, parameter)
+            if "gain" not in self._parameters:
+                self.register_parameter("gain", nn.Parameter(torch.ones(5)))
+
+    def forward(self, x):
+        return super().forward(x) * self.gain
+
+    def linear_map(self):
+        return None
+
+    def roles(self):
+        return super().roles() | {"gain": ParameterRole("dense", 1.0, 1.0)}
+
+
+def test_the_metric_of_a_layer_that_holds_its_pathways_apart_is_that_of_one_that_does_not():
+    class Beside(Apart):
+        """The same in the usual order."""
+
+        def hold(self, parametrization):
+            OwnLayer.hold(self, parametrization)
+            self.gain = nn.Parameter(torch.ones(5))
+
+    densities = [UnconstrainedDensity(model_of(layer), data()) for layer in (Apart(), Beside())]
+    assert list(densities[0].shapes) == ["layers.0.rest", "layers.0.gain", "layers.0.coordinates"]
+    beside, apart = densities[1], densities[0]
+    z = torch.randn(2, beside.size, generator=torch.Generator().manual_seed(1)).double()
+
+    def moved(v):
+        return apart.pack(beside.unpack(v))
+
+    metrics = [build_metric("pathway", apart, moved(z)), build_metric("pathway", beside, z)]
+    vectors = torch.randn(3, beside.size, generator=torch.Generator().manual_seed(2)).double()
+    for name in ("color", "pull", "whiten"):
+        here, there = (getattr(metric, name) for metric in metrics)
+        torch.testing.assert_close(here(moved(vectors)), moved(there(vectors)))
