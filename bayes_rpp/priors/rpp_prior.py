@@ -145,7 +145,7 @@ class RPPPrior:
         Examples
         --------
         >>> RPPPrior(dense_variance=HalfCauchy(0.01)).variances(RPPEMLP(Scalar, Scalar, SO(3), layers=0))
-        {'equivariant_variance': 10.0, 'dense_variance': HalfCauchy()}
+        {'equivariant_variance': 1.0, 'dense_variance': HalfCauchy()}
         """
         used = {name for law in self.parameter_priors(network).values() for name in law.settings}
         return {name: value for name, value in self._values().items() if name in used}
