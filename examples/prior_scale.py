@@ -48,7 +48,7 @@ CASES = {
 WIDTHS, DEPTHS = (32, 64, 128, 256, 512, 1024), (1, 2, 3)
 KINDS = {
     "RPP": (RPPEMLP, RPPPrior()),
-    "RPP, before": (RPPEMLP, RPPPrior(equivariant_variance=10.0, scaling="layer_fan_in")),
+    "RPP, before": (RPPEMLP, RPPPrior(10.0, 3e-4, scaling="layer_fan_in")),
     "EMLP": (EMLP, RPPPrior()),
     "MLP": (MLP, RPPPrior()),
 }

@@ -77,7 +77,7 @@ class RPPPrior:
     """
 
     equivariant_variance: Variance = 1.0
-    dense_variance: Variance = 3e-4
+    dense_variance: Variance = 1e-4
     mlp_variance: Variance = 1.0
     scaling: Scaling = "fan_in"
     pathway_variances: Sequence[Variance] | None = None

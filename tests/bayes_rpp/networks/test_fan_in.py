@@ -147,5 +147,5 @@ def test_functions_of_the_default_prior_are_of_order_one(subtests):
 
 
 def test_functions_of_one_fan_in_for_a_layer_and_a_variance_of_ten_are_not():
-    old = RPPPrior(equivariant_variance=10.0, scaling="layer_fan_in")
+    old = RPPPrior(10.0, 3e-4, scaling="layer_fan_in")
     assert scale_of_functions(RPPEMLP, "O(3)", 32, 3, old, draws=5) > 1e4
