@@ -69,8 +69,8 @@ def demo(options: Namespace) -> None:
         runs[label] = folders[label].fit(partial(_train, engine, model, data.train, options.seed), data.test)
         if breaking:
             offset = network.outputs.mean  # reports are about it, see Run.report
-            reps = {"rep_in": data.rep_in, "rep_out": data.rep_out}
-            true = equivariance_error(partial(_about, data.function, offset), data.test.x, **reps)
+            function = partial(_about, data.function, offset)
+            true = equivariance_error(function, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
             reference[label] = float(true)
     _print_report(runs, options.out, reference)
 
