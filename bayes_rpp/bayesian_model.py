@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 
 import pyro
@@ -15,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from bayes_rpp.likelihoods import NOISE, Gaussian, Likelihood
+from bayes_rpp.likelihoods import Gaussian, Likelihood
 from bayes_rpp.likelihoods.likelihood import check_likelihood, event_shape
 from bayes_rpp.networks.roles import free_parameters
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
@@ -277,35 +275,3 @@ def _check_finite(name: str, value: Tensor) -> None:
     if bad.any():
         where = tuple(int(i) for i in bad.nonzero()[0])
         raise ValueError(f"{name} holds {int(bad.sum())} NaN or infinite number(s), the first at index {where}.")
-
-
-def prior_draws(model: BayesianModel, count: int, seed: int) -> Params:
-    """Independent draws of every parameter from its prior, name -> (draw, *shape), in the prior's type, on the CPU:
-    variances with hyperpriors first, then weights, each draw's given its own variances.
-    """
-    each = torch.Size([count])
-    with seeded(seed, torch.device("cpu")), pyro.validation_enabled(False), torch.no_grad():
-        hyper = {name: exact_hyperprior(law, "cpu").sample(each) for name, law in model.hyperpriors.items()}
-        shapes = dict.fromkeys(model.hierarchical, torch.Size())
-        laws = model.distributions(hyper).items()
-        return {name: hyper[name] if name in hyper else law.sample(shapes.get(name, each)) for name, law in laws}
-
-
-def model_at(model: BayesianModel, values: Mapping[str, float]) -> BayesianModel:
-    """A model with these variances; a noise variance among them is then known."""
-    likelihood = model.likelihood
-    if model.gaussian is not None and NOISE in values:
-        likelihood = replace(model.gaussian, noise_variance=values[NOISE], learned=False)
-    prior = model.prior.with_variances({name: value for name, value in values.items() if name != NOISE})
-    return BayesianModel(model.network, prior, likelihood, model.num_outputs)
-
-
-def has_learned_noise(model: BayesianModel) -> bool:
-    """Whether a noise variance is to be learned beside the prior's; raises ValueError for one of each output."""
-    if model.gaussian is None or not model.gaussian.learned:
-        return False
-    if model.gaussian.per_output or isinstance(model.gaussian.noise_variance, tuple):
-        raise ValueError(
-            "the evidence learns one noise variance for all outputs: take Gaussian(..., per_output=False)."
-        )
-    return True

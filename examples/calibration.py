@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import pyro
 import torch
-from result_pages import captioned, page, publish
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, page, publish
+from recording.resumed_runs import Results, Row, run_all
 from scipy.stats import binom
 from torch import Tensor
 from tqdm import tqdm

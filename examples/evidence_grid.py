@@ -25,8 +25,8 @@ import xarray as xr
 from evidence_inertia import BATCH, EPOCHS, LR, MEMBERS, SEEDS, START, network
 from evidence_inertia import RESULTS as BY_GRADIENT
 from matplotlib.figure import Figure
-from result_pages import captioned, figure, options, page, publish
-from resumed_runs import Results, run_all
+from recording.result_pages import captioned, figure, options, page, publish
+from recording.resumed_runs import Results, run_all
 from scipy.stats import spearmanr
 
 from analysis import plot_prior_sweep, prior_sweep

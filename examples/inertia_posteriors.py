@@ -22,8 +22,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import xarray as xr
-from result_pages import captioned, date_record, page, publish, rows_of
-from result_pages import figure as picture_of
+from recording.result_pages import captioned, date_record, page, publish, rows_of
+from recording.result_pages import figure as picture_of
 
 from analysis import convergence, equivariance_error, plot_equivariance_density
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior

@@ -13,8 +13,8 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from result_pages import captioned, options, page, publish
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, options, page, publish
+from recording.resumed_runs import Results, Row, run_all
 
 from analysis import equivariance_error
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior
@@ -65,17 +65,22 @@ def table(results: Results) -> str:
 
 
 def report(results: Results) -> str:
+    def error(data: str, network: str) -> float:
+        return statistics.mean(results[f"{data}/{network}/{seed}"]["test_mse"] for seed in SEEDS)
+
+    kept, broken = (error(data, "RPP") / error(data, "EMLP") for data in DATA)
     caption = (
         "Test error and equivariance error of one network a seed: 1000 examples, 384 channels, three hidden layers, 500 "
-        "epochs, the default prior on both data sets. EMLP is exactly equivariant and cannot fit the modified data; the "
-        "MLP does not use the symmetry; the RPP network is as good as EMLP where the symmetry holds, and recovers the "
-        "equivariance error of the true function where it is broken."
+        "epochs, standardised data, the default prior on both data sets. EMLP is exactly equivariant and cannot fit the "
+        f"modified data; the MLP does not use the symmetry. The RPP network has {kept:.2f} times the error of EMLP where "
+        f"the symmetry holds and {broken:.2f} times where it is broken."
     )
     notes = (
         "For comparison, the test errors of other implementations in this setting: on the exact data EMLP 0.16, RPP 0.28, "
-        "MLP 3.7; on the modified data EMLP 1.19, RPP 0.28 with well-chosen variances, MLP 4.8. The default variances, "
-        "the initial state and the three middle pieces of the bilinear layers were chosen on seeds 100 and 101; one EMLP "
-        "run of seed 0, with two middle pieces, was seen on the way."
+        "MLP 3.7; on the modified data EMLP 1.19, RPP 0.28 with well-chosen variances, MLP 4.8. The default equivariant "
+        "variance is that for which prior functions are of order one; the dense one, the initial state and the three middle "
+        "pieces of the bilinear layers were chosen on seeds 100 and 101. Under the former prior and without standardised "
+        "data RPP had 0.074 and 0.151, EMLP 0.078 and 1.078, and the MLP 3.238 and 4.041."
     )
     return page(__file__, "Test error on Inertia and Modified Inertia", captioned(caption, table(results)), notes)
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from result_pages import captioned, options, page, publish, rows_of
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, options, page, publish, rows_of
+from recording.resumed_runs import Results, Row, run_all
 from symmetry_level import NOISE, REP, moments
 
 from analysis.evidence import ExactEvidence, LaplaceEvidence

@@ -13,8 +13,8 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from result_pages import captioned, options, page, publish
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, options, page, publish
+from recording.resumed_runs import Results, Row, run_all
 
 from analysis import equivariance_error, pathway_shares
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, O, O2eR3, RPPPrior
@@ -32,9 +32,7 @@ def run(symmetry: str, chain: str, seed: str) -> Row:
     breaking, kind = DATA[symmetry]
     data = inertia(train=1000, test=1000, symmetry_breaking=breaking, kind=kind, seed=int(seed))
     net = RPPEMLP(data.rep_in, data.rep_out, CHAINS[chain], channels=384, layers=3)
-    model = BayesianModel(
-        net, RPPPrior(equivariant_variance=10.0, scaling="layer_fan_in"), Gaussian(noise_variance=0.2)
-    )
+    model = BayesianModel(net, RPPPrior(10.0, 3e-4, scaling="layer_fan_in"), Gaussian(noise_variance=0.2))
     posterior = MAP(epochs=500, lr=3e-3, batch_size=500).fit(model, data.train, seed=int(seed))
     last = pathway_shares(posterior).isel(chain=0, draw=0, layer=-1)
     return {

@@ -14,8 +14,8 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from result_pages import captioned, options, page, publish, rows_of
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, options, page, publish, rows_of
+from recording.resumed_runs import Results, Row, run_all
 
 from bayes_rpp import (
     EMLP,
@@ -34,7 +34,7 @@ from bayes_rpp import (
     Vector,
     Z,
 )
-from bayes_rpp.bayesian_model import prior_draws
+from bayes_rpp.prior_draws import prior_draws
 
 RESULTS = Path(__file__).parent / "results" / "prior_scale.json"
 CASES = {
@@ -48,7 +48,7 @@ CASES = {
 WIDTHS, DEPTHS = (32, 64, 128, 256, 512, 1024), (1, 2, 3)
 KINDS = {
     "RPP": (RPPEMLP, RPPPrior()),
-    "RPP, before": (RPPEMLP, RPPPrior(equivariant_variance=10.0, scaling="layer_fan_in")),
+    "RPP, before": (RPPEMLP, RPPPrior(10.0, 3e-4, scaling="layer_fan_in")),
     "EMLP": (EMLP, RPPPrior()),
     "MLP": (MLP, RPPPrior()),
 }

@@ -24,9 +24,9 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 from matplotlib.figure import Figure
-from result_pages import captioned, options, page, publish, rows_of
-from result_pages import figure as picture_of
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, options, page, publish, rows_of
+from recording.result_pages import figure as picture_of
+from recording.resumed_runs import Results, Row, run_all
 from scipy.optimize import minimize
 from scipy.stats import chisquare, spearmanr
 from torch import Tensor

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pyro.distributions as dist
 import torch
-from result_pages import captioned, options, page, publish
-from resumed_runs import Results, Row, run_all
+from recording.result_pages import captioned, options, page, publish
+from recording.resumed_runs import Results, Row, run_all
 from symmetry_level import NOISE, REP, moments
 
 from analysis import Comparison, compare, symmetry_candidates

@@ -27,7 +27,7 @@ def script(monkeypatch):
 
 def test_a_case_that_an_interrupt_cut_short_is_not_recorded(script, tmp_path, monkeypatch):
     """Engines return what they have then, which would pass for the result of a whole run."""
-    runs = script("resumed_runs")
+    runs = script("recording.resumed_runs")
     monkeypatch.setattr(runs, "date_record", lambda _: None)
     cut_short, path = ["second"], tmp_path / "results.json"
 

@@ -17,7 +17,7 @@ from analysis.comparison.sweep_criteria import Criteria, check_criteria, measure
 from analysis.comparison.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp import BayesianModel
-from bayes_rpp.bayesian_model import has_learned_noise
+from bayes_rpp.known_variances import has_learned_noise
 from bayes_rpp.likelihoods import NOISE
 from inference import MAP, DeepEnsemble
 from inference.data import Data, refuse_hyperpriors, resolve_data, resolve_device

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analysis.comparison.sweep_training import Criterion, Problem
 from analysis.evidence import LaplaceEvidence
-from bayes_rpp.bayesian_model import model_at
+from bayes_rpp.known_variances import model_at
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.density.unconstrained import UnconstrainedDensity

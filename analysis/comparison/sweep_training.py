@@ -20,7 +20,7 @@ from torch import Tensor
 
 from analysis.evidence import EvidenceMethod
 from bayes_rpp import BayesianModel
-from bayes_rpp.bayesian_model import has_learned_noise, model_at
+from bayes_rpp.known_variances import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_hyperprior
 from bayes_rpp.types import Params

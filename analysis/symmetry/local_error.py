@@ -10,6 +10,7 @@ from torch import Tensor
 from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, over_draws, piece_names
 from analysis.symmetry.generator_names import generator_names
 from bayes_rpp import Group, Rep
+from bayes_rpp.forward_mode import jvp
 from inference import Posterior
 
 
@@ -88,7 +89,7 @@ def local_equivariance_error(
         """The norms of f, and of its Lie derivatives along the directions."""
         rows: list[Tensor] = []
         for inward, outward in matrices:
-            value, derivative = torch.func.jvp(f, (x,), (x @ inward.to(x),))[:2]
+            value, derivative = jvp(f, (x,), (x @ inward.to(x),))
             check_output(value, rep_out)
             rows = rows or [norms_of(value, outputs)]
             rows.append(norms_of(value @ outward.to(value) - derivative, outputs))

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
-from torch.func import grad, hessian, jvp, vmap
+from torch.func import grad, vmap
 
+from bayes_rpp.forward_mode import hessian, jvp
 from bayes_rpp.types import Params
 
 

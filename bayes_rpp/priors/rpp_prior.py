@@ -42,8 +42,11 @@ class RPPPrior:
     * bilinear weights: by the number of products in each coordinate of their output piece. The layer's own factor of
       0.1 then leaves a hundredth of the linear layer's variance.
 
-    The defaults are for standardised data: functions drawn from the prior have a mean square between 0.1 and 10 for
-    inputs of unit scale, from 32 to 1024 channels, with one to three hidden layers, for every group that was tried.
+    The defaults are for standardised data: functions drawn from the prior have a mean square of order one for inputs of
+    unit scale, see docs/results/prior_scale.md. Exceptions are outputs that only products reach, as the cross product
+    of two vectors, which are smaller by the bilinear layers' hundredth, and deep networks of scalars alone under
+    groups with many tensors, whose functions grow with the width, to 23 at 1024 channels. Invariant functions of
+    vectors get most of their mean square from biases.
 
     With ``scaling="layer_fan_in"`` there is one fan-in for a whole layer: n, r / m with r coordinates, 1, and the
     number of bilinear weights for each output piece. That is right on average over a layer's pieces and wrong for each.
@@ -74,7 +77,7 @@ class RPPPrior:
     """
 
     equivariant_variance: Variance = 1.0
-    dense_variance: Variance = 3e-4
+    dense_variance: Variance = 1e-4
     mlp_variance: Variance = 1.0
     scaling: Scaling = "fan_in"
     pathway_variances: Sequence[Variance] | None = None
@@ -145,7 +148,7 @@ class RPPPrior:
         Examples
         --------
         >>> RPPPrior(dense_variance=HalfCauchy(0.01)).variances(RPPEMLP(Scalar, Scalar, SO(3), layers=0))
-        {'equivariant_variance': 10.0, 'dense_variance': HalfCauchy()}
+        {'equivariant_variance': 1.0, 'dense_variance': HalfCauchy()}
         """
         used = {name for law in self.parameter_priors(network).values() for name in law.settings}
         return {name: value for name, value in self._values().items() if name in used}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -109,6 +109,26 @@ class BlockRoot:
             parts += [torch.zeros_like(like[..., start : span.start]), piece]
             start = span.stop
         return torch.cat([*parts, torch.zeros_like(like[..., start:])], dim=-1)
+
+
+@dataclass(frozen=True)
+class PermutedRoot:
+    """A root of coordinates in another order."""
+
+    root: CovarianceRoot
+    order: Int[Tensor, " size"]  # of the root's coordinates: where each of them is
+
+    def color(self, u: Tensor) -> Tensor:
+        """See CovarianceRoot."""
+        return self.root.color(u[..., self.order])[..., self.order.argsort()]
+
+    def pull(self, gradient: Tensor) -> Tensor:
+        """See CovarianceRoot."""
+        return self.root.pull(gradient[..., self.order])[..., self.order.argsort()]
+
+    def whiten(self, z: Tensor) -> Tensor:
+        """See CovarianceRoot."""
+        return self.root.whiten(z[..., self.order])[..., self.order.argsort()]
 
 
 def root_of(precision: Float[Tensor, "size size"] | Float[Tensor, " size"]) -> FactorRoot:

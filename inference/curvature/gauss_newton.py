@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import biject_to
-from torch.func import grad, jacrev, jvp, vjp, vmap
+from torch.func import grad, jacrev, vjp, vmap
 
 from bayes_rpp import BayesianModel
+from bayes_rpp.forward_mode import jvp
 from bayes_rpp.likelihoods.likelihood import output_curvature, output_curvature_product
 from bayes_rpp.types import Params
 from inference.density.unconstrained import UnconstrainedDensity, to_constrained

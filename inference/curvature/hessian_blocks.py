@@ -14,11 +14,12 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor
 from torch.distributions import biject_to, constraints
-from torch.func import grad, hessian, vjp, vmap
+from torch.func import grad, vjp, vmap
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.bases.joint_span import are_orthogonal
+from bayes_rpp.forward_mode import hessian
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import (
     beside_network,

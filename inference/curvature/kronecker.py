@@ -36,13 +36,15 @@ from inference.curvature.kronecker_blocks import (
     SpectralBlock,
     effective_weights,
 )
-from inference.curvature.layer_statistics import diagonals, layer_statistics
+from inference.curvature.layer_statistics import diagonals, layer_statistics, random_slopes
 from inference.curvature.names import FactoredCurvature
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.memory import check_matrix
 
 _EXACT_SHARES = 2**24  # numbers of a basis from which its shares are computed exactly
 _ASYMMETRY = 1e-8
+_OTHER_USE = 1e-3  # by which gradients differ, relative to the largest; float32 has errors of 1e-5
+_NO_GRADIENT = 1e-6  # of the largest: what may be rounding
 _PROBES = 256  # random maps of a larger basis, from which they are estimated
 
 
@@ -61,9 +63,10 @@ def kronecker_blocks(
     With a ``generator``, the sums over outputs k are estimated, without bias, from one random combination of the D
     outputs of each example: D times cheaper.
 
-    Raises TypeError if the model is a LogDensity, and ValueError if a linear layer is applied more than once, or not to
-    vectors; a block would not fit into memory; a layer has no group to average over; or a layer neither is linear nor
-    says by its roles what its parameters are: its diagonal may miss most of its curvature.
+    Raises TypeError if the model is a LogDensity, and ValueError if a linear layer is not applied exactly once, or not
+    to vectors; its weights are used elsewhere too; a block would not fit into memory; a layer has no group to average
+    over; or a layer neither is linear nor says by its roles what its parameters are: its diagonal may miss most of its
+    curvature.
     """
     model = network_model(density, "the Kronecker-factored curvature")
     require_curvature(density, z)
@@ -73,6 +76,7 @@ def kronecker_blocks(
     with pyro.validation_enabled(False):
         sizes = {name: layer.size_out for name, layer in layers.items()}
         inputs, gradients = layer_statistics(density, z, sizes, generator)
+        _check_linear(density, z, layers)
         for name, layer in layers.items():
             inner = inputs[name].mT @ inputs[name] / len(inputs[name])
             outer = gradients[name].mT @ gradients[name]
@@ -83,6 +87,28 @@ def kronecker_blocks(
         _check_roles(model, left, kind)
         others = diagonals(density, z, left, generator)
     return blocks + [SpectralBlock(value.flatten(), {}, name) for name, value in others.items()]
+
+
+def _check_linear(density: UnconstrainedDensity, z: Float[Tensor, " size"], layers: dict[str, LinearMap]) -> None:
+    """Raise ValueError if a layer's parameters do something else than W x + b does: their gradients would be others."""
+    slopes, in_parameters = random_slopes(density, z, {name: layer.size_out for name, layer in layers.items()})
+    largest = max(value.abs().max() for value in in_parameters.values())
+    for path, layer in layers.items():
+        weights = effective_weights(path, layer.sums, density.shapes)
+        for parts, slope in zip(weights, slopes[path], strict=False):
+            expected = {name: basis.coordinates(slope.flatten()) for name, basis in parts.structured.items()}
+            expected |= {} if parts.whole is None else {parts.whole: slope.flatten()}
+            for name, value in expected.items():
+                if name not in in_parameters:
+                    continue  # a pathway of the prior of a collapsed parameter
+                found = in_parameters[name].flatten()
+                scale = max(value.abs().max(), found.abs().max(), _NO_GRADIENT * largest)
+                if (found - value).abs().max() > _OTHER_USE * scale:
+                    raise ValueError(
+                        f"the parameter {name!r} acts in the network otherwise than by the layer {path!r} alone: "
+                        "another layer shares it, it is used outside of layers, or the layer is not y = W x + b. Use "
+                        "curvature='layer', 'full' or 'diagonal'."
+                    )
 
 
 def _check_roles(model: BayesianModel, names: list[str], kind: FactoredCurvature) -> None:

@@ -12,7 +12,7 @@ from pyro.distributions import Distribution
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.bayesian_model import has_learned_noise
+from bayes_rpp.known_variances import has_learned_noise
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from inference.laplace.expansion import Expansion

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.bayesian_model import model_at
+from bayes_rpp.known_variances import model_at
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.types import Params
 from inference.data import Pair

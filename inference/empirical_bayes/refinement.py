@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.bayesian_model import model_at
+from bayes_rpp.known_variances import model_at
 from bayes_rpp.types import Params
 from inference.curvature.block_structure import Structure
 from inference.density.unconstrained import float64_density

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, PathwayNormal
-from bayes_rpp.bayesian_model import has_learned_noise, model_at
+from bayes_rpp.known_variances import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from inference.data import Data

@@ -16,10 +16,11 @@ import torch
 from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.func import grad
 
 from bayes_rpp import BayesianModel
-from bayes_rpp.bayesian_model import model_at
+from bayes_rpp.forward_mode import jvp
+from bayes_rpp.known_variances import model_at
 from inference.curvature.gauss_newton import gauss_newton_product
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
 from inference.laplace.posterior import LaplacePosterior

@@ -15,7 +15,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer
 from inference.curvature.block_structure import Structure, spans_of
-from inference.curvature.covariance_root import BlockRoot, CovarianceRoot, FormedRoot, formed_root
+from inference.curvature.covariance_root import BlockRoot, CovarianceRoot, FormedRoot, PermutedRoot, formed_root
 from inference.curvature.gauss_newton import beside_network, hessian_at_fixed_outputs, network_model, probe_rows
 from inference.curvature.hessian_blocks import gauss_newton_blocks, parameter_precision, prior_precision
 from inference.curvature.kronecker_blocks import EffectiveWeight, effective_weights, prior_variances
@@ -60,17 +60,23 @@ def build_metric(
     structured = {part for weight in weights.values() for part in weight.structured}
     where: list[slice] = []
     parts: list[CovarianceRoot] = []
+    order: list[slice] = []  # of the coordinates in the blocks: a layer need not hold its pathways side by side
     for parameter, span in spans.items():
         if parameter in structured:
-            continue  # with its dense part, which comes after
+            continue  # with its dense part
         if (weight := weights.get(parameter)) is None:
-            where.append(span)
+            together = [span]
             parts.append(_diagonal(density, parameter, laws[parameter], rows[:, span], z))
         else:
-            first = next((part for part in weight.structured if part in spans), parameter)
-            where.append(slice(spans[first].start, span.stop))
+            together = [*(spans[part] for part in weight.structured if part in spans), span]
             parts.append(_pathway(weight, laws, rows[:, span], density.temperature))
-    return BlockRoot(where, parts)
+        start = where[-1].stop if where else 0
+        where.append(slice(start, start + sum(part.stop - part.start for part in together)))
+        order += together
+    root = BlockRoot(where, parts)
+    if order == list(spans.values()):
+        return root
+    return PermutedRoot(root, torch.cat([torch.arange(part.start, part.stop) for part in order]).to(z.device))
 
 
 def _dense(name: Literal["layer", "full"], density: UnconstrainedDensity, z: Float[Tensor, "start size"]) -> BlockRoot:

@@ -8,8 +8,9 @@ import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.func import grad
 
+from bayes_rpp.forward_mode import jvp
 from inference.curvature.block_structure import Structure
 from inference.curvature.gauss_newton import gauss_newton_product, network_and_data, potential_at_fixed_outputs
 from inference.curvature.hessian_blocks import precision_at
@@ -17,7 +18,7 @@ from inference.metrics.preconditioned import PreconditionedDensity
 
 _DENSE = 1_500
 _PURPOSE = "the condition number"
-_LANCZOS_STEPS = 80
+_LANCZOS_STEPS = 100
 
 
 def condition_number(preconditioned: PreconditionedDensity, z: Float[Tensor, " size"]) -> float:

@@ -8,8 +8,8 @@ import scipy
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import hessian
 
+from bayes_rpp.forward_mode import hessian
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
-from bayes_rpp.bayesian_model import prior_draws
+from bayes_rpp.prior_draws import prior_draws
 from inference.curvature.covariance_root import BlockRoot, formed_root
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.posterior import LaplacePosterior

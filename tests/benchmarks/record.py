@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "examples"))
 
-from result_pages import PAGES, RESULTS, captioned, processor, rows_of  # noqa: E402
+from recording.result_pages import PAGES, RESULTS, captioned, processor, rows_of  # noqa: E402
 
 BENCHMARKS = RESULTS / "benchmarks.json"
 STEP = "a training step of RPPEMLP to that of the MLP with the same hidden widths (channels 384, batch 500)"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analysis import compare, prior_sweep
+from analysis.comparison.log_score import log_scores
 from analysis.evidence import loo_of
 from inference import HMC, MAP, EmpiricalBayes, Laplace
 from inference.posterior.arviz import quiet_arviz
@@ -46,8 +47,10 @@ def test_a_comparison_scores_the_predictions(name):
     posterior, row = found.posteriors["model"], found.dataset.sel(model="model")
     key, value = error_of(name, posterior.predict(data[0]), data[1])
     assert float(row[key]) == pytest.approx(float(value), rel=1e-6)
-    scores = posterior.log_likelihood(*data).flatten(0, 1).logsumexp(0) - np.log(posterior.chains * posterior.draws)
+    scores, _ = log_scores(posterior.log_likelihood(*data))
     assert float(row.test_log_score) == pytest.approx(float(scores.mean()), rel=1e-6)
+    plain = posterior.log_likelihood(*data).flatten(0, 1).logsumexp(0) - np.log(posterior.chains * posterior.draws)
+    assert float(scores.mean()) == pytest.approx(float(plain.mean()), abs=0.02)
     assert np.isfinite(row.log_evidence)
     assert key.replace("test_", "test ").replace("mse", "MSE") in str(found)
 
@@ -55,10 +58,12 @@ def test_a_comparison_scores_the_predictions(name):
 @pytest.mark.parametrize("name", ["a user's", "Poisson"])
 def test_leave_one_out_is_that_of_arviz(name):
     """Up to the effective draws of which the smoothing is told: here those of the likelihoods."""
-    model, data = likelihood_model(name, num_data=8)
+    model, data = likelihood_model(name, num_data=40)
     posterior = HMC(chains=8, draws=200, warmup=100).fit(model, data, seed=0)
     found = loo_of(posterior).details["pointwise"]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)  # of 8 examples each counts
-        of_arviz = quiet_arviz().loo(posterior.to_arviz(), pointwise=True, scale="log").loo_i.values
-    np.testing.assert_allclose(found, of_arviz, rtol=1e-2, atol=1e-2)
+        warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)  # of few examples each counts
+        of_arviz = quiet_arviz().loo(posterior.to_arviz(), pointwise=True, scale="log")
+    smooth = of_arviz.pareto_k.values < 0.5  # beyond, the smoothing is most of the value
+    assert smooth.sum() >= 20
+    np.testing.assert_allclose(found[smooth], of_arviz.loo_i.values[smooth], rtol=1e-2, atol=1e-2)

@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from scipy.stats import kstest
 
 from bayes_rpp import BayesianModel, RPPPrior
-from bayes_rpp.bayesian_model import prior_draws
+from bayes_rpp.prior_draws import prior_draws
 from tests.error_rate import ERROR_RATE
 from tests.scenarios.annealing import (
     exact_evidence,

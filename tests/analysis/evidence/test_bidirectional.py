@@ -15,7 +15,7 @@ from torch.distributions import MultivariateNormal
 
 from analysis.evidence.annealing import AnnealedImportanceSampling, log_mean
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar
-from bayes_rpp.bayesian_model import prior_draws
+from bayes_rpp.prior_draws import prior_draws
 from bayes_rpp.seeding import seeded
 from inference import MAP, Laplace, Posterior
 from inference.settings import chain_seeds

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from analysis import compare, symmetry_candidates
 from analysis.evidence import ExactEvidence, ExactSampling, exact_posterior, hierarchical_posterior
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPPrior, Scalar, SO2eR3, T, Trivial, Vector
-from bayes_rpp.bayesian_model import model_at
+from bayes_rpp.known_variances import model_at
 from inference.exact.quadrature import integrate
 from tests.error_rate import z_limit
 from tests.seeds import shifted

@@ -70,7 +70,7 @@ def test_later_states_are_darker(posterior, bodies):
 
 def test_every_data_set_has_its_colour_and_reference(posterior, bodies):
     error = equivariance_error(posterior, bodies.test.x)
-    ax = plot_equivariance_density({"one": posterior, "two": 3 * error}, bodies.test.x, reference={"two": 0.0863})
+    ax = plot_equivariance_density({"one": posterior, "two": error / 3}, bodies.test.x, reference={"two": 0.0863})
     colors = [to_rgb(line.get_color()) for line in lines(ax)]
     assert colors[:3] == [colors[0]] * 3
     assert colors[3] != colors[0]

@@ -266,7 +266,7 @@ def test_no_dense_weight_is_all_equivariant(parametrization):
 def test_every_rpp_layer_has_its_shares_and_other_networks_have_none(fit_small, bodies):
     assert pathway_shares(fit_small(bodies)).layer.values.tolist() == ["network.0.linear", "network.1"]
     for network in (MLP, EMLP):
-        with pytest.raises(ValueError, match=f"{network.__name__} has no RPP layer"):
+        with pytest.raises(ValueError, match=f"{network.__name__} has no residual pathway layer"):
             pathway_shares(fit_small(bodies, network, epochs=1))
 
 

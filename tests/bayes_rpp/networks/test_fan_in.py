@@ -27,9 +27,9 @@ from bayes_rpp import (
 )
 from bayes_rpp.bases.band_norms import band_norms
 from bayes_rpp.bases.structured_maps import banded_maps, low_frequency_maps
-from bayes_rpp.bayesian_model import prior_draws
 from bayes_rpp.networks.bilinear import EquivariantBilinear
 from bayes_rpp.networks.fan_in import direction_squares, input_mean_squares
+from bayes_rpp.prior_draws import prior_draws
 from tests.seeds import shifted
 
 GROUPS = [O(3), SO(3), SO(2), S(4), Z(4), D(4), SO13p()]
@@ -147,5 +147,5 @@ def test_functions_of_the_default_prior_are_of_order_one(subtests):
 
 
 def test_functions_of_one_fan_in_for_a_layer_and_a_variance_of_ten_are_not():
-    old = RPPPrior(equivariant_variance=10.0, scaling="layer_fan_in")
+    old = RPPPrior(10.0, 3e-4, scaling="layer_fan_in")
     assert scale_of_functions(RPPEMLP, "O(3)", 32, 3, old, draws=5) > 1e4

@@ -158,3 +158,88 @@ def test_a_layer_that_is_called_twice_is_refused_with_what_to_use_instead():
         log_evidence(model, data(), method, seed=0, progress=False)
     with pytest.raises(ValueError, match=r"layers\.0 \(2 times\)\. equivariance_error measures the network as a whole"):
         layer_equivariance_error(model.network, data()[0])
+
+
+class Shared(nn.Module):
+    """Uses the weights of ``first`` in other ways, too."""
+
+    rep_in = rep_out = REP
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.first, self.last = kind, nn.Linear(5, 5, bias=False), nn.Linear(5, 5)
+        if kind == "tied":
+            self.second = nn.Linear(5, 5, bias=False)
+            self.second.weight = self.first.weight
+
+    def forward(self, x):
+        if self.kind == "tied":
+            return self.last(torch.tanh(self.second(torch.tanh(self.first(x)))))
+        if self.kind == "transposed":
+            return self.last(torch.tanh(self.first(x)) @ self.first.weight)
+        return self.last(torch.tanh(x @ self.first.weight.mT) if self.kind == "by hand" else torch.tanh(x))
+
+
+class NotLinear(OwnLayer):
+    """Says that it is y = W x, and is not."""
+
+    def forward(self, x):
+        return torch.tanh(super().forward(x))
+
+
+def test_layers_whose_weights_do_more_than_they_say_are_refused_by_name(subtests):
+    never, otherwise = r"layer 'first' is never applied", r"'first\.weight' acts .* otherwise than by the layer 'first'"
+    cases = {"tied": otherwise, "transposed": otherwise, "by hand": never, "unused": never}
+    networks = {kind: (Shared(kind), message) for kind, message in cases.items()}
+    networks["own"] = (Net(NotLinear()), r"'layers\.0\.coordinates' acts .* the layer is not y = W x \+ b")
+    for kind, (network, message) in networks.items():
+        model = BayesianModel(network.double(), RPPPrior(), Gaussian(noise_variance=0.3))
+        for curvature in ("kronecker", "symmetric"):
+            method = LaplaceEvidence(curvature, mode=MAP(epochs=2))
+            with subtests.test(msg=f"{kind}, {curvature}"), pytest.raises(ValueError, match=message):
+                log_evidence(model, data(), method, seed=0, progress=False)
+
+
+class Apart(OwnLayer):
+    """Holds its dense part first, and a parameter of another kind between the two."""
+
+    def hold(self, parametrization):
+        super().hold(parametrization)
+        held = dict(self._parameters)
+        self._parameters.clear()
+        for name, parameter in [*reversed(held.items())]:
+            self.register_parameter(name, parameter)
+            if "gain" not in self._parameters:
+                self.register_parameter("gain", nn.Parameter(torch.ones(5)))
+
+    def forward(self, x):
+        return super().forward(x) * self.gain
+
+    def linear_map(self):
+        return None
+
+    def roles(self):
+        return super().roles() | {"gain": ParameterRole("dense", 1.0, 1.0)}
+
+
+def test_the_metric_of_a_layer_that_holds_its_pathways_apart_is_that_of_one_that_does_not():
+    class Beside(Apart):
+        """The same in the usual order."""
+
+        def hold(self, parametrization):
+            OwnLayer.hold(self, parametrization)
+            self.gain = nn.Parameter(torch.ones(5))
+
+    densities = [UnconstrainedDensity(model_of(layer), data()) for layer in (Apart(), Beside())]
+    assert list(densities[0].shapes) == ["layers.0.rest", "layers.0.gain", "layers.0.coordinates"]
+    beside, apart = densities[1], densities[0]
+    z = torch.randn(2, beside.size, generator=torch.Generator().manual_seed(1)).double()
+
+    def moved(v):
+        return apart.pack(beside.unpack(v))
+
+    metrics = [build_metric("pathway", apart, moved(z)), build_metric("pathway", beside, z)]
+    vectors = torch.randn(3, beside.size, generator=torch.Generator().manual_seed(2)).double()
+    for name in ("color", "pull", "whiten"):
+        here, there = (getattr(metric, name) for metric in metrics)
+        torch.testing.assert_close(here(moved(vectors)), moved(there(vectors)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, LogDensity, RPPPrior, Scalar, Vector
-from bayes_rpp.bayesian_model import model_at
+from bayes_rpp.known_variances import model_at
 from inference import EmpiricalBayes
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.empirical_bayes.evidence_ascent import EvidenceAscent

@@ -65,9 +65,9 @@ def brute_force(model, x, y, mode, temperature=1.0):
             blocks.append(torch.autograd.grad(slope, u)[0].reshape(1, 1))
             continue
         law = model.prior_distributions[name]
-        covariance = law.dense_variance * torch.eye(law.numel).double()
-        for basis, variance in zip(law.bases, law.pathway_variances, strict=True):
-            covariance += variance * basis.dense() @ basis.dense().mT
+        covariance = law.dense_variances.double().expand(law.numel).diag()
+        for basis, variance in zip(law.bases, law.coordinate_variances, strict=True):
+            covariance = covariance + basis.dense() * variance @ basis.dense().mT
         blocks.append(torch.linalg.inv(covariance))
     return (total + torch.block_diag(*blocks)) / temperature
 

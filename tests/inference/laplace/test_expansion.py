@@ -110,10 +110,9 @@ def dense_kronecker(model, data, z):
         size = len(block.eigenvalues)
         covariance = torch.zeros(size, size, dtype=torch.float64)
         if block.whole is not None:
-            covariance += priors[block.whole].dense_variance * torch.eye(size, dtype=torch.float64)
+            covariance += priors[block.whole].dense_variances.expand(size).diag()
         for name, rows in block.structured.items():
-            variance = priors[name].dense_variance if name in priors else None
-            covariance += variance * rows.mT @ rows
+            covariance += rows.mT * priors[name].dense_variances @ rows
         total += torch.logdet(torch.eye(size, dtype=torch.float64) + covariance @ torch.diag(block.eigenvalues))
     return total, expansion
 

@@ -52,9 +52,9 @@ def covariance_of_prior(model):
     blocks = []
     for law in model.prior_distributions.values():
         size = math.prod(law.event_shape)
-        block = float(law.dense_variance) * eye(size)
-        for basis, variance in zip(law.bases, law.pathway_variances, strict=True):
-            block = block + float(variance) * basis.dense() @ basis.dense().mT
+        block = law.dense_variances.double().expand(size).diag()
+        for basis, variance in zip(law.bases, law.coordinate_variances, strict=True):
+            block = block + basis.dense() * variance @ basis.dense().mT
         blocks.append(block)
     return torch.block_diag(*blocks)
 

@@ -23,18 +23,18 @@ def calibration():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(EXAMPLES))
         yield importlib.import_module("calibration")
-        for name in ("calibration", "resumed_runs"):
+        for name in ("calibration", "recording.resumed_runs", "recording.result_pages", "recording"):
             sys.modules.pop(name)
 
 
 @functools.cache
 def covariance(model, x, variance_factor):
     """Of the posterior, which does not depend on y, and what takes y to its mean."""
-    parts = {name: variance_factor * own.dense_variance for name, own in model.prior_distributions.items()}
+    parts = {name: variance_factor * own.variance.flatten() for name, own in model.prior_distributions.items()}
     zero = {name: torch.zeros_like(value) for name, value in model.initial_params(0).items()}
     jacobian = torch.func.jacrev(lambda params: model.output(params, x).flatten())(zero)
     features = torch.cat([part.flatten(1) for part in jacobian.values()], dim=1)
-    prior = torch.cat([torch.full((zero[name].numel(),), float(parts[name]), dtype=x.dtype) for name in jacobian])
+    prior = torch.cat([parts[name].to(x) for name in jacobian])
     found = torch.linalg.inv(torch.diag(1 / prior) + features.mT @ features / model.likelihood.noise_variance)
     return found, found @ features.mT / model.likelihood.noise_variance
 

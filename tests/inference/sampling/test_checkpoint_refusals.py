@@ -103,7 +103,7 @@ class Softer(torch.nn.Tanh):
     [
         ({}, {"noise": Gaussian(0.105)}, "its model.likelihood.noise_variance is 0.1, here it is 0.105"),
         ({}, {"prior": hyper(1.0005)}, "its model.prior.mlp_variance is 1.0, here it is 1.0005"),
-        ({}, {"prior": RPPPrior(mlp_variance=1.0, dense_variance=1.0)}, "its model.prior.dense_variance is 0.0003, "),
+        ({}, {"prior": RPPPrior(mlp_variance=1.0, dense_variance=1.0)}, "its model.prior.dense_variance is 0.0001, "),
         ({}, {"activation": Softer}, "its model.network.1 is 'torch.nn"),
         (
             {"noise": Gaussian(0.1, learned=True)},

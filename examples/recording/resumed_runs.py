@@ -7,9 +7,8 @@ import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from result_pages import date_record
-
 from inference.atomic_write import atomic_write
+from recording.result_pages import date_record
 
 Row = dict[str, float]
 Results = dict[str, Row]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from inference.atomic_write import atomic_write
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results"
 PAGES = HERE.parent / "docs" / "results"
 CPU_INFO = Path("/proc/cpuinfo")
