@@ -251,7 +251,7 @@ def test_a_mapping_without_a_default_must_cover_every_parameter():
 def test_files_from_before_load_under_their_own_rule():
     old = {"equivariant_variance": 10.0, "dense_variance": 3e-4, "mlp_variance": 1.0, "scaling": "fan_in"}
     net = network(layers=2)
-    former, given = rebuild_prior({**old, "pathway_variances": None}), RPPPrior(10.0, scaling="layer_fan_in")
+    former, given = rebuild_prior({**old, "pathway_variances": None}), RPPPrior(10.0, 3e-4, scaling="layer_fan_in")
     for name, law in former.distributions(net).items():
         torch.testing.assert_close(law.variance, given.distributions(net)[name].variance, rtol=0, atol=0)
     for scaling in ("fan_in", "layer_fan_in", "none"):
