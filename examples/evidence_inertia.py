@@ -37,7 +37,9 @@ SEEDS = (0, 1, 2)
 MEMBERS, EPOCHS, BATCH, LR = 3, 200, 100, 1e-2
 THIRD = "RPP, three passes"  # of one seed: does the variance go on falling?
 PASSES = {"RPP": 2, "RPP per layer": 2, THIRD: 3}  # the others have one pathway, or one that says nothing: one pass
-START = RPPPrior(1.0, 3e-2)  # a loose dense pathway is easier to train; the evidence then narrows it
+START = RPPPrior(
+    1.0, 3e-2, scaling="layer_fan_in"
+)  # a loose dense pathway is easier to train; the evidence then narrows it
 
 
 def network(name: str, data: RegressionData, layers: int = LAYERS) -> nn.Module:

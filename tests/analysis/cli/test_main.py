@@ -66,7 +66,7 @@ def test_demo_writes_runs_report_and_picture(tmp_path, capsys):
     output = capsys.readouterr()
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert set(report) == {"inertia", "modified inertia"}
-    assert "the equivariance error of the true function is 0.08" in output.out
+    assert "the equivariance error of the true function is 0.16" in output.out
     assert f"picture: {tmp_path / 'demo' / 'equivariance.png'}" in output.out
     assert "fitting 2 members to inertia" in output.err
     for name in ("inertia", "modified-inertia"):
