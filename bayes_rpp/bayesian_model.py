@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Collection
 from functools import cached_property
 
 import pyro
@@ -46,6 +47,7 @@ class BayesianModel:
     hyperpriors : the priors of the variances that are parameters of the model, by the settings' names; see
         ``RPPPrior.variances``.
     hierarchical : the network's parameters whose prior depends on such a variance.
+    fixed_priors : the priors of the network's other parameters.
     stateless : the network as a function of its parameters; in evaluation mode, whatever mode the network is in.
 
     Raises
@@ -88,12 +90,12 @@ class BayesianModel:
                 raise ValueError(f"{first} and {second} both have a parameter named {min(clash)!r}.")
         self._weights = frozenset(own["network"])
         self.parameter_priors, self._variances = prior.parameter_priors(network), prior.variances(network)
-        self._fixed: dict[str, dist.Distribution] = {
+        self.fixed_priors = {
             name: law.at(self._variances)
             for name, law in self.parameter_priors.items()
             if not any(setting in self.hyperpriors for setting in law.settings)
         }
-        self.hierarchical = tuple(name for name in self.parameter_priors if name not in self._fixed)
+        self.hierarchical = tuple(name for name in self.parameter_priors if name not in self.fixed_priors)
         self._exact: dict[tuple[str, torch.device], dist.Distribution] = {}
         self._others: dict[str, dist.Distribution] = {**self.hyperpriors, **likelihood.priors(self.num_outputs)}
 
@@ -126,7 +128,7 @@ class BayesianModel:
         """The prior of every parameter; of the weights, given the variances among ``params`` that have hyperpriors.
         Raises ValueError if such a variance is missing.
         """
-        given = {**self._fixed, **self.hierarchical_laws(params)}
+        given = {**self.fixed_priors, **self.hierarchical_laws(params)}
         hyper = {name: self._hyperprior(name, params[name].device) for name in self.hyperpriors}
         return {**{name: given[name] for name in self.parameter_priors}, **self._others, **hyper}
 
@@ -175,10 +177,13 @@ class BayesianModel:
             raise ValueError(f"params {what} {differing[0]!r}; the network has {sorted(self._weights)}.")
         return self.stateless(weights, x)
 
-    def log_prior(self, params: Params) -> Float[Tensor, ""]:
-        """log p(theta), over all parameters; with hyperpriors log p(weights | variances) + log p(variances)."""
-        terms = [distribution.log_prob(params[name]) for name, distribution in self.distributions(params).items()]
-        return torch.stack(terms).sum()
+    def log_prior(self, params: Params, without: Collection[str] = ()) -> Float[Tensor, ""]:
+        """log p(theta), over all parameters; with hyperpriors log p(weights | variances) + log p(variances). The terms
+        of the parameters ``without`` are left out.
+        """
+        priors = {name: prior for name, prior in self.distributions(params).items() if name not in without}
+        terms = [prior.log_prob(params[name]) for name, prior in priors.items()]
+        return torch.stack(terms).sum() if terms else next(iter(params.values())).new_zeros(())
 
     def log_likelihood(self, params: Params, x: Tensor, y: Tensor) -> Float[Tensor, ""]:
         """log p(y | x, theta), summed over all examples and outputs."""

@@ -9,7 +9,7 @@ distribution with density p(y, theta | x)^(1/T) over theta, the posterior at T =
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pyro
 import torch
@@ -21,6 +21,7 @@ from torch.distributions import biject_to, constraints
 from bayes_rpp import BayesianModel
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
+from inference.density.fixed_priors import FixedPriors
 from inference.posterior.map_draws import map_draws
 from inference.posterior.posterior import Posterior
 
@@ -45,6 +46,12 @@ class UnconstrainedDensity:
         self.dtype = self.pack(example).dtype
         self.pair = None if pair is None else (pair[0].to(device), pair[1].to(device))
         self.num_data = 0 if pair is None else len(pair[0])
+        laws = self.model.fixed_priors if isinstance(self.model, BayesianModel) else {}
+        like = {name: value.to(self.device, self.dtype) for name, value in example.items()}
+        self._fixed = FixedPriors(laws, dict.fromkeys(laws, 1 / temperature), like)
+        # In float64: in float32 the sum over a million parameters would be off by tenths of a nat, which samplers
+        # accept or reject by. Gradients keep their type. MPS devices have no float64.
+        self._wide = self.dtype if self.device.type == "mps" else torch.float64
 
     def initial(self, seeds: list[int]) -> Float[Tensor, "chain size"]:
         """One start for each seed: the model's own initial state."""
@@ -97,17 +104,24 @@ class UnconstrainedDensity:
         self, z: Float[Tensor, " size"], x: Tensor | None = None, y: Tensor | None = None
     ) -> Float[Tensor, ""]:
         """U of one vector, on all data by default, or on a minibatch, whose log likelihood counts N / batch times."""
+        return self._potential(z, x, y)
+
+    def _potential(
+        self, z: Float[Tensor, " size"], x: Tensor | None, y: Tensor | None, without: Collection[str] = ()
+    ) -> Float[Tensor, ""]:
+        """U of one vector, without the priors of some parameters."""
         params = self.params(z)
         if not isinstance(self.model, BayesianModel):
             density = self.model.log_joint(params)
         elif x is None and self.pair is not None:
-            # In float64: in float32 the sum over a million parameters would be off by tenths of a nat, which samplers
-            # accept or reject by. Gradients keep their type. MPS devices have no float64.
-            wide = self.dtype if self.device.type == "mps" else torch.float64
-            prior = self.model.log_prior({name: value.to(wide) for name, value in params.items()})
-            density = prior + self.model.log_likelihood_per_example(params, *self.pair).to(wide).sum()
+            exact = {name: value if name in without else value.to(self._wide) for name, value in params.items()}
+            likelihood = self.model.log_likelihood_per_example(params, *self.pair).to(self._wide).sum()
+            density = self.model.log_prior(exact, without) + likelihood
+        elif x is None or y is None:
+            raise ValueError("a BayesianModel's log joint needs data: x and y.")
         else:
-            density = self.model.log_joint(params, x, y, num_data=self.num_data)
+            scale = self.num_data / len(x)
+            density = self.model.log_prior(params, without) + scale * self.model.log_likelihood(params, x, y)
         return -(density / self.temperature + self.log_jacobian(z, params))
 
     def prior_potential(self, z: Float[Tensor, " size"]) -> Float[Tensor, ""]:
@@ -135,10 +149,27 @@ class UnconstrainedDensity:
         """Gradients and values of U for all chains, on all data or a minibatch (x, y) with a leading chain axis."""
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
             leaf = z.detach().requires_grad_()
-            values = map_draws(lambda chain: self.potential(*chain), (leaf, *(batch or ())))
+            values = map_draws(lambda chain: self._without_fixed_priors(*chain), (leaf, *(batch or ())))
             # The chains are independent. Several times cheaper than vmap over grad_and_value.
             (gradients,) = torch.autograd.grad(values.sum(), leaf)
-        return gradients, values.detach()
+        return self._with_fixed_priors(z.detach(), gradients.contiguous(), values.detach())
+
+    def _without_fixed_priors(
+        self, z: Float[Tensor, " size"], x: Tensor | None = None, y: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        return self._potential(z, x, y, without=self._fixed.laws)
+
+    @torch.no_grad()
+    def _with_fixed_priors(
+        self, z: Float[Tensor, "chain size"], gradients: Float[Tensor, "chain size"], values: Float[Tensor, " chain"]
+    ) -> tuple[Float[Tensor, "chain size"], Float[Tensor, " chain"]]:
+        """Gradients and values of U from those without the fixed priors; the gradients are changed in place."""
+        weights, slopes = self.unpack(z), self.unpack(gradients)
+        for name in self._fixed.laws:
+            slope, axes = self._fixed.slope(name, weights[name]), tuple(range(1, 1 + len(self.shapes[name])))
+            slopes[name] += slope
+            values = values + (weights[name] * slope).sum(axes, dtype=self._wide) / 2
+        return gradients, values + self._fixed.log_normalizer / self.temperature
 
 
 def float64_density(model: Model, pair: Pair | None, temperature: float, device: torch.device) -> UnconstrainedDensity:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from bayes_rpp import BayesianModel
+from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.parameter_prior import ParameterPrior
 from bayes_rpp.types import Params
@@ -29,11 +29,18 @@ class LogJoint:
         """s of every parameter, (member, 1, ...), given the variances of each member; empty where all are one."""
         return {}
 
-    def loss(self, params: Params, variances: Params, x: Tensor | None, y: Tensor | None) -> Float[Tensor, ""]:
-        """The loss of one member on a minibatch."""
-        if isinstance(self.model, BayesianModel):
-            return -self.model.log_joint(params, x, y, num_data=self.num_data) / self.num_data
-        return -self.model.log_joint(params)
+    def fixed_priors(self, variances: Params) -> dict[str, PathwayNormal]:
+        """The priors that depend on no parameter, given the variances of each member."""
+        return self.model.fixed_priors if isinstance(self.model, BayesianModel) else {}
+
+    def rest(self, params: Params, variances: Params, x: Tensor | None, y: Tensor | None) -> Float[Tensor, ""]:
+        """The loss of one member on a minibatch, without the terms of the fixed priors."""
+        if not isinstance(self.model, BayesianModel):
+            return -self.model.log_joint(params)
+        assert x is not None
+        assert y is not None
+        others = self.model.log_prior(params, without=self.model.fixed_priors)
+        return -(others + self.num_data / len(x) * self.model.log_likelihood(params, x, y)) / self.num_data
 
 
 class LogJointGivenVariances(LogJoint):
@@ -63,17 +70,19 @@ class LogJointGivenVariances(LogJoint):
         one = torch.ones_like(next(iter(units.values())).flatten())
         return units | {name: one.reshape(-1, *[1] * len(law.event_shape)) for name, law in self.own.items()}
 
-    def loss(self, params: Params, variances: Params, x: Tensor | None, y: Tensor | None) -> Float[Tensor, ""]:
+    def fixed_priors(self, variances: Params) -> dict[str, PathwayNormal]:
+        """See LogJoint."""
+        return {name: law.at(variances) for name, law in self.laws.items()}
+
+    def rest(self, params: Params, variances: Params, x: Tensor | None, y: Tensor | None) -> Float[Tensor, ""]:
         """See LogJoint."""
         assert x is not None
         assert y is not None
-        terms = [law.at(variances).log_prob(params[name]) for name, law in self.laws.items()]
-        terms += [law.log_prob(params[name]) for name, law in self.own.items()]
-        prior = torch.stack(terms).sum()
         outputs = self.network_output(params, x)
         noise = {NOISE: variances[NOISE].to(outputs)} if NOISE in variances else {}
+        terms = [law.log_prob(params[name]) for name, law in self.own.items()]
         likelihood = self.likelihood.log_prob(outputs, y, params | noise).sum()
-        return -(prior + self.num_data / len(x) * likelihood) / self.num_data
+        return -(sum(terms) + self.num_data / len(x) * likelihood) / self.num_data
 
 
 def initial_params(model: Model, seeds: list[int]) -> Params:

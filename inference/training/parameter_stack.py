@@ -16,6 +16,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
+from inference.density.fixed_priors import FixedPriors
 from inference.density.unconstrained import to_constrained, to_free
 from inference.training.objectives import LogJoint, LogJointGivenVariances, initial_params
 
@@ -40,35 +41,52 @@ class ParameterStack:
             for name, value in free.items()
         }
         self.optimizer = torch.optim.Adam(self.coordinates.values(), fused=True)
+        self._priors = self._fixed_priors()
 
     def step(self, batch: Pair | None, lr: float) -> Float[Tensor, " member"]:
-        """One step for every member, at a learning rate in units s; returns the losses before it. A batch (x, y) has a
-        leading member dimension; it is None for a density without data.
+        """One step for every member, at a learning rate in units s; returns the losses before it, without the terms of
+        the fixed priors. A batch (x, y) has a leading member dimension; it is None for a density without data.
         """
         losses, gradients = self.gradients(batch)
-        for leaf, gradient in zip(self.coordinates.values(), gradients, strict=True):
-            leaf.grad = gradient.contiguous()  # the fused optimiser misreads expanded gradients
+        for name, leaf in self.coordinates.items():
+            leaf.grad = gradients[name].contiguous()  # the fused optimiser misreads expanded gradients
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
         return losses
 
-    def gradients(self, batch: Pair | None) -> tuple[Float[Tensor, " member"], tuple[Tensor, ...]]:
-        """The loss of every member, and its gradient in ``coordinates``: nearly all that a step costs."""
-        losses = self.losses(batch)
-        return losses.detach(), torch.autograd.grad(losses.sum(), list(self.coordinates.values()))
+    def gradients(self, batch: Pair | None) -> tuple[Float[Tensor, " member"], Params]:
+        """The losses of ``step``, and the gradients of the whole losses in ``coordinates``: nearly all that a step
+        costs.
+        """
+        losses = self._rests(batch)
+        found = torch.autograd.grad(losses.sum(), list(self.coordinates.values()))
+        gradients = dict(zip(self.coordinates, found, strict=True))
+        with torch.no_grad():
+            return losses.detach(), self._priors.added_to(gradients, self._params(self.coordinates, self.units))
 
     def losses(self, batch: Pair | None) -> Float[Tensor, " member"]:
         """The loss of every member, differentiable."""
+        fixed = self._priors.log_prob(self._params(self.coordinates, self.units))
+        return self._rests(batch) - fixed / max(self.objective.num_data, 1)
+
+    def _rests(self, batch: Pair | None) -> Float[Tensor, " member"]:
+        """What the fixed priors leave of the losses."""
         x, y = batch or (None, None)
         if self.members == 1:  # the same, without the cost of vmap
             coordinates, units, variances = map(_only_member, (self.coordinates, self.units, self.variances))
-            loss = self._loss(coordinates, units, variances, None if x is None else x[0], None if y is None else y[0])
-            return loss[None]
+            rest = self._rest(coordinates, units, variances, None if x is None else x[0], None if y is None else y[0])
+            return rest[None]
         per_member = None if x is None else 0
-        result: Tensor = torch.func.vmap(self._loss, in_dims=(0, 0, 0, per_member, per_member))(
+        result: Tensor = torch.func.vmap(self._rest, in_dims=(0, 0, 0, per_member, per_member))(
             self.coordinates, self.units, self.variances, x, y
         )
         return result
+
+    def _fixed_priors(self) -> FixedPriors:
+        """The gradient of -log p(s u) / N in u is s Sigma^-1 (s u) / N."""
+        laws, examples = self.objective.fixed_priors(self.variances), max(self.objective.num_data, 1)
+        scales = {name: self.units[name] / examples if self.units else 1 / examples for name in laws}
+        return FixedPriors(laws, scales, self.coordinates)
 
     @torch.no_grad()
     def params(self) -> Params:
@@ -80,6 +98,7 @@ class ParameterStack:
         """Go on from the same parameters, under other variances."""
         self.variances = {name: value.to(self.device) for name, value in variances.items()}
         before, self.units = self.units, self.objective.units(self.variances)
+        self._priors = self._fixed_priors()
         for name, unit in self.units.items():
             leaf, ratio = self.coordinates[name], unit / before[name]
             leaf /= ratio
@@ -105,10 +124,10 @@ class ParameterStack:
                 kept: state[f"adam/{kept}/{name}"].to(leaf.device, copy=True) for kept in moments
             }
 
-    def _loss(
+    def _rest(
         self, coordinates: Params, units: Params, variances: Params, x: Tensor | None, y: Tensor | None
     ) -> Float[Tensor, ""]:
-        return self.objective.loss(self._params(coordinates, units), variances, x, y)
+        return self.objective.rest(self._params(coordinates, units), variances, x, y)
 
     def _params(self, coordinates: Params, units: Params) -> Params:
         """The parameters theta, of one member or of all."""

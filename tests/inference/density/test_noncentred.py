@@ -124,9 +124,9 @@ def test_without_the_jacobian_of_the_weights_it_is_not(parametrization):
 @kinds
 def test_without_the_normaliser_of_the_weights_it_is_not(parametrization):
     class Wrong(BayesianModel):
-        def log_prior(self, params):
+        def log_prior(self, params, without=()):
             laws = self.distributions(params)
-            return super().log_prior(params) - sum(
+            return super().log_prior(params, without) - sum(
                 laws[n].log_prob(torch.zeros_like(params[n])) for n in self.hierarchical
             )
 
