@@ -12,6 +12,7 @@ import itertools
 import threading
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -43,15 +44,22 @@ class StatelessNetwork:
                     "nn.GroupNorm or nn.LayerNorm, or no normalisation."
                 )
         self.network, self.frozen, self._local = network, frozen or {}, threading.local()
+        self._traced = self._evaluated_copy()  # a compiler only reads it, in whatever thread
 
     @property
     def module(self) -> nn.Module:
         """The modules that this thread evaluates: the place for hooks."""
+        if torch.compiler.is_compiling():
+            return self._traced
         if not hasattr(self._local, "module"):
-            tensors = itertools.chain(self.network.parameters(), self.network.buffers())
-            self._local.module = copy.deepcopy(self.network, {id(tensor): tensor for tensor in tensors}).eval()
+            self._local.module = self._evaluated_copy()
         module: nn.Module = self._local.module
         return module
+
+    def _evaluated_copy(self) -> nn.Module:
+        """The modules in evaluation mode, with the same tensors."""
+        tensors = itertools.chain(self.network.parameters(), self.network.buffers())
+        return copy.deepcopy(self.network, {id(tensor): tensor for tensor in tensors}).eval()
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """The output for the parameters, which are all of the network that are not frozen."""

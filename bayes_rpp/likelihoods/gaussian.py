@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyro.distributions as dist
 from jaxtyping import Float
@@ -51,7 +52,7 @@ class Gaussian(NoiseAroundOutput):
         object.__setattr__(self, "noise_variance", plain_numbers(NOISE, self.noise_variance))
         _ = self.noise_parameter  # raises
 
-    @property
+    @cached_property
     def noise_parameter(self) -> NoiseParameter:
         """The noise variance."""
         return NoiseParameter(NOISE, NOISE, self.noise_variance, self.learned, self.per_output, self.floor, 2.0)

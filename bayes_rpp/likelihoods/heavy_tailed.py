@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyro.distributions as dist
 from jaxtyping import Float
@@ -58,7 +59,7 @@ class LaplaceNoise(NoiseAroundOutput):
         object.__setattr__(self, "scale", plain_numbers("scale", self.scale))
         _ = self.noise_parameter  # raises
 
-    @property
+    @cached_property
     def noise_parameter(self) -> NoiseParameter:
         """The scale."""
         return NoiseParameter("scale", _SCALE, self.scale, self.learned, self.per_output, self.floor, _SPREAD)
@@ -121,7 +122,7 @@ class StudentT(NoiseAroundOutput):
         object.__setattr__(self, "scale", plain_numbers("scale", self.scale))
         _ = self.noise_parameter  # raises
 
-    @property
+    @cached_property
     def noise_parameter(self) -> NoiseParameter:
         """The scale."""
         return NoiseParameter("scale", _SCALE, self.scale, self.learned, self.per_output, self.floor, _SPREAD)

@@ -75,6 +75,7 @@ def train(
         initial=record.epochs, total=settings.epochs, unit="epoch", disable=off_unless(progress),
     )  # fmt: skip
     try:
+        stack.prepare(settings.compile, steps, minibatches.example())
         for epoch in epochs:
             if checkpoint is not None:
                 checkpoint.note(record)

@@ -44,12 +44,19 @@ class Minibatches:
             return
         x, y = self.pair
         if len(self) == 1:
-            members = self.repeats * len(self.generators)
-            yield x.expand(members, *x.shape), y.expand(members, *y.shape)
+            yield self.example()
             return
         orders = torch.stack([torch.randperm(len(x), generator=generator) for generator in self.generators])
         for index in orders.to(x.device).tensor_split(len(self), dim=1):
             yield self._repeated(x[index]), self._repeated(y[index])
+
+    def example(self) -> Pair | None:
+        """A batch of the largest size, which is not of an order of the data: none is begun."""
+        if self.pair is None:
+            return None
+        x, y = (part[None, : math.ceil(len(part) / len(self))] for part in self.pair)
+        members = self.repeats * len(self.generators)
+        return x.expand(members, *x.shape[1:]), y.expand(members, *y.shape[1:])
 
     def state(self) -> dict[str, torch.Tensor]:
         """The states of the generators: from them the same orders follow."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from bayes_rpp import BayesianModel
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.types import Params
+from inference.compilation import Compile, GradientGraph
 from inference.data import Model, Pair
 from inference.density.fixed_priors import FixedPriors
 from inference.density.unconstrained import to_constrained, to_free
@@ -41,7 +42,7 @@ class ParameterStack:
             for name, value in free.items()
         }
         self.optimizer = torch.optim.Adam(self.coordinates.values(), fused=True)
-        self._priors = self._fixed_priors()
+        self._priors, self._graph = self._fixed_priors(), GradientGraph(self._rests)
 
     def step(self, batch: Pair | None, lr: float) -> Float[Tensor, " member"]:
         """One step for every member, at a learning rate in units s; returns the losses before it, without the terms of
@@ -54,32 +55,39 @@ class ParameterStack:
         self.optimizer.step()
         return losses
 
+    def prepare(self, compile: Compile, steps: int, batch: Pair | None) -> None:
+        """Compile the graph, if that is wanted for so many steps; see GradientGraph."""
+        self._graph.prepare(compile, steps, list(self.coordinates.values()), *self._arguments(batch))
+
     def gradients(self, batch: Pair | None) -> tuple[Float[Tensor, " member"], Params]:
         """The losses of ``step``, and the gradients of the whole losses in ``coordinates``: nearly all that a step
         costs.
         """
-        losses = self._rests(batch)
-        found = torch.autograd.grad(losses.sum(), list(self.coordinates.values()))
+        losses, found = self._graph(list(self.coordinates.values()), *self._arguments(batch))
         gradients = dict(zip(self.coordinates, found, strict=True))
         with torch.no_grad():
-            return losses.detach(), self._priors.added_to(gradients, self._params(self.coordinates, self.units))
+            return losses, self._priors.added_to(gradients, self._params(self.coordinates, self.units))
 
     def losses(self, batch: Pair | None) -> Float[Tensor, " member"]:
         """The loss of every member, differentiable."""
         fixed = self._priors.log_prob(self._params(self.coordinates, self.units))
-        return self._rests(batch) - fixed / max(self.objective.num_data, 1)
+        return self._rests(*self._arguments(batch)) - fixed / max(self.objective.num_data, 1)
 
-    def _rests(self, batch: Pair | None) -> Float[Tensor, " member"]:
-        """What the fixed priors leave of the losses."""
+    def _arguments(self, batch: Pair | None) -> tuple[Params, Params, Params, Tensor | None, Tensor | None]:
         x, y = batch or (None, None)
+        return self.coordinates, self.units, self.variances, x, y
+
+    def _rests(
+        self, coordinates: Params, units: Params, variances: Params, x: Tensor | None, y: Tensor | None
+    ) -> Float[Tensor, " member"]:
+        """What the fixed priors leave of the losses."""
         if self.members == 1:  # the same, without the cost of vmap
-            coordinates, units, variances = map(_only_member, (self.coordinates, self.units, self.variances))
+            coordinates, units, variances = map(_only_member, (coordinates, units, variances))
             rest = self._rest(coordinates, units, variances, None if x is None else x[0], None if y is None else y[0])
             return rest[None]
         per_member = None if x is None else 0
-        result: Tensor = torch.func.vmap(self._rest, in_dims=(0, 0, 0, per_member, per_member))(
-            self.coordinates, self.units, self.variances, x, y
-        )
+        in_dims = (0, 0, 0, per_member, per_member)
+        result: Tensor = torch.func.vmap(self._rest, in_dims=in_dims)(coordinates, units, variances, x, y)
         return result
 
     def _fixed_priors(self) -> FixedPriors:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from inference.compilation import Compile, check_compile
 from inference.settings import require_integers, require_positive
 
 Schedule = Literal["constant", "cosine"]
@@ -20,12 +21,14 @@ class TrainingSettings:
     lr: float = 3e-3
     schedule: Schedule = "cosine"
     snapshots: int = 0
+    compile: Compile = "auto"
 
     def __post_init__(self) -> None:
         require_integers(self, epochs=1, snapshots=0)
         if self.batch_size is not None:
             require_integers(self, batch_size=1)
         require_positive("lr", self.lr)
+        check_compile(self.compile)
         if self.snapshots and self.snapshots >= self.epochs:
             raise ValueError(f"snapshots = {self.snapshots} must be fewer than epochs = {self.epochs}.")
         if self.schedule not in ("constant", "cosine"):
