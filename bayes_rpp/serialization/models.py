@@ -85,7 +85,7 @@ def rebuild_model(description: Description, frozen: Params | None = None) -> Bay
         likelihood = rebuilt("likelihood", description["likelihood"])
         prior, outputs = rebuild_prior(description["prior"]), description.get("num_outputs")  # None in older files
         return BayesianModel(network, prior, likelihood, outputs)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the model's description is damaged or of another version: {error!r}.") from error
 
 
