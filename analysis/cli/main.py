@@ -134,4 +134,13 @@ def _add_training_options(parser: argparse.ArgumentParser, epochs: int) -> None:
     parser.add_argument("--epochs", type=int, default=epochs, help=f"passes through the data (default: {epochs})")
     parser.add_argument("--batch-size", type=int, default=100, help="examples a step (default: 100)")
     parser.add_argument("--lr", type=float, default=3e-3, help="learning rate (default: 0.003)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
+
+
+def _seed(text: str) -> int:
+    from bayes_rpp.seeding import plain_seed  # as in main
+
+    try:
+        return plain_seed(int(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be an integer from -2**63 to 2**64 - 1, got {text!r}") from error

@@ -13,6 +13,7 @@ from bayes_rpp import Group, Rep, restrict
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.rep import Element
 from bayes_rpp.representations.tensor_products import terms_text
+from bayes_rpp.seeding import later_seed
 from bayes_rpp.stateless import StatelessNetwork
 from bayes_rpp.types import Params
 from inference import Posterior
@@ -101,7 +102,9 @@ def _redraw_still(group: Group, drawn: Float[Tensor, "element d d"], seed: int, 
         still = torch.cat([_acts_trivially(some, reps) for some in drawn.split(_ROWS_AT_ONCE)])
         if not still.any():
             return drawn
-        drawn = torch.where(still[:, None, None], group.join(group.sample(len(drawn), seed + attempt + 1)), drawn)
+        drawn = torch.where(
+            still[:, None, None], group.join(group.sample(len(drawn), later_seed(seed, attempt + 1))), drawn
+        )
     raise ValueError(
         f"the elements of {group} that were sampled act as the identity on {' and on '.join(map(str, reps))}: there is "
         "nothing to be equivariant to."
