@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from bayes_rpp import Group, Rep, restrict
+from bayes_rpp.networks.precision import warn_of_rounded_inputs
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.rep import Element
 from bayes_rpp.representations.tensor_products import terms_text
@@ -55,8 +56,12 @@ def rebind(rep: Rep, group: Group) -> Rep:
     return Rep(rep.given_terms, group) if is_tensor else restrict(rep, group)
 
 
-def check_points(x: Float[Tensor, "batch size_in"], rep_in: Rep) -> Float[Tensor, "batch size_in"]:
-    """The points as a tensor; raises ValueError if they do not fit, or are not finite."""
+def check_points(
+    f: Posterior | Function, x: Float[Tensor, "batch size_in"], rep_in: Rep
+) -> Float[Tensor, "batch size_in"]:
+    """The points as a tensor; raises ValueError if they do not fit, or are not finite. Warns if f is a network, and
+    their type keeps too few digits for it; posteriors do so themselves.
+    """
     x = torch.as_tensor(x)
     if x.ndim != 2 or x.shape[1] != rep_in.size or len(x) == 0:
         raise ValueError(
@@ -64,6 +69,7 @@ def check_points(x: Float[Tensor, "batch size_in"], rep_in: Rep) -> Float[Tensor
         )
     if not torch.isfinite(x).all():
         raise ValueError("x holds NaN or infinite numbers.")
+    warn_of_rounded_inputs(f, x)
     return x
 
 
@@ -151,6 +157,7 @@ def over_draws(
         return measure(lambda inputs: model.output(params, inputs), *some)
 
     draws: Params = {name: value.flatten(0, 1) for name, value in f.samples.items()}
+    model.check_inputs(rows[0])
     inputs = input_for(model, draws, rows[0])
     values = map_draws(of_draw, draws, inputs, *rows[1:], at_once=_ROWS_AT_ONCE, dim=-1)
     return values.unflatten(0, (f.chains, f.draws))
