@@ -17,6 +17,7 @@ from torch.distributions import constraints
 from bayes_rpp.likelihoods import Gaussian, Likelihood
 from bayes_rpp.likelihoods.likelihood import check_likelihood, event_shape
 from bayes_rpp.network_checks import check_examples_are_separate, own_copy
+from bayes_rpp.networks.precision import input_dtype, warn_of_rounded_inputs
 from bayes_rpp.networks.roles import free_parameters
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from bayes_rpp.priors.pathway_normal import PathwayNormal
@@ -251,7 +252,7 @@ class BayesianModel:
             raise ValueError(f"x and y must be batches of examples, got shapes {tuple(x.shape)} and {tuple(y.shape)}.")
         if len(x) != len(y) or len(x) == 0:
             raise ValueError(f"x has {len(x)} examples and y has {len(y)}; they must agree, and there must be some.")
-        self.check_inputs(x)
+        self._check_width(x)
         _check_finite("y", y)
         self.likelihood.check(y, self.num_outputs)
         if hasattr(self.network, "rep_out") and y.shape[1:] != (
@@ -263,7 +264,13 @@ class BayesianModel:
         check_examples_are_separate(self.stateless, weights, self.as_input(x))
 
     def check_inputs(self, x: Tensor) -> None:
-        """Raise ValueError if a number is not finite, or the width is not the network's."""
+        """Raise ValueError if a number is not finite, or the width is not the network's; warn if the type of x keeps
+        too few digits for the scale that the network was fitted to.
+        """
+        self._check_width(x)
+        warn_of_rounded_inputs(self.network, x)
+
+    def _check_width(self, x: Tensor) -> None:
         rep_in = getattr(self.network, "rep_in", None)
         if rep_in is not None and x.shape[1:] != (rep_in.size,):
             raise ValueError(
@@ -278,8 +285,7 @@ class BayesianModel:
         """
         if not (x.is_floating_point() or hasattr(self.network, "rep_in")):
             return x
-        weights = next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
-        return x.to(getattr(self.network, "input_dtype", weights))
+        return x.to(input_dtype(self.network))
 
 
 def _check_finite(name: str, value: Tensor) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
+from bayes_rpp.seeding import seeded_generator
 from bayes_rpp.types import Params
 
 Constraints = Mapping[str, constraints.Constraint]
@@ -58,7 +59,7 @@ class LogDensity:
 
     def initial_params(self, seed: int) -> Params:
         """Uniform on (-2, 2) in the unconstrained space, in the constrained one."""
-        generator, params = torch.Generator().manual_seed(seed), {}
+        generator, params = seeded_generator(seed), {}
         for name, value in self.example.items():
             transform = biject_to(self.constraints[name])
             free = transform.inv(value)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import equivariant_basis
 from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.precision import input_dtype, output_dtype
 from bayes_rpp.representations.rep import Rep, Run
-from bayes_rpp.rounding import warn_if_rounded
+from bayes_rpp.rounding import warn_if_coarse, warn_if_rounded
 
 _LARGEST_MEAN = 1e3  # that no translation along an invariant direction takes out, in units of the spread
 
@@ -171,20 +172,21 @@ class NormalizedNetwork(nn.Module):
     @property
     def input_dtype(self) -> torch.dtype:
         """The type in which inputs are taken: that of the standardisers, unless the network has a wider one."""
-        return torch.promote_types(self._weights_dtype, self.inputs.mean.dtype)
+        return torch.promote_types(input_dtype(self.network), self.inputs.mean.dtype)
 
     @property
     def output_dtype(self) -> torch.dtype:
         """The type of the outputs, likewise: observations may have an offset that inputs do not have."""
-        return torch.promote_types(self._weights_dtype, self.outputs.mean.dtype)
+        return torch.promote_types(output_dtype(self.network), self.outputs.mean.dtype)
 
-    @property
-    def _weights_dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.network.parameters()), torch.get_default_dtype())
+    def warn_of_rounded_inputs(self, x: Float[Tensor, "batch n"]) -> None:
+        """Warn of inputs beside an offset whose type keeps too few digits for the scale that was fitted."""
+        warn_if_coarse(x, self.input_dtype, self.inputs.mean, self.inputs.scale)
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """The network's output in the data's units."""
         standard = self.inputs(x)
-        weights = next((p.dtype for p in self.network.parameters()), standard.dtype)
-        output: Tensor = self.outputs.inverse(self.network(standard.to(weights)))
+        has_weights = next(self.network.parameters(), None) is not None
+        taken = standard.to(input_dtype(self.network)) if has_weights else standard
+        output: Tensor = self.outputs.inverse(self.network(taken))
         return output

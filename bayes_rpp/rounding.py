@@ -33,6 +33,27 @@ def warn_if_rounded(name: str, values: Float[Tensor, "batch *size"], dtype: torc
         )
 
 
+def warn_if_coarse(
+    x: Float[Tensor, "batch n"], dtype: torch.dtype, mean: Float[Tensor, " n"], scale: Float[Tensor, " n"]
+) -> None:
+    """Warn of inputs about offsets ``mean`` whose type, or the one that they will be cast to, keeps steps of more than
+    a thousandth of the ``scale`` on which they matter; a scale of exactly 1 is that of numbers that never varied.
+    """
+    dtype = max([dtype, *[x.dtype] * x.is_floating_point()], key=lambda kind: torch.finfo(kind).eps)
+    size = torch.minimum(x.detach().double().abs().amax(0), mean.double().abs().to(x.device)) if len(x) else mean * 0
+    spacing, scale = size * torch.finfo(dtype).eps, scale.double().to(size.device)
+    coarse = ((scale != 1) & (_FEWEST_STEPS * spacing > scale)).nonzero()[:, 0].tolist()
+    if coarse:
+        first = coarse[0]
+        others = f" and {len(coarse) - 1} more" if len(coarse) > 1 else ""
+        warnings.warn(
+            f"number {first + 1} of x{others} was fitted about {float(mean[first]):.2g} on a scale of "
+            f"{float(scale[first]):.2g}, but in {str(dtype).removeprefix('torch.')} there are steps of "
+            f"{float(spacing[first]):.1g} there: the inputs are rounded. {_advice(dtype)}",
+            stacklevel=4,
+        )
+
+
 def _advice(dtype: torch.dtype) -> str:
     subtract = "ubtract a reference point before they are rounded."
     if dtype == torch.float64:

@@ -8,12 +8,13 @@ import logging
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from inference.atomic_write import atomic_write, check_writable
+from inference.json_entries import json_values, read_entries
 from inference.tensor_file import write_tensors
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0  # from one checkpoint to the next
 
 _FORMAT = "bayes_rpp checkpoint 3"
+
+E = TypeVar("E")
 
 
 class Checkpoint:
@@ -30,7 +33,7 @@ class Checkpoint:
 
     def __init__(self, path: str | Path, identity: dict[str, Any]) -> None:
         self.path = Path(path)
-        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self.identity: dict[str, Any] = json.loads(json.dumps(json_values(identity, "the run's identity")))
         check_writable(self.path.parent)
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -38,15 +41,21 @@ class Checkpoint:
         """Replace the file as a whole. What is computed is worth more than the file: if it cannot be written, that is
         reported, and the run goes on.
         """
-        header = {"format": _FORMAT, "identity": json.dumps(self.identity), "plain": json.dumps(plain)}
+        header = {
+            "format": _FORMAT,
+            "identity": json.dumps(self.identity),
+            "plain": json.dumps(json_values(plain, "the run's state")),
+        }
         try:
             with atomic_write(self.path) as beside, beside.open("r+b") as file:
                 write_tensors(file, tensors, header)
         except OSError as error:
             logger.error("the checkpoint %s could not be written: %s. The run goes on.", self.path, error)
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What was saved, or None if no file exists yet. Raises ValueError if it is damaged, or of another run."""
+    def load(self, kind: type[E]) -> tuple[dict[str, Tensor], E] | None:
+        """The tensors, and the plain values as a ``kind`` of TypedDict, or None if no file exists yet. Raises
+        ValueError if the file is damaged, or of another run.
+        """
         if not self.path.exists():
             return None
         try:
@@ -60,7 +69,8 @@ class Checkpoint:
                 f"{self.path} is no checkpoint of a run that this version can read: its format is {written!r}, "
                 f"and this version reads {_FORMAT!r}. Give another path, or remove the file to start anew."
             )
-        found = json.loads(header["identity"])
+        where, advice = f"the checkpoint {self.path}", "Remove it to start anew."
+        found = read_entries(header.get("identity", ""), dict[str, Any], where, advice)
         for name, wanted in self.identity.items():
             if not _agree(found.get(name), wanted):
                 where, there, here = _difference(name, found.get(name), wanted)
@@ -68,7 +78,7 @@ class Checkpoint:
                     f"the checkpoint {self.path} is of another run: its {where} is {_short(there)}, here it is "
                     f"{_short(here)}. Give another path, or remove the file to start anew."
                 )
-        return tensors, json.loads(header["plain"])
+        return tensors, read_entries(header.get("plain", ""), kind, where, advice)
 
 
 def _agree(found: Any, wanted: Any, within: float | None = None) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bayes_rpp.seeding import seeded_generator
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -29,14 +31,7 @@ def require_positive(name: str, value: float) -> None:
         raise ValueError(f"{name} must be positive and finite, got {value}.")
 
 
-def plain_seed(seed: int) -> int:
-    """A seed as a plain int, since it is saved as it is; TypeError unless it is an integer of some kind."""
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise TypeError(f"seed must be an integer, got {seed!r}.")
-    return int(seed)
-
-
 def chain_seeds(seed: int, chains: int) -> list[tuple[int, int]]:
     """Two seeds a chain, for its start and noise; more chains begin with those of fewer. Raises as ``plain_seed``."""
-    pairs = torch.randint(2**62, (chains, 2), generator=torch.Generator().manual_seed(plain_seed(seed)))
+    pairs = torch.randint(2**62, (chains, 2), generator=seeded_generator(seed))
     return [(start, noise) for start, noise in pairs.tolist()]

@@ -19,6 +19,7 @@ from analysis.cli.runs import POSTERIOR, Run, write_report
 from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, parse_group, parse_rep
 from bayes_rpp.datasets import inertia
+from bayes_rpp.seeding import seeded_generator
 from inference import MAP, DeepEnsemble, Posterior
 from inference.atomic_write import check_writable
 from inference.checkpoint import digest
@@ -94,7 +95,7 @@ def fit(options: Namespace) -> None:
         raise ValueError(
             f"--test-fraction {options.test_fraction} of {len(x)} rows leaves nothing to train or to test on."
         )
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(options.seed))
+    order = torch.randperm(len(x), generator=seeded_generator(options.seed))
     held_out, kept = order[:test], order[test:]
     network = _NETWORKS[options.network](rep_in, rep_out, group, channels=options.channels, layers=options.layers)
     variances = {"equivariant_variance": options.equivariant_variance, "dense_variance": options.dense_variance}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -17,7 +18,8 @@ _EPILOG = """examples:
   bayes-rpp report runs/bodies
 
 A fit that is interrupted is kept in the folder "unfinished" of --out, and ends with status 1: `report` shows what was
-trained, and the same command with --resume goes on. A finished run is only replaced with --force.
+trained, and the same command with --resume goes on. Further interrupts do not stop the writing of what was trained. A
+finished run is only replaced with --force.
 
 groups:           O(n) SO(n) S(n) Z(n) D(n) SL(n) Sp(m) SO13p SO13 O13 SO2eR3 O2eR3 DkeR3(k) Cube RubiksCube Trivial(n);
                   direct products such as "SO(3) * S(5)"
@@ -34,33 +36,41 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     from analysis.cli import commands  # seconds of imports that --help and wrong options do without
 
-    try:
-        with _terminated_as_interrupted():
+    with _interrupted_once():
+        try:
             getattr(commands, options.command)(options)
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"bayes-rpp: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as interrupt:
-        print(": ".join(["bayes-rpp: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-        return 1
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            print(f"bayes-rpp: error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as interrupt:
+            print(": ".join(["bayes-rpp: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
+            return 1
     return 0
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, as schedulers of clusters send it, ends the command as Ctrl-C does."""
+def _interrupted_once() -> Iterator[None]:
+    """SIGTERM, as schedulers of clusters send it, ends the command as Ctrl-C does; what comes after the first of them
+    is not to end the writing of what was trained.
+    """
+    came: list[int] = []
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            os.write(2, b"bayes-rpp: interrupted already, and writing what was trained\n")
+        else:
+            raise KeyboardInterrupt
 
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
+        heeded = []
+    before = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,4 +144,13 @@ def _add_training_options(parser: argparse.ArgumentParser, epochs: int) -> None:
     parser.add_argument("--epochs", type=int, default=epochs, help=f"passes through the data (default: {epochs})")
     parser.add_argument("--batch-size", type=int, default=100, help="examples a step (default: 100)")
     parser.add_argument("--lr", type=float, default=3e-3, help="learning rate (default: 0.003)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
+
+
+def _seed(text: str) -> int:
+    from bayes_rpp.seeding import plain_seed  # as in main
+
+    try:
+        return plain_seed(int(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be an integer from -2**63 to 2**64 - 1, got {text!r}") from error

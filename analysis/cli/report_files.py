@@ -50,5 +50,5 @@ def _is_own(path: Path) -> bool:
                 return bool(picture.info.get("Description") == MARK)
         reports = json.loads(path.read_text()).values()
         return bool(reports) and all(report["format"] == MARK for report in reports)
-    except (UnidentifiedImageError, OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (UnidentifiedImageError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False

@@ -14,19 +14,28 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from analysis.cli.report_files import remove_report
 from analysis.cli.runs import POSTERIOR, Run
 from inference import Posterior
 from inference.atomic_write import atomic_write, check_writable, remove_file
 from inference.data import Pair
+from inference.json_entries import read_entries
 from inference.posterior.files import HEADER, check_replaceable, remove_posterior, tensors_file
 
 logger = logging.getLogger(__name__)
 
 UNFINISHED, OPTIONS, CHECKPOINT = "unfinished", "run.json", "checkpoint"
 _FORMAT = "bayes_rpp unfinished run"
+
+
+class _Begun(TypedDict):
+    """run.json: what an unfinished run was begun with, and the finished run that it is to replace."""
+
+    format: str
+    options: dict[str, Any]
+    replaces: str | None
 
 
 class RunFolder:
@@ -49,12 +58,15 @@ class RunFolder:
         reported_in: tuple[Path, ...] = (),
     ) -> None:
         self.path, self.unfinished, self.resume = path, path / UNFINISHED, resume
-        self.reported_in = (path, *reported_in)
+        self.reported_in, self._finishing = (path, *reported_in), False
         self.options: dict[str, Any] = json.loads(json.dumps(options))
         check_writable(path, size)
         check_replaceable(path / POSTERIOR, size)
         self.replaces = tensors_file(path / POSTERIOR)
-        begun = _begun(self.unfinished)
+        try:
+            begun = _begun(self.unfinished)
+        except (FileExistsError, ValueError) as error:
+            raise FileExistsError(f"{error} Give another --out.") from error
         check_replaceable(self.unfinished / POSTERIOR, size)
         if resume:
             self._check_resumable(begun)
@@ -69,7 +81,7 @@ class RunFolder:
                 f"{path} holds an unfinished run: give {go_on}another --out, or --force to drop it and start anew."
             )
 
-    def _check_resumable(self, begun: dict[str, Any] | None) -> None:
+    def _check_resumable(self, begun: _Begun | None) -> None:
         if begun is None:
             found = "the run there is finished" if self.replaces else "there is none"
             raise ValueError(f"--resume goes on with an unfinished run in {self.path}, but {found}.")
@@ -84,34 +96,58 @@ class RunFolder:
     def fit(self, train: Callable[[Path], Posterior], held_out: Pair) -> Run:
         """Train with a checkpoint, and keep the run with the data that were held out.
 
-        What an interrupt leaves stays in the part for unfinished runs, and KeyboardInterrupt is raised; nothing stays
-        of a fit that fails. An older run, and the report on it, are there until the new one is whole.
+        What an interrupt leaves stays in the part for unfinished runs, and KeyboardInterrupt is raised, which says what
+        that is; nothing stays of a fit that fails. An older run, and the report on it, are there until the new one is
+        whole.
         """
         made = [folder for folder in (self.path, *self.path.absolute().parents) if not folder.exists()]
         with self._claimed():
             if not self.resume:
                 self._discard()
-                begun = {"format": _FORMAT, "options": self.options, "replaces": self.replaces}
+                begun: _Begun = {"format": _FORMAT, "options": self.options, "replaces": self.replaces}
                 with atomic_write(self.unfinished / OPTIONS) as beside:
                     beside.write_text(json.dumps(begun, indent=1))
+            before = tensors_file(self.unfinished / POSTERIOR)
             try:
-                posterior = train(self.unfinished / CHECKPOINT)
-            except (ValueError, TypeError, RuntimeError):
-                if not self.resume:
-                    self._discard(with_folders=[self.unfinished, *made])
-                raise
-            run = Run(posterior, *held_out)
-            if posterior.interrupted:
-                remove_report(self.unfinished)
-                run.save(self.unfinished)
-                go_on = "" if self.resume is None else "; go on with the same command and --resume"
-                raise KeyboardInterrupt(f"what was trained is in {self.unfinished}{go_on}")
-            self._finish(run)
+                posterior = self._trained(train, made)
+                run = Run(posterior, *held_out)
+                if posterior.interrupted:
+                    remove_report(self.unfinished)
+                    run.save(self.unfinished)
+                    raise KeyboardInterrupt
+                self._finish(run)
+            except KeyboardInterrupt as interrupt:
+                raise KeyboardInterrupt(self._kept(before)) from interrupt
         return run
+
+    def _trained(self, train: Callable[[Path], Posterior], made: list[Path]) -> Posterior:
+        try:
+            return train(self.unfinished / CHECKPOINT)
+        except (ValueError, TypeError, RuntimeError):
+            if not self.resume:
+                self._discard(with_folders=[self.unfinished, *made])
+            raise
+
+    def _kept(self, before: str | None) -> str:
+        """What there is after an interrupt, which may have come at any time: by the files themselves. ``before`` is the
+        file of tensors that the part for unfinished runs had.
+        """
+        if self._finishing and tensors_file(self.path / POSTERIOR) != self.replaces:
+            self._discard(with_folders=[self.unfinished])
+            return f"the run was finished already, and is in {self.path}"
+        go_on = "" if self.resume is None else "; go on with the same command and --resume"
+        if tensors_file(self.unfinished / POSTERIOR) != before:
+            return f"what was trained is in {self.unfinished}{go_on}"
+        if self.resume is not None and (self.unfinished / CHECKPOINT).exists():
+            return f"only a checkpoint of what was trained is in {self.unfinished}{go_on}"
+        if before is None:
+            self._discard(with_folders=[self.unfinished])
+        return "nothing of what was trained is kept"
 
     def _finish(self, run: Run) -> None:
         if tensors_file(self.path / POSTERIOR) != self.replaces:
             raise FileExistsError(f"another run was finished in {self.path} meanwhile; replace it by --resume --force.")
+        self._finishing = True
         self._remove_reports()
         run.save(self.path)
         self._remove_reports()  # that of the older run, if one was written meanwhile
@@ -154,7 +190,12 @@ def part_to_report(path: Path) -> Path:
     nothing to report on.
     """
     unfinished = path / UNFINISHED
-    if _begun(unfinished) is None:
+    try:
+        begun = _begun(unfinished)
+    except (FileExistsError, ValueError) as error:
+        logger.warning("%s It is left alone, and is not in this report.", error)
+        return path
+    if begun is None:
         return path
     if (path / POSTERIOR / HEADER).exists():
         logger.warning("there is also an unfinished run in %s; it is not in this report.", unfinished)
@@ -164,19 +205,22 @@ def part_to_report(path: Path) -> Path:
     return unfinished
 
 
-def _begun(unfinished: Path) -> dict[str, Any] | None:
-    """What an unfinished run was begun with, if there is one; FileExistsError if the folder is someone else's."""
+def _begun(unfinished: Path) -> _Begun | None:
+    """What an unfinished run was begun with, if there is one; FileExistsError if the folder is someone else's, and
+    ValueError if the run's own file is damaged.
+    """
     if not unfinished.exists():
         return None
     if not unfinished.is_dir():
-        raise FileExistsError(f"{unfinished} is a file in the way of unfinished runs: give another --out.")
+        raise FileExistsError(f"{unfinished} is no folder of an unfinished run, but a file.")
     names = {entry.name for entry in unfinished.iterdir() if not entry.name.startswith(".")}
     if not names:
         return None
     try:
-        begun: dict[str, Any] = json.loads((unfinished / OPTIONS).read_text())
-        if begun["format"] == _FORMAT and begun.keys() >= {"options", "replaces"}:
-            return begun
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise FileExistsError(f"{unfinished} holds other files ({min(names)}) than an unfinished run: give another --out.")
+        text = (unfinished / OPTIONS).read_bytes()
+        own = json.loads(text)["format"] == _FORMAT
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        own = False
+    if not own:
+        raise FileExistsError(f"{unfinished} holds other files ({min(names)}) than an unfinished run.")
+    return read_entries(text, _Begun, str(unfinished / OPTIONS), "The fit cannot go on from there.")

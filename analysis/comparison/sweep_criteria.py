@@ -14,6 +14,7 @@ from torch import Tensor
 from analysis.comparison.sweep_training import Criterion, Problem
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp.known_variances import model_at
+from bayes_rpp.seeding import later_seed
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.density.unconstrained import UnconstrainedDensity
@@ -70,7 +71,7 @@ def measure(
     result = {"log_joint": -float(potential[0]), "gradient_norm": _gradient_norm(density, gradient[0])}
     for name, criterion in problem.criteria.items():
         try:
-            result[name] = _value(problem, criterion, density, z, posterior, problem.seed + member)
+            result[name] = _value(problem, criterion, density, z, posterior, later_seed(problem.seed, member))
         except RuntimeError as error:
             logger.warning("%s failed at %s: %s", name, dict(values), error)
             result[name] = float("nan")

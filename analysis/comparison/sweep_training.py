@@ -23,6 +23,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.known_variances import has_learned_noise, model_at
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_hyperprior
+from bayes_rpp.seeding import seeded_generator
 from bayes_rpp.types import Params
 from inference import MAP, DeepEnsemble, Posterior
 from inference.curvature.names import EvidenceCurvature
@@ -157,7 +158,7 @@ def _with_best_noise(problem: Problem, params: Params, values: list[dict[str, fl
         weights = {name: value[index].double() for name, value in params.items()}
         if all(value.isfinite().all() for value in weights.values()):
             density = problem.density(fit)
-            generator = torch.Generator(problem.device).manual_seed(problem.seed)
+            generator = seeded_generator(problem.seed, problem.device)
             with torch.no_grad():
                 expansion = Expansion.at(density, density.free(weights), problem.curvature, generator=generator)
                 fit = {**fit, NOISE: _best_noise(expansion, problem.model, fit[NOISE])}

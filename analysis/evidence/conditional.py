@@ -10,6 +10,7 @@ import torch
 
 from analysis.evidence.cross_validation import Engine, notes_on, require_draws
 from analysis.evidence.protocol import Evidence, EvidenceMethod, timed
+from bayes_rpp.seeding import seeded_generator
 from inference import Posterior
 from inference.data import Data, Model, resolve_data
 from inference.posterior.arviz import chain_diagnostics, least_draws
@@ -76,7 +77,7 @@ class ConditionalEvidence:
         count, first = len(pair[0]), round(self.fraction * len(pair[0]))
         if not 0 < first < count:
             raise ValueError(f"fraction = {self.fraction} of {count} examples is {first}: some must be on each side.")
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded_generator(seed)
         whole_seed, *seeds = torch.randint(2**62, (self.orderings + 1,), generator=generator).tolist()
         orders = [torch.randperm(count, generator=generator).split([first, count - first]) for _ in seeds]
         splits = [[(pair[0][rows], pair[1][rows]) for rows in order] for order in orders]

@@ -10,9 +10,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from bayes_rpp import Group, Rep, restrict
+from bayes_rpp.networks.precision import warn_of_rounded_inputs
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.rep import Element
 from bayes_rpp.representations.tensor_products import terms_text
+from bayes_rpp.seeding import later_seed
 from bayes_rpp.stateless import StatelessNetwork
 from bayes_rpp.types import Params
 from inference import Posterior
@@ -54,8 +56,12 @@ def rebind(rep: Rep, group: Group) -> Rep:
     return Rep(rep.given_terms, group) if is_tensor else restrict(rep, group)
 
 
-def check_points(x: Float[Tensor, "batch size_in"], rep_in: Rep) -> Float[Tensor, "batch size_in"]:
-    """The points as a tensor; raises ValueError if they do not fit, or are not finite."""
+def check_points(
+    f: Posterior | Function, x: Float[Tensor, "batch size_in"], rep_in: Rep
+) -> Float[Tensor, "batch size_in"]:
+    """The points as a tensor; raises ValueError if they do not fit, or are not finite. Warns if f is a network, and
+    their type keeps too few digits for it; posteriors do so themselves.
+    """
     x = torch.as_tensor(x)
     if x.ndim != 2 or x.shape[1] != rep_in.size or len(x) == 0:
         raise ValueError(
@@ -63,6 +69,7 @@ def check_points(x: Float[Tensor, "batch size_in"], rep_in: Rep) -> Float[Tensor
         )
     if not torch.isfinite(x).all():
         raise ValueError("x holds NaN or infinite numbers.")
+    warn_of_rounded_inputs(f, x)
     return x
 
 
@@ -101,7 +108,9 @@ def _redraw_still(group: Group, drawn: Float[Tensor, "element d d"], seed: int, 
         still = torch.cat([_acts_trivially(some, reps) for some in drawn.split(_ROWS_AT_ONCE)])
         if not still.any():
             return drawn
-        drawn = torch.where(still[:, None, None], group.join(group.sample(len(drawn), seed + attempt + 1)), drawn)
+        drawn = torch.where(
+            still[:, None, None], group.join(group.sample(len(drawn), later_seed(seed, attempt + 1))), drawn
+        )
     raise ValueError(
         f"the elements of {group} that were sampled act as the identity on {' and on '.join(map(str, reps))}: there is "
         "nothing to be equivariant to."
@@ -148,6 +157,7 @@ def over_draws(
         return measure(lambda inputs: model.output(params, inputs), *some)
 
     draws: Params = {name: value.flatten(0, 1) for name, value in f.samples.items()}
+    model.check_inputs(rows[0])
     inputs = input_for(model, draws, rows[0])
     values = map_draws(of_draw, draws, inputs, *rows[1:], at_once=_ROWS_AT_ONCE, dim=-1)
     return values.unflatten(0, (f.chains, f.draws))

@@ -82,7 +82,7 @@ def equivariance_error(
         raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}.")
     rep_in, rep_out, dims = bind(f, group, rep_in, rep_out, "equivariance_error")
     evaluate: Function = f.outputs if isinstance(f, Posterior) else torch.no_grad()(f)
-    x = check_points(x, rep_in)
+    x = check_points(f, x, rep_in)
     moving = (rep_in, rep_out) if reduction == "geometric_mean" else ()
     sampled = sample_elements(rep_in.bound_group, elements, 1 if per_element else len(x), seed, moving)
     untransformed = evaluate(x)

@@ -79,7 +79,7 @@ def layer_equivariance_error(
         raise ValueError(f"kind must be 'cumulative' or 'own', got {kind!r}.")
     network = (f.bayesian_model.stateless if isinstance(f, Posterior) else StatelessNetwork(f)).module
     rep_in, _, dims = bind(f, group, None, None, "layer_equivariance_error")
-    x, group = check_points(x, rep_in), rep_in.bound_group
+    x, group = check_points(f, x, rep_in), rep_in.bound_group
     layers = {
         name: SymmetricLayer(layer.module, rebind(layer.rep_in, group), rebind(layer.rep_out, group))
         for name, layer in symmetric_layers(network).items()

@@ -77,7 +77,7 @@ def local_equivariance_error(
     group = rep_in.bound_group
     if not len(group.orthonormal_algebra):
         raise ValueError(f"{group} has no Lie algebra, so no Lie derivative: use equivariance_error.")
-    x = check_points(x, rep_in)
+    x = check_points(f, x, rep_in)
     x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
     lengths = group.lie_algebra.flatten(1).norm(dim=1) / 2**0.5
     unit = group.lie_algebra / torch.where(lengths > 0, lengths, 1.0)[:, None, None]

@@ -9,6 +9,7 @@ from torch import Tensor
 from analysis.symmetry.equivariance import Function
 from analysis.verification.generator_errors import relative_distance
 from bayes_rpp import MLP, BayesianModel, Gaussian, RPPPrior, Scalar, Trivial
+from bayes_rpp.seeding import seeded_generator
 from inference import MAP
 from inference.posterior.draws import uninterrupted
 
@@ -25,7 +26,7 @@ def fit_surrogate(
 ) -> tuple[Float[Tensor, "held_out size_in"], Function, float]:
     """Fit a network to some data: the held-out inputs in float32, the function, and its mean relative_distance to y."""
     x, y = x.float(), y.float()
-    train, held_out = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).split(
+    train, held_out = torch.randperm(len(x), generator=seeded_generator(seed)).split(
         [int(_TRAIN_SHARE * len(x)), len(x) - int(_TRAIN_SHARE * len(x))]
     )
     (x_mean, x_scale), (y_mean, y_scale) = (_standard(part[train]) for part in (x, y))

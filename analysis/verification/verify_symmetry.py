@@ -17,6 +17,7 @@ from analysis.verification.report import UNRELATED, GeneratorError, SymmetryRepo
 from analysis.verification.size_repairs import fit_sizes
 from analysis.verification.surrogate import fit_surrogate
 from bayes_rpp import Group, Rep
+from bayes_rpp.seeding import seeded_generator
 
 _LEAST_EXAMPLES = 20  # of data: four to measure the surrogate at
 
@@ -105,7 +106,7 @@ def verify_symmetry(
         if not isinstance(value, int) or value < 2:
             raise ValueError(f"{name} must be an integer of at least 2, got {value!r}.")
     x, evaluate, surrogate_error = _points_and_function(f, x, seed, progress)
-    x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:points]]
+    x = x[torch.randperm(len(x), generator=seeded_generator(seed))[:points]]
     sampled = SampledFunction(evaluate, x, _numbers(evaluate(x), "f(x)", least=len(x)), *elements_to_try(group))
     return _report(sampled, rep_in, rep_out, surrogate_error, budget)
 

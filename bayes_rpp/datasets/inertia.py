@@ -10,6 +10,7 @@ from torch import Tensor
 from bayes_rpp.datasets.regression_data import RegressionData, Split
 from bayes_rpp.groups.named import O
 from bayes_rpp.representations.rep import Scalar, T, Vector
+from bayes_rpp.seeding import seeded_generator
 
 BODIES = 5
 Kind = Literal["axis", "generic"]
@@ -56,7 +57,7 @@ def inertia(
         tensor = squares[..., None, None] * torch.eye(3, dtype=x.dtype, device=x.device) - products
         return (tensor + symmetry_breaking * tensor @ breaker.to(x)).flatten(-2)
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     x = torch.randn(train + test, 4 * BODIES, generator=generator)
     x[:, :BODIES] = torch.nn.functional.softplus(x[:, :BODIES])
     y, group = function(x), O(3)

@@ -21,6 +21,7 @@ from bayes_rpp.groups.finite import LARGEST_ENUMERATED_ORDER, ElementTable, exac
 from bayes_rpp.groups.orthogonal_coordinates import orthogonal_coordinates
 from bayes_rpp.groups.permutations import StabiliserChain, check_permutations, permutation_matrices
 from bayes_rpp.groups.random_words import random_words
+from bayes_rpp.seeding import seeded_generator
 
 Matrices = Float[Tensor, "count d d"]
 
@@ -211,7 +212,7 @@ class Group:
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, got {count}.")
-        return self._draw(count, torch.Generator().manual_seed(seed))
+        return self._draw(count, seeded_generator(seed))
 
     def _draw(self, count: int, generator: torch.Generator) -> Matrices:
         if self.is_permutation:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayes_rpp.networks.precision import input_dtype, output_dtype, warn_of_rounded_inputs
 from bayes_rpp.networks.roles import Pathway
 
 
@@ -19,7 +21,8 @@ class ResidualSum(nn.Module):
     Parameters
     ----------
     structured, residual : networks from the same inputs to the same outputs. Representations, if they have any, are
-        taken from the first.
+        taken from the first. Where a part takes and gives float64, as a NormalizedNetwork fitted to float64 data, so
+        does the sum.
 
     Examples
     --------
@@ -39,6 +42,26 @@ class ResidualSum(nn.Module):
                 setattr(self, name, getattr(structured, name))
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
-        """The sum of both networks."""
-        result: Tensor = self.structured(x) + self.residual(x)
+        """The sum of both networks, each of the inputs in the type that it takes."""
+        structured, residual = (part(_as_input(part, x)) for part in (self.structured, self.residual))
+        result: Tensor = structured + residual
         return result
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """The wider of the types in which the two take inputs: an offset that one takes out in float64 is kept."""
+        return torch.promote_types(input_dtype(self.structured), input_dtype(self.residual))
+
+    @property
+    def output_dtype(self) -> torch.dtype:
+        """The wider of the types of their outputs."""
+        return torch.promote_types(output_dtype(self.structured), output_dtype(self.residual))
+
+    def warn_of_rounded_inputs(self, x: Float[Tensor, "batch n"]) -> None:
+        """See NormalizedNetwork."""
+        for part in (self.structured, self.residual):
+            warn_of_rounded_inputs(part, x)
+
+
+def _as_input(network: nn.Module, x: Tensor) -> Tensor:
+    return x.to(input_dtype(network)) if x.is_floating_point() else x

@@ -22,6 +22,7 @@ from bayes_rpp.likelihoods import (
     StudentT,
 )
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
+from bayes_rpp.networks.precision import weights_dtype
 from bayes_rpp.networks.residual_sum import ResidualSum
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
 from bayes_rpp.serialization.groups import describe_group, describe_rep, rebuild_group, rebuild_rep
@@ -41,7 +42,7 @@ def describe_model(model: object) -> Description | None:
     network, likelihood, prior = described(model.network), described(model.likelihood), describe_prior(model.prior)
     if network is None or likelihood is None or prior is None or not _is_as_described(model.network, network):
         return None
-    dtype = str(next((p.dtype for p in model.network.parameters()), torch.get_default_dtype())).removeprefix("torch.")
+    dtype = str(weights_dtype(model.network)).removeprefix("torch.")
     outputs = model.num_outputs
     return {"network": network, "prior": prior, "likelihood": likelihood, "num_outputs": outputs, "dtype": dtype}
 
@@ -85,7 +86,7 @@ def rebuild_model(description: Description, frozen: Params | None = None) -> Bay
         likelihood = rebuilt("likelihood", description["likelihood"])
         prior, outputs = rebuild_prior(description["prior"]), description.get("num_outputs")  # None in older files
         return BayesianModel(network, prior, likelihood, outputs)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"the model's description is damaged or of another version: {error!r}.") from error
 
 

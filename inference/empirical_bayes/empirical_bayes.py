@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 from bayes_rpp import BayesianModel
+from bayes_rpp.seeding import plain_seed
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.empirical_bayes.learning import VarianceLearning
 from inference.empirical_bayes.refinement import refine
 from inference.empirical_bayes.settings import EvidenceSettings
 from inference.posterior.posterior import Posterior
-from inference.settings import plain_seed
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ import torch
 from bayes_rpp import BayesianModel
 from bayes_rpp.known_variances import model_at
 from bayes_rpp.likelihoods import NOISE
+from bayes_rpp.seeding import seeded_generator
 from bayes_rpp.types import Params
 from inference.data import Pair
 from inference.density.unconstrained import float64_density
@@ -64,7 +65,7 @@ class VarianceLearning:
         starts = no_wider_than_prior(initial_params(model, seeds), priors, current)
         self.stack = varied_stack(model_at(self.given, self.ascent.values), starts, current, len(pair[0]), device)
         self.minibatches = Minibatches(pair, settings.batch_size, seeds, device)
-        self.probes = torch.Generator(device).manual_seed(seed)
+        self.probes = seeded_generator(seed, device)
         self.first_update = int(FIRST_UPDATE * settings.epochs)
         self.path: list[dict[str, Any]] = []
         self.history: list[Snapshot] = []

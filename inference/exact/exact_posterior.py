@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
+from bayes_rpp.seeding import plain_seed, seeded_generator
 from bayes_rpp.types import Params
 from inference import Posterior
 from inference.data import Data, Model, resolve_data
@@ -17,7 +18,7 @@ from inference.exact.hierarchical import hierarchical_posterior
 from inference.exact.linear_gaussian import GaussianLaw
 from inference.exact.linear_network import linear_gaussian
 from inference.exact.marginal_likelihood import has_learned_variances
-from inference.settings import plain_seed, require_integers
+from inference.settings import require_integers
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ExactPosterior:
 
     def draw(self, draws: int, seed: int) -> Posterior:
         """Independent draws, as one chain, in the type of the network."""
-        vectors = self.law.sample(draws, torch.Generator().manual_seed(seed))[None]
+        vectors = self.law.sample(draws, seeded_generator(seed))[None]
         samples = self.density.unpack(vectors.to(self.density.dtype))
         return Posterior(self.density.model, samples, {"engine": "exact", "seed": seed}, data=self.density.pair)
 

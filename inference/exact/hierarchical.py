@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel
+from bayes_rpp.seeding import seeded_generator
 from inference import Posterior
 from inference.data import Data, Pair, resolve_data
 from inference.density.unconstrained import UnconstrainedDensity
@@ -57,7 +58,7 @@ class HierarchicalPosterior:
 
     def draw(self, draws: int, seed: int) -> Posterior:
         """Independent draws of variances and weights, as one chain, in the type of the network."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded_generator(seed)
         values = dict(zip(self.names, self.lattice.sample(draws, generator).exp().unbind(1), strict=True))
         density, vectors = UnconstrainedDensity(self.problem.known, self.pair), []
         for at in zip(*values.values(), strict=True):

@@ -10,6 +10,7 @@ from torch.distributions import constraints
 from torch.func import jacrev, vmap
 
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
+from bayes_rpp.seeding import seeded_generator
 from inference.curvature.gauss_newton import network_and_data
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
@@ -73,7 +74,7 @@ def _features(
     model: BayesianModel, density: UnconstrainedDensity, x: Tensor, seed: int
 ) -> Float[Tensor, "example output size"]:
     """The derivative of all outputs, if it is the same at two random points."""
-    points = torch.randn(2, density.size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    points = torch.randn(2, density.size, generator=seeded_generator(seed), dtype=torch.float64)
     first, second = points.to(density.device)
 
     def jacobian(z: Tensor, example: Tensor) -> Tensor:

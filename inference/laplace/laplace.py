@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from bayes_rpp.seeding import plain_seed
 from inference.curvature.block_gaussian import GaussianApproximation
 from inference.curvature.block_structure import Structure
 from inference.curvature.covariance_root import NotPositiveDefiniteError
@@ -25,7 +26,7 @@ from inference.laplace.find_mode import Mode, find_mode
 from inference.laplace.posterior import LaplacePosterior
 from inference.posterior.draws import uninterrupted
 from inference.posterior.posterior import Posterior
-from inference.settings import chain_seeds, plain_seed, require_integers, require_positive
+from inference.settings import chain_seeds, require_integers, require_positive
 from inference.training.map import MAP
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from torch.func import vmap
 from bayes_rpp import BayesianModel
 from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer
+from bayes_rpp.seeding import seeded_generator
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.covariance_root import BlockRoot, CovarianceRoot, FormedRoot, PermutedRoot, formed_root
 from inference.curvature.gauss_newton import beside_network, hessian_at_fixed_outputs, network_model, probe_rows
@@ -53,7 +54,7 @@ def build_metric(
         raise ValueError("metric='pathway' is for centred coordinates; with centred=False take 'full' or 'diagonal'.")
     if name in ("layer", "full"):
         return _dense(name, density, z)
-    generator = torch.Generator(z.device).manual_seed(seed)
+    generator = seeded_generator(seed, z.device)
     rows = torch.cat(list(probe_rows(density, z, -(-_PROBES // len(z)), generator)))
     spans, laws = spans_of(density), density.priors(z.mean(0))
     weights = _orthogonal_weights(model, density) if name == "pathway" else {}

@@ -14,7 +14,7 @@ import re
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +26,7 @@ from bayes_rpp.serialization.models import describe_model, rebuild_model
 from bayes_rpp.types import Params
 from inference.atomic_write import atomic_write, check_writable, new_file, remove_abandoned, remove_file
 from inference.data import Model, Pair
+from inference.json_entries import check_entries, json_values, read_entries
 from inference.posterior.draws import Draws, Snapshot
 from inference.tensor_file import write_tensors
 
@@ -36,7 +37,27 @@ HEADER = "posterior.json"
 _TENSORS = re.compile(r"tensors-[0-9a-f]{32}\.safetensors")
 _TENSORS_OF_VERSION_1 = "tensors.safetensors"
 
+_ADVICE = "Fit and save the posterior again."
+
 D = TypeVar("D", bound=Draws)
+
+
+class _Format(TypedDict):
+    """What every version of the header says."""
+
+    format: str
+    version: int
+
+
+class _Header(_Format):
+    """posterior.json."""
+
+    tensors_file: str
+    model: dict[str, Any] | None
+    stats: dict[str, Any]
+    history: list[int]
+    partial: list[dict[str, Any]]
+    tensors: dict[str, list[int]]
 
 
 def save_posterior(posterior: Draws, path: Path, held_out: Pair | None = None) -> Path:
@@ -54,14 +75,14 @@ def save_posterior(posterior: Draws, path: Path, held_out: Pair | None = None) -
         if pair is not None:
             tensors |= {f"{name}/x": pair[0], f"{name}/y": pair[1]}
     file_name = f"tensors-{uuid.uuid4().hex}.safetensors"
-    header = {
+    header: _Header = {
         "format": FORMAT,
         "version": VERSION,
         "tensors_file": file_name,
-        "model": describe_model(posterior.model),
-        "stats": posterior.stats,
-        "history": [snapshot.epoch for snapshot in posterior.history],
-        "partial": [partial.stats for partial in posterior.partial],
+        "model": json_values(describe_model(posterior.model), "the description of posterior.model"),
+        "stats": json_values(posterior.stats, "posterior.stats"),
+        "history": json_values([snapshot.epoch for snapshot in posterior.history], "posterior.history (the epochs)"),
+        "partial": json_values([partial.stats for partial in posterior.partial], "posterior.partial (the stats)"),
         "tensors": {name: list(value.shape) for name, value in tensors.items()},
     }
     text = json.dumps(header, indent=1)
@@ -117,7 +138,7 @@ def tensors_file(path: Path) -> str | None:
     posterior. Raises ValueError for a header that is damaged or of another format.
     """
     try:
-        return str(_read_header(path)["tensors_file"])
+        return _read_header(path)["tensors_file"]
     except FileNotFoundError:
         return None
 
@@ -131,7 +152,10 @@ def load_with_held_out(path: Path, model: Model | None, kind: type[D]) -> tuple[
     """The same, and the data that were held out, if any were saved with it."""
     header, tensors = _read(path)
     if model is None and header["model"] is not None:
-        model = rebuild_model(header["model"], _under(tensors, "frozen/"))
+        try:
+            model = rebuild_model(header["model"], _under(tensors, "frozen/"))
+        except ValueError as error:
+            raise ValueError(f"of the model in {path / HEADER}: {error}") from error
     elif isinstance(model, BayesianModel):
         _check_frozen(path, model, _under(tensors, "frozen/"))
     if model is None:
@@ -166,7 +190,7 @@ def _draws(posterior: Draws) -> dict[str, Tensor]:
     return samples | {f"sample_stats/{name}": value for name, value in posterior.sample_stats.items()}
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
     """Header and tensors of one save, whatever is saved meanwhile."""
     while True:
         header = _read_header(path)
@@ -177,38 +201,47 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 raise
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _read_header(path: Path) -> _Header:
     if not path.exists():
         raise FileNotFoundError(f"{path} holds no saved posterior: there is no such folder.")
     if not (path / HEADER).exists():
         raise FileNotFoundError(f"{path} holds no saved posterior: {HEADER} is missing.")
-    try:
-        header = json.loads((path / HEADER).read_text())
-        found = header["format"], header["version"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, IsADirectoryError) as error:
-        raise ValueError(f"{path / HEADER} is damaged: {error!r}. Fit and save the posterior again.") from error
-    if found[0] != FORMAT:
-        raise ValueError(f"{path / HEADER} is of format {found[0]!r}, not {FORMAT!r}.")
-    if found[1] not in (1, VERSION):
+    where, text = str(path / HEADER), _bytes(path / HEADER)
+    found = read_entries(text, _Format, where, _ADVICE)
+    if found["format"] != FORMAT:
+        raise ValueError(f"{where} is of format {found['format']!r}, not {FORMAT!r}.")
+    if found["version"] not in (1, VERSION):
         raise ValueError(
-            f"{path} was written in version {found[1]} of the format; this program reads versions 1 and {VERSION}."
+            f"{path} was written in version {found['version']} of the format; this program reads versions 1 and "
+            f"{VERSION}."
         )
-    if found[1] == 1:
-        header = {"partial": [], "tensors_file": _TENSORS_OF_VERSION_1} | header  # the oldest files lack "partial"
-    if missing := {"model", "stats", "history", "partial", "tensors", "tensors_file"} - set(header):
-        raise ValueError(f"{path / HEADER} is damaged: it lacks {sorted(missing)}. Fit and save the posterior again.")
-    if not isinstance(header["tensors"], dict):
-        raise ValueError(f"{path / HEADER} is damaged: its tensors are no mapping. Fit and save the posterior again.")
-    if not (found[1] == 1 or _TENSORS.fullmatch(str(header["tensors_file"]))):
-        raise ValueError(f"{path / HEADER} is damaged: it names no file of tensors. Fit and save the posterior again.")
-    return dict(header)
+    # The oldest files lack "partial".
+    older = {"partial": [], "tensors_file": _TENSORS_OF_VERSION_1} if found["version"] == 1 else {}
+    header = check_entries({**older, **found}, _Header, where, _ADVICE)
+    if not (found["version"] == 1 or _TENSORS.fullmatch(header["tensors_file"])):
+        raise ValueError(f"{where} is damaged: it names no file of tensors. {_ADVICE}")
+    for name, parts in {"history": len(header["history"]), "partial": len(header["partial"])}.items():
+        kept = {key.split("/")[1] for key in header["tensors"] if key.startswith(f"{name}/")}
+        if kept != {str(index) for index in range(parts)}:
+            raise ValueError(
+                f"{where} is damaged: its entry {name!r} has {parts} part(s), but there are tensors of {len(kept)}. "
+                f"{_ADVICE}"
+            )
+    return header
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is a folder, not the header of a posterior.") from error
 
 
 def _read_tensors(path: Path, expected: dict[str, list[int]]) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (OSError, RuntimeError, SafetensorError) as error:  # a RuntimeError if it goes while it is opened
-        raise ValueError(f"{path} is missing or damaged: {error}. Fit and save the posterior again.") from error
+        raise ValueError(f"{path} is missing or damaged: {error}. {_ADVICE}") from error
     found = {name: list(value.shape) for name, value in tensors.items()}
     if found != expected:
         differing = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.networks.rpp_linear import Parametrization
+from bayes_rpp.seeding import seeded_generator
 from bayes_rpp.types import Params
 from inference.data import Model, Pair
 from inference.posterior.arviz import inference_data
@@ -79,7 +80,7 @@ class Posterior(Draws):
         >>> posterior.in_parametrization("residual").samples["network.0.beta"].shape
         torch.Size([4, 1000, 1])
         """
-        return in_parametrization(self, Posterior, parametrization, torch.Generator().manual_seed(seed))
+        return in_parametrization(self, Posterior, parametrization, seeded_generator(seed))
 
     def outputs(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "chain draw batch *output"]:
         """The noise-free network output of every draw."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bayes_rpp.seeding import plain_seed
 from inference.checkpoint import Checkpoint
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.density.noncentred import sampling_density
@@ -19,7 +20,7 @@ from inference.sampling.kernel import Kernel, S
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.run import Run
 from inference.sampling.run_identity import run_identity
-from inference.settings import chain_seeds, plain_seed
+from inference.settings import chain_seeds
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayes_rpp.seeding import seeded_generator
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity
 
@@ -17,8 +18,8 @@ class ChainRandom:
 
     def __init__(self, density: UnconstrainedDensity, seeds: list[int], batch_size: int | None) -> None:
         self.pair, self.batch_size, device = density.pair, batch_size, density.device
-        self._noisy = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        self._choosing = [torch.Generator(device).manual_seed(seed + 1) for seed in seeds]
+        self._noisy = [seeded_generator(seed, device) for seed in seeds]
+        self._choosing = [seeded_generator(seed + 1, device) for seed in seeds]
         block = max(1, min(64, NOISE_BLOCK // max(density.size, 1)))
         self._noise = torch.empty(len(seeds), block, density.size, dtype=density.dtype, device=device)
         self._used, self._position = 0, density.num_data

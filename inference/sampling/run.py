@@ -15,9 +15,16 @@ from inference.metrics.preconditioned import PreconditionedDensity
 from inference.progress import off_unless
 from inference.sampling.kernel import Kernel, S, named_tensors, where, with_tensors
 from inference.sampling.random_streams import ChainRandom
-from inference.sampling.trace import Trace, finite_rows
+from inference.sampling.trace import Trace, TraceRecord, finite_rows
 
 logger = logging.getLogger(__name__)
+
+
+class _Plain(TraceRecord):
+    """What a checkpoint holds beside tensors."""
+
+    step: int
+    seconds: float
 
 
 class Run(Generic[S]):
@@ -37,7 +44,7 @@ class Run(Generic[S]):
     def attach(self, checkpoint: Checkpoint) -> None:
         """Write checkpoints, and go on from the one that exists."""
         self.checkpoint = checkpoint
-        if (saved := checkpoint.load()) is None:
+        if (saved := checkpoint.load(_Plain)) is None:
             return
         tensors, plain = saved
         self.step, self.seconds = plain["step"], plain["seconds"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +14,13 @@ from inference.memory import free_memory
 from inference.metrics.preconditioned import PreconditionedDensity
 
 logger = logging.getLogger(__name__)
+
+
+class TraceRecord(TypedDict):
+    """How far a trace is: its draws, and chain -> the step in which it diverged and its number of draws before."""
+
+    drawn: int
+    diverged: dict[str, tuple[int, int]]
 
 
 class Trace:
@@ -99,7 +106,7 @@ class Trace:
         tensors |= {f"statistics/{name}": value[:, : self.drawn] for name, value in self._statistics.items()}
         return tensors, {"drawn": self.drawn, "diverged": {str(chain): list(v) for chain, v in self.diverged.items()}}
 
-    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+    def restore(self, tensors: dict[str, Tensor], plain: TraceRecord) -> None:
         """Go on from a ``state``."""
         self.drawn = plain["drawn"]
         self.diverged = {int(chain): (step, count) for chain, (step, count) in plain["diverged"].items()}

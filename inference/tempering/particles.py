@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from bayes_rpp.seeding import seeded_generator
 from inference.progress import QUIET_SECONDS, off_unless
 from inference.sampling.hmc.leapfrog import leapfrog
 from inference.tempering.curvature import Coordinates
@@ -50,7 +51,7 @@ def anneal(
     ``shape`` is the number of islands, and of particles in each; ``seeds`` are those of the draws of the reference, and
     of everything else. Ctrl-C is raised, and ValueError if no draw of the reference has a finite gain.
     """
-    generator = torch.Generator(path.density.device).manual_seed(seeds[1])
+    generator = seeded_generator(seeds[1], path.density.device)
     particles = path.at(path.sample(shape[0] * shape[1], seeds[0]))
     if not particles.gain.isfinite().any():
         raise ValueError(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.prior_draws import prior_draws
+from bayes_rpp.seeding import seeded_generator
 from inference.curvature.covariance_root import BlockRoot, formed_root
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.posterior import LaplacePosterior
@@ -144,7 +145,7 @@ class LaplacePath(TemperedPath):
 
     def sample(self, count: int, seed: int) -> Float[Tensor, "particle size"]:
         """See TemperedPath."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded_generator(seed)
         noise = torch.randn(count, len(self._mean), generator=generator, dtype=self._mean.dtype)
         return self._mean + self._metric.color(noise.to(self._mean.device))
 

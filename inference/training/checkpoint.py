@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -21,6 +21,15 @@ from inference.training.parameter_stack import ParameterStack
 from inference.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
+
+
+class _Plain(TypedDict):
+    """What a checkpoint holds beside tensors."""
+
+    epochs: int
+    seconds: float
+    failures: dict[str, int]
+    history: list[int]
 
 
 class EnsembleCheckpoint:
@@ -38,7 +47,7 @@ class EnsembleCheckpoint:
 
     def restore(self, record: TrainingRecord) -> None:
         """See TrainingCheckpoint."""
-        if (found := self.checkpoint.load()) is None:
+        if (found := self.checkpoint.load(_Plain)) is None:
             return
         tensors, plain = found
         self.stack.restore(tensors)

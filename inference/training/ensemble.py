@@ -16,11 +16,12 @@ from pathlib import Path
 
 import torch
 
+from bayes_rpp.seeding import plain_seed
 from bayes_rpp.types import Params
 from inference.data import Data, Model, Pair, refuse_hyperpriors, resolve_data, resolve_device
 from inference.posterior.draws import Snapshot
 from inference.posterior.posterior import Posterior
-from inference.settings import plain_seed, require_integers
+from inference.settings import require_integers
 from inference.training.checkpoint import training_checkpoint
 from inference.training.loop import TrainingCheckpoint, TrainingRecord, snapshots_into, train
 from inference.training.minibatches import Minibatches, member_seeds

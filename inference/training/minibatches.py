@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import torch
 
+from bayes_rpp.seeding import seeded_generator
 from inference.data import Pair
 
 
 def member_seeds(seed: int, members: int) -> list[int]:
     """A seed for each member's start and order of the data; more members begin with those of fewer."""
-    seeds: list[int] = torch.randint(2**62, (members,), generator=torch.Generator().manual_seed(seed)).tolist()
+    seeds: list[int] = torch.randint(2**62, (members,), generator=seeded_generator(seed)).tolist()
     return seeds
 
 
@@ -30,7 +31,7 @@ class Minibatches:
     ) -> None:
         self.pair = None if pair is None else (pair[0].to(device), pair[1].to(device))
         self.batch_size, self.repeats = batch_size, repeats
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.generators = [seeded_generator(seed) for seed in seeds]
 
     def __len__(self) -> int:
         if self.pair is None or self.batch_size is None:

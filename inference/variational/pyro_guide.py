@@ -27,12 +27,12 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import init_to_value
 from tqdm import tqdm
 
-from bayes_rpp.seeding import seeded
+from bayes_rpp.seeding import plain_seed, seeded
 from bayes_rpp.types import Params
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.posterior.posterior import Posterior
 from inference.progress import off_unless
-from inference.settings import plain_seed, require_integers, require_positive
+from inference.settings import require_integers, require_positive
 from inference.variational.pyro_program import Program, PyroProgram
 
 logger = logging.getLogger(__name__)

@@ -5,12 +5,14 @@ import warnings
 import pytest
 import torch
 
+from analysis import equivariance_error, local_equivariance_error
 from bayes_rpp import (
     RPPEMLP,
     SO,
     BayesianModel,
     Gaussian,
     NormalizedNetwork,
+    ResidualSum,
     RPPPrior,
     Scalar,
     Standardizer,
@@ -82,6 +84,51 @@ def test_outputs_keep_their_offset_beside_inputs_in_single_precision():
     assert torch.equal(y, FAR_Y)
     near, far = (MAP(epochs=5).fit(model(X.float(), y), (X.float(), y), seed=0) for y in (Y, FAR_Y))
     assert (far.predict(X.float()).mean - FAR_Y + Y - near.predict(X.float()).mean).abs().max() < 1e-3
+
+
+def test_a_sum_of_networks_takes_offsets_out_as_its_parts_do():
+    def fitted(x, y, parts=2):
+        plain = RPPEMLP(REP_IN, REP_OUT, SO(2), channels=4, layers=1)
+        network = ResidualSum(model(x, y).network, model(x, Y).network if parts == 2 else plain)
+        return MAP(epochs=5).fit(BayesianModel(network, RPPPrior(), Gaussian(1.0)), (x, y), seed=0)
+
+    near, far = fitted(X, Y), fitted(FAR_X, FAR_Y)
+    assert far.model.network.input_dtype == far.model.network.output_dtype == torch.float64
+    assert all(torch.equal(part, given) for part, given in zip(far.data, (FAR_X, FAR_Y), strict=True))
+    assert (far.predict(FAR_X).mean - FAR_Y + Y - near.predict(X).mean).abs().max() < 1e-3
+    mixed = fitted(X, FAR_Y, parts=1)  # the plain part takes and gives float32
+    assert mixed.predict(X).mean.dtype == torch.float64
+    assert (mixed.predict(X).mean - FAR_Y).abs().max() < 100
+    nested = NormalizedNetwork.fit(far.model.network, X.float(), Y.float())  # about a network that takes float64
+    assert nested.input_dtype == torch.float64
+
+
+def test_inputs_whose_digits_are_gone_are_warned_of_where_they_are_given():
+    far = model(FAR_X, Y)
+    posterior = MAP(epochs=1).fit(far, (FAR_X, Y), seed=0)
+    linearised = Laplace("last_layer", draws=2, mode=MAP(epochs=1)).fit(far, (FAR_X, Y), seed=0)
+    both = BayesianModel(ResidualSum(far.network, far.network), RPPPrior(), Gaussian(1.0))
+    uses = {
+        "predict": posterior.predict,
+        "one point": lambda x: posterior.predict(x[:1]),
+        "sum": MAP(epochs=1).fit(both, (FAR_X, Y), seed=0).predict,
+        "linearised": linearised.functional_variance,
+        "equivariance_error": lambda x: equivariance_error(posterior, x),
+        "local_equivariance_error": lambda x: local_equivariance_error(posterior, x),
+        "of a network": lambda x: equivariance_error(far.network, x),
+    }
+    message = r"number 1 of x was fitted about 1e\+07 on a scale of .*float32 .* steps of 1 there: .* in float64"
+    for use in uses.values():
+        with pytest.warns(UserWarning, match=message):
+            use(FAR_X.float())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            use(FAR_X)
+    constant = torch.cat([torch.full((40, 1), 1e7).double(), X[:, 1:]], dim=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MAP(epochs=1).fit(model(constant, Y), (constant, Y), seed=0).predict(constant.float())
+        MAP(epochs=1).fit(model(X, Y), (X, Y), seed=0).predict(1e9 * X.float())
 
 
 def test_casts_that_lose_data_are_warned_of():

@@ -217,6 +217,9 @@ def test_a_seed_is_an_integer_of_any_kind(engine, bell, tmp_path):
     for wrong in (1.5, True, "0", None):
         with pytest.raises(TypeError, match="seed must be an integer, got"):
             without_curvature(engine).fit(bell, None, seed=wrong)
+    for wrong in (-(2**63) - 1, 2**64):
+        with pytest.raises(ValueError, match=rf"seed must be an integer from -2\*\*63 to 2\*\*64 - 1, got {wrong}"):
+            without_curvature(engine).fit(bell, None, seed=wrong)
 
 
 @each_of_densities

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from typing import TypedDict
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +18,18 @@ from inference.sampling.nuts.kernel import Chain, ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
 
 logger = logging.getLogger(__name__)
+
+
+class _Counts(TypedDict):
+    """What a checkpoint holds of a chain beside tensors."""
+
+    steps: int
+    divergences: int
+    evaluations: int
+
+
+class _Plain(TypedDict):
+    chains: dict[str, _Counts]
 
 
 def sample_sequentially(
@@ -77,7 +90,7 @@ def _save(checkpoint: Checkpoint, finished: dict[int, ChainResult]) -> None:
 
 
 def _saved(checkpoint: Checkpoint) -> dict[int, ChainResult]:
-    if (found := checkpoint.load()) is None:
+    if (found := checkpoint.load(_Plain)) is None:
         return {}
     tensors, plain = found
     finished = {}

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayes_rpp.seeding import plain_seed
 from inference.checkpoint import Checkpoint
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.density.noncentred import sampling_density
@@ -32,7 +33,7 @@ from inference.sampling.nuts.chains import sample_sequentially
 from inference.sampling.nuts.kernel import ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
 from inference.sampling.run_identity import run_identity
-from inference.settings import chain_seeds, plain_seed
+from inference.settings import chain_seeds
 
 logger = logging.getLogger(__name__)
 

@@ -256,18 +256,6 @@ def test_files_of_a_reports_names_that_no_report_has_written_are_not_replaced(
     assert {path.name for path in folder.iterdir()} <= {"posterior", name}
 
 
-def test_someone_elses_folder_of_the_name_of_unfinished_runs_is_left_alone(fit, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(DeepEnsemble, "fit", lambda *_, **__: pytest.fail("training began"))
-    for name, content in (("thesis.tex", "mine"), ("run.json", '{"format": "mine"}')):
-        folder = tmp_path / name.replace(".", "-")
-        (folder / "unfinished").mkdir(parents=True)
-        (folder / "unfinished" / name).write_text(content)
-        for options in ({}, {"force": None}, {"resume": None}):
-            assert fit(folder, **options) == 2
-            assert f"holds other files ({name}) than an unfinished run" in capsys.readouterr().err
-        assert contents(folder) == {f"unfinished/{name}": content.encode()}
-
-
 def test_demo_refuses_a_finished_demo_and_keeps_an_interrupted_one_apart(tmp_path, capsys):
     tiny = ["demo", "--members", "1", "--channels", "4", "--layers", "0", "--epochs", "2", "--out", str(tmp_path)]
     assert cli.main(tiny) == 0

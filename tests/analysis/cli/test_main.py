@@ -174,6 +174,16 @@ def test_bad_options_end_with_a_message_and_without_a_run(no_training, tmp_path,
     assert [file.name for file in tmp_path.iterdir()] == ["bodies.csv"]
 
 
+def test_seeds_that_torch_does_not_take_are_refused_with_the_range(tmp_path, capsys):
+    for command in (["demo"], ["fit", "bodies.csv", *O3]):
+        for seed in (2**64, -(2**63) - 1, 1.5, "one"):
+            with pytest.raises(SystemExit) as end:
+                cli.main([*command, "--seed", str(seed), "--out", str(tmp_path / "run")])
+            assert end.value.code == 2
+            message = f"argument --seed: must be an integer from -2**63 to 2**64 - 1, got '{seed}'"
+            assert message in capsys.readouterr().err
+
+
 def test_bad_options_do_not_leave_the_folders_above_the_run_behind_either(no_training, tmp_path):
     path = write_csv(tmp_path / "bodies.csv")
     assert cli.main(["fit", str(path), *options(**{"--channels": "0"}), "--out", str(tmp_path / "runs" / "bad")]) == 2

@@ -202,9 +202,7 @@ def rename_a_tensor(folder):
         (lambda folder: (folder / HEADER).write_text("[1, 2]"), r"posterior\.json is damaged"),
         (edit_header(format="other"), r"posterior\.json is of format 'other', not 'bayes_rpp posterior'"),
         (edit_header(version=3), r"version 3 of the format; this program reads versions 1 and 2"),
-        (edit_header(tensors=[]), r"posterior\.json|does not match"),
         (edit_header(model={"network": {"kind": "RPPEMLP"}}), r"description is damaged"),
-        (edit_header(model=[1]), r"description is damaged"),
         (rename_a_tensor, r"does not match posterior\.json.*network\.1\.beta"),
     ],
     ids=[
@@ -215,9 +213,7 @@ def rename_a_tensor(folder):
         "a list",
         "format",
         "version",
-        "tensors",
         "model",
-        "list for model",
         "renamed tensor",
     ],
 )
