@@ -53,7 +53,7 @@ class GradientGraph:
             try:
                 return _differentiated(self._function, leaves, arguments)
             except Exception as error:  # the compiler's are of many kinds; what is wrong without it is raised below
-                logger.warning("not compiled, so that steps take longer: %s", _first_line(error))
+                logger.warning("not compiled, so that steps take longer: %s", _first_lines(error))
                 self._function = self._eager
         return _differentiated(self._eager, leaves, arguments)
 
@@ -90,9 +90,9 @@ def _with_code_of_its_own(function: Callable[..., Tensor]) -> Callable[..., Tens
     return types.FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
 
 
-def _first_line(error: Exception) -> str:
+def _first_lines(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {' '.join(lines[:2])}"
 
 
 class _Work(TorchDispatchMode):

@@ -20,6 +20,7 @@ from torch.distributions import biject_to, constraints
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.types import Params
+from inference.compilation import Compile, GradientGraph
 from inference.data import Model, Pair
 from inference.density.fixed_priors import FixedPriors
 from inference.posterior.map_draws import map_draws
@@ -48,6 +49,7 @@ class UnconstrainedDensity:
         self.num_data = 0 if pair is None else len(pair[0])
         laws = self.model.fixed_priors if isinstance(self.model, BayesianModel) else {}
         like = {name: value.to(self.device, self.dtype) for name, value in example.items()}
+        self._graph = GradientGraph(self._values)
         self._fixed = FixedPriors(laws, dict.fromkeys(laws, 1 / temperature), like)
         # In float64: in float32 the sum over a million parameters would be off by tenths of a nat, which samplers
         # accept or reject by. Gradients keep their type. MPS devices have no float64.
@@ -149,10 +151,20 @@ class UnconstrainedDensity:
         """Gradients and values of U for all chains, on all data or a minibatch (x, y) with a leading chain axis."""
         with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
             leaf = z.detach().requires_grad_()
-            values = map_draws(lambda chain: self._without_fixed_priors(*chain), (leaf, *(batch or ())))
-            # The chains are independent. Several times cheaper than vmap over grad_and_value.
-            (gradients,) = torch.autograd.grad(values.sum(), leaf)
-        return self._with_fixed_priors(z.detach(), gradients.contiguous(), values.detach())
+            values, (gradients,) = self._graph([leaf], leaf, *(batch or ()))
+        return self._with_fixed_priors(z.detach(), gradients.contiguous(), values)
+
+    def prepare(self, compile: Compile, calls: int, z: Float[Tensor, "chain size"], batch: Pair | None = None) -> None:
+        """Compile what ``gradients`` evaluates, if that is wanted for so many calls; see GradientGraph."""
+        with pyro.validation_enabled(False), torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            self._graph.prepare(compile, calls, [leaf], leaf, *(batch or ()))
+
+    def _values(self, z: Float[Tensor, "chain size"], *batch: Tensor) -> Float[Tensor, " chain"]:
+        """U of all chains without the fixed priors. The chains are independent: the gradient of the sum is several
+        times cheaper than vmap over grad_and_value.
+        """
+        return map_draws(lambda chain: self._without_fixed_priors(*chain), (z, *batch))
 
     def _without_fixed_priors(
         self, z: Float[Tensor, " size"], x: Tensor | None = None, y: Tensor | None = None

@@ -42,7 +42,7 @@ class EmpiricalBayes(EvidenceSettings):
 
     Parameters
     ----------
-    epochs, batch_size, lr, schedule, snapshots : see DeepEnsemble; ``lr`` is in units of the prior, see
+    epochs, batch_size, lr, schedule, snapshots, compile : see DeepEnsemble; ``lr`` is in units of the prior, see
         ``LogJointGivenVariances``.
     members : fits from independent starts, trained side by side under the same variances, which maximise the mean of
         their log evidences. Networks end in optima of very different quality, so that the evidence of one fit depends

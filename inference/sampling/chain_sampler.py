@@ -13,6 +13,7 @@ from bayes_rpp.seeding import plain_seed
 from inference.checkpoint import Checkpoint
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.density.noncentred import sampling_density
+from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
 from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
@@ -89,7 +90,9 @@ class ChainSampler(Kernel[S]):
         run = Run(self, preconditioned, z, ChainRandom(density, list(noise_seeds), self.minibatch))
         if checkpoint is not None:
             run.attach(Checkpoint(checkpoint, run_identity(self, density, z, pair, seed)))
+        example = None if pair is None or self.minibatch is None else _example(density, self.chains, self.minibatch)
         try:
+            density.prepare(self.compile, self.steps * self.gradients_per_step, z, example)
             run.sample(progress)
         except KeyboardInterrupt:
             if not run.trace.drawn:
@@ -127,6 +130,13 @@ class ChainSampler(Kernel[S]):
         samples, statistics = trace.samples(), trace.statistics()
         posterior = Posterior(model, samples, stats, data=pair, sample_stats=statistics, partial=partial)
         return in_given_parametrization(posterior, given, seed)
+
+
+def _example(density: UnconstrainedDensity, chains: int, count: int) -> Pair:
+    """A minibatch for each chain, of the first examples."""
+    assert density.pair is not None
+    x, y = (part[:count].expand(chains, count, *part.shape[1:]) for part in density.pair)
+    return x, y
 
 
 def _check_batch_size(batch_size: int | None, pair: Pair | None) -> None:

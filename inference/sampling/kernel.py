@@ -7,13 +7,14 @@ shared. Their fields in turn are tensors, NamedTuples, or None.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from inference.compilation import Compile, check_compile
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.settings import ChainSettings
@@ -34,7 +35,23 @@ S = TypeVar("S", bound=State)
 
 @dataclass(frozen=True)
 class Kernel(ChainSettings, ABC, Generic[S]):
-    """A transition of all chains at once, with the settings of their run."""
+    """A transition of all chains at once, with the settings of their run.
+
+    Parameters
+    ----------
+    compile : whether to compile the gradient, see DeepEnsemble.
+    """
+
+    compile: Compile = field(default="auto", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_compile(self.compile)
+
+    @property
+    def gradients_per_step(self) -> int:
+        """How many gradients of all chains a step takes, about."""
+        return 1
 
     @abstractmethod
     def begin(self, preconditioned: PreconditionedDensity, u: Float[Tensor, "chain size"], random: ChainRandom) -> S:

@@ -38,6 +38,7 @@ from inference.settings import require_positive
 logger = logging.getLogger(__name__)
 
 _DIVERGENCE = 1000.0  # of the energy, in nats: the leapfrog is unstable
+_LEAPFROG_STEPS = 10  # of a trajectory, in the middle
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -72,6 +73,7 @@ class HMC(ChainSampler[HMCState]):
     trajectory_length : of the longest trajectory, the step size times the number of steps, in units of the metric;
         each takes a share of it, from a sequence that covers (0, 1) evenly. None learns it during the warm-up.
     chains, draws, thin, temperature, parametrization, centred : see ChainSettings.
+    compile : see DeepEnsemble.
     warmup : trajectories before the first kept draw, in which the sampler adapts.
     metric : the coordinates to begin with, see build_metric. None takes "full" up to 1,500 coordinates and "pathway"
         beyond; start from a MAP, since the curvature is that at the starts. For a LogDensity it brings chains that
@@ -92,6 +94,11 @@ class HMC(ChainSampler[HMCState]):
             raise ValueError(f"target_accept must be in (0, 1), got {self.target_accept}.")
         if self.trajectory_length is not None:
             require_positive("trajectory_length", self.trajectory_length)
+
+    @property
+    def gradients_per_step(self) -> int:
+        """See Kernel."""
+        return _LEAPFROG_STEPS
 
     @property
     def _warm_up(self) -> WarmUp:

@@ -36,6 +36,7 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState[C]], ABC, G
         through the data in its own random order, and shuffles when fewer than a batch are left.
     chains, draws, warmup, thin, temperature, metric, centred : see ChainSettings. With a metric, z = S u, the update is
         that of u: preconditioned by S S^T, with the same stationary distribution as without.
+    compile : see DeepEnsemble.
     """
 
     step_size: float
