@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.bases.dense import DenseBasis, StructuredBasis
+from bayes_rpp.bases.dense import DenseBasis, StructuredBasis, is_summed_in_order
 from bayes_rpp.representations.rep import Run
 
 SMALL_MATRIX = 100_000
+_FEW_ENTRIES = 8  # of a column of Q, on average
 
 
 def assembled_maps(shape: tuple[int, int], blocks: Sequence[tuple[Run, Run, Tensor]]) -> BlockBasis | DenseBasis:
@@ -56,7 +57,28 @@ class BlockBasis(StructuredBasis):
             strides = (width, 1, rows.piece_size * width, columns.piece_size)
             start, rank = rank, rank + basis.shape[1] * rows.multiplicity * columns.multiplicity
             self._blocks.append(_Block(sizes, strides, rows.start * width + columns.start, slice(start, rank)))
-        super().__init__(shape[0] * width, rank, [basis for _, _, basis in blocks])
+        dense = [basis for _, _, basis in blocks]
+        entries = self._entries(shape[0] * width, dense) if self._is_sparse(rank, dense) else []
+        super().__init__(shape[0] * width, rank, [*dense, *entries])
+
+    def _entries(self, size: int, bases: Sequence[Tensor]) -> list[Tensor]:
+        """Row, column and value of every entry of Q that is not zero."""
+        numbers = torch.arange(size)[None]
+        rows, columns, values = [], [], []
+        for block, basis in zip(self._blocks, bases, strict=True):
+            where = block.view(numbers)[0].flatten(2).flatten(0, 1)  # (entry of the small basis, pair of copies)
+            pairs = torch.arange(where.shape[1])
+            entry, column = basis.nonzero().mT
+            rows.append(where[entry].flatten())
+            columns.append((block.coordinates.start + column[:, None] * len(pairs) + pairs).flatten())
+            values.append(basis[entry, column].repeat_interleave(len(pairs)))
+        return [torch.cat(parts) for parts in (rows, columns, values)]
+
+    def _is_sparse(self, rank: int, bases: Sequence[Tensor]) -> bool:
+        """Whether the columns of Q have few entries: then adding them one by one is faster than products with all."""
+        pairs = (block.sizes[2] * block.sizes[3] for block in self._blocks)
+        entries = sum(int((basis != 0).sum()) * count for basis, count in zip(bases, pairs, strict=True))
+        return 0 < entries <= _FEW_ENTRIES * rank
 
     def band_norms(
         self, row_sizes: Sequence[int], column_sizes: Sequence[int]
@@ -75,17 +97,40 @@ class BlockBasis(StructuredBasis):
     def _expand(self, beta: Tensor) -> Tensor:
         flat = beta.reshape(math.prod(beta.shape[:-1]), self.rank)
         matrix = beta.new_zeros(len(flat), self.size)
-        for block, basis in zip(self._blocks, self._like(beta), strict=True):
+        if self._is_scattered(beta):
+            return self._scattered_onto(matrix, flat).reshape(*beta.shape[:-1], self.size)
+        for block, basis in zip(self._blocks, self._like(beta), strict=False):
             chunk = flat[:, block.coordinates].unflatten(1, (basis.shape[1], -1))
             target = block.view(matrix)
             target.copy_((basis @ chunk).view(target.shape))
         return matrix.reshape(*beta.shape[:-1], self.size)
 
+    def _expand_onto(self, beta: Tensor, vector: Tensor) -> Tensor:
+        if not self._is_scattered(beta):
+            return super()._expand_onto(beta, vector)
+        flat = beta.reshape(math.prod(beta.shape[:-1]), self.rank)
+        copy = vector.reshape(len(flat), self.size).clone(memory_format=torch.contiguous_format)
+        return self._scattered_onto(copy, flat).reshape(vector.shape)
+
+    def _is_scattered(self, value: Tensor) -> bool:
+        return len(self._tensors) > len(self._blocks) and is_summed_in_order(value)
+
+    def _scattered_onto(self, matrix: Float[Tensor, "batch size"], beta: Float[Tensor, "batch rank"]) -> Tensor:
+        """Add Q beta in place."""
+        rows, columns, values = self._like(beta)[-3:]
+        return matrix.scatter_add_(1, rows.expand(len(beta), -1), beta.index_select(1, columns) * values)
+
     def _coordinates(self, vector: Tensor) -> Tensor:
+        if self._is_scattered(vector):
+            rows, columns, values = self._like(vector)[-3:]
+            flat = vector.reshape(math.prod(vector.shape[:-1]), self.size)
+            sums = vector.new_zeros(len(flat), self.rank)
+            sums.scatter_add_(1, columns.expand(len(flat), -1), flat.index_select(1, rows) * values)
+            return sums.reshape(*vector.shape[:-1], self.rank)
         matrix = vector.reshape(math.prod(vector.shape[:-1]), self.size).contiguous()
         chunks = [
             (basis.mT @ block.view(matrix).flatten(3).flatten(1, 2)).flatten(1)
-            for block, basis in zip(self._blocks, self._like(vector), strict=True)
+            for block, basis in zip(self._blocks, self._like(vector), strict=False)
         ]
         flat = torch.cat(chunks, dim=1) if chunks else matrix.new_zeros(len(matrix), 0)
         return flat.reshape(*vector.shape[:-1], self.rank)

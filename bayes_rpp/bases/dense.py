@@ -38,6 +38,9 @@ class StructuredBasis:
     def _coordinates(self, vector: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def _expand_onto(self, beta: Tensor, vector: Tensor) -> Tensor:
+        return self._expand(beta) + vector
+
     def expand(self, beta: Float[Tensor, "*batch rank"]) -> Float[Tensor, "*batch size"]:
         """Q beta. Raises ValueError if the last dimension is not ``rank``."""
         if beta.shape[-1:] != (self.rank,):
@@ -50,6 +53,17 @@ class StructuredBasis:
         if vector.shape[-1:] != (self.size,):
             raise ValueError(f"vector has shape {tuple(vector.shape)}; its last dimension must be {self.size}.")
         return self._coordinates(vector) if torch.compiler.is_compiling() else _LinearMap.apply(vector, self, True)
+
+    def expand_onto(
+        self, beta: Float[Tensor, "*batch rank"], vector: Float[Tensor, "*batch size"]
+    ) -> Float[Tensor, "*batch size"]:
+        """v + Q beta, in one pass. Raises ValueError if the batch dimensions differ."""
+        if beta.shape[:-1] != vector.shape[:-1]:
+            raise ValueError(f"beta has batch dimensions {tuple(beta.shape[:-1])}, v {tuple(vector.shape[:-1])}.")
+        result: Tensor = (
+            vector + self.expand(beta) if torch.compiler.is_compiling() else _AddedMap.apply(beta, vector, self)
+        )
+        return result
 
     def project(self, vector: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Q Q^T v."""
@@ -95,8 +109,47 @@ class _LinearMap(torch.autograd.Function):
         return _LinearMap.apply(vector.movedim(in_dims[0], 0), basis, adjoint), 0
 
 
+class _AddedMap(torch.autograd.Function):
+    """(beta, v) -> v + Q beta."""
+
+    @staticmethod
+    def forward(beta: Tensor, vector: Tensor, basis: StructuredBasis) -> Tensor:
+        return basis._expand_onto(beta, vector)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, StructuredBasis], output: Tensor) -> None:
+        ctx.basis = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        return _LinearMap.apply(grad, ctx.basis, True) if ctx.needs_input_grad[0] else None, grad, None
+
+    @staticmethod
+    def jvp(ctx: Any, beta: Tensor | None, vector: Tensor | None, _: None) -> Tensor | None:
+        if beta is None:
+            return vector
+        expanded: Tensor = _LinearMap.apply(beta, ctx.basis, False)
+        return expanded if vector is None else expanded + vector
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, int | None, None], beta: Tensor, vector: Tensor, basis: StructuredBasis
+    ) -> tuple[Tensor, int]:
+        first, second = (
+            value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
+            for value, dim in zip((beta, vector), in_dims, strict=False)
+        )
+        return _AddedMap.apply(first, second, basis), 0
+
+
 # Function.apply looks the signature up at every call; kept here, it costs nothing.
 _LinearMap.forward.__signature__ = inspect.signature(_LinearMap.forward)  # type: ignore[attr-defined]
+_AddedMap.forward.__signature__ = inspect.signature(_AddedMap.forward)  # type: ignore[attr-defined]
+
+
+def is_summed_in_order(value: Tensor) -> bool:
+    """Whether ``scatter_add_`` sums in an order that is always the same, and fast: eagerly, on a processor."""
+    return value.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class DenseBasis(StructuredBasis):

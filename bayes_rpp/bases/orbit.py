@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayes_rpp.bases.dense import StructuredBasis, bands_of_entries
+from bayes_rpp.bases.dense import StructuredBasis, bands_of_entries, is_summed_in_order
 
 
 class OrbitBasis(StructuredBasis):
@@ -51,13 +51,24 @@ class OrbitBasis(StructuredBasis):
         spread = (beta * scale).index_select(-1, labels)
         return spread * signs[0] if signs else spread
 
+    def _expand_onto(self, beta: Tensor, vector: Tensor) -> Tensor:
+        if not self.rank:
+            return vector.clone()
+        labels, _, scale, *signs = self._like(beta)
+        spread = (beta * scale).index_select(-1, labels)
+        return torch.addcmul(vector, spread, signs[0]) if signs else spread.add_(vector)
+
     def _coordinates(self, vector: Tensor) -> Tensor:
-        _, members, scale, *signs = self._like(vector)
-        gathered, sums, start = vector.index_select(-1, members), [], 0
+        labels, members, scale, *signs = self._like(vector)
+        if self.rank and is_summed_in_order(vector):
+            values = vector * signs[0] if signs else vector
+            sums = vector.new_zeros(*vector.shape[:-1], self.rank)
+            return sums.scatter_add_(-1, labels.expand(values.shape), values).mul_(scale)
+        gathered, parts, start = vector.index_select(-1, members), [], 0
         if signs:
             gathered = gathered * signs[1]
         for orbit_size, count in self._classes:
             stop = start + orbit_size * count
-            sums.append(gathered[..., start:stop].unflatten(-1, (count, orbit_size)).sum(-1))
+            parts.append(gathered[..., start:stop].unflatten(-1, (count, orbit_size)).sum(-1))
             start = stop
-        return torch.cat(sums, dim=-1) * scale if sums else vector.new_zeros(*vector.shape[:-1], 0)
+        return torch.cat(parts, dim=-1) * scale if parts else vector.new_zeros(*vector.shape[:-1], 0)

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from bayes_rpp.bases.dense import StructuredBasis
 from bayes_rpp.bases.equivariant import EquivariantBasis
 from bayes_rpp.representations.rep import Rep
 
@@ -89,8 +90,12 @@ def pathway_total(layer: ResidualPathwayLayer, parts: PathwaySum, parameter: Cal
         return parameter(parts.total)
     result = parameter(parts.dense)
     for name, basis in parts.held.items():
-        value = basis.expand(parameter(name))
-        result = value.reshape(result.shape) + result
+        beta = parameter(name)
+        if isinstance(basis, StructuredBasis):
+            flat = result.reshape(*beta.shape[:-1], basis.size)
+            result = basis.expand_onto(beta, flat).reshape(result.shape)
+        else:
+            result = basis.expand(beta).reshape(result.shape) + result
     return result
 
 

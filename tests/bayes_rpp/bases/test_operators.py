@@ -116,6 +116,34 @@ def test_structured_operators_are_their_dense_twins(subtests):
                 close(basis.expand(beta), beta @ q.mT)
                 close(basis.coordinates(vector), vector @ q)
                 close(basis.project(vector), vector @ q @ q.mT)
+                close(basis.expand_onto(beta, vector), vector + beta @ q.mT)
+
+
+def test_sums_with_an_expansion_work_under_transforms(subtests):
+    """Derivatives of both orders and both modes, and vmap with batches of one argument or of both."""
+    for name, basis in built(BASES):
+        with subtests.test(msg=name):
+            beta, vector = numbers(basis.rank).requires_grad_(), numbers(basis.size).requires_grad_()
+            assert gradcheck(basis.expand_onto, (beta, vector), check_forward_ad=True)
+            assert gradgradcheck(lambda b, v, f=basis.expand_onto: f(b.sin(), v.cos()).square().sum(), (beta, vector))
+            betas, vectors = numbers(3, basis.rank), numbers(3, basis.size)
+            for in_dims, arguments in (((0, 0), (betas, vectors)), ((0, None), (betas, vectors[0])),
+                                       ((None, 0), (betas[0], vectors)), ((1, 0), (betas.mT, vectors))):  # fmt: skip
+                mapped = torch.func.vmap(basis.expand_onto, in_dims=in_dims)(*arguments)
+                rows = betas if in_dims[0] is not None else betas[:1]
+                close(mapped, arguments[1] + basis.expand(rows))
+    with pytest.raises(ValueError, match=r"beta has batch dimensions \(2,\), v \(3,\)"):
+        basis.expand_onto(numbers(2, basis.rank), numbers(3, basis.size))
+
+
+def test_entries_and_blocks_are_the_same_operators(monkeypatch):
+    """Bases with few entries that are not zero are added entry by entry, on a processor."""
+    basis = blocks(*O3_MAPS)
+    beta, vector = numbers(4, basis.rank), numbers(4, basis.size)
+    by_entries = basis.expand(beta), basis.coordinates(vector), basis.expand_onto(beta, vector)
+    assert basis._is_scattered(beta)
+    monkeypatch.setattr("bayes_rpp.bases.block.is_summed_in_order", lambda value: False)
+    close(by_entries, (basis.expand(beta), basis.coordinates(vector), basis.expand_onto(beta, vector)))
 
 
 @pytest.mark.parametrize("maps", MAPS.values(), ids=list(MAPS))
