@@ -78,7 +78,7 @@ def _differentiated(
     function: Callable[..., Tensor], leaves: Sequence[Tensor], arguments: tuple[Any, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     values = function(*arguments)
-    return values.detach(), torch.autograd.grad(values.sum(), leaves)
+    return values.detach(), torch.autograd.grad(values.sum(), leaves, allow_unused=True, materialize_grads=True)
 
 
 def _with_code_of_its_own(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
