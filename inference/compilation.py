@@ -25,6 +25,7 @@ Compile: TypeAlias = Literal["auto"] | bool
 _SECONDS_PER_OPERATION, _SECONDS_PER_BYTE = 5e-6, 1e-10
 _SHARE_SAVED = 0.5  # of operations and traffic
 _COMPILATION, _COMPILATION_PER_OPERATION = 20.0, 0.06  # seconds
+_FEWEST_CALLS = 100  # that are worth one to find out
 _LEAST_GAIN = 2.0  # seconds saved for each that the compilation takes
 
 
@@ -61,7 +62,7 @@ class GradientGraph:
         """Compile the function if it is to be, given how often it will be called and with what."""
         if compile is False:
             return
-        if compile == "auto" and not self._pays(calls, leaves, arguments):
+        if compile == "auto" and (calls < _FEWEST_CALLS or not self._pays(calls, leaves, arguments)):
             return
         logger.info("compiling the gradient, which takes seconds to minutes")
         self._function = torch.compile(_with_code_of_its_own(self._eager), dynamic=False, fullgraph=True)
