@@ -1,58 +1,87 @@
 """A training step (forward, backward, Adam) of RPPEMLP against that of the MLP with the same hidden widths.
 
-Prints, for each group, the ratio with bilinear layers (where the group needs them), without them, and collapsed.
+Prints, for each group and for a stack of ten, the ratio as it is and compiled, to the MLP in the same way. Compiling
+takes minutes the first time.
+
+    python tests/benchmarks/training_step.py [threads]
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from record import keep
 from side_by_side import median_seconds, ratio
+from torch import nn
 
-from bayes_rpp import MLP, RPPEMLP, BayesianModel, Gaussian, Group, O, Rep, RPPPrior, Scalar, T, Vector, Z
+from bayes_rpp import MLP, RPPEMLP, BayesianModel, Gaussian, Group, O, Rep, RPPPrior, Scalar, SO13p, T, Vector, Z
 from inference.training.parameter_stack import joint_stack
 
-BATCH, ROUNDS = 500, 40
+ROUNDS = 40
 
 CASES: list[tuple[str, Group, Rep, Rep]] = [
     ("Inertia, O(3)", O(3), 5 * Scalar + 5 * Vector, T(2)),
+    ("SO13p", SO13p(), 2 * Vector, Scalar),
     ("Z(2)", Z(2), 4 * Scalar + 4 * Vector, Scalar),
     ("Z(4)", Z(4), 4 * Scalar + 2 * Vector, Scalar),
 ]
 
 
-def steps(group: Group, rep_in: Rep, rep_out: Rep) -> dict[str, Callable[[], object]]:
-    networks = {
-        "MLP": MLP(rep_in, rep_out, group),
-        "RPPEMLP": RPPEMLP(rep_in, rep_out, group),
-        "collapsed": RPPEMLP(rep_in, rep_out, group, parametrization="collapsed"),
-        "no bilinear": RPPEMLP(rep_in, rep_out, group, bilinear=False),
+def networks(group: Group, rep_in: Rep, rep_out: Rep, channels: int) -> dict[str, nn.Module]:
+    return {
+        "MLP": MLP(rep_in, rep_out, group, channels=channels),
+        "RPPEMLP": RPPEMLP(rep_in, rep_out, group, channels=channels),
+        "collapsed": RPPEMLP(rep_in, rep_out, group, channels=channels, parametrization="collapsed"),
+        "no bilinear": RPPEMLP(rep_in, rep_out, group, channels=channels, bilinear=False),
     }
-    x = torch.randn(BATCH, networks["MLP"].rep_in.size)
-    y = torch.randn(BATCH, networks["MLP"].rep_out.size)
-    models = {name: BayesianModel(network, RPPPrior(), Gaussian(0.2)) for name, network in networks.items()}
-    stacks = {name: joint_stack(model, [0], BATCH) for name, model in models.items()}
-    return {name: partial(stack.step, (x[None], y[None]), 1e-3) for name, stack in stacks.items()}
+
+
+def steps(networks: dict[str, nn.Module], members: int, batch: int) -> dict[str, Callable[[], object]]:
+    """Of each network, as it is and compiled."""
+    result: dict[str, Callable[[], object]] = {}
+    for name, network in networks.items():
+        model = BayesianModel(network, RPPPrior(), Gaussian(0.2))
+        x = torch.randn(members, batch, model.network.rep_in.size)
+        y = torch.randn(members, batch, model.network.rep_out.size)
+        for compiled in (False, True):
+            stack = joint_stack(model, list(range(members)), batch)
+            stack.prepare(compiled, 1, (x, y))
+            result[name + ", compiled" * compiled] = partial(stack.step, (x, y), 1e-3)
+    return result
+
+
+def measure(label: str, functions: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The ratios to the MLP, each network's as it is to the MLP's as it is, and compiled to compiled."""
+    seconds, numbers = median_seconds(functions, ROUNDS), {}
+    for name in functions:
+        reference = "MLP, compiled" if name.endswith("compiled") else "MLP"
+        if name != reference:
+            numbers[f"{label}, {name}"] = ratio(seconds, name, reference)
+    eager, compiled = (1e3 * statistics.median(seconds[name]) for name in ("MLP", "MLP, compiled"))
+    ratios = "  ".join(f"{name.removeprefix(f'{label}, ')} {value:.2f}x" for name, value in numbers.items())
+    print(f"  {label:22} MLP {eager:5.1f} ms, compiled {compiled:5.1f} ms;  {ratios}", flush=True)
+    return numbers
 
 
 def main() -> None:
+    threads = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 1
+    torch.set_num_threads(threads)
+    suffix = f"{threads} thread" + "s" * (threads > 1)
+    print(f"training step, channels 384, batch 500, {suffix}; ratios to the MLP's in the same way")
     numbers = {}
-    for threads in sorted({1, torch.get_num_threads()}):
-        torch.set_num_threads(threads)
-        print(f"training step, channels 384, batch {BATCH}, {threads} thread(s); ratios to the MLP's")
-        for label, group, rep_in, rep_out in CASES:
-            seconds = median_seconds(steps(group, rep_in, rep_out), ROUNDS)
-            ratios = "  ".join(f"{name} {ratio(seconds, name, 'MLP'):.2f}x" for name in seconds if name != "MLP")
-            for name in seconds:
-                if name != "MLP":
-                    plural = "thread" if threads == 1 else "threads"
-                    numbers[f"{label}, {name}, {threads} {plural}"] = ratio(seconds, name, "MLP")
-            print(f"  {label:14} MLP {1e3 * statistics.median(seconds['MLP']):5.1f} ms  {ratios}")
-    keep("training_step", numbers)
+    for label, group, rep_in, rep_out in CASES:
+        functions = steps(networks(group, rep_in, rep_out, 384), 1, 500)
+        numbers |= measure(label, functions)
+    label, group, rep_in, rep_out = CASES[0]
+    kinds = {name: network for name, network in networks(group, rep_in, rep_out, 64).items() if name != "collapsed"}
+    for members in (10, 32):
+        print(f"a stack of {members}, channels 64, batch 100 each")
+        numbers |= measure(f"{label}, {members} members", steps(kinds, members, 100))
+    keep("training_step", {f"{name}, {suffix}": value for name, value in numbers.items()})
 
 
 if __name__ == "__main__":
