@@ -48,12 +48,13 @@ def equivariance_error(
 
     Parameters
     ----------
-    f : a posterior, measured draw by draw, or a function of batches.
+    f : a posterior, measured draw by draw, or a function of batches, row by row; a module is taken in evaluation mode.
+        It is called with some rows at a time, so that memory stays bounded.
     x : the points at which to measure, in the domain of the data.
     group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
     rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
         ``group`` if unbound.
-    elements : how many group elements to draw for each point, independently from point to point; or the elements
+    elements : how many group elements to draw for each point, independently from point to point and once each; or the elements
         themselves, (element, d, d) or a tuple of such for a direct product, then the same for every point.
     per_element : keep the group elements apart, and use the same ones for every point.
     per_output : keep the pieces of rep_out apart, copy by copy: a piece's error is that of its own coordinates alone,

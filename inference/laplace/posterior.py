@@ -16,11 +16,12 @@ from inference.curvature.block_structure import Structure
 from inference.curvature.gauss_newton import network_model
 from inference.curvature.hessian_blocks import Precision
 from inference.density.unconstrained import UnconstrainedDensity
+from inference.memory import slices_that_fit
 from inference.posterior.map_draws import Piece
 from inference.posterior.posterior import Posterior
 from inference.posterior.predictive import Prediction, moments, predictive
 
-_NUMBERS_AT_ONCE = 2**24
+_COPIES = 3  # of a Jacobian: its parts by parameter, all of it, and its product with the covariance's root
 
 
 @dataclass(repr=False, eq=False)
@@ -108,7 +109,9 @@ class LaplacePosterior(Posterior):
             return model.output(self.density.params(v), row[None])[0]
 
         outputs = output(z, inputs[0]).numel() if len(inputs) else 1
-        for rows in inputs.split(max(1, _NUMBERS_AT_ONCE // (self.density.size * outputs))):
+        size = _COPIES * z.element_size() * self.density.size * outputs
+        for some in slices_that_fit(slice(0, len(inputs)), size):
+            rows = inputs[some]
             with torch.enable_grad():
                 jacobian = vmap(jacrev(output), in_dims=(None, 0))(z, rows)
             yield model.output(self.density.params(z), rows), jacobian.reshape(len(rows), outputs, -1).detach()
