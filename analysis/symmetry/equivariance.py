@@ -54,8 +54,8 @@ def equivariance_error(
     group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
     rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
         ``group`` if unbound.
-    elements : how many group elements to draw for each point, independently from point to point and once each; or the elements
-        themselves, (element, d, d) or a tuple of such for a direct product, then the same for every point.
+    elements : how many group elements to draw for each point, once each and independently from point to point; or the
+        elements themselves, (element, d, d) or a tuple of such for a direct product, then the same for every point.
     per_element : keep the group elements apart, and use the same ones for every point.
     per_output : keep the pieces of rep_out apart, copy by copy: a piece's error is that of its own coordinates alone,
         with norms taken over them. Single coordinates of a piece have no error of their own, since the group mixes
