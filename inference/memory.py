@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 LARGEST_MATRIX = 2**31  # bytes
-AT_ONCE = 2**27  # bytes that a piece of work allocates; it changes results by rounding alone
+AT_ONCE = 2**26  # bytes that a piece of work allocates; it changes results by rounding alone
 _COPIES = 8  # of an evaluation's value, in what is made of it: its moments, or the difference of two in float64
 
 
