@@ -16,6 +16,7 @@ from analysis.symmetry.group_elements import GroupElements
 from bayes_rpp import Group, Rep
 from bayes_rpp.representations.rep import Element
 from inference import Posterior
+from inference.memory import slices_that_fit
 
 Reduction = Literal["mean_of_ratios", "ratio_of_norms", "geometric_mean"]
 
@@ -94,8 +95,13 @@ def equivariance_error(
         still = evaluation.values(piece, points)
         check_output(still, rep_out)
         terms = []
-        for g in elements_there:
-            norms = pair_norms(rep_out.apply(g, still), evaluation.values(piece, rep_in.apply(g, points)), outputs)
+        if piece.draws.start == 0:
+            # The same for all draws of these points: kept if they fit in memory.
+            fit = len(slices_that_fit(slice(0, sampled.count), points.nbytes)) == 1
+            images = [rep_in.apply(g, points) for g in elements_there] if fit else None
+        for k, g in enumerate(elements_there):
+            moved = rep_in.apply(g, points) if images is None else images[k]
+            norms = pair_norms(rep_out.apply(g, still), evaluation.values(piece, moved), outputs)
             terms.append(point_terms(norms.double(), reduction).sum(-1))
         # For every element (or their sum), term, piece if per_output, and draw.
         sums.add(piece.draws, torch.stack(terms) if per_element else torch.stack(terms).sum(0, keepdim=True))
