@@ -48,6 +48,13 @@ def test_the_cost_counts_what_is_made_and_no_views():
     assert Cost.measured(function, x) == Cost(weight.nbytes, row * (1 + memory._COPIES))
     assert Cost.measured(function, x[:0]) == Cost(0)
     assert Cost.measured(lambda: 2 * weight) == Cost(weight.nbytes * (1 + memory._COPIES))
+    made = []
+
+    def makes_something_once(rows):
+        made.append(numbers(1000) if not made else None)
+        return function(rows)
+
+    assert Cost.measured(makes_something_once, x) == Cost.measured(function, x)
     in_place = Cost.measured(lambda rows: function(rows).add_(1).mul_(2), x)
     assert in_place == Cost.measured(function, x)
 
