@@ -29,6 +29,7 @@ bench: .venv/installed-test
 	$(BIN)/python tests/benchmarks/ensemble_stack.py
 	$(BIN)/python tests/benchmarks/samplers.py
 	$(BIN)/python tests/benchmarks/evidence_step.py
+	$(BIN)/python tests/benchmarks/memory.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \"bayes_rpp needs Python 3.11 or newer; set PYTHON=\")"

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+
+from inference.memory import slices_that_fit
 
 _NAMES = {
     torch.float64: "F64",
@@ -28,9 +30,12 @@ _NAMES = {
     torch.bool: "BOOL",
 }
 
+_SMALL = 16  # times smaller than what fits in memory
+
 
 def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors by name, one after another, so that no copy of all of them is made, and bring them to the disk.
+    """Write tensors by name, one after another, so that no copy of all of them is made, nor of a large one, and bring
+    them to the disk.
 
     Raises TypeError for complex and quantised numbers, before anything is written, and OSError if the disk is full.
     """
@@ -47,7 +52,17 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mappi
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for name in widest_first:
-        numbers = tensors[name].detach().cpu().contiguous().reshape(-1)
-        file.write(numbers.view(torch.uint8).numpy().data)
+        for part in _parts(tensors[name].detach()):
+            file.write(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     file.flush()
     os.fsync(file.fileno())
+
+
+def _parts(value: Tensor) -> Iterator[Tensor]:
+    """The numbers of a tensor in order: as it is, or in parts that are, or are small enough to be copied."""
+    if not value.ndim or (value.is_contiguous() and value.device.type == "cpu"):
+        yield value
+        return
+    for some in slices_that_fit(slice(0, len(value)), _SMALL * value[:1].nbytes):
+        part = value[some]
+        yield from _parts(part[0]) if len(part) == 1 else [part]

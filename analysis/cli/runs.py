@@ -65,7 +65,7 @@ class Run:
         centred, offset = _without_offset(self.posterior)
         y = self.y - offset
         prediction = centred.predict(self.x)
-        members = (prediction.samples - y).square().mean((-2, -1))
+        members = torch.stack([(outputs - y).square().mean() for outputs in prediction.samples.flatten(0, 1)])
         error = equivariance_error(centred, self.x)
         shares = None
         if any(isinstance(module, ResidualPathwayLayer) for module in self.posterior.bayesian_model.network.modules()):

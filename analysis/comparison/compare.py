@@ -197,7 +197,10 @@ def _test_scores(posterior: Posterior, pair: Pair) -> dict[str, float]:
     scores, of_draws = log_scores(posterior.log_likelihood(x, y))
     error = math.hypot(float(scores.std()) / math.sqrt(len(scores)), of_draws) if len(scores) > 1 else math.nan
     found = {"test_log_score": float(scores.mean()), "test_log_score_error": error}
-    return found | {f"test_{name}": value for name, value in prediction_errors(posterior.predict(x).mean, y).items()}
+    return found | {
+        f"test_{name}": value
+        for name, value in prediction_errors(posterior.predict(x, keep_samples=False).mean, y).items()
+    }
 
 
 def _error(posterior: Posterior, pair: Pair | None, group: Group | None) -> float:

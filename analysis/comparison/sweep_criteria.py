@@ -19,7 +19,8 @@ from bayes_rpp.types import Params
 from inference import Posterior
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.expansion import Expansion
-from inference.posterior.predictive import evaluate, predictive
+from inference.posterior.map_draws import count_draws
+from inference.posterior.predictive import outputs_in_pieces, predictive
 from inference.posterior.predictive import prediction_errors as errors_of
 
 logger = logging.getLogger(__name__)
@@ -83,11 +84,12 @@ def prediction_errors(problem: Problem, draws: Params) -> dict[str, float]:
     ``errors_of``.
     """
     result: dict[str, float] = {}
-    samples = {name: value[:, None] for name, value in draws.items()}
     pairs = {"train": problem.pair} | ({} if problem.test is None else {"test": problem.test})
     for prefix, pair in pairs.items():
-        outputs = evaluate(problem.model, draws, pair[0])[:, None].double()
-        mean = predictive(problem.model.likelihood, outputs, samples).mean
+        pieces = outputs_in_pieces(problem.model, draws, pair[0])
+        wide = ((piece, outputs.double()) for piece, outputs in pieces)
+        likelihood, members = problem.model.likelihood, count_draws(draws)
+        mean = predictive(likelihood, wide, members, 1, len(pair[0]), keep_samples=False).mean
         result |= {f"{prefix}_{name}": value for name, value in errors_of(mean, pair[1]).items()}
     return result
 

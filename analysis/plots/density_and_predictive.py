@@ -117,7 +117,7 @@ def plot_predictive(
     y = torch.as_tensor(y)
     if y.ndim != 2 or len(y) != len(x) or not 0 <= output < y.shape[1]:
         raise ValueError(f"y has shape {tuple(y.shape)}; expected ({len(x)}, outputs) with output {output} among them.")
-    prediction, observed = posterior.predict(x), y[:, output]
+    prediction, observed = posterior.predict(x, keep_samples=False), y[:, output]
     ax = ax or plt.subplots(figsize=(7, 4), layout="constrained")[1]
     order = observed.argsort()
     position, mean = np.arange(len(order)), prediction.mean[order, output].numpy()

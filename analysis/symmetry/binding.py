@@ -6,25 +6,16 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from bayes_rpp import Group, Rep, restrict
 from bayes_rpp.networks.precision import warn_of_rounded_inputs
 from bayes_rpp.representations.factors import SIGN, VECTOR
-from bayes_rpp.representations.rep import Element
 from bayes_rpp.representations.tensor_products import terms_text
-from bayes_rpp.seeding import later_seed
-from bayes_rpp.stateless import StatelessNetwork
-from bayes_rpp.types import Params
 from inference import Posterior
-from inference.posterior.map_draws import map_draws
-from inference.posterior.predictive import input_for
 
 Function = Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]
-
-_ROWS_AT_ONCE = 8_192
-_ATTEMPTS = 60  # to find elements that move something
 
 
 def bind(
@@ -82,50 +73,6 @@ def check_output(value: Float[Tensor, "*draws batch size_out"], rep_out: Rep) ->
         )
 
 
-def sample_elements(
-    group: Group, elements: int | Element, points: int, seed: int, moving: tuple[Rep, ...] = ()
-) -> Float[Tensor, "element points d d"]:
-    """As many elements for each point, drawn independently, or the given ones (element, 1, d, d). Of drawn ones, those
-    that act as the identity on all ``moving`` representations are drawn anew; ValueError if there seem to be no others.
-    """
-    if isinstance(elements, int):
-        if elements < 1:
-            raise ValueError(f"elements must be at least 1, got {elements}.")
-        drawn = group.join(group.sample(elements * points, seed))
-        if moving:
-            drawn = _redraw_still(group, drawn, seed, moving)
-        return drawn.unflatten(0, (elements, points))
-    given = group.join(elements) if isinstance(elements, tuple) else torch.as_tensor(elements)
-    if given.ndim != 3 or given.shape[1:] != (group.d, group.d):
-        raise ValueError(
-            f"elements must be a number or have shape (element, {group.d}, {group.d}), got {tuple(given.shape)}."
-        )
-    return given[:, None]
-
-
-def _redraw_still(group: Group, drawn: Float[Tensor, "element d d"], seed: int, reps: tuple[Rep, ...]) -> Tensor:
-    for attempt in range(_ATTEMPTS):
-        still = torch.cat([_acts_trivially(some, reps) for some in drawn.split(_ROWS_AT_ONCE)])
-        if not still.any():
-            return drawn
-        drawn = torch.where(
-            still[:, None, None], group.join(group.sample(len(drawn), later_seed(seed, attempt + 1))), drawn
-        )
-    raise ValueError(
-        f"the elements of {group} that were sampled act as the identity on {' and on '.join(map(str, reps))}: there is "
-        "nothing to be equivariant to."
-    )
-
-
-def _acts_trivially(g: Float[Tensor, "element d d"], reps: tuple[Rep, ...]) -> Bool[Tensor, " element"]:
-    """Whether elements move no vector of any representation, by what they do to one generic vector."""
-    still = torch.ones(len(g), dtype=torch.bool)
-    for rep in reps:
-        generic = torch.arange(1.0, rep.size + 1, dtype=torch.float64).sin()
-        still &= (rep.apply(g, generic) - generic).abs().amax(-1) < 1e-9
-    return still
-
-
 def piece_names(rep: Rep) -> list[str]:
     """A name for every copy of every piece: its own, with a number where there are several of the kind."""
     kinds = [terms_text([(1, run.piece)], rep.group) for run in rep.runs for _ in range(run.multiplicity)]
@@ -142,22 +89,3 @@ def norms_of(value: Float[Tensor, "*batch size"], rep: Rep | None) -> Float[Tens
         return value.norm(dim=-1)
     parts = (value[..., run.start : run.stop].unflatten(-1, (run.multiplicity, run.piece_size)) for run in rep.runs)
     return torch.cat([part.norm(dim=-1) for part in parts], dim=-1).movedim(-1, 0)
-
-
-@torch.no_grad()
-def over_draws(
-    f: Posterior | Function, measure: Callable[..., Float[Tensor, "*values some"]], *rows: Float[Tensor, "batch *each"]
-) -> Float[Tensor, "*draws *values batch"]:
-    """``measure(f, *rows)``, of a posterior draw by draw in pieces that bound memory; ``rows[0]`` are f's inputs."""
-    if not isinstance(f, Posterior):
-        return measure(StatelessNetwork(f).module if isinstance(f, nn.Module) else f, *rows)
-    model = f.bayesian_model
-
-    def of_draw(params: Params, *some: Tensor) -> Tensor:
-        return measure(lambda inputs: model.output(params, inputs), *some)
-
-    draws: Params = {name: value.flatten(0, 1) for name, value in f.samples.items()}
-    model.check_inputs(rows[0])
-    inputs = input_for(model, draws, rows[0])
-    values = map_draws(of_draw, draws, inputs, *rows[1:], at_once=_ROWS_AT_ONCE, dim=-1)
-    return values.unflatten(0, (f.chains, f.draws))

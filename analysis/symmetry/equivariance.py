@@ -10,10 +10,13 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, piece_names, sample_elements
+from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, piece_names
+from analysis.symmetry.evaluation import Evaluation, PointSums
+from analysis.symmetry.group_elements import GroupElements
 from bayes_rpp import Group, Rep
 from bayes_rpp.representations.rep import Element
 from inference import Posterior
+from inference.memory import slices_that_fit
 
 Reduction = Literal["mean_of_ratios", "ratio_of_norms", "geometric_mean"]
 
@@ -46,13 +49,14 @@ def equivariance_error(
 
     Parameters
     ----------
-    f : a posterior, measured draw by draw, or a function of batches.
+    f : a posterior, measured draw by draw, or a function of batches, row by row; a module is taken in evaluation mode.
+        It is called with some rows at a time, so that memory stays bounded.
     x : the points at which to measure, in the domain of the data.
     group : the group to measure against; by default the network's. Another one (a subgroup, say) must have the same d.
     rep_in, rep_out : representations of inputs and outputs, needed for a function that has none of its own; bound to
         ``group`` if unbound.
-    elements : how many group elements to draw for each point, independently from point to point; or the elements
-        themselves, (element, d, d) or a tuple of such for a direct product, then the same for every point.
+    elements : how many group elements to draw for each point, once each and independently from point to point; or the
+        elements themselves, (element, d, d) or a tuple of such for a direct product, then the same for every point.
     per_element : keep the group elements apart, and use the same ones for every point.
     per_output : keep the pieces of rep_out apart, copy by copy: a piece's error is that of its own coordinates alone,
         with norms taken over them. Single coordinates of a piece have no error of their own, since the group mixes
@@ -81,22 +85,31 @@ def equivariance_error(
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}.")
     rep_in, rep_out, dims = bind(f, group, rep_in, rep_out, "equivariance_error")
-    evaluate: Function = f.outputs if isinstance(f, Posterior) else torch.no_grad()(f)
     x = check_points(f, x, rep_in)
     moving = (rep_in, rep_out) if reduction == "geometric_mean" else ()
-    sampled = sample_elements(rep_in.bound_group, elements, 1 if per_element else len(x), seed, moving)
-    untransformed = evaluate(x)
-    check_output(untransformed, rep_out)
-    outputs = rep_out if per_output else None
-    pairs = ((rep_out.apply(g, untransformed), evaluate(rep_in.apply(g, x))) for g in sampled)
-    # For every element, piece if per_output, draw and point: (3, element, *pieces, *draws, batch).
-    norms = torch.stack([pair_norms(a, b, outputs) for a, b in pairs], dim=1)
-    norms = norms.double() if per_element else norms.double().movedim(1, -2).flatten(-2)[:, None]
-    values = reduce_points(norms, reduction).movedim(0, -1)
-    values = values.movedim(0, -1) if per_output else values
+    sampled = GroupElements(rep_in.bound_group, elements, len(x), seed, moving, shared=per_element)
+    evaluation, outputs = Evaluation(f, x), rep_out if per_output else None
+    sums = PointSums(evaluation.draws)
+    for piece in evaluation.pieces("equivariance errors", sampled.blocks):
+        points, elements_there = evaluation.x[piece.rows], sampled.at(piece.rows)
+        still = evaluation.values(piece, points)
+        check_output(still, rep_out)
+        terms = []
+        if piece.draws.start == 0:
+            # The same for all draws of these points: kept if they fit in memory.
+            fit = len(slices_that_fit(slice(0, sampled.count), points.nbytes)) == 1
+            images = [rep_in.apply(g, points) for g in elements_there] if fit else None
+        for k, g in enumerate(elements_there):
+            moved = rep_in.apply(g, points) if images is None else images[k]
+            norms = pair_norms(rep_out.apply(g, still), evaluation.values(piece, moved), outputs)
+            terms.append(point_terms(norms.double(), reduction).sum(-1))
+        # For every element (or their sum), term, piece if per_output, and draw.
+        sums.add(piece.draws, torch.stack(terms) if per_element else torch.stack(terms).sum(0, keepdim=True))
+    count = len(x) * (1 if per_element else sampled.count)
+    values = evaluation.by_chain(reduced(sums.total.movedim(1, 0), count, reduction).movedim(-1, 0))
     values = values if per_element else values.squeeze(len(dims))
     attrs = {"reduction": reduction, "group": str(rep_in.group), "points": len(x)}
-    attrs |= {"elements": sampled[:, 0].numpy()} if per_element else {}
+    attrs |= {"elements": sampled.at(slice(0, 1))[:, 0].numpy()} if per_element else {}
     return xr.DataArray(
         values.numpy(),
         dims=[*dims, *["element"] * per_element, *["output"] * per_output],
@@ -113,14 +126,22 @@ def pair_norms(
     return torch.stack([norms_of(v, rep) for v in (a - b, a, b)])
 
 
-def reduce_points(norms: Float[Tensor, "3 *which points"], reduction: Reduction) -> Float[Tensor, "*which"]:
-    """Reduce norms of a - b, a and b over points."""
-    difference, left, right = norms
+def point_terms(norms: Float[Tensor, "3 *which points"], reduction: Reduction) -> Float[Tensor, "term *which points"]:
+    """What is added up over points, of norms of a - b, a and b."""
     if reduction == "ratio_of_norms":
-        sizes = [norm.square().sum(-1).sqrt() for norm in (difference, left, right)]
-        return sizes[0] / (sizes[1] + sizes[2]).clamp_min(torch.finfo(torch.float64).tiny)
+        return norms.square()
+    difference, left, right = norms
     ratios = difference / (left + right).clamp_min(torch.finfo(torch.float64).tiny)
-    return ratios.mean(-1) if reduction == "mean_of_ratios" else ratios.log().mean(-1).exp()
+    return (ratios if reduction == "mean_of_ratios" else ratios.log())[None]
+
+
+def reduced(sums: Float[Tensor, "term *which"], count: int, reduction: Reduction) -> Float[Tensor, "*which"]:
+    """The error, from sums of ``point_terms`` over as many pairs of a point and an element."""
+    if reduction == "ratio_of_norms":
+        difference, left, right = sums.sqrt()
+        return difference / (left + right).clamp_min(torch.finfo(torch.float64).tiny)
+    mean = sums[0] / count
+    return mean if reduction == "mean_of_ratios" else mean.exp()
 
 
 def summarize(values: xr.DataArray | Tensor) -> dict[str, float]:

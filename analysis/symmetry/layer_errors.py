@@ -13,15 +13,17 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from analysis.symmetry.binding import Function, bind, check_points, over_draws, rebind, sample_elements
-from analysis.symmetry.equivariance import pair_norms, reduce_points
+from analysis.symmetry.binding import Function, bind, check_points, rebind
+from analysis.symmetry.equivariance import pair_norms, point_terms, reduced
+from analysis.symmetry.evaluation import Evaluation, PointSums
+from analysis.symmetry.group_elements import GroupElements
 from bayes_rpp import MLP, Group, Rep
 from bayes_rpp.representations.rep import Element
 from bayes_rpp.stateless import StatelessNetwork
 from inference import Posterior
 
 Kind = Literal["cumulative", "own"]
-Elements = Float[Tensor, "batch element d d"]
+Elements = Float[Tensor, "element batch d d"]
 LayerNorms = Float[Tensor, "layer 3 element batch"]
 
 
@@ -89,14 +91,18 @@ def layer_equivariance_error(
             f"{type(network).__name__} has no layers whose activations carry a representation, as the hidden units of "
             "an MLP carry none: equivariance_error measures it as a whole."
         )
-    # Points come first, since they are measured some at a time.
-    sampled = sample_elements(group, elements, len(x), seed).transpose(0, 1).expand(len(x), -1, -1, -1)
+    sampled = GroupElements(group, elements, len(x), seed)
     measure = partial(_cumulative if kind == "cumulative" else _own, layers=layers, rep_in=rep_in)
-    norms = over_draws(f if isinstance(f, Posterior) else network.__call__, measure, x, sampled)
-    # (*draws, layer, 3, element, batch) -> (3, *draws, layer, element * batch).
-    norms = norms.double().movedim(-3, 0).flatten(-2)
+    evaluation = Evaluation(f if isinstance(f, Posterior) else network.__call__, x)
+    sums = PointSums(evaluation.draws)
+    for piece in evaluation.pieces("layer errors", sampled.blocks):
+        norms = evaluation.measured(piece, measure, sampled.at(piece.rows)).double()
+        # (draw, layer, 3, element, some) -> (3, layer, draw, element, some).
+        terms = point_terms(norms.permute(2, 1, 0, 3, 4), "mean_of_ratios")
+        sums.add(piece.draws, terms.sum((-2, -1)))
+    values = reduced(sums.total, len(x) * sampled.count, "mean_of_ratios").mT
     return xr.DataArray(
-        reduce_points(norms, "mean_of_ratios").numpy(),
+        evaluation.by_chain(values).numpy(),
         dims=[*dims, "layer"],
         coords={"layer": list(layers)},
         name="layer_equivariance_error",
@@ -125,7 +131,7 @@ def _cumulative(f: Function, x: Tensor, gs: Elements, layers: dict[str, Symmetri
         return _of_layers(f, points, layers, lambda layer, given, output: output)
 
     still, rows = activations(x), []
-    for g in gs.unbind(1):
+    for g in gs:
         moved = activations(rep_in.apply(g, x))
         pairs = ((layer.rep_out.apply(g, still[name]), moved[name]) for name, layer in layers.items())
         rows.append(torch.stack([pair_norms(a, b) for a, b in pairs]))
@@ -135,8 +141,8 @@ def _cumulative(f: Function, x: Tensor, gs: Elements, layers: dict[str, Symmetri
 def _own(f: Function, x: Tensor, gs: Elements, layers: dict[str, SymmetricLayer], rep_in: Rep) -> LayerNorms:
     def norms(layer: SymmetricLayer, given: Tensor, output: Tensor) -> Tensor:
         # `forward` itself, since a call would come back here.
-        images = (layer.module.forward(layer.rep_in.apply(g, given)) for g in gs.unbind(1))
-        moved = (layer.rep_out.apply(g, output) for g in gs.unbind(1))
+        images = (layer.module.forward(layer.rep_in.apply(g, given)) for g in gs)
+        moved = (layer.rep_out.apply(g, output) for g in gs)
         return torch.stack([pair_norms(a, b) for a, b in zip(moved, images, strict=True)], dim=1)
 
     found = _of_layers(f, x, layers, norms)

@@ -7,7 +7,8 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, over_draws, piece_names
+from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, piece_names
+from analysis.symmetry.evaluation import Evaluation, PointSums
 from analysis.symmetry.generator_names import generator_names
 from bayes_rpp import Group, Rep
 from bayes_rpp.forward_mode import jvp
@@ -95,11 +96,13 @@ def local_equivariance_error(
             rows.append(norms_of(value @ outward.to(value) - derivative, outputs))
         return torch.stack(rows)
 
-    norms = over_draws(f, measure, x)
-    norms = norms.double().movedim(len(dims), 0)
-    speed = norms[1:] if per_generator else norms[1:].square().mean(0).sqrt()
-    values = torch.where(speed > 0, speed / (2 * norms[0]), 0.0).mean(-1)
-    values = values.movedim(0, len(dims)) if per_generator else values
+    evaluation = Evaluation(f, x)
+    sums = PointSums(evaluation.draws)
+    for piece in evaluation.pieces("local errors"):
+        norms = evaluation.measured(piece, measure).double().movedim(0, -2)  # (rows, *pieces, draw, some)
+        speed = norms[1:] if per_generator else norms[1:].square().mean(0).sqrt()
+        sums.add(piece.draws, torch.where(speed > 0, speed / (2 * norms[0]), 0.0).sum(-1))
+    values = evaluation.by_chain(sums.total.movedim(-1, 0) / len(x))
     names, unseen = generator_names(group)[: len(directions)], generator_names(group)[len(group.lie_algebra) :]
     coords = {"generator": names} if per_generator else {}
     coords |= {"output": piece_names(rep_out)} if per_output else {}

@@ -10,6 +10,9 @@ from torch import Tensor
 from bayes_rpp.bases.joint_span import JointSpan, are_orthogonal
 from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer, pathway_total
 from inference import Posterior
+from inference.memory import slices_that_fit
+
+_COPIES = 4  # of a weight in float64: its parts, and their sum
 
 
 def pathway_shares(posterior: Posterior) -> xr.DataArray:
@@ -47,15 +50,18 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
     pathways = list(dict.fromkeys(name for layer in layers.values() for name in layer.pathway_names))
     values = []
     for name, layer in layers.items():
-        weight = _effective_weight(posterior, name, layer)
-        total = weight.square().sum(-1)
-        shares = dict.fromkeys(pathways, torch.full_like(total, torch.nan))
         bases = list(layer.sums[0].structured.values())
-        parts = [basis.coordinates(weight).square().sum(-1) for basis in bases]
-        shares |= {pathway: part / total for pathway, part in zip(layer.pathway_names, parts, strict=True)}
         span = None if are_orthogonal(bases) else JointSpan(bases)
-        inside = torch.stack(parts).sum(0) if span is None else span.coordinates(weight).square().sum(-1)
-        values.append(torch.stack([*shares.values(), 1 - inside / total], dim=-1))
+        pieces = []
+        for some in slices_that_fit(slice(0, posterior.draws), _COPIES * 8 * posterior.chains * bases[0].size):
+            weight = _effective_weight(posterior, name, layer, some)
+            total = weight.square().sum(-1)
+            shares = dict.fromkeys(pathways, torch.full_like(total, torch.nan))
+            parts = [basis.coordinates(weight).square().sum(-1) for basis in bases]
+            shares |= {pathway: part / total for pathway, part in zip(layer.pathway_names, parts, strict=True)}
+            inside = torch.stack(parts).sum(0) if span is None else span.coordinates(weight).square().sum(-1)
+            pieces.append(torch.stack([*shares.values(), 1 - inside / total], dim=-1))
+        values.append(torch.cat(pieces, dim=1))
     return xr.DataArray(
         torch.stack(values, dim=-2).numpy(),
         dims=["chain", "draw", "layer", "pathway"],
@@ -64,11 +70,13 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
     )
 
 
-def _effective_weight(posterior: Posterior, name: str, layer: ResidualPathwayLayer) -> Float[Tensor, "chain draw size"]:
+def _effective_weight(
+    posterior: Posterior, name: str, layer: ResidualPathwayLayer, some: slice
+) -> Float[Tensor, "chain some size"]:
     prefix, parts = f"{name}." if name else "", layer.sums[0]
 
     def draws(parameter: str) -> Tensor:
-        return posterior.values(prefix + parameter).double()
+        return posterior.values(prefix + parameter)[:, some].double()
 
     def rows(parameter: str) -> Tensor:
         return draws(parameter) if parameter in parts.held else draws(parameter).flatten(2)

@@ -16,10 +16,12 @@ from inference.curvature.block_structure import Structure
 from inference.curvature.gauss_newton import network_model
 from inference.curvature.hessian_blocks import Precision
 from inference.density.unconstrained import UnconstrainedDensity
+from inference.memory import slices_that_fit
+from inference.posterior.map_draws import Piece
 from inference.posterior.posterior import Posterior
 from inference.posterior.predictive import Prediction, moments, predictive
 
-_NUMBERS_AT_ONCE = 2**24
+_COPIES = 3  # of a Jacobian: its parts by parameter, all of it, and its product with the covariance's root
 
 
 @dataclass(repr=False, eq=False)
@@ -69,20 +71,24 @@ class LaplacePosterior(Posterior):
         ValueError, TypeError
             As ``predict``.
         """
-        likelihood = self.bayesian_model.likelihood
+        likelihood, dtype = self.bayesian_model.likelihood, next(iter(self.samples.values())).dtype
         moves = self.density.free(self.samples)[0].to(self.approximation.mean) - self.approximation.mean
-        means, variances, draws = [], [], []
-        for mean, jacobian in self._jacobians(x):
-            means.append(mean)
-            variances.append(self.approximation.project(jacobian).diagonal(dim1=-2, dim2=-1).reshape(mean.shape))
-            draws.append(mean + torch.einsum("boz,sz->sbo", jacobian, moves).reshape(-1, *mean.shape))
-        dtype = next(iter(self.samples.values())).dtype
-        samples = torch.cat(draws, dim=1)[None].to(dtype).cpu()
-        prediction = predictive(likelihood, samples, self.samples)
-        first = {name: value[0, 0] for name, value in self.samples.items()}
-        if not torch.equal(moments(likelihood, samples[0, 0], first)[0], samples[0, 0]):
+        exact: list[tuple[Tensor, Tensor]] = []
+
+        def pieces() -> Iterator[tuple[Piece, Tensor]]:
+            start = 0
+            for mean, jacobian in self._jacobians(x):
+                variance = self.approximation.project(jacobian).diagonal(dim1=-2, dim2=-1).reshape(mean.shape)
+                exact.append((mean.to(dtype).cpu(), variance.to(dtype).cpu()))
+                draws = mean + torch.einsum("boz,sz->sbo", jacobian, moves).reshape(-1, *mean.shape)
+                rows = slice(start, start := start + len(mean))
+                yield Piece(slice(0, len(moves)), rows, self.flat_samples), draws.to(dtype).cpu()
+
+        prediction = predictive(likelihood, pieces(), self.chains, self.draws, len(x))
+        outputs, first = prediction.samples[0, 0], {name: value[0, 0] for name, value in self.samples.items()}
+        if not torch.equal(moments(likelihood, outputs, first)[0], outputs):
             return prediction
-        mean, epistemic = (torch.cat(parts).to(dtype).cpu() for parts in (means, variances))
+        mean, epistemic = (torch.cat(parts) for parts in zip(*exact, strict=True))
         return replace(prediction, mean=mean, epistemic=epistemic)
 
     def functional_variance(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "batch output output"]:
@@ -103,7 +109,9 @@ class LaplacePosterior(Posterior):
             return model.output(self.density.params(v), row[None])[0]
 
         outputs = output(z, inputs[0]).numel() if len(inputs) else 1
-        for rows in inputs.split(max(1, _NUMBERS_AT_ONCE // (self.density.size * outputs))):
+        size = _COPIES * z.element_size() * self.density.size * outputs
+        for some in slices_that_fit(slice(0, len(inputs)), size):
+            rows = inputs[some]
             with torch.enable_grad():
                 jacobian = vmap(jacrev(output), in_dims=(None, 0))(z, rows)
             yield model.output(self.density.params(z), rows), jacobian.reshape(len(rows), outputs, -1).detach()

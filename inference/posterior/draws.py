@@ -62,6 +62,11 @@ class Draws:
         """The number of draws of each chain."""
         return next(iter(self.samples.values())).shape[1]
 
+    @property
+    def flat_samples(self) -> Params:
+        """The draws of all chains one after another, name -> (chain * draw, *shape)."""
+        return {name: value.flatten(0, 1) for name, value in self.samples.items()}
+
     def values(self, name: str) -> Float[Tensor, "chain draw *shape"]:
         """The draws of a parameter, or the value of a frozen one in every draw."""
         if name in self.samples:

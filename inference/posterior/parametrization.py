@@ -131,5 +131,9 @@ def _in_pieces(function: Callable[..., list[Tensor]], values: Sequence[Tensor]) 
     rows = [value.flatten(0, 1) for value in values]
     together = max(1, _NUMBERS_AT_ONCE // max(1, math.prod(rows[-1].shape[1:])))
     pieces = zip(*(value.split(together) for value in rows), strict=True)
-    results = zip(*(function(*piece) for piece in pieces), strict=True)
-    return [torch.cat(result).unflatten(0, values[-1].shape[:2]) for result in results]
+    results: list[Tensor] = []
+    for index, found in enumerate(function(*piece) for piece in pieces):
+        results = results or [part.new_empty((len(rows[-1]), *part.shape[1:])) for part in found]
+        for result, part in zip(results, found, strict=True):
+            result[index * together : index * together + len(part)] = part
+    return [result.unflatten(0, values[-1].shape[:2]) for result in results]

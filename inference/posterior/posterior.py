@@ -19,12 +19,16 @@ from inference.data import Model, Pair
 from inference.posterior.arviz import inference_data
 from inference.posterior.draws import Draws, Snapshot
 from inference.posterior.files import load_posterior, save_posterior
-from inference.posterior.map_draws import map_draws
+from inference.posterior.map_draws import assembled, map_draws_in_pieces
 from inference.posterior.parametrization import in_parametrization
-from inference.posterior.predictive import Prediction, each_draw, evaluate, predictive, replicates
-
-_NUMBERS_AT_ONCE = 1_048_576
-_ROWS_OF_A_DENSITY = 4_096  # a guess at the size of what a LogDensity computes
+from inference.posterior.predictive import (
+    Prediction,
+    evaluate,
+    log_likelihoods,
+    outputs_in_pieces,
+    predictive,
+    replicates,
+)
 
 
 @dataclass(repr=False)
@@ -86,11 +90,19 @@ class Posterior(Draws):
         """The noise-free network output of every draw."""
         model, x = self.bayesian_model, torch.as_tensor(x).cpu()
         model.check_inputs(x)
-        flat = {name: value.flatten(0, 1) for name, value in self.samples.items()}
-        return evaluate(model, flat, x).unflatten(0, (self.chains, self.draws))
+        return evaluate(model, self.flat_samples, x).unflatten(0, (self.chains, self.draws))
 
-    def predict(self, x: Float[Tensor, "batch *input"]) -> Prediction:
+    def predict(self, x: Float[Tensor, "batch *input"], keep_samples: bool = True) -> Prediction:
         """The posterior predictive at new inputs.
+
+        Some rows and some draws are evaluated at a time, so that hardly more memory is needed than for the result: with
+        all samples, draws x batch numbers for each output, without them as many as the batch has.
+
+        Parameters
+        ----------
+        x : the inputs.
+        keep_samples : whether the prediction has ``samples``, the outputs of every draw; without them moments are the
+            same, and asking for the samples raises ValueError.
 
         Returns
         -------
@@ -105,16 +117,23 @@ class Posterior(Draws):
             If x does not fit the network, or holds NaN.
         TypeError
             If an observation has no mean or no variance: use ``outputs``, the network's alone.
+
+        Examples
+        --------
+        >>> posterior.predict(data.test.x, keep_samples=False).variance.shape
+        torch.Size([1000, 9])
         """
-        return predictive(self.bayesian_model.likelihood, self.outputs(x), self.samples)
+        model, x = self.bayesian_model, torch.as_tensor(x).cpu()
+        model.check_inputs(x)
+        pieces = outputs_in_pieces(model, self.flat_samples, x)
+        return predictive(model.likelihood, pieces, self.chains, self.draws, len(x), keep_samples)
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:
         """log p(y_i | x_i, theta) of every draw and example."""
         model, x, y = self.bayesian_model, torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
         model.check_data(x, y)
-        draws = zip(self.outputs(x).flatten(0, 1), each_draw(self.samples), strict=True)
-        rows = [model.log_likelihood_of_outputs(outputs, y, own) for outputs, own in draws]
-        return torch.stack(rows).unflatten(0, (self.chains, self.draws))
+        pieces = log_likelihoods(model, self.flat_samples, x, y)
+        return assembled(pieces, self.chains * self.draws, len(x)).unflatten(0, (self.chains, self.draws))
 
     def log_joint(self) -> Float[Tensor, "chain draw"]:
         """log p(y, theta | x) of every draw on the training data, in nats; for a LogDensity, the log density.
@@ -125,12 +144,7 @@ class Posterior(Draws):
         model = self.model if isinstance(self.model, LogDensity) else self.bayesian_model
         if self.data is None and isinstance(model, BayesianModel):
             raise ValueError("the log joint needs the training data (x, y), but this posterior's `data` are None.")
-        draws = {name: value.flatten(0, 1) for name, value in self.samples.items()}
-        numbers = sum(value[0].numel() for value in draws.values())
-        together = max(1, _NUMBERS_AT_ONCE // max(numbers, len(self.data[0]) if self.data else _ROWS_OF_A_DENSITY))
-        pieces = zip(*(value.split(together) for value in draws.values()), strict=True)
-        values = [_log_joint(model, dict(zip(draws, piece, strict=True)), self.data) for piece in pieces]
-        return torch.cat(values).unflatten(0, (self.chains, self.draws))
+        return _log_joint(model, self.flat_samples, self.data).unflatten(0, (self.chains, self.draws))
 
     def to_arviz(self) -> Any:
         """ArviZ InferenceData, for ``arviz.summary``, ``arviz.loo`` and plots: groups posterior, sample_stats where
@@ -145,8 +159,9 @@ class Posterior(Draws):
         if self.data is not None:
             groups["observed_data"] = {"y": self.data[1]}
         if self.data is not None and self.model is not None:
-            outputs, seed = self.outputs(self.data[0]), int(self.stats.get("seed", 0))
-            groups["posterior_predictive"] = {"y": replicates(self.bayesian_model, outputs, self.samples, seed)}
+            draws, seed = self.flat_samples, int(self.stats.get("seed", 0))
+            observed = replicates(self.bayesian_model, draws, self.data[0], seed)
+            groups["posterior_predictive"] = {"y": observed.unflatten(0, (self.chains, self.draws))}
             groups["log_likelihood"] = {"y": self.log_likelihood(*self.data)}
         if self.chains == 1 or self.draws > 1:
             return inference_data(groups)
@@ -201,14 +216,12 @@ class Posterior(Draws):
 
 @torch.no_grad()
 def _log_joint(model: Model, draws: Params, pair: Pair | None) -> Float[Tensor, " draw"]:
-    """The log joint of a few draws."""
+    """The log joint of every draw."""
     with pyro.validation_enabled(False):
         if pair is None or isinstance(model, LogDensity):
-            return map_draws(model.log_joint, draws)
-        y, outputs = pair[1], evaluate(model, draws, pair[0])
-
-        def log_likelihood(drawn: tuple[Params, Tensor]) -> Tensor:
-            params, output = drawn
-            return model.log_likelihood_of_outputs(output, y, params).sum()
-
-        return map_draws(model.log_prior, draws) + map_draws(log_likelihood, (draws, outputs))
+            return map_draws_in_pieces(model.log_joint, draws, "log joint")
+        prior = map_draws_in_pieces(model.log_prior, draws, "log prior")
+    likelihood = torch.zeros(len(prior), dtype=torch.float64)
+    for piece, values in log_likelihoods(model, draws, *pair):
+        likelihood[piece.draws] += values.double().sum(1)
+    return prior + likelihood.to(prior.dtype)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
+from weakref import WeakKeyDictionary
 
 import pyro
 import torch
@@ -14,11 +16,15 @@ from torch import Tensor
 from bayes_rpp import BayesianModel, Likelihood
 from bayes_rpp.seeding import seeded
 from bayes_rpp.types import Params
-from inference.posterior.map_draws import map_draws
+from inference.memory import Cost, slices_that_fit
+from inference.posterior.map_draws import Piece, assembled, count_draws, in_pieces, map_draws, stacked
+from inference.posterior.streaming_moments import StreamingMoments
 
 logger = logging.getLogger(__name__)
 
-_ROWS_AT_ONCE = 16_384
+Outputs = Iterable[tuple[Piece, Float[Tensor, "draw rows *output"]]]
+
+_costs: WeakKeyDictionary[BayesianModel, dict[tuple[object, ...], Cost]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -27,16 +33,27 @@ class Prediction:
 
     Attributes
     ----------
-    samples : noise-free outputs, (chain, draw, batch, *output); logits for a Categorical likelihood.
+    samples : noise-free outputs, (chain, draw, batch, *output); logits for a Categorical likelihood. Raises ValueError
+        if they were not kept, see ``Posterior.predict``.
     mean : of an observation, (batch, *event).
     epistemic : the variance, over the draws, of the conditional mean.
     aleatoric : the mean, over the draws, of the conditional variance.
     """
 
-    samples: Float[Tensor, "chain draw batch *output"]
+    kept_samples: Float[Tensor, "chain draw batch *output"] | None
     mean: Float[Tensor, "batch *event"]
     epistemic: Float[Tensor, "batch *event"]
     aleatoric: Float[Tensor, "batch *event"]
+
+    @property
+    def samples(self) -> Float[Tensor, "chain draw batch *output"]:
+        """The noise-free outputs of every draw."""
+        if self.kept_samples is None:
+            raise ValueError(
+                "the samples of this prediction were not kept, since it was made with keep_samples=False: take "
+                "predict(x) for samples and moments, or outputs(x) for samples alone."
+            )
+        return self.kept_samples
 
     @property
     def variance(self) -> Float[Tensor, "batch *event"]:
@@ -44,10 +61,31 @@ class Prediction:
         return self.epistemic + self.aleatoric
 
 
+def output_cost(model: BayesianModel, draws: Params, x: Tensor) -> Cost:
+    """The cost of an output, measured once for a model and a shape of its inputs, ``x`` in the type that it takes."""
+    if not len(x):
+        return Cost(0)
+    first = {name: value[0] for name, value in draws.items()}
+    key = (x.dtype, x.shape[1:], next(iter(first.values())).dtype)
+    costs = _costs.setdefault(model, {})
+    if key not in costs:
+        costs[key] = Cost.measured(lambda rows: model.output(first, rows), x)
+    return costs[key]
+
+
 @torch.no_grad()
+def outputs_in_pieces(
+    model: BayesianModel, draws: Params, x: Tensor, what: str = "predicting"
+) -> Iterator[tuple[Piece, Float[Tensor, "draw rows *output"]]]:
+    """The outputs, piece by piece."""
+    x = input_for(model, draws, x)
+    for piece in in_pieces(draws, [slice(0, len(x))], output_cost(model, draws, x), what):
+        yield piece, piece.map(model.output, x[piece.rows])
+
+
 def evaluate(model: BayesianModel, draws: Params, x: Tensor) -> Float[Tensor, "draw batch *output"]:
     """The output of every draw, some draws and some rows at a time so that memory stays bounded."""
-    return map_draws(model.output, draws, input_for(model, draws, x), at_once=_ROWS_AT_ONCE)
+    return assembled(outputs_in_pieces(model, draws, x), count_draws(draws), len(x))
 
 
 def input_for(model: BayesianModel, draws: Params, x: Tensor) -> Tensor:
@@ -58,23 +96,56 @@ def input_for(model: BayesianModel, draws: Params, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predictive(
-    likelihood: Likelihood, samples: Float[Tensor, "chain draw batch *output"], params: Params
+    likelihood: Likelihood, outputs: Outputs, chains: int, draws: int, rows: int, keep_samples: bool = True
 ) -> Prediction:
-    """The moments of an observation, by the law of total variance, from outputs and the draws' own parameters, name ->
-    (chain, draw, *shape). Sums are in float64. Raises TypeError if the likelihood's distribution has none.
+    """The moments of an observation, by the law of total variance, from outputs that come in pieces, with the draws'
+    own parameters. Sums are in float64. Raises TypeError if the likelihood's distribution has no moments.
     """
-    mean, scatter, aleatoric = (torch.zeros((), dtype=torch.float64) for _ in range(3))
-    draws = zip(samples.flatten(0, 1), each_draw(params), strict=True)
-    for count, (output, own) in enumerate(draws, start=1):
-        center, spread = (moment.double() for moment in moments(likelihood, output, own))
-        away = center - mean
-        mean = mean + away / count
-        scatter, aleatoric = scatter + away * (center - mean), aleatoric + spread
-    if aleatoric.isinf().any() and samples.isfinite().all():
+    found: dict[int, _Moments] = {}
+
+    def noted() -> Iterator[tuple[Piece, Tensor]]:
+        for piece, output in outputs:
+            found.setdefault(piece.rows.start, _Moments(likelihood)).add(output, piece.params)
+            yield piece, output
+
+    samples = None
+    if keep_samples:
+        samples = assembled(noted(), chains * draws, rows).unflatten(0, (chains, draws))
+    else:
+        for _ in noted():
+            pass
+    parts = list(zip(*(some.parts() for some in found.values()), strict=True))
+    if any(some.infinite for some in found.values()):
         logger.warning(
             "the variance of an observation is infinite under %r, and so is that of predictions.", likelihood
         )
-    return Prediction(samples, *(part.to(samples.dtype) for part in (mean, scatter / count, aleatoric / count)))
+    return Prediction(samples, *(torch.cat(part) for part in parts))
+
+
+class _Moments:
+    """Of some rows: over the draws, the moments of the conditional mean, and the mean of the conditional variance."""
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        self.likelihood, self.means, self.finite = likelihood, StreamingMoments(), True
+        self.spread = torch.zeros((), dtype=torch.float64)
+
+    def add(self, outputs: Float[Tensor, "draw rows *output"], params: Params) -> None:
+        """Take in some draws."""
+        pairs = [moments(self.likelihood, *drawn) for drawn in zip(outputs, each_draw(params), strict=True)]
+        self.means.add(torch.stack([mean for mean, _ in pairs]))
+        for _, variance in pairs:
+            self.spread = self.spread + variance
+        self.finite, self.dtype = self.finite and bool(outputs.isfinite().all()), outputs.dtype
+
+    @property
+    def infinite(self) -> bool:
+        """Whether finite outputs have an infinite variance."""
+        return self.finite and bool(self.spread.isinf().any())
+
+    def parts(self) -> list[Float[Tensor, "rows *event"]]:
+        """Mean, epistemic and aleatoric variance, in the type of the outputs."""
+        parts = self.means.mean, self.means.variance, self.spread / self.means.count
+        return [part.to(self.dtype) for part in parts]
 
 
 def moments(
@@ -107,19 +178,39 @@ def prediction_errors(mean: Tensor, y: Tensor) -> dict[str, float]:
     return {}
 
 
-def each_draw(params: Params) -> Iterator[Params]:
-    """The parameters of each draw, in the order of their chains."""
-    flat = {name: value.flatten(0, 1) for name, value in params.items()}
-    return ({name: value[index] for name, value in flat.items()} for index in range(len(next(iter(flat.values())))))
+def each_draw(draws: Params) -> Iterator[Params]:
+    """The parameters of each draw, of draws name -> (draw, *shape)."""
+    return ({name: value[index] for name, value in draws.items()} for index in range(count_draws(draws)))
 
 
-def replicates(
-    model: BayesianModel, outputs: Float[Tensor, "chain draw batch *output"], samples: Params, seed: int
-) -> Float[Tensor, "chain draw batch *event"]:
+@torch.no_grad()
+def log_likelihoods(
+    model: BayesianModel, draws: Params, x: Tensor, y: Tensor
+) -> Iterator[tuple[Piece, Float[Tensor, "draw rows"]]]:
+    """log p(y_i | x_i, theta) of every draw and example, piece by piece."""
+
+    def of_draw(drawn: tuple[Params, Tensor], observed: Tensor) -> Tensor:
+        params, output = drawn
+        return model.log_likelihood_of_outputs(output, observed, params)
+
+    for piece, outputs in outputs_in_pieces(model, draws, x, "log likelihoods"):
+        with pyro.validation_enabled(False):
+            values = map_draws(of_draw, (piece.params, outputs), y[piece.rows])
+        yield piece, values
+
+
+def replicates(model: BayesianModel, draws: Params, x: Tensor, seed: int) -> Float[Tensor, "draw batch *event"]:
     """One replicate of the observations for every draw: its noise-free outputs, with noise by the model's likelihood
-    under the draw's own parameters, ``samples`` name -> (chain, draw, *shape).
+    under the draw's own parameters, ``draws`` name -> (draw, *shape).
     """
-    draws = zip(outputs.flatten(0, 1), each_draw(samples), strict=True)
+    count, first = count_draws(draws), {name: value[:1] for name, value in draws.items()}
+    size = evaluate(model, first, x[:1]).nbytes * len(x)
+
+    def of_draws(some: slice) -> Iterator[Tensor]:
+        own = {name: value[some] for name, value in draws.items()}
+        for output, params in zip(evaluate(model, own, x), each_draw(own), strict=True):
+            yield model.likelihood.distribution(output, params).sample()
+
     with seeded(seed, torch.device("cpu")):
-        rows = [model.likelihood.distribution(output, own).sample() for output, own in draws]
-    return torch.stack(rows).unflatten(0, outputs.shape[:2])
+        samples = chain.from_iterable(of_draws(some) for some in slices_that_fit(slice(0, count), size))
+        return stacked(samples, count)

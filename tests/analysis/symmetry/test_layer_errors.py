@@ -151,7 +151,7 @@ def test_a_posterior_is_measured_draw_by_draw_and_some_points_at_a_time(kind, mo
             network.load_state_dict({name: value[chain, draw] for name, value in samples.items()}, strict=False)
             alone = layer_equivariance_error(network, x, kind=kind)
             np.testing.assert_allclose(whole[chain, draw], alone, rtol=1e-10, atol=1e-14)
-    monkeypatch.setattr("analysis.symmetry.binding._ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("inference.memory.AT_ONCE", 50_000)
     in_parts = layer_equivariance_error(posterior_of(network, samples), x, kind=kind)
     np.testing.assert_allclose(in_parts, whole, rtol=1e-10, atol=1e-14)
 

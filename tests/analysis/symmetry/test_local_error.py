@@ -174,7 +174,7 @@ def test_a_posterior_is_measured_draw_by_draw(fit_small, bodies):
 def test_many_points_are_taken_some_at_a_time(fit_small, bodies, monkeypatch):
     posterior, x = fit_small(bodies, dtype=torch.float64), bodies.test.x
     whole = local_equivariance_error(posterior, x, per_generator=True, per_output=True)
-    monkeypatch.setattr("analysis.symmetry.binding._ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("inference.memory.AT_ONCE", 50_000)
     np.testing.assert_allclose(local_equivariance_error(posterior, x, per_generator=True, per_output=True), whole)
 
 

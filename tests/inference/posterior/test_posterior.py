@@ -8,7 +8,6 @@ from torch.func import functional_call
 
 from bayes_rpp import MLP, BayesianModel, Categorical, Gaussian, NormalizedNetwork, RPPPrior
 from inference import MAP, DeepEnsemble, Posterior
-from inference.posterior import predictive as predictive_module
 from tests.error_rate import z_limit
 from tests.seeds import shifted
 
@@ -132,16 +131,6 @@ def test_categorical_predictive_is_that_of_the_one_hot_label(fit, make_small_mod
     torch.testing.assert_close(prediction.epistemic, probabilities.var(0, correction=0))
     # The label is Bernoulli in each class: its total variance is p (1 - p) of the mean probability p.
     torch.testing.assert_close(prediction.variance, prediction.mean * (1 - prediction.mean))
-
-
-@pytest.mark.parametrize("rows", [1, 5, 12, 30])
-def test_memory_bounds_change_nothing(fit, double_bodies, monkeypatch, rows):
-    posterior, x = fit(), double_bodies[1][0]
-    whole = posterior.predict(x)
-    monkeypatch.setattr(predictive_module, "_ROWS_AT_ONCE", rows)
-    parts = posterior.predict(x)
-    for name in ("samples", "mean", "epistemic", "aleatoric"):
-        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-12, atol=1e-14)
 
 
 def test_no_examples_give_no_predictions(fit, double_bodies):

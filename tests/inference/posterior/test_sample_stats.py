@@ -162,7 +162,7 @@ def one_by_one(posterior):
 def test_the_log_joint_is_the_models_whatever_the_size_of_the_pieces(
     make_small_model, bodies, monkeypatch, case, numbers
 ):
-    monkeypatch.setattr("inference.posterior.posterior._NUMBERS_AT_ONCE", numbers)
+    monkeypatch.setattr("inference.memory.AT_ONCE", numbers)
     data = tuple(part.double() for part in bodies.train)
     if case == "labels":
         model = make_small_model(bodies, Categorical(), network=MLP, dtype=torch.float64)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from inference import Posterior
+from inference import Posterior, memory
 from inference.atomic_write import atomic_write, check_writable
 from inference.posterior import files
 from inference.posterior.files import HEADER, tensors_file
+from inference.tensor_file import write_tensors
 
 NUMBERS = 20_000
 
@@ -269,3 +271,22 @@ def test_where_files_cannot_be_locked_saves_are_as_whole(tmp_path, monkeypatch):
     monkeypatch.undo()
     numbered(5).save(folder)
     assert entries(folder) == {HEADER, tensors_file(folder)}
+
+
+def test_tensors_that_are_not_in_one_part_of_memory_are_written_in_parts(tmp_path, monkeypatch):
+    whole = torch.arange(2 * 6 * 4 * 5).reshape(2, 6, 4, 5)
+    cases = {
+        "first draws": whole[:, :3],
+        "transposed": whole.transpose(0, 3),
+        "every second": whole[..., ::2],
+        "repeated": torch.arange(3.0).expand(4, 7, 3),
+        "number": torch.tensor(3.0),
+        "empty": whole[:, :0],
+    }
+    for budget in (1, 1_000, 10**6):
+        monkeypatch.setattr(memory, "AT_ONCE", budget)
+        path = tmp_path / f"{budget}.safetensors"
+        with path.open("wb") as file:
+            write_tensors(file, cases)
+        for name, value in load_file(path).items():
+            assert torch.equal(value, cases[name]), (name, budget)
