@@ -1,4 +1,4 @@
-"""Samplers side by side: HMC's stack of chains against Pyro's NUTS, and a step of SGHMC against one of Adam.
+"""Samplers side by side: HMC's stack of chains against Pyro's NUTS and against training, SGHMC against Adam.
 
     python tests/benchmarks/samplers.py [threads]
 
@@ -68,6 +68,24 @@ def chains_against_nuts() -> None:
     keep("samplers", {"NUTS to HMC": worst["NUTS"] / worst["HMC"]})
 
 
+def gradient_against_training() -> None:
+    """HMC's gradient of 16 chains on all data, against the gradient of 16 networks that are trained as one stack."""
+    data = inertia(train=500, test=1, seed=0)
+    net = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=64, layers=2)
+    model = BayesianModel(net, RPPPrior(), Gaussian(0.2))
+    stack = joint_stack(model, list(range(CHAINS)), 500)
+    batch = tuple(part.expand(CHAINS, *part.shape) for part in data.train)
+    density = UnconstrainedDensity(model, data.train)
+    z = density.initial(list(range(CHAINS)))
+    chains = PreconditionedDensity(density, "identity", z)
+    functions = {"HMC": lambda: chains.gradients(z), "networks": lambda: stack.gradients(batch)}  # type: ignore[arg-type]
+    found = ratio(median_seconds(functions, 2 * ROUNDS), "HMC", "networks")
+    keep("samplers", {"HMC, gradient": found})
+    print(
+        f"a gradient of HMC for {CHAINS} chains takes {found:.2f} times one of as many networks in a stack", flush=True
+    )
+
+
 def step_against_adam() -> None:
     for chains in (1, 16):
         data = inertia(train=1000, test=1, seed=0)
@@ -107,6 +125,7 @@ def step_against_adam() -> None:
 def main() -> None:
     counts = [int(word) for word in sys.argv[1:] if word.isdigit()]
     torch.set_num_threads(counts[0] if counts else 1)
+    gradient_against_training()
     step_against_adam()
     chains_against_nuts()
 
