@@ -15,6 +15,7 @@ from torch.distributions import constraints
 
 from bayes_rpp.likelihoods import Gaussian, Likelihood
 from bayes_rpp.likelihoods.likelihood import check_likelihood, event_shape
+from bayes_rpp.network_checks import check_examples_are_separate, own_copy
 from bayes_rpp.networks.precision import input_dtype, warn_of_rounded_inputs
 from bayes_rpp.networks.roles import free_parameters
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
@@ -34,8 +35,9 @@ class BayesianModel:
 
     Parameters
     ----------
-    network : a module from inputs (batch, n) to outputs (batch, m). Networks of this package know their
-        representations.
+    network : a module from inputs (batch, n) to outputs (batch, m), each example's by itself. The model keeps a copy:
+        what happens to the module, its frozen parameters or its buffers later is not seen. Networks of this package
+        know their representations.
     prior : an RPPPrior.
     likelihood : Gaussian, Categorical, or any other Likelihood.
     num_outputs : m, needed only for a network that has no ``rep_out``.
@@ -50,8 +52,8 @@ class BayesianModel:
     Raises
     ------
     ValueError
-        If num_outputs is missing, the prior does not fit the network, two parameters have one name, or a parameter of
-        the likelihood lacks a prior or a constraint.
+        If num_outputs is missing, the prior does not fit the network, two parameters have one name, a parameter of the
+        likelihood lacks a prior or a constraint, or the network cannot be copied.
     TypeError
         If the likelihood lacks a method.
 
@@ -72,6 +74,7 @@ class BayesianModel:
                 raise ValueError("this network has no `rep_out`: tell BayesianModel its num_outputs.")
             num_outputs = rep_out.size
         check_likelihood(likelihood, num_outputs)
+        network = own_copy(network)
         self.network, self.prior, self.likelihood = network, prior, likelihood
         free = free_parameters(network)
         frozen = {name: p.detach().clone() for name, p in network.named_parameters() if name not in free}
@@ -237,7 +240,9 @@ class BayesianModel:
             return pyro.sample("obs", observed, obs=y)
 
     def check_data(self, x: Tensor, y: Tensor) -> None:
-        """Raise ValueError or TypeError if sizes disagree, a number is not finite, or the width is another."""
+        """Raise ValueError or TypeError if sizes disagree, a number is not finite, the width is another, or the network
+        has no output of each example alone.
+        """
         if x.ndim == 0 or y.ndim == 0:
             raise ValueError(f"x and y must be batches of examples, got shapes {tuple(x.shape)} and {tuple(y.shape)}.")
         if len(x) != len(y) or len(x) == 0:
@@ -250,6 +255,8 @@ class BayesianModel:
         ):
             expected = ", ".join(["batch", *map(str, event)])
             raise ValueError(f"y has shape {tuple(y.shape)}; expected ({expected}).")
+        weights: Params = {n: value.detach() for n, value in self.network.named_parameters() if n in self._weights}
+        check_examples_are_separate(self.stateless, weights, self.as_input(x))
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise ValueError if a number is not finite, or the width is not the network's; warn if the type of x keeps

@@ -124,6 +124,12 @@ def _check_widths(options: Namespace, x: torch.Tensor, y: torch.Tensor, size_in:
             raise ValueError(
                 f"{options.data} holds a NaN or infinite {name}, first in row {row + 1}, number {column + 1} of {name}."
             )
+        if len(value) > 1 and (value == value[:1]).all():
+            what = "inputs" if name == "x" else "outputs"
+            raise ValueError(
+                f"every row of {options.data} has the same {name}: with {what} that do not vary there is no function "
+                "to fit, and its equivariance error would be that of rounding."
+            )
 
 
 def report(options: Namespace) -> None:

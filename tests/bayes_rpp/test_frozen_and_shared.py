@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 
 from analysis import equivariance_error, log_evidence, pathway_shares
 from analysis.evidence.laplace import LaplaceEvidence
-from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, RPPPrior, Scalar, Vector
+from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, Scalar, Vector
+from bayes_rpp.known_variances import model_at
 from inference import HMC, MAP, DeepEnsemble, Laplace, Posterior
 
 REPS = 2 * Scalar + 2 * Vector, Vector, SO(3)
@@ -61,27 +63,35 @@ def test_frozen_parameters_have_no_prior_and_no_draws_and_keep_their_values(subt
     assert all(parameter.requires_grad == (name in free) for name, parameter in network.named_parameters())
 
 
-def test_what_happens_to_frozen_values_later_is_not_seen():
-    network = frozen_network("network.0")
-    posterior, x = fitted(network), data()[0]
+def test_what_happens_to_frozen_values_and_buffers_later_is_not_seen():
+    network, x = frozen_network("network.0"), data()[0]
+    normalized = NormalizedNetwork.fit(network, *data())
+    posterior = fitted(normalized)
+    collapsed, known = posterior.in_parametrization("collapsed"), model_at(posterior.bayesian_model, {})
     before = posterior.predict(x).mean
     with torch.no_grad():
         network.network[0].linear.dense.add_(1.0)
+        normalized.outputs.mean.add_(5.0)
     network.requires_grad_(True)
-    assert torch.equal(posterior.predict(x).mean, before)
+    for twin in (posterior, replace(posterior, model=known), replace(posterior, model=model_at(known, {}))):
+        assert torch.equal(twin.predict(x).mean, before)
+    for twin in (collapsed, posterior.in_parametrization("collapsed")):
+        torch.testing.assert_close(twin.predict(x).mean, before, rtol=1e-4, atol=1e-5)
     assert model_of(network).frozen == {}
 
 
 def test_diagnostics_evidences_and_files_have_the_frozen_values(subtests, tmp_path):
     x, y = data()
-    for names in (("network.0",), ("network.1.dense",), ("network.1.beta", "network.0.bilinear")):
+    some, every = ("kronecker", "full"), ("kronecker", "symmetric", "layer", "full", "diagonal")
+    cases = {("network.0",): some, ("network.1.dense",): some, ("network.1.beta", "network.0.bilinear"): every}
+    for names, curvatures in cases.items():
         posterior = fitted(frozen_network(*names))
         model = posterior.bayesian_model
         with subtests.test(msg=str(names)):
             shares = pathway_shares(posterior)
             assert shares.layer.values.tolist() == ["network.0.linear", "network.1"]
             assert float(equivariance_error(posterior, x).max()) <= 1
-            for curvature in ("kronecker", "symmetric", "layer", "full", "diagonal"):
+            for curvature in curvatures:
                 method = LaplaceEvidence(curvature, mode=MAP(epochs=3))
                 assert math.isfinite(log_evidence(model, (x, y), method, seed=0, progress=False).value)
             folder = posterior.save(tmp_path / str(len(names) + len(names[0])))

@@ -195,8 +195,10 @@ def test_bad_options_do_not_leave_the_folders_above_the_run_behind_either(no_tra
     [
         (lambda x, y: (x[:, 1:], y), ["--x gives 19 number(s)", "has size 20"]),
         (not_a_number, ["bodies.csv holds a NaN or infinite y, first in row 4, number 5"]),
+        (lambda x, y: (x, 0 * y + 3), ["every row of", "has the same y", "outputs that do not vary"]),
+        (lambda x, y: (0 * x + 1, y), ["every row of", "has the same x", "inputs that do not vary"]),
     ],
-    ids=["narrow", "NaN"],
+    ids=["narrow", "NaN", "constant outputs", "constant inputs"],
 )
 def test_bad_data_end_with_a_message_and_without_a_run(no_training, tmp_path, capsys, spoil, messages):
     path = write_csv(tmp_path / "bodies.csv", spoil)

@@ -1,0 +1,16 @@
+"""Every script of the examples can be imported: none names what is no longer there."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+def test_scripts_can_be_imported(script, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.delitem(sys.modules, script, raising=False)
+    importlib.import_module(script)
