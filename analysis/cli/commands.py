@@ -97,6 +97,7 @@ def fit(options: Namespace) -> None:
         )
     order = torch.randperm(len(x), generator=seeded_generator(options.seed))
     held_out, kept = order[:test], order[test:]
+    _check_varies(options, x[kept], y[kept])
     network = _NETWORKS[options.network](rep_in, rep_out, group, channels=options.channels, layers=options.layers)
     variances = {"equivariant_variance": options.equivariant_variance, "dense_variance": options.dense_variance}
     prior = RPPPrior(**{name: value for name, value in variances.items() if value is not None})
@@ -124,11 +125,16 @@ def _check_widths(options: Namespace, x: torch.Tensor, y: torch.Tensor, size_in:
             raise ValueError(
                 f"{options.data} holds a NaN or infinite {name}, first in row {row + 1}, number {column + 1} of {name}."
             )
-        if len(value) > 1 and (value == value[:1]).all():
-            what = "inputs" if name == "x" else "outputs"
+
+
+def _check_varies(options: Namespace, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse training data in which inputs or outputs are constants, but for rounding."""
+    for name, value in (("x", x), ("y", y)):
+        rounding = 16 * torch.finfo(value.dtype).eps * value.abs().amax(0)
+        if len(value) > 1 and ((value - value.mean(0)).abs() <= rounding).all():
             raise ValueError(
-                f"every row of {options.data} has the same {name}: with {what} that do not vary there is no function "
-                "to fit, and its equivariance error would be that of rounding."
+                f"every row of {options.data} to train on has the same {name}: with {name} that does not vary nothing "
+                "can be learned of how y depends on x."
             )
 
 

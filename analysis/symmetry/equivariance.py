@@ -47,6 +47,9 @@ def equivariance_error(
     * "geometric_mean": exp of the mean of their logarithms, over elements that move inputs or outputs: the others have
       errors of 0, which would make it 0.
 
+    The error is relative to f. Where the outputs are nearly 0 beside their posterior standard deviation, as those of a
+    network fitted to y = 0, it is the ratio of two differences from noise, and says nothing of the data's symmetry.
+
     Parameters
     ----------
     f : a posterior, measured draw by draw, or a function of batches, row by row; a module is taken in evaluation mode.

@@ -8,6 +8,7 @@ other is scaled so that rows and columns are of one size. What is found there is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -22,6 +23,7 @@ from bayes_rpp.groups.group import Group
 from bayes_rpp.groups.orthogonal_coordinates import (
     Matrix,
     conjugated,
+    largest_stretch,
     nearly_orthogonal_coordinates,
     orthogonal_coordinates,
 )
@@ -40,6 +42,11 @@ def axis_matrices(group: Group, factor: Factor) -> tuple[list[Matrix], list[Matr
 def constraints_on(group: Group, piece: Sequence[Factor]) -> TensorConstraints:
     """What the invariant tensors of a piece satisfy, in the coordinates that were given."""
     return _constraints(tuple(factor.size(group) for factor in piece), [axis_matrices(group, f) for f in piece])
+
+
+def piece_stretch(group: Group, piece: Sequence[Factor]) -> float:
+    """How much longer a generator, or a turn by one radian, can make a tensor, in the coordinates that were given."""
+    return math.prod(max(1.0, largest_stretch(*axis_matrices(group, factor))) for factor in piece)
 
 
 def piece_invariants(group: Group, piece: Sequence[Factor]) -> tuple[Float[np.ndarray, "size rank"], float]:

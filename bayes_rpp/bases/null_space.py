@@ -54,15 +54,24 @@ class TensorConstraints:
         """A bound of the norm of every Lie-algebra element on tensors."""
         return [sum(_norm_bound(matrix) for matrix in row) for row in self.algebra]
 
+    @property
+    def _bounds(self) -> list[float]:
+        """The same, and a bound of the norm of every generator."""
+        return self._speeds + [math.prod(_norm_bound(matrix) for matrix in row) for row in self.discrete]
+
+    @property
+    def largest_bound(self) -> float:
+        """The largest of these bounds, at least 1."""
+        return max(1.0, *self._bounds)
+
     def residual(self, tensors: Float[np.ndarray, "size rank"]) -> float:
         """The largest entry of ``misses``."""
         return max((float(np.abs(miss).max(initial=0.0)) for miss in self.misses(tensors)), default=0.0)
 
     def relative_residual(self, tensors: Float[np.ndarray, "size rank"]) -> float:
         """The same, each miss relative to the largest that the element can make of unit tensors, if that is over 1."""
-        sizes = self._speeds + [math.prod(_norm_bound(matrix) for matrix in row) for row in self.discrete]
         misses = (float(np.abs(miss).max(initial=0.0)) for miss in self.misses(tensors))
-        return max((miss / max(1.0, size) for miss, size in zip(misses, sizes, strict=True)), default=0.0)
+        return max((miss / max(1.0, size) for miss, size in zip(misses, self._bounds, strict=True)), default=0.0)
 
     def transform(
         self, matrices: tuple[Matrix, ...], tensors: Float[np.ndarray, "size rank"]
@@ -84,7 +93,8 @@ def fixed_tensors(constraints: TensorConstraints) -> Float[np.ndarray, "size ran
     # The normal equations square small singular values, such as those of a slow turn, and take them for zero.
     misses = np.concatenate(constraints.misses(basis))
     _, values, right = np.linalg.svd(np.linalg.qr(misses, mode="r"))
-    clear = ((values < _NULL_TOLERANCE) | (values > _CLEARLY_NONZERO)).all()
+    # A large element makes a large miss of what is an invariant but for the rounding of the equations.
+    clear = ((values < _NULL_TOLERANCE) | (values > _CLEARLY_NONZERO * constraints.largest_bound)).all()
     return basis @ right[values < _NULL_TOLERANCE].T if clear else basis
 
 

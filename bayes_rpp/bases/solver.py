@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.bases.axis_coordinates import constraints_on, piece_invariants
+from bayes_rpp.bases.axis_coordinates import constraints_on, piece_invariants, piece_stretch
 from bayes_rpp.bases.null_space import check_basis_bytes
 from bayes_rpp.bases.signed_orbits import Orbits, signed_images, signed_orbits
 from bayes_rpp.bases.weight_spaces import along
@@ -107,10 +107,20 @@ def _solve_sorted(group: Group, piece: Piece) -> Orbits | Float[np.ndarray, "siz
     if residual > _LARGEST_RESIDUAL:
         named = terms_text([(1, piece)], group)
         raise RuntimeError(
-            f"the invariants of {named} under {group} miss their constraints by {residual:.1e}; if its generators were "
-            "rounded, compute them in float64."
+            f"the invariants of {named} under {group} miss their constraints by {residual:.1e}{_advice(group, piece)}"
         )
     return canonical_columns(basis)
+
+
+def _advice(group: Group, piece: Piece) -> str:
+    stretch = piece_stretch(group, piece)
+    if stretch * np.finfo(float).eps > _LARGEST_RESIDUAL:
+        return (
+            f": in these coordinates elements of the group make such tensors up to {stretch:.0e} times as long, of "
+            "which float64 keeps too few digits. Write the group and the data in coordinates in which it is nearer to "
+            "orthogonal matrices, such as axes at right angles in equal units."
+        )
+    return "; if its generators were rounded, compute them in float64."
 
 
 @lru_cache(maxsize=256)

@@ -59,6 +59,13 @@ def nearly_orthogonal_coordinates(
         return None
 
 
+def largest_stretch(algebra: Sequence[Matrix], generators: Sequence[Matrix]) -> float:
+    """How much longer an element can make a vector: by generators, and elements of the Lie algebra that turn their
+    fastest plane by one radian. Of orthogonal matrices it is 1.
+    """
+    return max((float(np.linalg.norm(letter, 2)) for letter in (*generators, *_exponentials(algebra))), default=1.0)
+
+
 def conjugated(change: Matrix, matrices: Sequence[Matrix]) -> list[Matrix]:
     """S m S^-1 for each matrix m."""
     inverse = np.linalg.inv(change)

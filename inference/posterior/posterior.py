@@ -193,6 +193,9 @@ class Posterior(Draws):
         OSError
             If the folder holds other files than an older posterior and hidden ones, or cannot be written, or the disk
             is full; the older posterior is there as before.
+        TypeError
+            If ``stats`` or settings of the model hold what JSON cannot hold, with the entry's name, before anything is
+            written. Numbers of NumPy and tensors without dimensions are saved as numbers.
         """
         return save_posterior(self, Path(path))
 
@@ -209,7 +212,8 @@ class Posterior(Draws):
         Raises
         ------
         FileNotFoundError, ValueError
-            If the folder is missing, damaged, or of another version.
+            If the folder is missing, damaged, or of another version: with the file, and the entry of the header that
+            holds something else than it should.
         """
         return load_posterior(Path(path), model, Posterior)
 

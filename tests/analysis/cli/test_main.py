@@ -195,10 +195,11 @@ def test_bad_options_do_not_leave_the_folders_above_the_run_behind_either(no_tra
     [
         (lambda x, y: (x[:, 1:], y), ["--x gives 19 number(s)", "has size 20"]),
         (not_a_number, ["bodies.csv holds a NaN or infinite y, first in row 4, number 5"]),
-        (lambda x, y: (x, 0 * y + 3), ["every row of", "has the same y", "outputs that do not vary"]),
-        (lambda x, y: (0 * x + 1, y), ["every row of", "has the same x", "inputs that do not vary"]),
+        (lambda x, y: (x, 0 * y + 3), ["every row of", "bodies.csv to train on has the same y"]),
+        (lambda x, y: (x, 0 * y), ["every row of", "bodies.csv to train on has the same y"]),
+        (lambda x, y: (0 * x + 1, y), ["every row of", "bodies.csv to train on has the same x"]),
     ],
-    ids=["narrow", "NaN", "constant outputs", "constant inputs"],
+    ids=["narrow", "NaN", "constant outputs", "zero outputs", "constant inputs"],
 )
 def test_bad_data_end_with_a_message_and_without_a_run(no_training, tmp_path, capsys, spoil, messages):
     path = write_csv(tmp_path / "bodies.csv", spoil)
@@ -206,6 +207,19 @@ def test_bad_data_end_with_a_message_and_without_a_run(no_training, tmp_path, ca
     error = capsys.readouterr().err
     assert all(message in error for message in messages), error
     assert [file.name for file in tmp_path.iterdir()] == ["bodies.csv"]
+
+
+@pytest.mark.filterwarnings("ignore:number 1 of y and 6 more varies")
+def test_outputs_that_vary_by_rounding_or_where_they_are_held_out_are_constants(no_training, tmp_path, capsys):
+    x, y = (part.double() for part in inertia(train=30, symmetry_breaking=0.3, seed=3).train)
+    last = torch.randperm(30, generator=torch.Generator().manual_seed(0))[0]  # of the rows that are held out
+    noise, one = 0.3 + 1e-17 * y.sign() * torch.arange(9), torch.full_like(y, 0.1)
+    noise[::2] = 0.1 + 0.2
+    one[last] = y[last]
+    for constant in (noise, one):
+        np.savez(tmp_path / "bodies.npz", x=x, y=constant)
+        assert cli.main(["fit", str(tmp_path / "bodies.npz"), *O3, *TINY, "--out", str(tmp_path / "run")]) == 2
+        assert "bodies.npz to train on has the same y" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nowhere.csv", "uneven.npz", "damaged.npz", "binary.csv"])

@@ -155,3 +155,23 @@ def test_what_is_singular_is_so_in_any_units():
     for scale in (1e-9, 1.0, 1e9):
         with pytest.raises(ValueError, match="singular"):
             Group(generators=scale * torch.tensor([[[1.0, 2.0], [2.0, 4.0]]]))
+
+
+def test_ranks_in_sheared_coordinates_are_right_or_refused_with_advice_that_helps():
+    turn = torch.matrix_exp(torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64))[None]
+    circle, advice = SO(2), []
+    for shear in (1e1, 1e2, 1e3, 1e4, 1e5):
+        change = torch.tensor([[1.0, shear], [0.0, 1.0]], dtype=torch.float64)
+        for group in (in_coordinates(circle, change), in_coordinates(Group(generators=turn), change)):
+            for rep in (T(2), T(1, 1), T(4), T(2, 2), T(3, 1)):
+                try:
+                    assert equivariant_basis(rep(group)).rank == equivariant_basis(rep(circle)).rank
+                except RuntimeError as error:
+                    advice.append(str(error))
+        assert shear > 10 or not advice
+    assert advice
+    assert all("too few digits. Write the group and the data in coordinates" in text for text in advice)
+    assert not any("compute them in float64" in text for text in advice)
+    rounded = Group(generators=[[[1.0, 1e-4], [0.0, 1.0]], [[1.0, 1e-4], [1e-8, 1.0]]])
+    with pytest.raises(RuntimeError, match="if its generators were rounded, compute them in float64"):
+        equivariant_basis(T(2)(rounded))
