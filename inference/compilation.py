@@ -22,11 +22,10 @@ logger = logging.getLogger(__name__)
 Compile: TypeAlias = Literal["auto"] | bool
 
 # Of a nominal core, not of this one: with a clock, the same seed would give other bits now and then.
-_SECONDS_PER_OPERATION, _SECONDS_PER_BYTE = 5e-6, 1e-10
-_SHARE_SAVED = 0.5  # of operations and traffic
-_COMPILATION, _COMPILATION_PER_OPERATION = 20.0, 0.06  # seconds
+_SECONDS_PER_OPERATION, _SECONDS_PER_BYTE = 7e-6, 2e-10
+_SHARE_SAVED = 0.6  # of operations and traffic
+_COMPILATION, _COMPILATION_PER_OPERATION = 10.0, 0.05  # seconds, the first time
 _FEWEST_CALLS = 100  # that are worth one to find out
-_LEAST_GAIN = 2.0  # seconds saved for each that the compilation takes
 
 
 def check_compile(setting: object) -> None:
@@ -72,7 +71,7 @@ class GradientGraph:
             _differentiated(self._eager, leaves, arguments)
         each = _SHARE_SAVED * (work.operations * _SECONDS_PER_OPERATION + work.bytes * _SECONDS_PER_BYTE)
         needed = _COMPILATION + _COMPILATION_PER_OPERATION * work.operations
-        return calls * each > _LEAST_GAIN * needed
+        return calls * each > needed
 
 
 def _differentiated(
