@@ -65,14 +65,14 @@ class Break:
 
     def __init__(self, monkeypatch):
         self.calls, self.at, self.inside = 0, (), False
-        potential, sample = UnconstrainedDensity.potential, Run.sample
+        gradients, sample = UnconstrainedDensity.gradients, Run.sample
 
         def counted(density, *args):
             if self.inside:
                 self.calls += 1
                 if self.calls in self.at:
                     signal.raise_signal(signal.SIGINT)
-            return potential(density, *args)
+            return gradients(density, *args)
 
         def walked(run, progress):
             self.inside, self.calls = True, 0
@@ -81,7 +81,7 @@ class Break:
             finally:
                 self.inside = False
 
-        monkeypatch.setattr(UnconstrainedDensity, "potential", counted)
+        monkeypatch.setattr(UnconstrainedDensity, "gradients", counted)
         monkeypatch.setattr(Run, "sample", walked)
 
     def until_done(self, at, fit):

@@ -149,9 +149,11 @@ def test_without_the_jacobian_the_test_fails(monkeypatch):
 
 @pytest.mark.statistical
 def test_without_the_normaliser_the_test_fails(monkeypatch):
-    def without(self, params):
+    def without(self, params, others=()):
         laws = self.hierarchical_laws(params)
-        return right(self, params) - sum(law.log_prob(torch.zeros_like(params[name])) for name, law in laws.items())
+        return right(self, params, others) - sum(
+            law.log_prob(torch.zeros_like(params[name])) for name, law in laws.items()
+        )
 
     right = BayesianModel.log_prior
     monkeypatch.setattr(BayesianModel, "log_prior", without)
