@@ -1,4 +1,8 @@
-"""The option that shifts the seeds of statistical tests."""
+"""The option that shifts the seeds of statistical tests, and what tests of Ctrl-C need."""
+
+import signal
+
+import pytest
 
 from tests import seeds
 
@@ -9,3 +13,11 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     seeds.set_shift(config.getoption("seed_shift"))
+
+
+@pytest.fixture
+def interrupts_are_heard():
+    """A shell that starts the tests in the background has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

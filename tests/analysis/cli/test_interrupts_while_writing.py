@@ -20,6 +20,7 @@ WORDS = [
     "--layers", "1", "--epochs", "4", "--batch-size", "8",
 ]  # fmt: skip
 DEMO = ["--members", "1", "--channels", "4", "--layers", "0", "--epochs", "2"]
+pytestmark = pytest.mark.usefixtures("interrupts_are_heard")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -31,12 +31,7 @@ ENGINES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def interrupts_are_not_ignored():
-    """A shell that starts the tests in the background has them ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("interrupts_are_heard")
 
 
 def run(engine, problem, path=None, **options):
