@@ -25,6 +25,7 @@ Compile: TypeAlias = Literal["auto"] | bool
 _SECONDS_PER_OPERATION, _SECONDS_PER_BYTE = 7e-6, 2e-10
 _SHARE_SAVED = 0.6  # of operations and traffic
 _COMPILATION, _COMPILATION_PER_OPERATION = 10.0, 0.05  # seconds, the first time
+_LEAST_GAIN = 2.0  # seconds saved for each that the compilation takes
 _FEWEST_CALLS = 100  # that are worth one to find out
 
 
@@ -71,7 +72,7 @@ class GradientGraph:
             _differentiated(self._eager, leaves, arguments)
         each = _SHARE_SAVED * (work.operations * _SECONDS_PER_OPERATION + work.bytes * _SECONDS_PER_BYTE)
         needed = _COMPILATION + _COMPILATION_PER_OPERATION * work.operations
-        return calls * each > needed
+        return calls * each > _LEAST_GAIN * needed
 
 
 def _differentiated(
