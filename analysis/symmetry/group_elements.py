@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bayes_rpp import Group, Rep
 from bayes_rpp.representations.rep import Element
-from bayes_rpp.seeding import later_seed
+from bayes_rpp.seeding import later_seed, seeded_generator
 from inference.memory import even_slices
 
 _BYTES_OF_A_BLOCK = 2**23  # of matrices; to draw them takes several times as much
@@ -62,7 +62,7 @@ class GroupElements:
                 self._shared = self._draw(1, seed)
             else:
                 self.blocks = even_slices(self.blocks[0], _BYTES_OF_A_BLOCK // (8 * group.d**2 * elements))
-        seeds = torch.randint(2**62, (len(self.blocks) - 1,), generator=torch.Generator().manual_seed(seed)).tolist()
+        seeds = torch.randint(2**62, (len(self.blocks) - 1,), generator=seeded_generator(seed)).tolist()
         self._seeds = dict(zip((block.start for block in self.blocks), [seed, *seeds], strict=True))
         self._block, self._drawn = slice(0, 0), torch.empty(0)
 
