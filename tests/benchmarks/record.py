@@ -135,7 +135,7 @@ def table(benchmark: str) -> str:
     rows = []
     for number, label, unit, wanted in ROWS[benchmark]:
         values = [run["numbers"].get(number) for run in found.values()]
-        rows.append((label, *("" if value is None else f"{value:.4g}{unit}" for value in values), wanted))
+        rows.append((label, *("" if value is None else f"{float(f'{value:.3g}'):g}{unit}" for value in values), wanted))
     return rows_of(("measured", *(f"{name}, {run['date']}" for name, run in found.items()), "wanted"), rows)
 
 
