@@ -24,9 +24,8 @@ def warn_if_rounded(name: str, values: Float[Tensor, "batch *size"], dtype: torc
     rounded = (varies & (spread < _FEWEST_STEPS * spacing)).nonzero()[:, 0].tolist()
     if rounded:
         first = rounded[0]
-        others = f" and {len(rounded) - 1} more" if len(rounded) > 1 else ""
         warnings.warn(
-            f"number {first + 1} of {name}{others} varies by {float(spread[first]):.2g} about values of "
+            f"{_numbers(rounded, name)} varies by {float(spread[first]):.2g} about values of "
             f"{float(columns[:, first].abs().max()):.2g}, of which {str(dtype).removeprefix('torch.')} keeps steps of "
             f"{float(spacing[first]):.1g}: the data are rounded. {_advice(dtype)}",
             stacklevel=4,
@@ -45,13 +44,17 @@ def warn_if_coarse(
     coarse = ((scale != 1) & (_FEWEST_STEPS * spacing > scale)).nonzero()[:, 0].tolist()
     if coarse:
         first = coarse[0]
-        others = f" and {len(coarse) - 1} more" if len(coarse) > 1 else ""
         warnings.warn(
-            f"number {first + 1} of x{others} was fitted about {float(mean[first]):.2g} on a scale of "
+            f"{_numbers(coarse, 'x')} was fitted about {float(mean[first]):.2g} on a scale of "
             f"{float(scale[first]):.2g}, but in {str(dtype).removeprefix('torch.')} there are steps of "
             f"{float(spacing[first]):.1g} there: the inputs are rounded. {_advice(dtype)}",
             stacklevel=4,
         )
+
+
+def _numbers(columns: list[int], name: str) -> str:
+    more = f" and {len(columns) - 1} more" if len(columns) > 1 else ""
+    return f"number {columns[0] + 1} of {name}{more}"
 
 
 def _advice(dtype: torch.dtype) -> str:

@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from inference.memory import Allocations
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class GradientGraph:
         self._function = torch.compile(_with_code_of_its_own(self._eager), dynamic=False, fullgraph=True)
 
     def _pays(self, calls: int, leaves: Sequence[Tensor], arguments: tuple[Any, ...]) -> bool:
-        with _Work() as work:
+        with Allocations() as work:
             _differentiated(self._eager, leaves, arguments)
         each = _SHARE_SAVED * (work.operations * _SECONDS_PER_OPERATION + work.bytes * _SECONDS_PER_BYTE)
         needed = _COMPILATION + _COMPILATION_PER_OPERATION * work.operations
@@ -94,19 +94,3 @@ def _with_code_of_its_own(function: Callable[..., Tensor]) -> Callable[..., Tens
 def _first_lines(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(lines[:2])}"
-
-
-class _Work(TorchDispatchMode):
-    """Counts the operations and the bytes that they write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = self.bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.operations += 1
-        if not func.is_view:
-            written = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
-            self.bytes += sum(value.numel() * value.element_size() for value in written)
-        return result

@@ -70,19 +70,20 @@ def slices_that_fit(span: slice, size: int) -> list[slice]:
 
 
 def _bytes_allocated(function: Callable[..., Tensor], *args: Tensor) -> int:
-    with _Allocations() as made:
+    with Allocations() as made:
         value = function(*args)
-    return made.total + _COPIES * value.nbytes
+    return made.bytes + _COPIES * value.nbytes
 
 
-class _Allocations(TorchDispatchMode):
-    """Adds up the sizes of the tensors that operations return, without views of what they are given."""
+class Allocations(TorchDispatchMode):
+    """Counts operations, and adds up the sizes of the tensors that they return, without views of what was given."""
 
-    total = 0
+    operations = bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.total += sum((_storages(result) - _storages((args, kwargs))).values())
+        self.operations += 1
+        self.bytes += sum((_storages(result) - _storages((args, kwargs))).values())
         return result
 
 

@@ -45,7 +45,7 @@ class SGHMC(StochasticGradientSampler[SGHMCChains]):
     step_size : h. SGLD with e = h^2 / 2 moves about as far in a step.
     batch_size : examples a step; None takes all.
     friction : f, in units of 1 / h's: momentum is forgotten in about 1 / (f h) steps.
-    chains, draws, warmup, thin, temperature, metric : see StochasticGradientSampler.
+    chains, draws, warmup, thin, temperature, metric, compile : see StochasticGradientSampler.
 
     Examples
     --------

@@ -41,7 +41,7 @@ class SGLD(StochasticGradientSampler[SGLDChains]):
     batch_size : examples a step; None takes all.
     schedule : Constant(), Polynomial(...) or Cyclical(...). The draws of the last two are not weighted;
         ``sample_stats`` has each draw's step size.
-    chains, draws, warmup, thin, temperature, metric : see StochasticGradientSampler.
+    chains, draws, warmup, thin, temperature, metric, compile : see StochasticGradientSampler.
 
     Examples
     --------
