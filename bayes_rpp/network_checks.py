@@ -47,25 +47,44 @@ def check_examples_are_separate(network: StatelessNetwork, params: Params, x: Fl
 
     Raises
     ------
+    TypeError
+        If the network does not give a tensor.
     ValueError
-        If the outputs at the same inputs differ (the network draws random numbers, or changes its state), or those of
-        an example depend on the others, by more than 0.001 of the outputs' size.
+        If it does not give one row for each example, its outputs at the same inputs differ (the network draws random
+        numbers, or changes its state), or those of an example depend on the others, by more than 0.001 of the outputs'
+        size.
     """
     rows = x[[0, len(x) // 2, len(x) - 1]]
     with seeded(0, rows.device):
         together, again = network(params, rows), network(params, rows)
-        alone = torch.cat([network(params, row[None]) for row in rows])
-    size = together.abs().amax().clamp_min(torch.finfo(together.dtype).tiny)
-    if not (together - again).abs().amax() <= _LARGEST_DIFFERENCE * size:
+        alone = [network(params, row[None]) for row in rows]
+    if not isinstance(together, Tensor):
+        raise TypeError(f"the network must give a tensor, (batch, *output), but gave a {type(together).__name__}.")
+    for given, count in ((together, len(rows)), *((one, 1) for one in alone)):
+        if given.shape != (count, *together.shape[1:]):
+            raise ValueError(
+                f"a batch of {count} gives outputs of shape {tuple(given.shape)}, but the network must give one row "
+                f"for each example, (batch, *output); a batch of {len(rows)} gives {tuple(together.shape)}."
+            )
+    if _differ(together, again):
         raise ValueError(
             "two evaluations of this network with the same parameters at the same inputs differ: its forward draws "
             "random numbers (as functional.dropout without `training=self.training` does) or changes what it holds. A "
             "likelihood needs one output for one input: take modules, as nn.Dropout, which rest in evaluation, or "
             "make the noise a likelihood's."
         )
-    if alone.shape != together.shape or not (together - alone).abs().amax() <= _LARGEST_DIFFERENCE * size:
+    if _differ(together, torch.cat(alone)):
         raise ValueError(
             "the output of this network for an example depends on the other examples of the batch (as a softmax over "
             "dimension 0, attention between rows, or statistics of the batch make it), so that an example has no "
             "likelihood of its own. Let forward treat each row of x alone; what belongs together is one example."
         )
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    """By more than rounding. What overflows at these weights in both does not count: training may start elsewhere."""
+    finite = one.isfinite()
+    if not torch.equal(finite, other.isfinite()):
+        return True
+    size = one[finite].abs().amax() if finite.any() else one.new_zeros(())
+    return bool(((one - other)[finite].abs() > _LARGEST_DIFFERENCE * size).any())

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.bases.dense import DenseBasis, StructuredBasis, is_summed_in_order
+from bayes_rpp.bases.dense import MOST_SUMMED_IN_ORDER, DenseBasis, StructuredBasis, is_summed_in_order
 from bayes_rpp.representations.rep import Run
 
 SMALL_MATRIX = 100_000
@@ -77,8 +77,10 @@ class BlockBasis(StructuredBasis):
     def _is_sparse(self, rank: int, bases: Sequence[Tensor]) -> bool:
         """Whether the columns of Q have few entries: then adding them one by one is faster than products with all."""
         pairs = (block.sizes[2] * block.sizes[3] for block in self._blocks)
-        entries = sum(int((basis != 0).sum()) * count for basis, count in zip(bases, pairs, strict=True))
-        return 0 < entries <= _FEW_ENTRIES * rank
+        columns = [(basis != 0).sum(0) for basis in bases]
+        entries = sum(int(column.sum()) * count for column, count in zip(columns, pairs, strict=True))
+        largest = max((int(column.max()) for column in columns), default=0)
+        return 0 < entries <= _FEW_ENTRIES * rank and largest <= MOST_SUMMED_IN_ORDER
 
     def band_norms(
         self, row_sizes: Sequence[int], column_sizes: Sequence[int]

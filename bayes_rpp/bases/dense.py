@@ -60,9 +60,9 @@ class StructuredBasis:
         """v + Q beta, in one pass. Raises ValueError if the batch dimensions differ."""
         if beta.shape[:-1] != vector.shape[:-1]:
             raise ValueError(f"beta has batch dimensions {tuple(beta.shape[:-1])}, v {tuple(vector.shape[:-1])}.")
-        result: Tensor = (
-            vector + self.expand(beta) if torch.compiler.is_compiling() else _AddedMap.apply(beta, vector, self)
-        )
+        if torch.compiler.is_compiling() or beta.dtype != vector.dtype:
+            return vector + self.expand(beta)
+        result: Tensor = _AddedMap.apply(beta, vector, self)
         return result
 
     def project(self, vector: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
@@ -145,6 +145,10 @@ class _AddedMap(torch.autograd.Function):
 # Function.apply looks the signature up at every call; kept here, it costs nothing.
 _LinearMap.forward.__signature__ = inspect.signature(_LinearMap.forward)  # type: ignore[attr-defined]
 _AddedMap.forward.__signature__ = inspect.signature(_AddedMap.forward)  # type: ignore[attr-defined]
+
+
+# Of a column that are summed one after another; the rounding error of such a sum grows with their number.
+MOST_SUMMED_IN_ORDER = 1_000
 
 
 def is_summed_in_order(value: Tensor) -> bool:

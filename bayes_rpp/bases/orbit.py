@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayes_rpp.bases.dense import StructuredBasis, bands_of_entries, is_summed_in_order
+from bayes_rpp.bases.dense import MOST_SUMMED_IN_ORDER, StructuredBasis, bands_of_entries, is_summed_in_order
 
 
 class OrbitBasis(StructuredBasis):
@@ -60,7 +60,7 @@ class OrbitBasis(StructuredBasis):
 
     def _coordinates(self, vector: Tensor) -> Tensor:
         labels, members, scale, *signs = self._like(vector)
-        if self.rank and is_summed_in_order(vector):
+        if self.rank and self._classes[-1][0] <= MOST_SUMMED_IN_ORDER and is_summed_in_order(vector):
             values = vector * signs[0] if signs else vector
             sums = vector.new_zeros(*vector.shape[:-1], self.rank)
             return sums.scatter_add_(-1, labels.expand(values.shape), values).mul_(scale)

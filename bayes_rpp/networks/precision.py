@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 
 def weights_dtype(network: nn.Module) -> torch.dtype:
-    """The type of a network's parameters."""
-    return next((parameter.dtype for parameter in network.parameters()), torch.get_default_dtype())
+    """The type of a network's parameters that are floating-point numbers."""
+    types = (parameter.dtype for parameter in network.parameters() if parameter.is_floating_point())
+    return next(types, torch.get_default_dtype())
 
 
 def input_dtype(network: nn.Module) -> torch.dtype:

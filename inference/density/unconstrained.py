@@ -178,9 +178,9 @@ class UnconstrainedDensity:
         """Gradients and values of U from those without the fixed priors; the gradients are changed in place."""
         weights, slopes = self.unpack(z), self.unpack(gradients)
         for name in self._fixed.laws:
-            slope, axes = self._fixed.slope(name, weights[name]), tuple(range(1, 1 + len(self.shapes[name])))
+            slope = self._fixed.slope(name, weights[name])
             slopes[name] += slope
-            values = values + (weights[name] * slope).sum(axes, dtype=self._wide) / 2
+            values = values + (weights[name] * slope).reshape(len(z), -1).sum(1, dtype=self._wide) / 2
         return gradients, values + self._fixed.log_normalizer / self.temperature
 
 

@@ -50,6 +50,30 @@ def test_networks_without_one_output_for_each_example_are_refused(subtests):
                 fit(Forward(then))
 
 
+def test_outputs_of_another_form_are_refused_as_what_they_are():
+    forms = {
+        r"a batch of 3 gives outputs of shape \(5, 3\)": lambda _, h: h.new_zeros(5, 3),
+        r"a batch of 1 gives outputs of shape \(3,\).*a batch of 3 gives \(3, 3\)": lambda _, h: h.squeeze(0),
+    }
+    for message, then in forms.items():
+        with pytest.raises(ValueError, match=message):
+            fit(Forward(then))
+    with pytest.raises(TypeError, match=r"must give a tensor, .*gave a tuple"):
+        fit(Forward(lambda _, h: (h, h)))
+
+
+def test_what_is_not_finite_at_the_networks_own_weights_is_no_mixing_network():
+    def overflows(network, h):
+        return h + (torch.exp(1e3 * network.linear.bias.sum() - 1e3) - torch.exp(1e3 * network.linear.bias.sum() - 1e3))
+
+    network = Forward(overflows)
+    torch.nn.init.constant_(network.linear.bias, 5.0)
+    model = BayesianModel(network, RPPPrior(), Gaussian(0.1), num_outputs=3)
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    assert not model.output(dict(model.network.named_parameters()), x).isfinite().any()
+    model.check_data(x, x)
+
+
 def test_networks_that_treat_each_example_alone_are_fitted(subtests):
     kinds = {
         "dropout as a module": nn.Sequential(nn.Linear(3, 3), nn.Dropout()),

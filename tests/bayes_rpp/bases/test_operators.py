@@ -136,6 +136,22 @@ def test_sums_with_an_expansion_work_under_transforms(subtests):
         basis.expand_onto(numbers(2, basis.rank), numbers(3, basis.size))
 
 
+def test_sums_over_large_orbits_keep_single_precision():
+    """A sum of 90,000 numbers one after another would be off by 2e-3."""
+    basis = equivariant_maps(Vector(S(300)), Vector(S(300)))
+    vector = torch.full((basis.size,), 0.1)
+    torch.testing.assert_close(
+        basis.coordinates(vector).double(), basis.coordinates(vector.double()), rtol=1e-6, atol=0
+    )
+
+
+def test_sums_with_an_expansion_have_the_wider_type():
+    for name in ("orbits of S(3)", "blocks of O(3)"):
+        basis = BASES[name]()
+        beta, vector = numbers(basis.rank), numbers(basis.size)
+        close(basis.expand_onto(beta.float(), vector), vector + basis.expand(beta.float()))
+
+
 def test_entries_and_blocks_are_the_same_operators(monkeypatch):
     """Bases with few entries that are not zero are added entry by entry, on a processor."""
     basis = blocks(*O3_MAPS)

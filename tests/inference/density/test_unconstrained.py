@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Dirichlet, Gamma, constraints
 
 from bayes_rpp import MLP, BayesianModel, Gaussian, LogDensity, RPPPrior, Trivial, Vector
@@ -98,10 +99,22 @@ def test_sums_in_float32_are_exact_where_there_are_many_parameters():
     assert spread(plain - true_values) > 0.05
 
 
+class Scaled(nn.Module):
+    """Its parameter has no axes, so that a stack of chains of it has one."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x):
+        return self.scale * x
+
+
 def test_gradients_of_all_chains_are_those_of_each(constrained, learned_noise):
-    for problem in ((constrained, None), learned_noise):
+    scaled = BayesianModel(Scaled(), RPPPrior(), Gaussian(noise_variance=1.0), num_outputs=1)
+    for problem in ((constrained, None), learned_noise, (scaled, (torch.ones(4, 1).double(),) * 2)):
         density = UnconstrainedDensity(*problem)
-        z = density.initial([0, 1, 2])
+        z = density.initial([0, 1, 2]) + torch.arange(3.0)[:, None]
         gradients, values = density.gradients(z)
         for chain in range(3):
             leaf = z[chain].clone().requires_grad_()
