@@ -22,14 +22,7 @@ docs: .venv/installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/installed-test
-	$(BIN)/python tests/benchmarks/imports.py
-	$(BIN)/python tests/benchmarks/training_step.py
-	$(BIN)/python tests/benchmarks/bases.py
-	$(BIN)/python tests/benchmarks/build.py
-	$(BIN)/python tests/benchmarks/ensemble_stack.py
-	$(BIN)/python tests/benchmarks/samplers.py
-	$(BIN)/python tests/benchmarks/evidence_step.py
-	$(BIN)/python tests/benchmarks/memory.py
+	$(BIN)/python tests/benchmarks/all.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \"bayes_rpp needs Python 3.11 or newer; set PYTHON=\")"

@@ -13,6 +13,8 @@ import statistics
 import subprocess
 import sys
 
+from record import keep
+
 BASE = "import torch, pyro"
 PROGRAMS = {
     BASE: BASE,
@@ -33,11 +35,13 @@ def seconds(program: str) -> float:
 
 
 def main() -> None:
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 7
     rounds = [{name: seconds(program) for name, program in PROGRAMS.items()} for _ in range(repeats)]
     for name in PROGRAMS:
         ratio = statistics.median(each[name] / each[BASE] for each in rounds)
-        print(f"{name:24} {statistics.median(each[name] for each in rounds):6.2f} s  {ratio:5.2f} x")
+        median = statistics.median(each[name] for each in rounds)
+        print(f"{name:24} {median:6.2f} s  {ratio:5.2f} x")
+        keep("imports", {name: ratio, f"{name}, seconds": median})
 
 
 if __name__ == "__main__":
