@@ -17,8 +17,8 @@ from torch.distributions import constraints
 from bayes_rpp.likelihoods import Gaussian, Likelihood
 from bayes_rpp.likelihoods.likelihood import check_likelihood, event_shape
 from bayes_rpp.network_checks import check_examples_are_separate, own_copy
+from bayes_rpp.networks.layers.roles import free_parameters
 from bayes_rpp.networks.precision import input_dtype, warn_of_rounded_inputs
-from bayes_rpp.networks.roles import free_parameters
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.rpp_prior import RPPPrior

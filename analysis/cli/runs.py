@@ -23,7 +23,7 @@ from analysis.plots.density_and_predictive import plot_equivariance_density
 from analysis.symmetry.equivariance import equivariance_error, summarize
 from analysis.symmetry.pathway_shares import pathway_shares
 from bayes_rpp import BayesianModel, NormalizedNetwork, Standardizer
-from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer
+from bayes_rpp.networks.layers.pathway_sums import ResidualPathwayLayer
 from inference import Posterior
 from inference.posterior.files import load_with_held_out, save_posterior
 

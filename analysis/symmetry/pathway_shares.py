@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp.bases.joint_span import JointSpan, are_orthogonal
-from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer, pathway_total
+from bayes_rpp.networks.layers.pathway_sums import ResidualPathwayLayer, pathway_total
 from inference import Posterior
 from inference.memory import slices_that_fit
 

@@ -1,11 +1,12 @@
 """Networks whose layers are sums of pathways."""
 
-from bayes_rpp.networks.bilinear import EquivariantBilinear
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP
-from bayes_rpp.networks.gated import GatedNonlinearity, gated
-from bayes_rpp.networks.linear import EquivariantLinear
+from bayes_rpp.networks.layers.bilinear import EquivariantBilinear
+from bayes_rpp.networks.layers.gated import GatedNonlinearity, gated
+from bayes_rpp.networks.layers.linear import EquivariantLinear
+from bayes_rpp.networks.layers.low_rank_bilinear import LowRankBilinear
+from bayes_rpp.networks.layers.rpp_linear import RPPLinear
 from bayes_rpp.networks.residual_sum import ResidualSum
-from bayes_rpp.networks.rpp_linear import RPPLinear
 from bayes_rpp.networks.uniform_rep import uniform_rep
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "EquivariantBilinear",
     "EquivariantLinear",
     "GatedNonlinearity",
+    "LowRankBilinear",
     "RPPLinear",
     "ResidualSum",
     "gated",

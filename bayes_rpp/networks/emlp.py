@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.groups.group import Group
-from bayes_rpp.networks.bilinear import EquivariantBilinear
-from bayes_rpp.networks.gated import GatedNonlinearity, gated, gates_itself
-from bayes_rpp.networks.linear import EquivariantLinear
-from bayes_rpp.networks.roles import ParameterRole
-from bayes_rpp.networks.rpp_linear import Parametrization, RPPLinear, as_chain
+from bayes_rpp.networks.layers.bilinear import EquivariantBilinear
+from bayes_rpp.networks.layers.gated import GatedNonlinearity, gated, gates_itself
+from bayes_rpp.networks.layers.linear import EquivariantLinear
+from bayes_rpp.networks.layers.low_rank_bilinear import LowRankBilinear
+from bayes_rpp.networks.layers.roles import ParameterRole
+from bayes_rpp.networks.layers.rpp_linear import Parametrization, RPPLinear, as_chain
 from bayes_rpp.networks.uniform_rep import uniform_rep
 from bayes_rpp.representations.rep import Rep
 
 Channels = int | Rep | Sequence[int | Rep]
 
+Bilinear = Literal["low_rank", "full"]
+
+_BILINEAR: dict[Bilinear, type[LowRankBilinear] | type[EquivariantBilinear]] = {
+    "low_rank": LowRankBilinear,
+    "full": EquivariantBilinear,
+}
 _BILINEAR_SCALE = 0.1
 
 
@@ -28,10 +35,10 @@ class EquivariantBlock(nn.Module):
     pointwise nonlinearities and need no bilinear layer.
     """
 
-    def __init__(self, linear: nn.Module, rep_out: Rep, residual: bool, bilinear: bool) -> None:
+    def __init__(self, linear: nn.Module, rep_out: Rep, residual: bool, bilinear: Bilinear | None) -> None:
         super().__init__()
         self.linear = linear
-        layer = EquivariantBilinear(gated(rep_out), scale=_BILINEAR_SCALE) if bilinear else None
+        layer = None if bilinear is None else _BILINEAR[bilinear](gated(rep_out), scale=_BILINEAR_SCALE)
         self.bilinear = layer if layer is not None and len(layer.weight) else None
         self.nonlinearity = GatedNonlinearity(rep_out, residual=residual)
 
@@ -41,6 +48,15 @@ class EquivariantBlock(nn.Module):
         if self.bilinear is not None:
             h = h + self.bilinear(h)
         return self.nonlinearity(h)
+
+
+def checked_bilinear(given: bool | str) -> Bilinear | None:
+    """The kind of bilinear layer that an argument means."""
+    if isinstance(given, bool):
+        return "low_rank" if given else None
+    if given not in get_args(Bilinear):
+        raise ValueError(f"bilinear must be True, False, 'low_rank' or 'full', got {given!r}.")
+    return cast(Bilinear, given)
 
 
 class SymmetricNetwork(nn.Module):
@@ -77,11 +93,13 @@ class SymmetricNetwork(nn.Module):
         """The arguments that rebuild the network."""
         return {"rep_in": self.rep_in, "rep_out": self.rep_out, "group": self.group, "channels": list(self.hidden)}
 
-    def _blocks(self, linear: type[nn.Module], residual: bool, bilinear: bool, **options: object) -> nn.Sequential:
+    def _blocks(
+        self, linear: type[nn.Module], residual: bool, bilinear: Bilinear | None, **options: object
+    ) -> nn.Sequential:
         layers: list[nn.Module] = []
         rep = self.rep_in
         for hidden in self.hidden:
-            mixes = bilinear and not all(gates_itself(run, hidden) for run in hidden.runs)
+            mixes = None if all(gates_itself(run, hidden) for run in hidden.runs) else bilinear
             first = linear(rep, gated(hidden), activated=bool(layers), **options)
             layers.append(EquivariantBlock(first, hidden, residual, mixes))
             rep = hidden
@@ -97,7 +115,13 @@ class RPPEMLP(SymmetricNetwork):
     group : the group, or a chain of groups, each a subgroup of the one before. Every linear layer then has a pathway
         for each, see RPPLinear; hidden representations and nonlinearities are those of the first.
     parametrization : "residual" or "collapsed", see RPPLinear.
-    bilinear : whether blocks have a bilinear layer; those of pieces that the group only permutes never do.
+    bilinear : the bilinear layer of every block: "low_rank", which True means (see LowRankBilinear), "full", with more
+        weights (see EquivariantBilinear), or False. Blocks of pieces that the group only permutes have none.
+
+    Raises
+    ------
+    ValueError
+        If ``bilinear`` is none of these, or ``layers`` is negative.
 
     Examples
     --------
@@ -114,12 +138,12 @@ class RPPEMLP(SymmetricNetwork):
         channels: Channels = 384,
         layers: int = 3,
         parametrization: Parametrization = "residual",
-        bilinear: bool = True,
+        bilinear: bool | Bilinear = True,
     ) -> None:
         chain = as_chain(group)
         super().__init__(rep_in, rep_out, chain[0], channels, layers)
-        self.chain, self.has_bilinear = chain, bilinear
-        self.network = self._blocks(RPPLinear, True, bilinear, parametrization=parametrization, group=chain)
+        self.chain, self.bilinear = chain, checked_bilinear(bilinear)
+        self.network = self._blocks(RPPLinear, True, self.bilinear, parametrization=parametrization, group=chain)
 
     @property
     def parametrization(self) -> Parametrization:
@@ -131,7 +155,7 @@ class RPPEMLP(SymmetricNetwork):
     def config(self) -> dict[str, Any]:
         """The arguments that rebuild the network."""
         group = self.group if len(self.chain) == 1 else self.chain
-        options = {"parametrization": self.parametrization, "bilinear": self.has_bilinear}
+        options = {"parametrization": self.parametrization, "bilinear": self.bilinear or False}
         return super().config() | {"group": group} | options
 
 
@@ -141,7 +165,7 @@ class EMLP(SymmetricNetwork):
     Parameters
     ----------
     rep_in, rep_out, group, channels, layers : see SymmetricNetwork.
-    bilinear : whether blocks have a bilinear layer; those of pieces that the group only permutes never do.
+    bilinear : "low_rank" (or True), "full" or False, see RPPEMLP.
 
     Examples
     --------
@@ -150,15 +174,21 @@ class EMLP(SymmetricNetwork):
     """
 
     def __init__(
-        self, rep_in: Rep, rep_out: Rep, group: Group, channels: Channels = 384, layers: int = 3, bilinear: bool = True
+        self,
+        rep_in: Rep,
+        rep_out: Rep,
+        group: Group,
+        channels: Channels = 384,
+        layers: int = 3,
+        bilinear: bool | Bilinear = True,
     ) -> None:
         super().__init__(rep_in, rep_out, group, channels, layers)
-        self.has_bilinear = bilinear
-        self.network = self._blocks(EquivariantLinear, False, bilinear)
+        self.bilinear = checked_bilinear(bilinear)
+        self.network = self._blocks(EquivariantLinear, False, self.bilinear)
 
     def config(self) -> dict[str, Any]:
         """The arguments that rebuild the network."""
-        return super().config() | {"bilinear": self.has_bilinear}
+        return super().config() | {"bilinear": self.bilinear or False}
 
 
 class MLP(SymmetricNetwork):

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayes_rpp.networks.layers.roles import Pathway
 from bayes_rpp.networks.precision import input_dtype, output_dtype, warn_of_rounded_inputs
-from bayes_rpp.networks.roles import Pathway
 
 
 class ResidualSum(nn.Module):

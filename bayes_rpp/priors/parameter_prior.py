@@ -15,11 +15,11 @@ from bayes_rpp.priors.pathway_normal import PathwayNormal
 
 
 class Share(NamedTuple):
-    """A variance of a parameter: that of a setting's entry, by its name, over the fan-in, which is one number for all
-    coordinates or one for each; or over 1 without scaling.
+    """A variance of a parameter: that of a setting's entry, by its name, or 1 if there is none, over the fan-in, which
+    is one number for all coordinates or one for each; or over 1 without scaling.
     """
 
-    setting: str
+    setting: str | None
     divisor: float | Float[Tensor, " coordinate"]
 
     @property
@@ -41,7 +41,8 @@ class ParameterPrior:
     @property
     def settings(self) -> tuple[str, ...]:
         """The entries that the prior depends on."""
-        return (self.dense.setting, *(share.setting for share in self.pathways))
+        shares = self.dense, *self.pathways
+        return tuple(share.setting for share in shares if share.setting is not None)
 
     @property
     def varies(self) -> bool:
@@ -54,7 +55,7 @@ class ParameterPrior:
         device = tensors[0].device if tensors else None
 
         def variance(share: Share) -> Tensor:
-            value = variances[share.setting]
+            value = 1.0 if share.setting is None else variances[share.setting]
             value = value if isinstance(share.divisor, Tensor) else value / share.divisor
             if isinstance(value, Tensor):
                 return value.to(self.dtype)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor, nn
 
-from bayes_rpp.networks.roles import FanIn, ParameterRole, StructuredPathway, free_parameters, parameter_roles
+from bayes_rpp.networks.layers.roles import FanIn, ParameterRole, StructuredPathway, free_parameters, parameter_roles
 from bayes_rpp.priors.parameter_prior import ParameterPrior, Share
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.variance_settings import Entry, Variance, checked_setting, entries, entry_of
@@ -37,10 +37,11 @@ class RPPPrior:
 
     * dense weights (m, n): by n, times the mean square that the nonlinearity before the layer leaves of its inputs;
     * equivariant coordinates: by the mean square that all maps into their output piece would add to each of its axes,
-      which makes the variance of beta a vector; see networks/fan_in.py for the formula;
+      which makes the variance of beta a vector; see networks/layers/fan_in.py for the formula;
     * biases and residual Swish weights: by 1;
     * bilinear weights: by the number of products in each coordinate of their output piece. The layer's own factor of
-      0.1 then leaves a hundredth of the linear layer's variance.
+      0.1 then leaves a hundredth of the linear layer's variance. The combinations of copies that are multiplied have
+      variances of their own, one over the number of copies, whatever the settings.
 
     The defaults are for standardised data: functions drawn from the prior have a mean square of order one for inputs of
     unit scale, see docs/results/prior_scale.md. Exceptions are outputs that only products reach, as the cross product
@@ -116,7 +117,8 @@ class RPPPrior:
         """The prior that the published code's weight decays amount to.
 
         Minimising mean-MSE + wd ||theta||^2, the mean over N data and D outputs, is MAP with noise variance v and
-        variances v / (N D wd). The same numbers hold for layers without an equivariant pathway as for dense weights.
+        variances v / (N D wd). The same numbers hold for layers without an equivariant pathway as for dense weights. The
+        published networks have ``bilinear="full"``.
 
         Parameters
         ----------
@@ -230,6 +232,9 @@ class RPPPrior:
         return RPPPrior(broad, narrow, plain, self.scaling, None if self.pathway_variances is None else levels)
 
     def _parameter_prior(self, name: str, role: ParameterRole, parameter: Tensor) -> ParameterPrior:
+        if role.pathway == "unit":
+            unit = Share(None, role.fan_in)
+            return ParameterPrior(tuple(parameter.shape), parameter.dtype, unit)
         if role.pathway == "equivariant":
             setting = self._level_entry(name, role.level, role.levels)
         elif role.pathway == "plain":

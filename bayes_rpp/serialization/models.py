@@ -104,6 +104,8 @@ def _describe_symmetric(network: SymmetricNetwork) -> Description:
 
 def _symmetric_arguments(description: Description) -> Description:
     given = description["group"]
+    if description.get("bilinear") is True:  # older files, from before there was another kind
+        description = {**description, "bilinear": "full"}
     groups = [rebuild_group(group) for group in (given if isinstance(given, list) else [given])]
     return {
         **description,

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from bayes_rpp import BayesianModel, EquivariantBasis, Rep, equivariant_maps
 from bayes_rpp.bases.band_norms import band_norms
-from bayes_rpp.networks.pathway_sums import LinearMap, linear_map
-from bayes_rpp.networks.roles import PathwayLayer
+from bayes_rpp.networks.layers.pathway_sums import LinearMap, linear_map
+from bayes_rpp.networks.layers.roles import PathwayLayer
 from inference.curvature.gauss_newton import network_model, require_curvature
 from inference.curvature.kronecker_blocks import (
     CommutingBlock,
@@ -56,9 +56,9 @@ def kronecker_blocks(
 ) -> list[CurvatureBlock]:
     """The curvature of the data at z, block by block.
 
-    Linear layers (RPPLinear, EquivariantLinear, nn.Linear, and what networks/pathway_sums.py asks of others) have a
-    block for the weight, S (x) A, and one for the bias, S, which is exact but for the average over the group. Every
-    other parameter has the diagonal. Blocks are not coupled.
+    Linear layers (RPPLinear, EquivariantLinear, nn.Linear, and others that keep to networks/layers/pathway_sums.py)
+    have a block for the weight, S (x) A, and one for the bias, S, which is exact but for the average over the group.
+    Every other parameter has the diagonal. Blocks are not coupled.
 
     With a ``generator``, the sums over outputs k are estimated, without bias, from one random combination of the D
     outputs of each example: D times cheaper.

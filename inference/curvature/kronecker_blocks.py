@@ -15,7 +15,7 @@ from pyro.distributions import Distribution
 from torch import Tensor
 
 from bayes_rpp import EquivariantBasis
-from bayes_rpp.networks.pathway_sums import PathwaySum
+from bayes_rpp.networks.layers.pathway_sums import PathwaySum
 from inference.curvature.log_determinant import log_determinant
 
 Priors = Mapping[str, Distribution]

@@ -90,6 +90,7 @@ def _grams(model: BayesianModel, root: Float[Tensor, "row size"]) -> dict[str, F
     for law, own in zip(laws.values(), columns, strict=True):
         parts = [own, *(basis.coordinates(own) for basis in law.bases)]
         for share, part in zip((law.dense, *law.pathways), parts, strict=True):
+            assert share.setting is not None  # factors of products are in no network that is linear in its weights
             result[share.setting] = result.get(share.setting, torch.zeros(())) + (part / share.divisor) @ part.mT
     return result
 

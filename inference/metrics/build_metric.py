@@ -13,7 +13,7 @@ from torch.func import vmap
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.bases.joint_span import are_orthogonal
-from bayes_rpp.networks.pathway_sums import ResidualPathwayLayer
+from bayes_rpp.networks.layers.pathway_sums import ResidualPathwayLayer
 from bayes_rpp.seeding import seeded_generator
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.covariance_root import BlockRoot, CovarianceRoot, FormedRoot, PermutedRoot, formed_root

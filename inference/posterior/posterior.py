@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
-from bayes_rpp.networks.rpp_linear import Parametrization
+from bayes_rpp.networks.layers.rpp_linear import Parametrization
 from bayes_rpp.seeding import seeded_generator
 from bayes_rpp.types import Params
 from inference.data import Model, Pair

@@ -8,8 +8,8 @@ import logging
 import torch
 
 from bayes_rpp import BayesianModel
+from bayes_rpp.networks.layers.rpp_linear import Parametrization
 from bayes_rpp.networks.reparametrize import residual_layers
-from bayes_rpp.networks.rpp_linear import Parametrization
 from inference.data import Model, Pair
 from inference.density.noncentred import sampling_density
 from inference.metrics.condition_number import condition_number

@@ -143,7 +143,7 @@ def keep(benchmark: str, numbers: dict[str, float]) -> None:
 
 def table(benchmark: str) -> str:
     """One row a number, one column a processor."""
-    found = json.loads(BENCHMARKS.read_text())[benchmark]
+    found = json.loads(BENCHMARKS.read_text()).get(benchmark, {})
     rows = []
     for number, label, unit, wanted in ROWS[benchmark]:
         values = [run["numbers"].get(number) for run in found.values()]

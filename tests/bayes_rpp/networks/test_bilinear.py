@@ -1,4 +1,4 @@
-"""The bilinear layer against the equation in its docstring, term by term."""
+"""The bilinear layers against the equations in their docstrings, term by term."""
 
 import itertools
 
@@ -8,8 +8,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch.func import functional_call, vmap
 
-from bayes_rpp import SL, SO, D, O, PseudoScalar, Scalar, T, Vector
-from bayes_rpp.networks import EquivariantBilinear
+from bayes_rpp import SL, SO, D, O, PseudoScalar, RPPPrior, Scalar, SO13p, T, Vector
+from bayes_rpp.networks import EquivariantBilinear, LowRankBilinear
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.tensor_products import dual_piece
 from tests.error_rate import z_limit
@@ -27,6 +27,7 @@ REPS = {
     "SL(3)": (Scalar + 2 * Vector + T(0, 1) + 4 * T(1, 1))(SL(3)),
 }
 MOST_COPIES = 3
+LAYERS = EquivariantBilinear, LowRankBilinear
 REPEATED = (Vector + 2 * Scalar + Vector)(SO(3))
 
 
@@ -54,13 +55,13 @@ def matched(tensor, own, wanted):
     return torch.einsum(tensor, [0, *[1 + i for i in range(len(own))]], [0, *[1 + i for i in order]])
 
 
-def literal_terms(rep, x):
+def literal_terms(rep, x, most_copies=MOST_COPIES):
     """Every x_k[i, j] x_a[j], put in the place of b: (terms, batch, n)."""
     d, orthogonal, terms = rep.bound_group.d, rep.bound_group.is_orthogonal, []
     for (p, at_b), (r, at_a) in itertools.product(pieces(rep), pieces(rep)):
         wanted = p + dual_piece(r)
         same = [(q, at) for q, at in pieces(rep) if axes(q) and kind(q, orthogonal) == kind(wanted, orthogonal)]
-        for q, at_k in same[:MOST_COPIES]:
+        for q, at_k in same[:most_copies]:
             own = axes(q)
             order = [VECTOR] * len(own) if orthogonal else axes(wanted)
             tensor = matched(x[:, at_k].reshape(len(x), *[d] * len(own)), own, order)
@@ -109,40 +110,95 @@ def test_the_layer_is_the_sum_of_its_weighted_terms(subtests):
             torch.testing.assert_close(layer(x), expected, rtol=1e-11, atol=1e-11)
 
 
-def test_the_layer_is_equivariant(subtests):
+def test_a_layer_of_low_rank_is_a_sum_of_terms_of_the_equation(subtests):
     for name, rep in REPS.items():
         with subtests.test(msg=name):
-            layer, x = EquivariantBilinear(rep).double(), numbers(4, rep.size)
+            x = numbers(200, rep.size)
+            layer, terms = LowRankBilinear(rep).double(), literal_terms(rep, x, most_copies=None).flatten(1).mT
+            y = layer(x).detach().flatten()
+            fitted = terms @ torch.linalg.lstsq(terms, y[:, None], driver="gelsd").solution[:, 0]
+            torch.testing.assert_close(fitted, y, rtol=0, atol=1e-9 * float(y.abs().max()))
+
+
+def test_the_coefficients_of_pairs_of_copies_have_rank_eight_at_most():
+    rep = (10 * Vector + 11 * T(2))(O(3))
+    layer, x = LowRankBilinear(rep).double(), numbers(800, rep.size)
+    vectors, tensors = x[:, :30].unflatten(1, (10, 3)), x[:, 30:].unflatten(1, (11, 3, 3))
+    terms = torch.einsum("bkij,baj->bika", tensors, vectors).flatten(2).flatten(0, 1)
+    for of_output in layer(x).detach()[:, :30].unflatten(1, (10, 3)).unbind(1):
+        coefficients = torch.linalg.lstsq(terms, of_output.reshape(-1, 1)).solution
+        torch.testing.assert_close(terms @ coefficients, of_output.reshape(-1, 1), rtol=1e-9, atol=1e-9)
+        assert torch.linalg.matrix_rank(coefficients.reshape(11, 10), rtol=1e-9) == 8
+
+
+def test_layers_are_equivariant(subtests):
+    for (name, rep), kind in itertools.product(REPS.items(), LAYERS):
+        with subtests.test(msg=f"{name}, {kind.__name__}"):
+            layer, x = kind(rep).double(), numbers(4, rep.size)
             for g in rep.bound_group.sample(5, seed=0):
                 torch.testing.assert_close(layer(rep.apply(g, x)), rep.apply(g, layer(x)), rtol=1e-10, atol=1e-10)
 
 
-def test_pieces_of_one_type_with_their_axes_in_two_orders_keep_it_equivariant():
+def test_pieces_of_one_type_with_their_axes_in_two_orders_keep_it_equivariant(subtests):
     rep = (2 * Vector + T(1, 1) + Vector.dual * Vector)(SL(2))
-    layer, x = EquivariantBilinear(rep).double(), numbers(4, rep.size)
-    for g in rep.bound_group.sample(5, seed=0):
-        torch.testing.assert_close(layer(rep.apply(g, x)), rep.apply(g, layer(x)), rtol=1e-10, atol=1e-10)
+    for kind in LAYERS:
+        with subtests.test(msg=kind.__name__):
+            layer, x = kind(rep).double(), numbers(4, rep.size)
+            for g in rep.bound_group.sample(5, seed=0):
+                torch.testing.assert_close(layer(rep.apply(g, x)), rep.apply(g, layer(x)), rtol=1e-10, atol=1e-10)
 
 
-def test_the_layer_is_quadratic_and_takes_any_batch(subtests):
-    for name, rep in REPS.items():
-        with subtests.test(msg=name):
-            layer, x = EquivariantBilinear(rep).double(), numbers(2, 3, rep.size)
+def test_layers_are_quadratic_and_take_any_batch(subtests):
+    for (name, rep), kind in itertools.product(REPS.items(), LAYERS):
+        with subtests.test(msg=f"{name}, {kind.__name__}"):
+            layer, x = kind(rep, scale=0.3).double(), numbers(2, 3, rep.size)
             torch.testing.assert_close(layer(2 * x), 4 * layer(x), rtol=1e-12, atol=1e-12)
             torch.testing.assert_close(layer(x)[1, 2], layer(x[1, 2]), rtol=1e-12, atol=1e-12)
+            assert layer(x[:0]).shape == (0, 3, rep.size)
 
 
-def test_scalars_alone_have_no_bilinear_terms():
-    layer, x = EquivariantBilinear((5 * Scalar)(SO(3))), torch.ones(2, 5)
-    assert layer.weight.numel() == 0
-    assert torch.equal(layer(x), torch.zeros(2, 5))
+def test_scalars_alone_have_no_bilinear_terms(subtests):
+    for kind in LAYERS:
+        with subtests.test(msg=kind.__name__):
+            layer, x = kind((5 * Scalar)(SO(3))), torch.ones(2, 5)
+            assert layer.weight.numel() == 0
+            assert torch.equal(layer(x), torch.zeros(2, 5))
 
 
-def test_pieces_that_no_term_reaches_get_nothing():
+def test_pieces_that_no_term_reaches_get_nothing(subtests):
     rep = (2 * Scalar + Vector + T(3))(SO(3))
-    layer, x = EquivariantBilinear(rep).double(), numbers(2, rep.size)
+    x = numbers(2, rep.size)
     reached = literal_terms(rep, x).abs().sum((0, 1)) > 0
-    assert torch.equal(layer(x).abs().sum(0) > 0, reached)
+    for kind in LAYERS:
+        with subtests.test(msg=kind.__name__):
+            assert torch.equal(kind(rep).double()(x).abs().sum(0) > 0, reached)
+
+
+@pytest.mark.statistical
+def test_functions_drawn_from_the_prior_of_a_layer_of_low_rank_have_the_equivariant_variance(subtests):
+    """At standard normal x, in every piece, scalar products of pieces with themselves among them. The mean over draws
+    has a heavy tail, a product of three normal weights and two inputs: its own error, estimated, is the measure.
+    """
+    for group, copies in (
+        (O(3), 20 * Scalar + 9 * Vector + 4 * T(2)),
+        (SO13p(), 6 * Scalar + 6 * Vector + 6 * Vector.dual),
+    ):
+        layer, squares = LowRankBilinear(copies(group)).double(), []
+        generator = torch.Generator().manual_seed(shifted())
+        laws = RPPPrior(3.0).distributions(layer)
+        for _ in range(400):
+            for name, parameter in layer.named_parameters():
+                noise = torch.randn(len(parameter), generator=generator).double()
+                parameter.data = noise * laws[name].variance.sqrt().double()
+            with torch.no_grad():
+                squares.append(layer(torch.randn(20, layer.rep.size, generator=generator).double()).square().mean(0))
+        for run in layer.rep.runs:
+            of_draws = torch.stack(squares)[:, run.start : run.stop].mean(1)
+            error = float(of_draws.std()) / len(of_draws) ** 0.5
+            with subtests.test(msg=f"{group}, {run.piece}"):
+                # 0.1 for products of a tensor with itself, whose coordinates are not exactly uncorrelated.
+                assert abs(float(of_draws.mean()) - 3.0) < z_limit() * error + 0.1
+                assert error < 0.5
 
 
 @pytest.mark.statistical

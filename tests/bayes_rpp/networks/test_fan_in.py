@@ -27,8 +27,8 @@ from bayes_rpp import (
 )
 from bayes_rpp.bases.band_norms import band_norms
 from bayes_rpp.bases.structured_maps import banded_maps, low_frequency_maps
-from bayes_rpp.networks.bilinear import EquivariantBilinear
-from bayes_rpp.networks.fan_in import direction_squares, input_mean_squares
+from bayes_rpp.networks.layers.bilinear import EquivariantBilinear
+from bayes_rpp.networks.layers.fan_in import direction_squares, input_mean_squares
 from bayes_rpp.prior_draws import prior_draws
 from tests.seeds import shifted
 

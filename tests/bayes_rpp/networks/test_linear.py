@@ -8,7 +8,7 @@ import torch
 
 from bayes_rpp import SL, SO, D, O, Rep, RPPLinear, S, Scalar, T, Vector, equivariant_maps
 from bayes_rpp.networks import EquivariantLinear
-from bayes_rpp.networks.linear import _INIT_GAIN
+from bayes_rpp.networks.layers.linear import _INIT_GAIN
 from tests.error_rate import z_limit
 from tests.seeds import shifted
 

@@ -9,8 +9,8 @@ from torch import nn
 from analysis import layer_equivariance_error, log_evidence, pathway_shares
 from analysis.evidence.laplace import LaplaceEvidence
 from bayes_rpp import SO, BayesianModel, Gaussian, RPPLinear, RPPPrior, Scalar, Vector, equivariant_maps
-from bayes_rpp.networks.pathway_sums import LinearMap, PathwaySum, linear_map
-from bayes_rpp.networks.roles import ParameterRole, StructuredPathway
+from bayes_rpp.networks.layers.pathway_sums import LinearMap, PathwaySum, linear_map
+from bayes_rpp.networks.layers.roles import ParameterRole, StructuredPathway
 from inference import HMC, MAP, DeepEnsemble
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.build_metric import build_metric

@@ -24,7 +24,7 @@ from bayes_rpp import (
     equivariant_maps,
     low_frequency_maps,
 )
-from bayes_rpp.networks import rpp_linear as layers_module
+from bayes_rpp.networks.layers import rpp_linear as layers_module
 from bayes_rpp.networks.reparametrize import reparametrized, residual_layers
 from bayes_rpp.serialization.models import describe_model, rebuild_model
 from tests.scenarios.numbers import numbers

@@ -28,10 +28,15 @@ from tests.error_rate import z_limit
 from tests.seeds import shifted
 
 REP_IN, REP_OUT, GROUP = 2 * Scalar + 2 * Vector, T(2), O(3)
+COMBINATIONS = "network.0.bilinear.combinations"  # their variance is one over their number, whatever the settings
 
 
 def network(kind=RPPEMLP, layers=1, **options):
     return kind(REP_IN, REP_OUT, GROUP, channels=20, layers=layers, **options)
+
+
+def published_network(kind=RPPEMLP):
+    return (network(kind) if kind is MLP else network(kind, bilinear="full")).double()
 
 
 def variance_of(prior, net, name):
@@ -64,8 +69,11 @@ def test_fan_in_divides_an_mlps_weights_by_inputs_and_leaves_its_biases():
 def test_without_scaling_variances_are_taken_as_they_are():
     prior = RPPPrior(3.0, 0.7, mlp_variance=2.0, scaling="none")
     expected = {"beta": 3.0, "bias_beta": 3.0, "weight": 3.0, "dense": 0.7, "bias_dense": 0.7, "swish": 0.7}
-    for name, distribution in prior.distributions(network().double()).items():
+    distributions = prior.distributions(network().double())
+    combinations = distributions.pop(COMBINATIONS)
+    for name, distribution in distributions.items():
         assert float(distribution.dense_variance) == expected[name.rsplit(".", 1)[1]]
+    assert torch.equal(combinations.variance, RPPPrior(1.0).distributions(network().double())[COMBINATIONS].variance)
     assert {float(d.dense_variance) for d in prior.distributions(network(MLP)).values()} == {2.0}
 
 
@@ -105,7 +113,7 @@ def data(count):
 @pytest.mark.parametrize(("kind", "broad"), [(RPPEMLP, ("beta", "bias_beta", "weight")), (MLP, ())])
 def test_the_published_objective_and_the_log_joint_have_proportional_gradients(kind, broad):
     noise, decays, (x, y) = 0.3, (1e-2, 5.0), data(12)
-    net = network(kind).double()
+    net = published_network(kind)
     prior = RPPPrior.from_weight_decay(*decays, num_data=12, num_outputs=9, noise_variance=noise)
     model = BayesianModel(net, prior, Gaussian(noise_variance=noise))
     params = {name: p.detach() for name, p in net.named_parameters()}
@@ -125,7 +133,7 @@ def test_the_published_objective_and_the_log_joint_have_proportional_gradients(k
 
 
 def test_an_optimisers_weight_decay_is_the_gradient_of_the_log_prior():
-    noise, decay, net = 0.3, 0.05, network().double()
+    noise, decay, net = 0.3, 0.05, published_network()
     settings = {"num_data": 12, "num_outputs": 9, "noise_variance": noise, "convention": "adam"}
     model = BayesianModel(net, RPPPrior.from_weight_decay(decay, decay, **settings), Gaussian(noise_variance=noise))
     params = {name: p.detach() for name, p in net.named_parameters()}

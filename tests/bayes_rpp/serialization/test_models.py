@@ -228,3 +228,12 @@ def test_the_message_says_what_is_wrong():
     description["network"]["kind"] = "Transformer"
     with pytest.raises(ValueError, match="unknown network 'Transformer'; known are RPPEMLP, EMLP, MLP"):
         rebuild_model(description)
+
+
+def test_networks_of_older_files_have_the_bilinear_layers_of_their_time():
+    model = BayesianModel(RPPEMLP(Vector, Scalar, SO(3), channels=12, bilinear="full"), RPPPrior(), Gaussian(0.2))
+    described = describe_model(model)
+    assert described["network"]["bilinear"] == "full"
+    described["network"]["bilinear"] = True
+    assert rebuild_model(described).initial_params(0).keys() == model.initial_params(0).keys()
+    assert describe_model(rebuild_model(described))["network"]["bilinear"] == "full"

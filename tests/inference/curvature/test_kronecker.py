@@ -5,7 +5,7 @@ import torch
 
 from bayes_rpp import EMLP, MLP, RPPEMLP, SO, BayesianModel, Gaussian, O, O2eR3, RPPLinear, RPPPrior, Scalar, Vector
 from bayes_rpp.bases.equivariant import equivariant_maps
-from bayes_rpp.networks.pathway_sums import linear_map
+from bayes_rpp.networks.layers.pathway_sums import linear_map
 from inference import Posterior
 from inference.curvature import kronecker
 from inference.curvature.kronecker import kronecker_blocks

@@ -15,15 +15,15 @@ from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equ
 from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.bases.subgroup_chain import chain_basis, chain_maps
 from bayes_rpp.groups.group import Group
-from bayes_rpp.networks.fan_in import coordinate_fan_ins, dense_fan_in, layer_fan_in
-from bayes_rpp.networks.linear import (
+from bayes_rpp.networks.layers.fan_in import coordinate_fan_ins, dense_fan_in, layer_fan_in
+from bayes_rpp.networks.layers.linear import (
     apply_linear,
     coordinates_parameter,
     initial_beta,
     initial_coordinates,
 )
-from bayes_rpp.networks.pathway_sums import LinearMap, Parametrization, PathwaySum, pathway_total
-from bayes_rpp.networks.roles import ParameterRole, StructuredPathway
+from bayes_rpp.networks.layers.pathway_sums import LinearMap, Parametrization, PathwaySum, pathway_total
+from bayes_rpp.networks.layers.roles import ParameterRole, StructuredPathway
 from bayes_rpp.representations.rep import Rep
 
 _DENSE_INIT = 1e-3
@@ -167,7 +167,7 @@ class RPPLinear(nn.Module):
         return pathway_total(self, self.sums[1], partial(getattr, self)) if self.has_bias else None
 
     def linear_map(self) -> LinearMap:
-        """See networks/pathway_sums.py."""
+        """See networks/layers/pathway_sums.py."""
         orthogonal = self.is_equivariant and are_orthogonal(self.bases)
         return LinearMap(self.rep_out.size, self.sums, self.rep_in, self.rep_out, orthogonal)
 

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.networks.roles import ParameterRole
+from bayes_rpp.networks.layers.bilinear_terms import Term, bilinear_terms
+from bayes_rpp.networks.layers.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep, Run
-from bayes_rpp.representations.tensor_products import Piece, dual_piece, simplify_piece
 
 _INIT_STD = 0.1
 # With one piece the test error on Inertia is ten times larger, with two EMLP's doubles; more than three only cost time.
@@ -21,22 +21,19 @@ _MOST_MIDDLE_PIECES = 3
 
 
 @dataclass(frozen=True)
-class _Middle:
-    """Copies of a piece that serve as maps, and its axes in the order (output axes, contracted axes)."""
+class _FirstCopies:
+    """A term of which only the first ``count`` copies of the middle piece are used."""
 
-    run: Run
-    axes: tuple[int, ...]
-    sizes: tuple[int, ...]  # of the piece's own axes
-
-
-@dataclass(frozen=True)
-class _Term:
-    """Every piece of ``rows`` from every piece of ``columns``, through the first ``count`` pieces of ``middle``."""
-
-    rows: Run
-    columns: Run
-    middle: tuple[_Middle, ...]
+    term: Term
     count: int
+
+    @property
+    def rows(self) -> Run:
+        return self.term.rows
+
+    @property
+    def columns(self) -> Run:
+        return self.term.columns
 
     @property
     def contracts_first(self) -> bool:
@@ -48,13 +45,10 @@ class _Term:
     def maps(self, first_pieces: dict[Run, Tensor]) -> Tensor:
         """The first middle pieces as maps (d_out, count, d_in, batch)."""
         stacks, missing = [], self.count
-        for middle in self.middle:
+        for middle in self.term.middle:
             stack = first_pieces[middle.run]
-            stack = stack if len(stack) <= missing else stack[:missing]
-            if middle.axes != tuple(range(len(middle.axes))):
-                stack = stack.unflatten(1, middle.sizes).permute(0, *[1 + axis for axis in middle.axes], -1)
-            stacks.append(stack.reshape(len(stack), self.rows.piece_size, self.columns.piece_size, stack.shape[-1]))
-            missing -= len(stack)
+            stacks.append(middle.maps(stack if len(stack) <= missing else stack[:missing], self.rows, self.columns))
+            missing -= len(stacks[-1])
             if not missing:
                 break
         return (stacks[0] if len(stacks) == 1 else torch.cat(stacks)).transpose(0, 1)
@@ -93,7 +87,7 @@ class EquivariantBilinear(nn.Module):
         super().__init__()
         self.rep, self.scale, self._runs, self._size = rep, scale, rep.runs, rep.size
         self.rep_in = self.rep_out = rep
-        terms = list(_terms(rep))
+        terms = [_FirstCopies(term, min(term.copies, _MOST_MIDDLE_PIECES)) for term in bilinear_terms(rep)]
         # The terms that contract first meet the weights once for each output type, the others once for each input type.
         self._contracting = _group_by([t for t in terms if t.contracts_first], lambda t: t.rows)
         self._mixing = _group_by([t for t in terms if not t.contracts_first], lambda t: t.columns)
@@ -176,41 +170,8 @@ class EquivariantBilinear(nn.Module):
         return torch.cat([part.flatten() for part in parts]).double()
 
 
-def _group_by(terms: list[_Term], key: Callable[[_Term], Run]) -> dict[Run, list[_Term]]:
-    groups: dict[Run, list[_Term]] = {}
+def _group_by(terms: list[_FirstCopies], key: Callable[[_FirstCopies], Run]) -> dict[Run, list[_FirstCopies]]:
+    groups: dict[Run, list[_FirstCopies]] = {}
     for term in terms:
         groups.setdefault(key(term), []).append(term)
     return groups
-
-
-def _terms(rep: Rep) -> Iterator[_Term]:
-    for rows in rep.runs:
-        for columns in rep.runs:
-            wanted = simplify_piece(rows.piece + dual_piece(columns.piece), rep.bound_group)
-            middle = tuple(
-                _Middle(
-                    run,
-                    _match_axes(_axes(run.piece), _axes(wanted)),
-                    tuple(f.size(rep.bound_group) for f in _axes(run.piece)),
-                )
-                for run in rep.runs
-                if _axes(run.piece) and _same_type(run.piece, wanted)
-            )
-            if middle:
-                copies = sum(candidate.run.multiplicity for candidate in middle)
-                yield _Term(rows, columns, middle, min(copies, _MOST_MIDDLE_PIECES))
-
-
-def _axes(piece: Piece) -> Piece:
-    return tuple(factor for factor in piece if not factor.is_sign)
-
-
-def _same_type(piece: Piece, wanted: Piece) -> bool:
-    """Whether two simplified pieces are the same but for the order of their axes."""
-    return sorted(f.sort_key for f in piece) == sorted(f.sort_key for f in wanted)
-
-
-def _match_axes(axes: Piece, wanted: Piece) -> tuple[int, ...]:
-    """For each wanted factor, the first unused axis of that kind."""
-    unused = {kind: [i for i, factor in enumerate(axes) if factor == kind] for kind in axes}
-    return tuple(unused[factor].pop(0) for factor in wanted)

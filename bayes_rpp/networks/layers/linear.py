@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
-from bayes_rpp.networks.fan_in import coordinate_fan_ins, layer_fan_in
-from bayes_rpp.networks.pathway_sums import LinearMap, PathwaySum
-from bayes_rpp.networks.roles import ParameterRole
+from bayes_rpp.networks.layers.fan_in import coordinate_fan_ins, layer_fan_in
+from bayes_rpp.networks.layers.pathway_sums import LinearMap, PathwaySum
+from bayes_rpp.networks.layers.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep
 
 _INIT_GAIN = math.sqrt(0.5)
@@ -73,7 +73,7 @@ class EquivariantLinear(nn.Module):
         return apply_linear(x, self.effective_weight(), self.effective_bias())
 
     def linear_map(self) -> LinearMap:
-        """See networks/pathway_sums.py."""
+        """See networks/layers/pathway_sums.py."""
         sums = [PathwaySum("", "", {"beta": self.basis})]
         if self.bias_beta is not None:
             sums.append(PathwaySum("", "", {"bias_beta": self.bias_basis}))

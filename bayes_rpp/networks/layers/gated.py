@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.networks.roles import ParameterRole
+from bayes_rpp.networks.layers.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep, Run, Scalar
 
 _SWISH_INIT = 1e-3

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from bayes_rpp.bases.band_norms import band_norms
 from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
-from bayes_rpp.networks.gated import gates_itself
+from bayes_rpp.networks.layers.gated import gates_itself
 from bayes_rpp.representations.rep import Rep, Run
 
 _GATED, _GATING_ITSELF = 0.25, 0.5

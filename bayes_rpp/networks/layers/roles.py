@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import EquivariantBasis
 
-Pathway = Literal["equivariant", "dense", "collapsed", "plain"]
+Pathway = Literal["equivariant", "dense", "collapsed", "plain", "unit"]
 FanIn: TypeAlias = "float | Float[Tensor, ' coordinate']"
 
 
@@ -26,7 +26,9 @@ class StructuredPathway(NamedTuple):
 @dataclass(frozen=True)
 class ParameterRole:
     """What one parameter is to the prior: coordinates in an orthonormal basis ("equivariant"), the residual ("dense"),
-    their sum under the covariance of all ("collapsed"), or one of a layer without structured pathways ("plain").
+    their sum under the covariance of all ("collapsed"), one of a layer without structured pathways ("plain"), or a
+    factor whose scale another parameter of the layer carries ("unit": the variance of one over its fan-in, whatever the
+    prior's settings).
     """
 
     pathway: Pathway

@@ -1,0 +1,1 @@
+"""Layers as sums of pathways, and what they say of their parameters."""
