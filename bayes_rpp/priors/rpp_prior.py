@@ -117,8 +117,8 @@ class RPPPrior:
         """The prior that the published code's weight decays amount to.
 
         Minimising mean-MSE + wd ||theta||^2, the mean over N data and D outputs, is MAP with noise variance v and
-        variances v / (N D wd). The same numbers hold for layers without an equivariant pathway as for dense weights. The
-        published networks have ``bilinear="full"``.
+        variances v / (N D wd). The same numbers hold for layers without an equivariant pathway as for dense weights.
+        The published networks have ``bilinear="full"``.
 
         Parameters
         ----------
