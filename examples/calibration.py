@@ -65,7 +65,8 @@ def problem(
 
     The prior of the noise has its floor well above zero: below it, modes are apart, and chains do not change them.
     """
-    network = RPPEMLP(Vector + Scalar, Vector, SO(3), channels=20, layers=layers).double()
+    # Full bilinear layers were the default when this was measured.
+    network = RPPEMLP(Vector + Scalar, Vector, SO(3), channels=20, layers=layers, bilinear="full").double()
     prior = RPPPrior(equivariant_variance=0.5, dense_variance=0.02)
     likelihood = Gaussian(noise_variance=noise_variance, learned=learned, floor=floor)
     x = torch.randn(examples + 4, network.rep_in.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -45,9 +45,10 @@ START = RPPPrior(
 def network(name: str, data: RegressionData, layers: int = LAYERS) -> nn.Module:
     if name == "RPP of SL(3)":
         reps = 5 * Scalar + 5 * Vector, T(2)
-        return RPPEMLP(*reps, SL(3), channels=CHANNELS, layers=layers)
+        return RPPEMLP(*reps, SL(3), channels=CHANNELS, layers=layers, bilinear="full")
     made = {"EMLP": EMLP, "MLP": MLP}.get(name, RPPEMLP)
-    return made(data.rep_in, data.rep_out, data.group, channels=CHANNELS, layers=layers)
+    options = {} if made is MLP else {"bilinear": "full"}  # what was the default when this was measured
+    return made(data.rep_in, data.rep_out, data.group, channels=CHANNELS, layers=layers, **options)
 
 
 def run(data_name: str, name: str, seed: str) -> Row:

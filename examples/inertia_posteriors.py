@@ -51,7 +51,7 @@ REFERENCE: dict[str, dict[str, Any]] = {
 def problem(breaking: float) -> tuple[RegressionData, BayesianModel, tuple[torch.Tensor, torch.Tensor]]:
     data = inertia(train=100, test=1000, symmetry_breaking=breaking, seed=0)
     x, y = data.train.x.double(), data.train.y.double()
-    net = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=48, layers=1).double()
+    net = RPPEMLP(data.rep_in, data.rep_out, data.group, channels=48, layers=1, bilinear="full").double()
     model = BayesianModel(NormalizedNetwork.fit(net, x, y), PRIOR, Gaussian(noise_variance=1.0, learned=True))
     return data, model, (x, y)
 

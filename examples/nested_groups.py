@@ -31,7 +31,7 @@ SEEDS = (0, 1, 2)
 def run(symmetry: str, chain: str, seed: str) -> Row:
     breaking, kind = DATA[symmetry]
     data = inertia(train=1000, test=1000, symmetry_breaking=breaking, kind=kind, seed=int(seed))
-    net = RPPEMLP(data.rep_in, data.rep_out, CHAINS[chain], channels=384, layers=3)
+    net = RPPEMLP(data.rep_in, data.rep_out, CHAINS[chain], channels=384, layers=3, bilinear="full")
     model = BayesianModel(net, RPPPrior(10.0, 3e-4, scaling="layer_fan_in"), Gaussian(noise_variance=0.2))
     posterior = MAP(epochs=500, lr=3e-3, batch_size=500).fit(model, data.train, seed=int(seed))
     last = pathway_shares(posterior).isel(chain=0, draw=0, layer=-1)

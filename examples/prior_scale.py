@@ -10,6 +10,7 @@ in results/prior_scale.json, so that the script resumes where it was stopped.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -48,7 +49,7 @@ CASES = {
 WIDTHS, DEPTHS = (32, 64, 128, 256, 512, 1024), (1, 2, 3)
 KINDS = {
     "RPP": (RPPEMLP, RPPPrior()),
-    "RPP, before": (RPPEMLP, RPPPrior(10.0, 3e-4, scaling="layer_fan_in")),
+    "RPP, before": (partial(RPPEMLP, bilinear="full"), RPPPrior(10.0, 3e-4, scaling="layer_fan_in")),
     "EMLP": (EMLP, RPPPrior()),
     "MLP": (MLP, RPPPrior()),
 }

@@ -55,10 +55,10 @@ def linear(pair: Pair, seed: int) -> Comparison:
 def network(pair: Pair, seed: int) -> Comparison:
     likelihood = Gaussian(NOISE, learned=True)
     models = symmetry_candidates(REP, REP, GROUPS, likelihood, channels=CHANNELS, layers=1, prior=PRIOR)
-    models = {
-        name: BayesianModel(NormalizedNetwork.fit(model.network, *pair), model.prior, likelihood)
-        for name, model in models.items()
-    }
+    for name, model in models.items():
+        # Full bilinear layers were the default when this was measured.
+        full = type(model.network)(**model.network.config() | {"bilinear": "full"})
+        models[name] = BayesianModel(NormalizedNetwork.fit(full, *pair), model.prior, likelihood)
     return compare(models, pair, engine=ENGINE, seed=seed, progress=False)
 
 
