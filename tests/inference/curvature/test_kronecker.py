@@ -68,7 +68,7 @@ def of_layers(density, z, kind):
     return sum(
         block.log_determinant(density.model.prior_distributions)
         for block in kronecker_blocks(density, z, kind)
-        if not any(name.endswith(("swish", "bilinear.weight")) for name in block.names)
+        if not any(name.endswith(("swish", "bilinear.weight", "bilinear.combinations")) for name in block.names)
     )
 
 

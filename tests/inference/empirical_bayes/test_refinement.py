@@ -27,7 +27,7 @@ def trained_and_refined():
     x, noise = torch.randn(60, 6, generator=generator), torch.randn(60, 4, generator=generator)
     total = x[:, :3] + x[:, 3:]
     data = x, torch.cat([total, total.norm(dim=1, keepdim=True)], dim=1) + 0.3 * noise
-    net = RPPEMLP(2 * Vector, Vector + Scalar, SO(3), channels=2 * Vector + 2 * Scalar, layers=1)
+    net = RPPEMLP(2 * Vector, Vector + Scalar, SO(3), channels=2 * Vector + 2 * Scalar, layers=1, bilinear="full")
     model = BayesianModel(net, RPPPrior(), Gaussian(0.1))
     return [
         replace(LONGER, refinements=refinements).fit(model, data, seed=shifted(), progress=False)
