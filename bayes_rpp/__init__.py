@@ -18,7 +18,17 @@ from bayes_rpp.likelihoods import (
     StudentT,
 )
 from bayes_rpp.log_density import LogDensity
-from bayes_rpp.networks import EMLP, MLP, RPPEMLP, ResidualSum, RPPLinear, uniform_rep
+from bayes_rpp.networks import (
+    EMLP,
+    MLP,
+    RPPEMLP,
+    HamiltonianRollout,
+    InvariantLift,
+    LiftedNetwork,
+    ResidualSum,
+    RPPLinear,
+    uniform_rep,
+)
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
 from bayes_rpp.notation import parse_group, parse_rep
 from bayes_rpp.priors.pathway_normal import PathwayNormal
@@ -44,9 +54,12 @@ __all__ = [
     "EquivariantBasis",
     "Gaussian",
     "Group",
+    "HamiltonianRollout",
     "HeteroscedasticGaussian",
+    "InvariantLift",
     "Irrep",
     "LaplaceNoise",
+    "LiftedNetwork",
     "Likelihood",
     "LogDensity",
     "Lorentz",

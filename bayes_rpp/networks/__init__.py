@@ -1,6 +1,8 @@
 """Networks whose layers are sums of pathways."""
 
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP
+from bayes_rpp.networks.hamiltonian import HamiltonianRollout
+from bayes_rpp.networks.invariant_lift import InvariantLift, LiftedNetwork
 from bayes_rpp.networks.layers.bilinear import EquivariantBilinear
 from bayes_rpp.networks.layers.gated import GatedNonlinearity, gated
 from bayes_rpp.networks.layers.linear import EquivariantLinear
@@ -16,6 +18,9 @@ __all__ = [
     "EquivariantBilinear",
     "EquivariantLinear",
     "GatedNonlinearity",
+    "HamiltonianRollout",
+    "InvariantLift",
+    "LiftedNetwork",
     "LowRankBilinear",
     "RPPLinear",
     "ResidualSum",

@@ -10,25 +10,30 @@ import argparse
 import datetime
 import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from inference.atomic_write import atomic_write
 
 HERE = Path(__file__).parents[1]
-RESULTS = HERE / "results"
+RESULTS, FIGURES = HERE / "results", HERE / "figures"
 PAGES = HERE.parent / "docs" / "results"
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 def options(description: str | None, record: Path) -> argparse.Namespace:
+    """What the command line says."""
+    return parser(description, record).parse_args()
+
+
+def parser(description: str | None, record: Path) -> argparse.ArgumentParser:
     """The options that every script has: where its numbers are kept, and to write the page without measuring."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=record, help="the record (default: %(default)s)")
-    parser.add_argument(
-        "--report-only", action="store_true", help="measure nothing; write the page of what is recorded"
-    )
-    return parser.parse_args()
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--out", type=Path, default=record, help="the record (default: %(default)s)")
+    made.add_argument("--report-only", action="store_true", help="measure nothing; write the page of what is recorded")
+    return made
 
 
 def processor() -> str:
@@ -52,15 +57,16 @@ def page(script: str, title: str, *parts: str) -> str:
 
     Parameters
     ----------
-    script : the script that measures, ``examples/NAME.py``; its record is ``examples/results/NAME.json``.
+    script : the script that measures, in examples; its record is ``examples/results/NAME.json``.
     """
-    name = Path(script).stem
-    noted = json.loads((RESULTS / "records.json").read_text())[name]
-    where = f" on {noted['processor']}" if noted.get("processor") else ""
-    source = (
-        f"Measured by `python examples/{name}.py`; recorded in `examples/results/{name}.json` on {noted['date']}{where}. "
-        f"This page is written by `python examples/{name}.py --report-only`."
-    )
+    path = Path(script).resolve()
+    name, place = path.stem, path.relative_to(HERE.parent)
+    noted = json.loads((RESULTS / "records.json").read_text()).get(name)
+    source = f"Measured by `python {place}`"
+    if noted:  # not of a record that is kept elsewhere
+        where = f" on {noted['processor']}" if noted.get("processor") else ""
+        source += f"; recorded in `examples/results/{name}.json` on {noted['date']}{where}"
+    source += f". This page is written by `python {place} --report-only`."
     return "\n\n".join([f"# {title}", source, *parts]) + "\n"
 
 
@@ -80,9 +86,11 @@ def figure(name: str, shows: str) -> str:
     return f"![{shows}](../figures/{name}.png)"
 
 
-def publish(record: Path, text: str) -> None:
-    """Write the page of a record: into the documentation, or beside a record that is kept elsewhere."""
+def publish(record: Path, text: str, pictures: Mapping[str, Figure] | None = None) -> None:
+    """Write the page of a record and its pictures: into the documentation, or beside a record that is kept elsewhere."""
     target = PAGES / f"{record.stem}.md" if record.parent == RESULTS else record.with_suffix(".md")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text)
+    for name, drawn in (pictures or {}).items():
+        drawn.savefig((FIGURES if record.parent == RESULTS else record.parent) / f"{name}.png", dpi=150)
     print(text)
