@@ -15,7 +15,8 @@ from bayes_rpp.networks.layers.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep, Run
 
 # On Inertia 4 have the test error of 8 on exact data and a larger one on modified data; 16 take half as long again.
-_MOST_PRODUCTS = 8
+# Fewer where there are few copies have the same errors, and narrow networks would otherwise spend most time on them.
+_FEWEST_PRODUCTS, _MOST_PRODUCTS = 2, 8
 
 
 class _Product(NamedTuple):
@@ -41,7 +42,8 @@ class LowRankBilinear(nn.Module):
         y_b[i] = s \sum_R \sum_{l <= L(P,R)} u_{bl} \sum_j (\sum_k p_{lk} x_k[i, j]) (\sum_a q_{la} x_a[j])
 
     where k runs over the copies of type P (x) R*, a over those of type R, i over the axes of P and j over those of R. L
-    is 8, or the number of pairs (k, a) if that is less. Pieces of rank 0 take no part as x_k. So copies are combined,
+    is half the number of copies of P or R, whichever are fewer, within 2 and 8, and at most the number of pairs (k, a).
+    Pieces of rank 0 take no part as x_k. So copies are combined,
     the combinations contracted, and the products combined, as in equivariant interatomic potentials (Batatia et al.,
     MACE, NeurIPS 2022); ``EquivariantBilinear`` has a weight for every b, a and k instead.
 
@@ -69,9 +71,7 @@ class LowRankBilinear(nn.Module):
         super().__init__()
         self.rep, self.scale, self._runs, self._size = rep, scale, rep.runs, rep.size
         self.rep_in = self.rep_out = rep
-        self._products = [
-            _Product(term, min(_MOST_PRODUCTS, term.copies * term.columns.multiplicity)) for term in bilinear_terms(rep)
-        ]
+        self._products = [_Product(term, _number_of_products(term)) for term in bilinear_terms(rep)]
         made = {run: sum(product.number for product in self._products if product.term.rows == run) for run in rep.runs}
         self._uses = {run: list(self._uses_of(run)) for run in rep.runs}
         self._combined = [
@@ -150,6 +150,11 @@ class LowRankBilinear(nn.Module):
         for term, number in self._products:
             squares[term.rows] += number * _mean_square(term)
         return _joined([torch.full(shape, squares[run]) for run, shape in self._made])
+
+
+def _number_of_products(term: Term) -> int:
+    half = math.ceil(min(term.rows.multiplicity, term.columns.multiplicity) / 2)
+    return min(max(half, _FEWEST_PRODUCTS), _MOST_PRODUCTS, term.copies * term.columns.multiplicity)
 
 
 def _mean_square(term: Term) -> float:

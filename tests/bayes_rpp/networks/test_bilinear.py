@@ -121,14 +121,15 @@ def test_a_layer_of_low_rank_is_a_sum_of_terms_of_the_equation(subtests):
 
 
 def test_the_coefficients_of_pairs_of_copies_have_rank_eight_at_most():
-    rep = (10 * Vector + 11 * T(2))(O(3))
-    layer, x = LowRankBilinear(rep).double(), numbers(800, rep.size)
-    vectors, tensors = x[:, :30].unflatten(1, (10, 3)), x[:, 30:].unflatten(1, (11, 3, 3))
-    terms = torch.einsum("bkij,baj->bika", tensors, vectors).flatten(2).flatten(0, 1)
-    for of_output in layer(x).detach()[:, :30].unflatten(1, (10, 3)).unbind(1):
-        coefficients = torch.linalg.lstsq(terms, of_output.reshape(-1, 1)).solution
-        torch.testing.assert_close(terms @ coefficients, of_output.reshape(-1, 1), rtol=1e-9, atol=1e-9)
-        assert torch.linalg.matrix_rank(coefficients.reshape(11, 10), rtol=1e-9) == 8
+    for copies, rank in ((17, 8), (10, 5), (3, 2)):
+        rep, size = (copies * Vector + 11 * T(2))(O(3)), 3 * copies
+        layer, x = LowRankBilinear(rep).double(), numbers(800, rep.size)
+        vectors, tensors = x[:, :size].unflatten(1, (copies, 3)), x[:, size:].unflatten(1, (11, 3, 3))
+        terms = torch.einsum("bkij,baj->bika", tensors, vectors).flatten(2).flatten(0, 1)
+        of_output = layer(x).detach()[:, :3].reshape(-1, 1)
+        coefficients = torch.linalg.lstsq(terms, of_output).solution
+        torch.testing.assert_close(terms @ coefficients, of_output, rtol=1e-9, atol=1e-9)
+        assert torch.linalg.matrix_rank(coefficients.reshape(11, copies), rtol=1e-9) == rank
 
 
 def test_layers_are_equivariant(subtests):
