@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.networks.expanded import ExpandedNetwork
+from bayes_rpp.networks.precision import input_dtype
 from bayes_rpp.representations.rep import Rep
 
 Field = Callable[[Tensor], Tensor]
@@ -70,6 +71,16 @@ class HamiltonianRollout(nn.Module):
     ) -> Float[Tensor, "*batch steps+1 state"]:
         """The first state and the ``steps`` that follow, by default the network's own number, one row each."""
         return torch.stack([x, *self._states(x, self.steps if steps is None else steps)], dim=-2)
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """The type in which states are taken and given: that of the energy's inputs."""
+        return input_dtype(self.energy)
+
+    @property
+    def output_dtype(self) -> torch.dtype:
+        """The same."""
+        return input_dtype(self.energy)
 
     def _states(self, x: Tensor, steps: int) -> list[Tensor]:
         field, states = self._field(), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -45,9 +46,14 @@ class InvariantLift(nn.Module):
     def __init__(self, rep_in: Rep, group: Group) -> None:
         super().__init__()
         self.rep_in, self.group = rep_in(group), group
-        forms = _invariant_forms(self.rep_in)
-        self.rep_out = self.rep_in + len(forms) * Scalar(group)
-        self.register_buffer("forms", forms.to(torch.get_default_dtype()), persistent=False)
+        self._exact = _invariant_forms(self.rep_in)
+        self.rep_out = self.rep_in + len(self._exact) * Scalar(group)
+        self.register_buffer("forms", self._exact.to(torch.get_default_dtype()), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InvariantLift:
+        super()._apply(fn, recurse)
+        self.forms = self._exact.to(self.forms)  # what a cast to a wider type could not bring back
+        return self
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """The inputs, and the forms at them."""

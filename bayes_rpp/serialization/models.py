@@ -22,6 +22,8 @@ from bayes_rpp.likelihoods import (
     StudentT,
 )
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
+from bayes_rpp.networks.hamiltonian import HamiltonianRollout
+from bayes_rpp.networks.invariant_lift import InvariantLift, LiftedNetwork
 from bayes_rpp.networks.precision import weights_dtype
 from bayes_rpp.networks.residual_sum import ResidualSum
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
@@ -146,6 +148,27 @@ def _rebuild_sum(description: Description) -> ResidualSum:
     return ResidualSum(*(rebuilt("network", description[name]) for name in ("structured", "residual")))
 
 
+def _describe_lifted(network: LiftedNetwork) -> Description | None:
+    inner, given = described(network.network), network.lift
+    lift = {"rep_in": describe_rep(given.rep_in), "group": describe_group(given.group)}
+    return None if inner is None else {"network": inner, **lift}
+
+
+def _rebuild_lifted(description: Description) -> LiftedNetwork:
+    group = rebuild_group(description["group"])
+    lift = InvariantLift(rebuild_rep(description["rep_in"], group), group)
+    return LiftedNetwork(rebuilt("network", description["network"]), lift)
+
+
+def _describe_rollout(network: HamiltonianRollout) -> Description | None:
+    energy = described(network.energy)
+    return None if energy is None else {"energy": energy, "steps": network.steps, "dt": network.dt}
+
+
+def _rebuild_rollout(description: Description) -> HamiltonianRollout:
+    return HamiltonianRollout(rebuilt("network", description["energy"]), description["steps"], description["dt"])
+
+
 def _rebuild_dataclass(kind: type, description: Description) -> Any:
     return kind(**description)
 
@@ -155,6 +178,8 @@ register("EMLP", EMLP, _describe_symmetric, lambda given: EMLP(**_symmetric_argu
 register("MLP", MLP, _describe_symmetric, lambda given: MLP(**_symmetric_arguments(given)))
 register("NormalizedNetwork", NormalizedNetwork, _describe_normalized, _rebuild_normalized)
 register("ResidualSum", ResidualSum, _describe_sum, _rebuild_sum)
+register("LiftedNetwork", LiftedNetwork, _describe_lifted, _rebuild_lifted)
+register("HamiltonianRollout", HamiltonianRollout, _describe_rollout, _rebuild_rollout)
 
 for _kind in (Gaussian, Categorical, LaplaceNoise, StudentT, HeteroscedasticGaussian, Bernoulli, Poisson):
     register(_kind.__name__, _kind, asdict, partial(_rebuild_dataclass, _kind))

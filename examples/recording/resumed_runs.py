@@ -31,8 +31,14 @@ def run_all(path: Path, cases: Iterable[tuple[str, ...]], run: Callable[..., Row
         signal.signal(signal.SIGINT, before)
 
 
-def _run_all(path: Path, cases: Iterable[tuple[str, ...]], run: Callable[..., Row], interrupts: list[int]) -> Results:
+def known(path: Path) -> Results:
+    """What is in the file."""
     results: Results = json.loads(path.read_text()) if path.exists() else {}
+    return results
+
+
+def _run_all(path: Path, cases: Iterable[tuple[str, ...]], run: Callable[..., Row], interrupts: list[int]) -> Results:
+    results = known(path)
     path.parent.mkdir(exist_ok=True)
     for case in cases:
         key = "/".join(case)

@@ -19,6 +19,9 @@ from bayes_rpp import (
     D,
     Gaussian,
     Group,
+    HamiltonianRollout,
+    InvariantLift,
+    LiftedNetwork,
     NormalizedNetwork,
     O,
     PseudoScalar,
@@ -45,6 +48,11 @@ def normalized(network, dtype=torch.float32):
     return NormalizedNetwork.fit(network, 1e3 * x + 0.1, 1e-3 * y)
 
 
+def lifted(kind):
+    lift = InvariantLift(2 * Vector, SO(3))
+    return LiftedNetwork(kind(lift.rep_out, Scalar, SO(3), channels=6 * Scalar, layers=1), lift)
+
+
 NETWORKS = {
     "RPPEMLP": lambda: RPPEMLP(Scalar + Vector, T(2), O(3), channels=14, layers=2),
     "collapsed": lambda: RPPEMLP(
@@ -58,9 +66,12 @@ NETWORKS = {
     "a user's group": lambda: RPPEMLP(Vector, T(2), QUARTER_TURNS, channels=9, layers=1),
     "a group with a famous name": lambda: EMLP(Vector, T(2), IMPOSTOR, channels=14, layers=1),
     "normalized": lambda: normalized(RPPEMLP(Scalar + Vector, T(2), O(3), channels=14, layers=1)),
+    "lifted": lambda: lifted(RPPEMLP),
+    "rollout": lambda: HamiltonianRollout(NormalizedNetwork.fit(lifted(MLP), numbers(9, 6)), steps=3, dt=0.2),
     "normalized twice": lambda: normalized(normalized(RPPEMLP(Vector, T(2), O(3), channels=14, layers=1))),
 }
 PRIOR = RPPPrior({"": 2.0, "network": 0.3}, 1e-3, mlp_variance=0.7, scaling="none")
+OF_ROLLOUTS = RPPPrior({"": 2.0, "energy": 0.3}, 1e-3, mlp_variance=0.7, scaling="none")
 
 
 def through_json(model):
@@ -75,7 +86,7 @@ def model_of(name, prior=None, likelihood=None):
 def test_a_rebuilt_model_is_the_same_function_and_the_same_density(subtests):
     for name in NETWORKS:
         with subtests.test(msg=name):
-            model = model_of(name, PRIOR)
+            model = model_of(name, OF_ROLLOUTS if name == "rollout" else PRIOR)
             rebuilt = through_json(model)
             params = model.initial_params(seed=1)
             x, y = numbers(5, model.network.rep_in.size), numbers(5, model.num_outputs, seed=1)
