@@ -127,7 +127,7 @@ def test_rollouts_of_an_invariant_energy_are_equivariant_and_keep_the_energy(sub
 
 
 def test_the_phase_volume_shrinks_as_the_method_says():
-    """det dz(dt)/dz(0) = |R(i w dt)|^2 for each of three pairs, with R the method's stability function; 1 by Liouville."""
+    """det dz(dt)/dz(0) = |R(i w dt)|^2 for each of three pairs, R the method's stability function; 1 by Liouville."""
     for dt in (0.4, 0.1):
         rollout, x = HamiltonianRollout(Oscillator(1.3), 1, dt), 1.3 * dt
         found = torch.linalg.det(torch.func.jacrev(rollout)(numbers(6)).detach())
