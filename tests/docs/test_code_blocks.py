@@ -51,6 +51,12 @@ SMALL = {
         "chains=16, draws=400, warmup=2000": "chains=4, draws=4, warmup=4",
     },
     "docs/how-to/own_network.md": {"epochs=200": "epochs=4"},
+    "docs/how-to/dynamics.md": {
+        "train=500, test=500": "train=20, test=20",
+        "channels=128 * Scalar": "channels=4 * Scalar",
+        "members=5": "members=2",
+        "epochs=500": "epochs=2",
+    },
     "docs/how-to/own_likelihood.md": {
         "randn(200, 3)": "randn(40, 3)",
         "channels=16": "channels=4",
