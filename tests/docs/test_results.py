@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES, BENCHMARKS, PAGES = ROOT / "examples", ROOT / "tests" / "benchmarks", ROOT / "docs" / "results"
-SCRIPTS = sorted(path.stem for path in PAGES.glob("*.md") if (EXAMPLES / f"{path.stem}.py").exists())
+SCRIPTS = sorted(path.stem for path in EXAMPLES.rglob("*.py") if (PAGES / f"{path.stem}.md").exists())
 
 
 @pytest.fixture
 def script(monkeypatch):
     """Imports a script; afterwards scripts are forgotten."""
     monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.syspath_prepend(EXAMPLES / "paper")
     monkeypatch.syspath_prepend(BENCHMARKS)
     before = set(sys.modules)
     yield importlib.import_module
@@ -35,7 +36,7 @@ def test_every_record_has_its_page_and_date():
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_page_is_what_its_script_writes(script, name):
     module = script(name)
-    assert module.report(json.loads(module.RESULTS.read_text())) == (PAGES / f"{name}.md").read_text()
+    assert module.report(json.loads((EXAMPLES / "results" / f"{name}.json").read_text())) == (PAGES / f"{name}.md").read_text()
 
 
 def test_the_pages_of_benchmarks_are_what_their_script_writes(script):
