@@ -9,8 +9,11 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("script", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+@pytest.mark.parametrize(
+    "script", sorted(path.stem for path in EXAMPLES.rglob("*.py") if path.parent.name != "recording")
+)
 def test_scripts_can_be_imported(script, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.syspath_prepend(EXAMPLES / "paper")
     monkeypatch.delitem(sys.modules, script, raising=False)
     importlib.import_module(script)

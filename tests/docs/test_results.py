@@ -36,7 +36,10 @@ def test_every_record_has_its_page_and_date():
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_page_is_what_its_script_writes(script, name):
     module = script(name)
-    assert module.report(json.loads((EXAMPLES / "results" / f"{name}.json").read_text())) == (PAGES / f"{name}.md").read_text()
+    assert (
+        module.report(json.loads((EXAMPLES / "results" / f"{name}.json").read_text()))
+        == (PAGES / f"{name}.md").read_text()
+    )
 
 
 def test_the_pages_of_benchmarks_are_what_their_script_writes(script):
