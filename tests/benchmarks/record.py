@@ -174,10 +174,10 @@ def speed_page() -> str:
                 source("training_step", "ensemble_stack", "samplers", "evidence_step", "memory", "curves", "imports"),
                 "## Training",
                 captioned(
-                    "A training step with bilinear layers costs two and a half to three times that of the MLP as it is, "
-                    "and a little over two times if both are compiled; without bilinear layers 1.1 to 1.6 times. The "
-                    "MLP has the same prior, also outside of the graph. All ratios are measured side by side in one "
-                    "run, on one thread. (The Xeon's are of full bilinear layers.)",
+                    "A training step with bilinear layers costs two and a half to three times that of the MLP as it "
+                    "is, and a little over two times if both are compiled; without bilinear layers 1.1 to 1.6 times. "
+                    "The MLP has the same prior, also outside of the graph. All ratios are measured side by side in "
+                    "one run, on one thread. (The Xeon's are of full bilinear layers.)",
                     table("training_step"),
                 ),
                 captioned(
