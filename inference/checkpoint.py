@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bayes_rpp.serialization.models import of_today
 from inference.atomic_write import atomic_write, check_writable
 from inference.json_entries import json_values, read_entries
 from inference.tensor_file import write_tensors
@@ -70,7 +71,7 @@ class Checkpoint:
                 f"and this version reads {_FORMAT!r}. Give another path, or remove the file to start anew."
             )
         where, advice = f"the checkpoint {self.path}", "Remove it to start anew."
-        found = read_entries(header.get("identity", ""), dict[str, Any], where, advice)
+        found = of_today(read_entries(header.get("identity", ""), dict[str, Any], where, advice))
         for name, wanted in self.identity.items():
             if not _agree(found.get(name), wanted):
                 where, there, here = _difference(name, found.get(name), wanted)

@@ -35,8 +35,8 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
         raise TypeError(f"data must be a pair (x, y) or a torch Dataset, got {type(data).__name__}{length}.")
     x, y = (torch.as_tensor(part).detach().cpu().clone() for part in data)
     given = x, y
-    if isinstance(model.network, HamiltonianRollout) and y.ndim == 3:
-        y = y.flatten(1)  # (batch, time, state)
+    if isinstance(model.network, HamiltonianRollout):
+        y = model.network.flat(y)
     x = model.as_input(x)
     if y.is_floating_point() and x.is_floating_point():
         y = y.to(torch.promote_types(x.dtype, getattr(model.network, "output_dtype", x.dtype)))

@@ -61,10 +61,10 @@ def trajectories(
 
     Parameters
     ----------
-    source : states (trajectory, time, state) or (time, state), as an array; a .npz or .npy file of one (in .npz by the
-        name ``states``, and the times, if it holds them, by ``time``); or a .csv file with one row a state and the
-        names of columns in its first line. There, a column ``trajectory`` numbers the trajectories, a column ``time``
-        holds the time, and all others are the state, in this order.
+    source : states (trajectory, time, state) or (time, state), as an array, or a list of (time, state); or a .npz or
+        .npy file of such an array (in .npz by the name ``states``, and the times, if it holds them, by ``time``); or a
+        .csv file with one row a state and the names of columns in its first line. There, a column ``trajectory``
+        numbers the trajectories, a column ``time`` holds the time, and all others are the state, in this order.
     rep_in, group : the representation of a state, and its group.
     dt : the time between two states; taken from the times where the source has them.
     steps : how many states follow the first in each chunk.
@@ -86,10 +86,10 @@ def trajectories(
     (torch.Size([320, 12]), torch.Size([320, 48]))
     """
     runs, of_times = _read(source)
-    step = _time_step(of_times, dt)
-    rep = rep_in(group)
-    if not (isinstance(steps, int) and steps > 0):
-        raise ValueError(f"steps must be a positive integer, got {steps!r}.")
+    step, rep = _time_step(of_times, dt), rep_in(group)
+    for name, number in (("steps", steps), ("chunks", 1 if chunks is None else chunks)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+            raise ValueError(f"{name} must be a positive integer, got {number!r}.")
     if not 0 <= test_fraction < 1:
         raise ValueError(f"test_fraction must be at least 0 and below 1, got {test_fraction}.")
     for number, run in enumerate(runs):
@@ -106,8 +106,13 @@ def trajectories(
         _cut(part, steps + 1, count, generator, rep.size) for part, count in zip((train, test), counts, strict=True)
     )
     if not len(first.x):
-        longest = max((len(run) for run in runs), default=0)
+        longest = max(len(run) for run in train)
         raise ValueError(f"a chunk is {steps + 1} states long, but the longest trajectory to train on has {longest}.")
+    if test_fraction and not len(last.x):
+        raise ValueError(
+            f"a test_fraction of {test_fraction:g} leaves no chunk of {steps + 1} states for tests: give more data, a "
+            "larger fraction, or test_fraction=0."
+        )
     return TrajectoryData(first, last, rep, steps * rep, group, _unknown, steps, step)
 
 
@@ -152,9 +157,9 @@ def _read(source: str | Path | ArrayLike) -> tuple[list[np.ndarray], list[np.nda
     """Trajectories, and the times of each if they are known."""
     if isinstance(source, str | Path):
         path = Path(source)
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             return _read_table(path)
-        if path.suffix not in (".npz", ".npy"):
+        if path.suffix.lower() not in (".npz", ".npy"):
             raise ValueError(f"{path} is no .csv, .npz or .npy file.")
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -170,12 +175,19 @@ def _read(source: str | Path | ArrayLike) -> tuple[list[np.ndarray], list[np.nda
                 f"{path}: 'time' has shape {times.shape}, but there are {len(runs[0])} states a trajectory."
             )
         return runs, [times]
+    if isinstance(source, list | tuple) and source and all(np.ndim(run) == 2 for run in source):
+        return [_as_runs(run)[0] for run in source], None
     return _as_runs(source.detach().cpu().numpy() if isinstance(source, Tensor) else source), None
 
 
 def _as_runs(states: ArrayLike) -> list[np.ndarray]:
     array = np.asarray(states)
-    if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+    if (
+        array.ndim not in (2, 3)
+        or array.size == 0
+        or not np.issubdtype(array.dtype, np.number)
+        or np.iscomplexobj(array)
+    ):
         raise ValueError(
             "states must be real numbers of shape (trajectory, time, state) or (time, state), got "
             f"{array.dtype} of shape {array.shape}."
@@ -184,25 +196,40 @@ def _as_runs(states: ArrayLike) -> list[np.ndarray]:
 
 
 def _read_table(path: Path) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
-    names = [name.strip() for name in path.read_text(encoding="utf-8-sig").partition("\n")[0].split(",")]
-    rows = np.genfromtxt(path, delimiter=",", skip_header=1, ndmin=2, encoding="utf-8-sig")
-    if rows.size == 0 or rows.shape[1] != len(names):
-        raise ValueError(f"{path} must have one row of numbers a state below a line with the names of columns.")
-    bad = np.argwhere(~np.isfinite(rows))
+    import pandas as pd  # takes a third of a second to import, and few read tables
+
+    table = pd.read_csv(path, skip_blank_lines=False, skipinitialspace=True, encoding="utf-8-sig", dtype=str)
+    names = [str(name).strip() for name in table.columns]
+    if any(_is_number(name) for name in names):
+        raise ValueError(f"the first line of {path} must hold the names of columns, but begins {', '.join(names[:3])}.")
+    rows = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    bad = np.argwhere(~np.isfinite(rows) & ~table.isna().all(axis=1).to_numpy()[:, None])
     if len(bad):
         row, column = bad[0]
         raise ValueError(f"{path}, line {row + 2}, column {names[column]!r}: not a finite number.")
-    states = rows[:, [i for i, name in enumerate(names) if name not in ("trajectory", "time")]]
-    numbers = rows[:, names.index("trajectory")] if "trajectory" in names else np.zeros(len(rows))
+    rows = rows[np.isfinite(rows).all(axis=1)]  # without blank lines
+    if not rows.size:
+        raise ValueError(f"{path} must have one row of numbers a state below a line with the names of columns.")
+    of_columns = {name.lower(): place for place, name in enumerate(names) if name.lower() in ("trajectory", "time")}
+    states = np.delete(rows, list(of_columns.values()), axis=1)
+    numbers = rows[:, of_columns["trajectory"]] if "trajectory" in of_columns else np.zeros(len(rows))
     _, first = np.unique(numbers, return_index=True)
     members = [numbers == numbers[place] for place in sorted(first)]
-    times = [rows[rows_of, names.index("time")] for rows_of in members] if "time" in names else None
+    times = [rows[rows_of, of_columns["time"]] for rows_of in members] if "time" in of_columns else None
     return [states[rows_of] for rows_of in members], times
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _time_step(times: list[np.ndarray] | None, dt: float | None) -> float:
     if times is None:
-        if dt is None or not 0 < dt < float("inf"):
+        if not isinstance(dt, float | int) or not 0 < dt < float("inf"):
             raise ValueError(f"dt must be the time between two states, a positive number, got {dt!r}.")
         return float(dt)
     gaps = np.concatenate([np.diff(of_run) for of_run in times])
@@ -214,4 +241,4 @@ def _time_step(times: list[np.ndarray] | None, dt: float | None) -> float:
         )
     if dt is not None and abs(dt - step) > _UNEVEN * step:
         raise ValueError(f"dt is {dt:g}, but the times are {step:g} apart.")
-    return step
+    return step if dt is None else float(dt)  # times may have been rounded

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.networks.layers.linear import apply_linear
+from bayes_rpp.networks.layers.linear import EquivariantLinear, apply_linear
+from bayes_rpp.networks.layers.rpp_linear import RPPLinear
 from bayes_rpp.stateless import StatelessNetwork
 from bayes_rpp.types import Params
-
-
-@runtime_checkable
-class SummedLayer(Protocol):
-    """A linear layer whose weight is a sum over pathways: RPPLinear, EquivariantLinear."""
-
-    def effective_weight(self) -> Float[Tensor, "m n"]:
-        """The matrix that the layer applies."""
-
-    def effective_bias(self) -> Float[Tensor, " m"] | None:
-        """The vector that the layer adds."""
 
 
 class ExpandedNetwork:
@@ -40,12 +30,18 @@ class ExpandedNetwork:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        twins = {id(layer): _Summed(layer) for layer in _summed_layers(network).values()}
-        self._twin = StatelessNetwork(copy.deepcopy(network, dict(twins)))
+        layers = _summed_layers(network)
+        twins = {id(layer): _Summed(layer) for layer in layers.values()}
+        self._names = list(layers)
+        self._twin, self._layout = StatelessNetwork(copy.deepcopy(network, dict(twins))), _layout(network)
 
     def weights(self, network: nn.Module) -> Params:
-        """The weights of that network, or of a copy of it, as it is now: differentiable in what it holds."""
-        layers = _summed_layers(network)
+        """The weights of that network, or of a copy of it, as it is now: differentiable in what it holds. Raises
+        ValueError if its layers are others than they were.
+        """
+        if _layout(network) != self._layout:
+            raise ValueError("layers of the network were replaced after this was made of it; make it anew.")
+        layers = {name: cast(Summing, network.get_submodule(name)) for name in self._names}
         held: Params = dict([*network.named_parameters(), *network.named_buffers()])
         weights = {name: value for name, value in held.items() if name.rpartition(".")[0] not in layers}
         for name, layer in layers.items():
@@ -60,8 +56,22 @@ class ExpandedNetwork:
         return self._twin(weights, x)
 
 
-def _summed_layers(network: nn.Module) -> dict[str, SummedLayer]:
-    return {name: layer for name, layer in network.named_modules() if isinstance(layer, SummedLayer)}
+Summing = RPPLinear | EquivariantLinear
+
+
+def _summed_layers(network: nn.Module) -> dict[str, Summing]:
+    """Layers that are W x + b and nothing else: of no subclass, without hooks or parametrizations of their parts."""
+    return {
+        name: layer
+        for name, layer in network.named_modules()
+        if type(layer) in (RPPLinear, EquivariantLinear)
+        and isinstance(layer, Summing)
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+    }
+
+
+def _layout(network: nn.Module) -> dict[str, type]:
+    return {name: type(module) for name, module in network.named_modules()}
 
 
 class _Summed(nn.Module):
@@ -69,7 +79,7 @@ class _Summed(nn.Module):
 
     bias: Tensor | None
 
-    def __init__(self, layer: SummedLayer) -> None:
+    def __init__(self, layer: Summing) -> None:
         super().__init__()
         bias = layer.effective_bias()
         self.weight = nn.Parameter(layer.effective_weight().detach())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayes_rpp.bases.equivariant import equivariant_basis, equivariant_maps
 from bayes_rpp.networks.expanded import ExpandedNetwork
-from bayes_rpp.networks.precision import input_dtype
+from bayes_rpp.networks.precision import input_dtype, warn_of_rounded_inputs
 from bayes_rpp.representations.rep import Rep
 
 Field = Callable[[Tensor], Tensor]
@@ -53,13 +55,13 @@ class HamiltonianRollout(nn.Module):
         rep_in, rep_out = getattr(energy, "rep_in", None), getattr(energy, "rep_out", None)
         if not isinstance(rep_in, Rep) or not isinstance(rep_out, Rep):
             raise TypeError(f"energy must be a network with rep_in and rep_out, got a {type(energy).__name__}.")
-        if rep_out.size != 1:
-            raise ValueError(f"the energy must be one number, but the network's outputs are {rep_out}.")
-        if not (isinstance(steps, int) and steps > 0) or not 0 < dt < float("inf"):
-            raise ValueError(f"steps must be a positive integer and dt a positive number, got {steps!r} and {dt!r}.")
+        if rep_out.size != 1 or equivariant_basis(rep_out).rank != 1:
+            raise ValueError(f"the energy must be one invariant number, but the network's outputs are {rep_out}.")
+        if not (isinstance(dt, float | int) and 0 < dt < float("inf")):
+            raise ValueError(f"dt must be a positive number, got {dt!r}.")
         _check_phase_space(rep_in)
-        self.energy, self.steps, self.dt = energy, steps, float(dt)
-        self.rep_in, self.rep_out, self.group = rep_in, steps * rep_in, rep_in.bound_group
+        self.energy, self.steps, self.dt = energy, _positive(steps), float(dt)
+        self.rep_in, self.rep_out, self.group = rep_in, self.steps * rep_in, rep_in.bound_group
         self._expanded = ExpandedNetwork(energy)
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch steps*state"]:
@@ -70,7 +72,7 @@ class HamiltonianRollout(nn.Module):
         self, x: Float[Tensor, "*batch state"], steps: int | None = None
     ) -> Float[Tensor, "*batch steps+1 state"]:
         """The first state and the ``steps`` that follow, by default the network's own number, one row each."""
-        return torch.stack([x, *self._states(x, self.steps if steps is None else steps)], dim=-2)
+        return torch.stack([x, *self._states(x, self.steps if steps is None else _positive(steps))], dim=-2)
 
     @property
     def input_dtype(self) -> torch.dtype:
@@ -81,6 +83,14 @@ class HamiltonianRollout(nn.Module):
     def output_dtype(self) -> torch.dtype:
         """The same."""
         return input_dtype(self.energy)
+
+    def warn_of_rounded_inputs(self, x: Float[Tensor, "batch state"]) -> None:
+        """See NormalizedNetwork."""
+        warn_of_rounded_inputs(self.energy, x)
+
+    def flat(self, y: Float[Tensor, "batch *observation"]) -> Float[Tensor, "batch steps*state"]:
+        """Observed states (batch, steps, state) as the outputs are, flat; others as they are."""
+        return y.flatten(1) if y.shape[1:] == (self.steps, self.rep_in.size) else y
 
     def _states(self, x: Tensor, steps: int) -> list[Tensor]:
         field, states = self._field(), []
@@ -103,6 +113,12 @@ class HamiltonianRollout(nn.Module):
         return field
 
 
+def _positive(steps: int) -> int:
+    if isinstance(steps, bool) or not hasattr(steps, "__index__") or operator.index(steps) < 1:
+        raise ValueError(f"steps must be a positive integer, got {steps!r}.")
+    return operator.index(steps)
+
+
 def runge_kutta_step(field: Field, z: Tensor, dt: float) -> Tensor:
     """The classical method of fourth order."""
     first = field(z)
@@ -114,17 +130,15 @@ def runge_kutta_step(field: Field, z: Tensor, dt: float) -> Tensor:
 
 def _check_phase_space(rep: Rep) -> None:
     """Raise ValueError unless the group keeps the symplectic form of states (q, p)."""
-    if rep.size % 2:
-        raise ValueError(f"states are pairs (q, p) of equal sizes, but {rep} has the odd size {rep.size}.")
+    if rep.size == 0 or rep.size % 2:
+        raise ValueError(f"states are pairs (q, p) of equal sizes, but {rep} has size {rep.size}.")
     half = rep.size // 2
     form = torch.zeros(rep.size, rep.size, dtype=torch.float64)
     form[:half, half:], form[half:, :half] = torch.eye(half), -torch.eye(half)
-    for g in rep.bound_group.sample(3, seed=0):
-        matrix = rep.rho(g).double()
-        size = float(matrix.abs().amax()) ** 2
-        if not torch.allclose(matrix.mT @ form @ matrix, form, rtol=0, atol=1e-8 * max(size, 1.0)):
-            raise ValueError(
-                f"{rep.group} does not act on the second half of {rep}, the momenta, as on the dual of the first half, "
-                "the positions: trajectories of an invariant energy would not be equivariant. Order states as all "
-                "positions, then all momenta, and take the dual for momenta, as in Vector + Vector.dual."
-            )
+    kept = equivariant_maps(rep, rep.dual).project(form.flatten())
+    if not torch.allclose(kept, form.flatten(), rtol=0, atol=1e-8):
+        raise ValueError(
+            f"{rep.group} does not act on the second half of {rep}, the momenta, as on the dual of the first half, the "
+            "positions: trajectories of an invariant energy would not be equivariant. Order states as all positions, "
+            "then all momenta, and take the dual for momenta, as in Vector + Vector.dual."
+        )

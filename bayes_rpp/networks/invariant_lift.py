@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import equivariant_maps
 from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.precision import input_dtype, output_dtype
 from bayes_rpp.representations.rep import Rep, Scalar
 
 
@@ -18,8 +19,8 @@ class InvariantLift(nn.Module):
     r"""x -> (x, all x_a^T M x_b): a representation with its invariant bilinear forms beside it.
 
     M runs over an orthonormal basis of the equivariant maps from the piece x_b to the dual of the piece x_a, for all
-    pairs a <= b; of a piece with itself only symmetric forms count. Pieces of rank 0 have none, since a network
-    multiplies scalars by itself. By the first fundamental theorem of invariant theory all polynomial invariants of
+    pairs a <= b; of a piece with itself only symmetric forms count. Scalars have none, since a network multiplies them
+    by itself. By the first fundamental theorem of invariant theory all polynomial invariants of
     vectors under O(n) are polynomials of these (Villar et al., NeurIPS 2021).
 
     M has Frobenius norm 1, so that forms are of order one for inputs of unit scale.
@@ -59,7 +60,8 @@ class InvariantLift(nn.Module):
         """The inputs, and the forms at them."""
         if not len(self.forms):
             return x
-        images = (x @ self.forms.flatten(0, 1).mT).unflatten(-1, self.forms.shape[:2])
+        forms = self.forms if x.dtype == self.forms.dtype else self._exact.to(x)
+        images = (x @ forms.flatten(0, 1).mT).unflatten(-1, forms.shape[:2])
         return torch.cat([x, (images * x[..., None, :]).sum(-1)], dim=-1)
 
 
@@ -87,10 +89,22 @@ class LiftedNetwork(nn.Module):
     def __init__(self, network: nn.Module, lift: InvariantLift) -> None:
         super().__init__()
         given: Any = getattr(network, "rep_in", None)
-        if given is None or str(given) != str(lift.rep_out) or given.size != lift.rep_out.size:
+        if given is None or getattr(network, "rep_out", None) is None:
+            raise TypeError(f"network must have rep_in and rep_out, got a {type(network).__name__}.")
+        if str(given) != str(lift.rep_out) or given.size != lift.rep_out.size:
             raise ValueError(f"the network takes {given}, but the lift gives {lift.rep_out}.")
         self.network, self.lift = network, lift
         self.rep_in, self.rep_out, self.group = lift.rep_in, network.rep_out, lift.group
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """The type in which the network takes its inputs."""
+        return input_dtype(self.network)
+
+    @property
+    def output_dtype(self) -> torch.dtype:
+        """The type of its outputs."""
+        return output_dtype(self.network)
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """The network's output."""
@@ -105,7 +119,7 @@ def _invariant_forms(rep: Rep) -> Float[Tensor, "count n n"]:
         (run.piece, run.start + copy * run.piece_size, run.piece_size)
         for run in rep.runs
         for copy in range(run.multiplicity)
-        if any(not factor.is_sign for factor in run.piece)
+        if run.piece
     ]
     forms = []
     for index, (of_b, at_b, size_b) in enumerate(pieces):

@@ -51,7 +51,7 @@ class ParameterPrior:
 
     def at(self, variances: Mapping[str, float | Float[Tensor, ""]]) -> PathwayNormal:
         """The prior at variances, by the entries' names; differentiable in those that are tensors."""
-        tensors = [value for name in self.settings if isinstance(value := variances[name], Tensor)]
+        tensors = [value for value in variances.values() if isinstance(value, Tensor)]
         device = tensors[0].device if tensors else None
 
         def variance(share: Share) -> Tensor:

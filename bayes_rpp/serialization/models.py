@@ -92,6 +92,16 @@ def rebuild_model(description: Description, frozen: Params | None = None) -> Bay
         raise ValueError(f"the model's description is damaged or of another version: {error!r}.") from error
 
 
+def of_today(value: Any) -> Any:
+    """JSON values of an older file as this version writes them: networks said only whether they had bilinear layers,
+    when all of them were full.
+    """
+    if isinstance(value, dict):
+        renewed = {name: of_today(part) for name, part in value.items()}
+        return renewed | ({"bilinear": "full"} if value.get("bilinear") is True else {})
+    return [of_today(part) for part in value] if isinstance(value, list) else value
+
+
 def _describe_symmetric(network: SymmetricNetwork) -> Description:
     config = network.config()
     group = config["group"]
@@ -105,9 +115,8 @@ def _describe_symmetric(network: SymmetricNetwork) -> Description:
 
 
 def _symmetric_arguments(description: Description) -> Description:
+    description = of_today(description)
     given = description["group"]
-    if description.get("bilinear") is True:  # older files, from before there was another kind
-        description = {**description, "bilinear": "full"}
     groups = [rebuild_group(group) for group in (given if isinstance(given, list) else [given])]
     return {
         **description,

@@ -75,7 +75,8 @@ def _traced(density: UnconstrainedDensity, z: Float[Tensor, " size"], sizes: Map
         if missing := [name for name in layers if name not in inputs]:
             raise ValueError(
                 f"the layer {missing[0]!r} is never applied: the network has no use for it, or takes its weights "
-                "without it; use curvature='layer' or 'diagonal'."
+                "without it, as rollouts do, which sum them once and apply them many times; use curvature='layer' or "
+                "'diagonal', as in LaplaceEvidence('layer') and EmpiricalBayes(curvature='layer')."
             )
         return outputs, inputs
 

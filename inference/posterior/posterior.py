@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp import BayesianModel, LogDensity
+from bayes_rpp import BayesianModel, HamiltonianRollout, LogDensity
 from bayes_rpp.networks.layers.rpp_linear import Parametrization
 from bayes_rpp.seeding import seeded_generator
 from bayes_rpp.types import Params
@@ -131,6 +131,8 @@ class Posterior(Draws):
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:
         """log p(y_i | x_i, theta) of every draw and example."""
         model, x, y = self.bayesian_model, torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
+        if isinstance(model.network, HamiltonianRollout):
+            y = model.network.flat(y)
         model.check_data(x, y)
         pieces = log_likelihoods(model, self.flat_samples, x, y)
         return assembled(pieces, self.chains * self.draws, len(x)).unflatten(0, (self.chains, self.draws))

@@ -158,12 +158,17 @@ def _number_of_products(term: Term) -> int:
 
 
 def _mean_square(term: Term) -> float:
-    """Of a coordinate of a product of two combinations, of uncorrelated pieces of standard normal coordinates: d_in. In
-    a scalar product of n pieces with themselves, the n squares |x_k|^2 have means, which add d_in (d_in + 1) / n.
+    """Of a coordinate of a product of two combinations, of uncorrelated pieces of standard normal coordinates: d_in.
+    Scalar products x_k^T P x_k of n pieces with themselves, where P orders their axes, have means, tr P, and variances,
+    d_in + tr P^2: they add (tr(P)^2 + tr P^2) / n.
     """
-    d = term.columns.piece_size
-    with_themselves = term.rows.piece_size == 1 and any(middle.run == term.columns for middle in term.middle)
-    return d + with_themselves * d * (d + 1) / term.copies
+    d, added = term.columns.piece_size, 0.0
+    for middle in term.middle if term.rows.piece_size == 1 else ():
+        if middle.run == term.columns:
+            places = torch.arange(d)
+            order = places.reshape(middle.sizes).permute(middle.axes).flatten()
+            added += (int((order == places).sum()) ** 2 + int((order[order] == places).sum())) / term.copies
+    return d + added
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -50,7 +50,7 @@ def test_files_hold_the_same_as_arrays(tmp_path):
     array, times = states(), 0.5 * np.arange(23)
     np.save(tmp_path / "run.npy", array)
     np.savez(tmp_path / "run.npz", states=array, time=times)
-    header = "trajectory,time," + ",".join(f"s{i}" for i in range(6))
+    header = '"Trajectory", time,' + ",".join(f"s{i}" for i in range(6))
     rows = [[run, time, *state] for run, of_run in enumerate(array) for time, state in zip(times, of_run, strict=True)]
     np.savetxt(tmp_path / "run.csv", rows, delimiter=",", header=header, comments="", encoding="utf-8")
     expected = of(array, dt=0.5)
@@ -59,12 +59,16 @@ def test_files_hold_the_same_as_arrays(tmp_path):
         assert found.dt == 0.5
         assert torch.equal(found.train.x, expected.train.x)
         assert torch.equal(found.test.y, expected.test.y)
-    assert torch.equal(of(torch.as_tensor(array), dt=0.5).train.x, expected.train.x)
+    for same in (torch.as_tensor(array), list(array)):
+        assert torch.equal(of(same, dt=0.5).train.x, expected.train.x)
+    shorter = of([*array[:5], array[5, :7]], dt=0.5, test_fraction=0.0)
+    assert len(shorter.train.x) == 5 * 4 + 1
 
 
 def test_what_is_wrong_is_said(tmp_path):
     (tmp_path / "text.csv").write_text("a,b,c,d,e,f\n1,2,3,4,5,six\n")
     (tmp_path / "gap.csv").write_text("time,a,b,c,d,e,f\n" + "\n".join(f"{t},1,2,3,4,5,6" for t in (0, 1, 2, 4, 5, 6)))
+    (tmp_path / "bare.csv").write_text("1,2,3,4,5,6\n" * 9)
     np.savez(tmp_path / "other.npz", positions=states())
     bad = states()
     bad[2, 3, 1] = np.nan
@@ -75,7 +79,12 @@ def test_what_is_wrong_is_said(tmp_path):
         (states(3, 4), {"dt": 0.1}, "a chunk is 5 states long, but the longest"),
         (states(), {"dt": 0.1, "test_fraction": 1.0}, "test_fraction"),
         (states(), {"dt": 0.1, "steps": 0}, "steps must be"),
+        (states(), {"dt": 0.1, "chunks": 0}, "chunks must be"),
+        (states(2, 30), {"dt": 0.1}, "leaves no chunk of 5 states for tests"),
         (np.zeros(5), {"dt": 0.1}, "shape"),
+        (np.zeros((0, 20, 6)), {"dt": 0.1}, "shape"),
+        (states(), {"dt": "0.1"}, "dt must be the time"),
+        (tmp_path / "bare.csv", {"dt": 1.0}, "the names of columns"),
         (tmp_path / "text.csv", {"dt": 1.0}, "line 2, column 'f'"),
         (tmp_path / "gap.csv", {}, "evenly spaced"),
         (tmp_path / "other.npz", {"dt": 0.1}, "by the name 'states'"),

@@ -24,12 +24,15 @@ from bayes_rpp import (
     LiftedNetwork,
     NormalizedNetwork,
     O,
+    O2eR3,
+    PseudoScalar,
     RPPPrior,
     Scalar,
     T,
     Vector,
+    parse_rep,
 )
-from inference import HMC, DeepEnsemble, Laplace, Posterior
+from inference import HMC, MAP, DeepEnsemble, Laplace, Posterior
 from tests.scenarios.numbers import numbers
 
 REP = 2 * Vector
@@ -187,13 +190,44 @@ def test_what_is_no_energy_or_no_phase_space_is_refused():
     good = MLP(REP, Scalar, O(3), channels=4)
     for given, error, message in (
         ((nn.Linear(6, 1), 2, 0.1), TypeError, "rep_in and rep_out"),
-        ((MLP(REP, Vector, O(3), channels=4), 2, 0.1), ValueError, "one number"),
-        ((MLP(Vector, Scalar, O(3), channels=4), 2, 0.1), ValueError, "odd size"),
+        ((MLP(REP, Vector, O(3), channels=4), 2, 0.1), ValueError, "one invariant number"),
+        ((MLP(Vector, Scalar, O(3), channels=4), 2, 0.1), ValueError, "equal sizes"),
         ((MLP(REP, Scalar, SL(2), channels=4), 2, 0.1), ValueError, "Vector.dual"),
+        ((MLP(REP, PseudoScalar, O(3), channels=4), 2, 0.1), ValueError, "invariant"),
+        ((MLP(Vector + PseudoScalar * Vector, Scalar, O2eR3(), channels=4), 2, 0.1), ValueError, "positions"),
         ((good, 0, 0.1), ValueError, "steps"),
+        ((good, True, 0.1), ValueError, "steps"),
         ((good, 2.0, 0.1), ValueError, "steps"),
         ((good, 2, -0.1), ValueError, "dt"),
         ((good, 2, math.nan), ValueError, "dt"),
     ):
         with pytest.raises(error, match=message):
             HamiltonianRollout(*given)
+    rollout = HamiltonianRollout(good, 2, 0.1)
+    with pytest.raises(ValueError, match="steps"):
+        rollout.trajectory(torch.zeros(1, 6), steps=-1)
+    good.network[1] = nn.Tanh()
+    with pytest.raises(ValueError, match="replaced"):
+        rollout(torch.zeros(1, 6))
+
+
+def test_observed_states_are_flattened_only_if_they_are_states_in_rows_of_time():
+    model = BayesianModel(HamiltonianRollout(MLP(REP, Scalar, O(3), channels=4), 4, 0.1), RPPPrior(), Gaussian(0.1))
+    x, y = numbers(7, 6).float(), numbers(7, 4, 6).float()
+    posterior = MAP(epochs=1).fit(model, (x, y), seed=0, progress=False)
+    assert torch.equal(posterior.log_likelihood(x, y), posterior.log_likelihood(x, y.flatten(1)))
+    with pytest.raises(ValueError, match="y has shape"):
+        MAP(epochs=1).fit(model, (x, y.mT), seed=0, progress=False)
+
+
+def test_a_rollout_under_a_product_group_is_equivariant():
+    group = SO(3) * O(2)
+    rep = parse_rep("2*Vector(SO(3)) + 2*Vector(O(2))")
+    halves = parse_rep("Vector(SO(3)) + Vector(O(2)) + Vector(SO(3)) + Vector(O(2))")
+    with pytest.raises(ValueError, match="positions"):
+        HamiltonianRollout(EMLP(rep, Scalar, group, channels=4), 1, 0.1)
+    rollout = HamiltonianRollout(EMLP(halves, Scalar, group, channels=12, layers=1).double(), 2, 0.1)
+    z = numbers(3, 10)
+    for g in zip(*group.sample(2, seed=0), strict=True):
+        moved = rollout(rollout.rep_in.apply(g, z))
+        torch.testing.assert_close(moved, rollout.rep_out.apply(g, rollout(z)), rtol=1e-8, atol=1e-8)

@@ -30,6 +30,7 @@ COUNTS = {
     "Sp(2)": (Sp(2), 3 * Vector, 3),
     "SL(3)": (SL(3), 2 * Vector + 3 * T(0, 1), 6),
     "signs": (O(3), Vector + 2 * PseudoScalar * Vector, 1 + 3),
+    "pseudoscalars": (O(3), 2 * Vector + 2 * PseudoScalar, 3 + 3),
     "tensors": (O(3), T(2), 3),
     "scalars": (O(3), 3 * Scalar, 0),
 }
