@@ -97,6 +97,8 @@ def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterPrior], vari
     """
     result = dict(starts)
     for name, law in laws.items():
+        if not law.settings:  # its prior has no settings that could be narrow
+            continue
         shrink = (_prior_deviations(law, variances) / starts[name].flatten(1).square().mean(1).sqrt()).clamp_max(1.0)
         result[name] = starts[name] * shrink.to(starts[name]).reshape(-1, *[1] * len(law.shape))
     return result

@@ -265,3 +265,9 @@ def test_files_from_before_load_under_their_own_rule():
     for scaling in ("fan_in", "layer_fan_in", "none"):
         prior = RPPPrior(2.0, scaling=scaling)
         assert rebuild_prior(json.loads(json.dumps(describe_prior(prior)))) == prior
+
+
+def test_priors_without_settings_are_where_the_given_variances_are():
+    laws = RPPPrior().parameter_priors(network())
+    there = {name: torch.ones((), device="meta") for name in RPPPrior().variances(network())}
+    assert {law.at(there).dense_variance.device.type for law in laws.values()} == {"meta"}
