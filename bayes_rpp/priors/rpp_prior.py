@@ -46,7 +46,7 @@ class RPPPrior:
     The defaults are for standardised data: functions drawn from the prior have a mean square of order one for inputs of
     unit scale, see docs/results/prior_scale.md. Exceptions are outputs that only products reach, as the cross product
     of two vectors, which are smaller by the bilinear layers' hundredth, and deep networks of scalars alone under
-    groups with many tensors, whose functions grow with the width, to 23 at 1024 channels. Invariant functions of
+    groups with many tensors, whose functions grow with the width, to 10 at 1024 channels. Invariant functions of
     vectors get most of their mean square from biases.
 
     With ``scaling="layer_fan_in"`` there is one fan-in for a whole layer: n, r / m with r coordinates, 1, and the
