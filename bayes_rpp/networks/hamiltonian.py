@@ -39,8 +39,10 @@ class HamiltonianRollout(nn.Module):
     Raises
     ------
     ValueError
-        If the energy is not one number, states are not pairs (q, p), the group does not act on p as on the dual of q,
-        steps is not a positive integer or dt not a positive number.
+        If the energy is not one invariant number, states are not pairs (q, p), the group does not act on p as on the
+        dual of q, steps is not a positive integer or dt not a positive number.
+    TypeError
+        If the energy is no network with representations.
 
     Examples
     --------

@@ -20,8 +20,8 @@ class InvariantLift(nn.Module):
 
     M runs over an orthonormal basis of the equivariant maps from the piece x_b to the dual of the piece x_a, for all
     pairs a <= b; of a piece with itself only symmetric forms count. Scalars have none, since a network multiplies them
-    by itself. By the first fundamental theorem of invariant theory all polynomial invariants of
-    vectors under O(n) are polynomials of these (Villar et al., NeurIPS 2021).
+    by itself. By the first fundamental theorem of invariant theory all polynomial invariants of vectors under O(n) are
+    polynomials of these (Villar et al., NeurIPS 2021).
 
     M has Frobenius norm 1, so that forms are of order one for inputs of unit scale.
 
@@ -77,6 +77,8 @@ class LiftedNetwork(nn.Module):
     ------
     ValueError
         If the network takes other inputs.
+    TypeError
+        If it does not say what it takes and gives.
 
     Examples
     --------

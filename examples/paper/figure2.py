@@ -10,7 +10,7 @@ stopped.
     python examples/paper/figure2.py --trials 5             # an hour and a quarter on one core
     python examples/paper/figure2.py --only pendulum        # panels whose name holds the word
     python examples/paper/figure2.py --papers 3             # the paper's own networks too, four minutes a run
-    python examples/paper/figure2.py --quick --out /tmp/figure2.json    # a minute: small networks, a few epochs
+    python examples/paper/figure2.py --quick --out quick/figure2.json  # a minute: small networks, a few epochs
     python examples/paper/figure2.py --report-only          # only the page and the picture of what is there
 """
 
@@ -122,11 +122,9 @@ def run(name: str, kind: str, which: str, size: Size, results: Results) -> Row:
     if kind == HELD_OUT:
         panel = PANELS[name]
         data = panel.data(seed=CHOICE_SEED)
-        kept = len(data.train.x) * 4 // 5
-        parts = [
-            Split(part.x[side], part.y[side]) for part in (data.train,) for side in (slice(kept), slice(kept, None))
-        ]
-        return fitted(panel, "RPP", replace(data, train=parts[0], test=parts[1]), float(which), CHOICE_SEED, size)
+        count = len(data.train.x) * 4 // 5
+        kept, left_out = (Split(*(part[side] for part in data.train)) for side in (slice(count), slice(count, None)))
+        return fitted(panel, "RPP", replace(data, train=kept, test=left_out), float(which), CHOICE_SEED, size)
     dense = chosen_variance(results, name) if kind == "RPP" else DENSE[0]
     return fitted(PANELS[name], kind, PANELS[name].data(seed=int(which)), dense, int(which), size)
 

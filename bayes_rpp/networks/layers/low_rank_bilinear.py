@@ -15,7 +15,7 @@ from bayes_rpp.networks.layers.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep, Run
 
 # On Inertia 4 have the test error of 8 on exact data and a larger one on modified data; 16 take half as long again.
-# Fewer where there are few copies have the same errors, and narrow networks would otherwise spend most time on them.
+# Fewer where there are few copies have no larger errors there, and narrow networks would spend most time on eight.
 _FEWEST_PRODUCTS, _MOST_PRODUCTS = 2, 8
 
 
