@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 LARGEST_MATRIX = 2**31  # bytes
-AT_ONCE = 2**26  # bytes that a piece of work allocates; it changes results by rounding alone
+AT_ONCE = 2**24  # bytes that a piece of work holds at its peak; it changes results by rounding alone
 _COPIES = 8  # of an evaluation's value, in what is made of it: its moments, or the difference of two in float64
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The bytes that an evaluation allocates: for each draw of the parameters, and for each row under each draw.
-
-    They are the sizes of all tensors that are made on the way, as if none were freed before the end. So they are the
-    same in every run, and the peak of memory lies well below, several times for a network of a few layers.
+    """The bytes that an evaluation holds at its peak: for each draw of the parameters, and for each row under each
+    draw. They are the same in every run, and a bound for any number of rows: what is held after each operation is
+    linear in the rows.
     """
 
     draw: int
@@ -33,18 +35,20 @@ class Cost:
     @staticmethod
     @torch.no_grad()
     def measured(function: Callable[..., Tensor], *rows: Tensor) -> Cost:
-        """The cost of ``function(*rows)`` for one draw, from its value at one row and at two; of a function without
-        rows, from its value.
+        """The cost of ``function(*rows)`` for one draw, from its values at two rows and at three, since a single one is
+        often treated in a way of its own; of a function without rows, from its value.
         """
         if not rows:
-            return Cost(_bytes_allocated(function))
+            return Cost(int(max(_bytes_held(function))))
         if not len(rows[0]):
             return Cost(0)
-        single, pair = ([each[ends] for each in rows] for ends in ([0], [0, -1]))
-        function(*single)  # what a first evaluation alone makes, as copies of modules, does not count
-        one, two = _bytes_allocated(function, *single), _bytes_allocated(function, *pair)
-        row = max(1, two - one)
-        return Cost(max(0, one - row), row)
+        pair, three = ([each[ends] for each in rows] for ends in ([0, -1], [0, -1, 0]))
+        function(*pair)  # what a first evaluation alone makes, as copies of modules, does not count
+        two, more = _bytes_held(function, *pair), _bytes_held(function, *three)
+        if len(two) != len(more):  # other operations: every row as if it were alone
+            return Cost(0, int(max(two)))
+        row = np.maximum(more - two, 0)
+        return Cost(int(max(0, (two - 2 * row).max())), max(1, int(row.max())))
 
     def pieces(self, draws: int, rows: slice) -> Iterator[tuple[slice, slice]]:
         """Cut draws x rows in pieces of nearly equal size, each of which costs at most ``AT_ONCE`` where a single row
@@ -69,10 +73,45 @@ def slices_that_fit(span: slice, size: int) -> list[slice]:
     return even_slices(span, AT_ONCE // max(1, size))
 
 
-def _bytes_allocated(function: Callable[..., Tensor], *args: Tensor) -> int:
-    with Allocations() as made:
-        value = function(*args)
-    return made.bytes + _COPIES * value.nbytes
+def _bytes_held(function: Callable[..., Tensor], *args: Tensor) -> Int[np.ndarray, " operation"]:
+    """After every operation, and with what is made of the value. Without the collector of cycles, which acts when it
+    likes.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with HeldMemory() as held:
+            value = function(*args)
+    finally:
+        if collects:
+            gc.enable()
+    return np.array([0, *held.bytes]) + _COPIES * value.nbytes
+
+
+class HeldMemory(TorchDispatchMode):
+    """The bytes that tensors made by operations hold after each, those that share memory counted once. What has been
+    freed is looked for when an eighth of them is new, and counts until then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes: list[int] = []
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._held = self._new = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = _storages((args, kwargs))
+        for address, storage in _storages(result).items():
+            if address not in given:
+                self._held += storage.nbytes() - self._alive.get(address, (None, 0))[1]
+                self._alive[address] = StorageWeakRef(storage), storage.nbytes()
+                self._new += 1
+        if self._new > len(self._alive) // 8:
+            self._alive = {key: held for key, held in self._alive.items() if not held[0].expired()}
+            self._held, self._new = sum(size for _, size in self._alive.values()), 0
+        self.bytes.append(self._held)
+        return result
 
 
 class Allocations(TorchDispatchMode):
@@ -83,15 +122,16 @@ class Allocations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.operations += 1
-        self.bytes += sum((_storages(result) - _storages((args, kwargs))).values())
+        given = _storages((args, kwargs))
+        self.bytes += sum(each.nbytes() for key, each in _storages(result).items() if key not in given)
         return result
 
 
-def _storages(values: Any) -> Counter[int]:
-    """The bytes of every storage, by its address."""
+def _storages(values: Any) -> dict[int, torch.UntypedStorage]:
+    """Every storage, by its address."""
     strided = (leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and leaf.layout == torch.strided)
     storages = (leaf.untyped_storage() for leaf in strided)
-    return Counter({storage.data_ptr(): storage.nbytes() for storage in storages})
+    return {storage.data_ptr(): storage for storage in storages}
 
 
 def check_matrix(what: str, needed: int, instead: str) -> None:

@@ -20,6 +20,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 @pytest.fixture
 def script(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.syspath_prepend(EXAMPLES / "paper")
     yield importlib.import_module
     for name in [name for name, module in sys.modules.items() if str(EXAMPLES) in str(getattr(module, "__file__", ""))]:
         del sys.modules[name]
@@ -94,7 +95,7 @@ def test_the_true_group_is_picked(script):
 def test_evidence_has_chosen_good_variances_in_what_is_recorded(script):
     """At most 1.1 times the error of the best cell, by the grid and by the gradient; on exact data at most 1.25 times
     that of EMLP, and with a wrong group at most 1.1 times that of the MLP."""
-    grid, inertia = script("evidence_grid"), script("evidence_inertia")
+    grid, inertia = script("figure3_right"), script("evidence_inertia")
     runs = json.loads(inertia.RESULTS.read_text())
     sweeps = {
         key.split("/")[1]: xr.Dataset.from_dict(row["dataset"])

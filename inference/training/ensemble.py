@@ -1,7 +1,8 @@
 """Deep ensembles: many modes of the posterior, by Adam from many initial states.
 
-theta_m minimises -log p(y, theta | x) / N from its own initial state and its own order of the data (Lakshminarayanan,
-Pritzel & Blundell, NeurIPS 2017). The members are modes, and a proxy of the posterior: no draws from it.
+theta_m minimises -log p(y, theta | x) / N from its own initial state, no wider than the prior, and its own order of the
+data (Lakshminarayanan, Pritzel & Blundell, NeurIPS 2017). The members are modes: a proxy of the posterior, no draws
+from it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class DeepEnsemble(TrainingSettings):
     members : how many.
     epochs : passes through the data.
     batch_size : examples a step; None takes all.
-    lr : Adam's learning rate.
+    lr : Adam's learning rate: about the size of its first steps, in units of ten prior standard deviations of a weight,
+        at most one.
     schedule : "constant", or "cosine" from lr down to zero.
     snapshots : how many intermediate states to keep in the posterior's history, evenly spread over the epochs.
     compile : whether to compile the gradient by torch.compile, which takes seconds to minutes: "auto" does where the

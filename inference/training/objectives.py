@@ -20,14 +20,24 @@ _LARGEST_UNIT, _DEVIATIONS = 1.0, 10.0
 
 
 class LogJoint:
-    """-log p(y, theta | x) / N of a model as it is; of a LogDensity, -log p(theta)."""
+    """-log p(y, theta | x) / N of a model as it is; of a LogDensity, -log p(theta).
+
+    A weight is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps have about the
+    size of the learning rate, and would carry weights of a narrow prior far out and back. Other parameters are trained
+    in units of one.
+    """
 
     def __init__(self, model: Model, num_data: int) -> None:
         self.model, self.num_data, self.constraints = model, num_data, model.constraints
 
     def units(self, variances: Params) -> Params:
-        """s of every parameter, (member, 1, ...), given the variances of each member; empty where all are one."""
-        return {}
+        """s of every parameter, one number or (member,), given the variances of each member; empty if all are one."""
+        if not isinstance(self.model, BayesianModel):
+            return {}
+        return {
+            name: _unit(self.model.fixed_priors[name]) if name in self.model.fixed_priors else torch.ones(())
+            for name in self.constraints
+        }
 
     def fixed_priors(self, variances: Params) -> dict[str, PathwayNormal]:
         """The priors that depend on no parameter, given the variances of each member."""
@@ -44,9 +54,8 @@ class LogJoint:
 
 
 class LogJointGivenVariances(LogJoint):
-    """-log p(y, theta | x, v) / N with prior variances, and a noise variance, that differ between the members. A
-    weight is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps would carry
-    weights of a narrow prior far out. Other parameters of the likelihood are trained with the weights.
+    """-log p(y, theta | x, v) / N with prior variances, and a noise variance, that differ between the members. Other
+    parameters of the likelihood are trained with the weights.
     """
 
     def __init__(self, model: BayesianModel, num_data: int, learned_noise: bool) -> None:
@@ -61,14 +70,12 @@ class LogJointGivenVariances(LogJoint):
 
     def units(self, variances: Params) -> Params:
         """See LogJoint."""
-        units = {
-            name: (_DEVIATIONS * _prior_deviations(law, variances))
-            .clamp_max(_LARGEST_UNIT)
-            .reshape(-1, *[1] * len(law.shape))
-            for name, law in self.laws.items()
-        }
-        one = torch.ones_like(next(iter(units.values())).flatten())
-        return units | {name: one.reshape(-1, *[1] * len(law.event_shape)) for name, law in self.own.items()}
+
+        def units(values: Mapping[str, Tensor]) -> Params:
+            return {name: _unit(law.at(values)) for name, law in self.laws.items()}
+
+        found: Params = torch.vmap(units)(variances)
+        return found | dict.fromkeys(self.own, torch.ones(()))
 
     def fixed_priors(self, variances: Params) -> dict[str, PathwayNormal]:
         """See LogJoint."""
@@ -95,24 +102,24 @@ def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterPrior], vari
     """The starts, (member, *shape), under prior variances (member,); those of the network's parameters wider than the
     prior are shrunk to its width, parameter by parameter: Adam's small steps would not bring them back.
     """
+
+    def deviations(values: Mapping[str, Tensor]) -> Params:
+        return {name: _deviation(law.at(values)) for name, law in laws.items() if law.settings}
+
     result = dict(starts)
-    for name, law in laws.items():
-        if not law.settings:  # its prior has no settings that could be narrow
-            continue
-        shrink = (_prior_deviations(law, variances) / starts[name].flatten(1).square().mean(1).sqrt()).clamp_max(1.0)
-        result[name] = starts[name] * shrink.to(starts[name]).reshape(-1, *[1] * len(law.shape))
+    for name, width in torch.vmap(deviations)(variances).items():
+        shrink = (width / starts[name].flatten(1).square().mean(1).sqrt()).clamp_max(1.0).to(starts[name])
+        result[name] = starts[name] * shrink.reshape(-1, *[1] * len(laws[name].shape))
     return result
 
 
-def _prior_deviations(law: ParameterPrior, variances: Params) -> Float[Tensor, " member"]:
-    """The prior standard deviation of a parameter for each member, on average over its coordinates."""
+def _unit(prior: PathwayNormal) -> Float[Tensor, ""]:
+    return (_DEVIATIONS * _deviation(prior)).clamp_max(_LARGEST_UNIT)
 
-    def deviation(values: Mapping[str, Tensor]) -> Tensor:
-        prior = law.at(values)
-        variance = prior.dense_variances.mean()
-        for basis, pathway in zip(prior.bases, prior.coordinate_variances, strict=True):
-            variance = variance + pathway.mean() * basis.rank / basis.size
-        return variance.sqrt()
 
-    result: Tensor = torch.vmap(deviation)(variances)
-    return result
+def _deviation(prior: PathwayNormal) -> Float[Tensor, ""]:
+    """The standard deviation of a parameter, on average over its coordinates."""
+    variance = prior.dense_variances.mean()
+    for basis, pathway in zip(prior.bases, prior.coordinate_variances, strict=True):
+        variance = variance + pathway.mean() * basis.rank / basis.size
+    return variance.sqrt()

@@ -19,7 +19,7 @@ from inference.compilation import Compile, GradientGraph
 from inference.data import Model, Pair
 from inference.density.fixed_priors import FixedPriors
 from inference.density.unconstrained import to_constrained, to_free
-from inference.training.objectives import LogJoint, LogJointGivenVariances, initial_params
+from inference.training.objectives import LogJoint, LogJointGivenVariances, initial_params, no_wider_than_prior
 
 
 class ParameterStack:
@@ -35,8 +35,9 @@ class ParameterStack:
         self.objective, self.device = objective, device
         self.members = len(next(iter(starts.values())))
         self.variances = {name: value.to(device) for name, value in (variances or {}).items()}
-        self.units = objective.units(self.variances)
         free = {name: value.to(device) for name, value in to_free(starts, objective.constraints).items()}
+        self._axes = {name: value.ndim for name, value in free.items()}
+        self.units = self._units()
         self.coordinates = {
             name: (value / self.units[name] if self.units else value.clone()).requires_grad_()
             for name, value in free.items()
@@ -90,6 +91,14 @@ class ParameterStack:
         result: Tensor = torch.func.vmap(self._rest, in_dims=in_dims)(coordinates, units, variances, x, y)
         return result
 
+    def _units(self) -> Params:
+        """s of every parameter, (member, 1, ...), or (1, 1, ...) where members share it."""
+        units = self.objective.units(self.variances)
+        return {
+            name: unit.to(self.device).expand(self.members).reshape(-1, *[1] * (self._axes[name] - 1))
+            for name, unit in units.items()
+        }
+
     def _fixed_priors(self) -> FixedPriors:
         """The gradient of -log p(s u) / N in u is s Sigma^-1 (s u) / N."""
         laws, examples = self.objective.fixed_priors(self.variances), max(self.objective.num_data, 1)
@@ -105,7 +114,7 @@ class ParameterStack:
     def set_variances(self, variances: Params) -> None:
         """Go on from the same parameters, under other variances."""
         self.variances = {name: value.to(self.device) for name, value in variances.items()}
-        before, self.units = self.units, self.objective.units(self.variances)
+        before, self.units = self.units, self._units()
         self._priors = self._fixed_priors()
         for name, unit in self.units.items():
             leaf, ratio = self.coordinates[name], unit / before[name]
@@ -145,7 +154,16 @@ class ParameterStack:
 
 def joint_stack(model: Model, seeds: list[int], num_data: int, device: torch.device | str = "cpu") -> ParameterStack:
     """Members of a model as it is, each from the initial state of its seed, which means the same on every device."""
-    return ParameterStack(LogJoint(model.to(device), num_data), initial_params(model, seeds), device)
+    starts = initial_params(model, seeds)
+    if isinstance(model, BayesianModel):
+        known = {
+            name: value for name, value in model.prior.variances(model.network).items() if name not in model.hyperpriors
+        }
+        variances = {name: torch.full((len(seeds),), value, dtype=torch.float64) for name, value in known.items()}
+        starts = no_wider_than_prior(
+            starts, {name: model.parameter_priors[name] for name in model.fixed_priors}, variances
+        )
+    return ParameterStack(LogJoint(model.to(device), num_data), starts, device)
 
 
 def varied_stack(

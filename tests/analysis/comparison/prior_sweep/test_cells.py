@@ -139,6 +139,23 @@ def test_a_learned_noise_is_at_the_maximum_of_the_evidence(observations, linear,
     assert found.noise_variance.values[1] > 1.1 * found.train_mse.values[1]
 
 
+def test_a_cell_is_what_map_fits(observations, wide, sweep):
+    """Both train in units of the prior, from starts no wider than it: with a dense variance that is so narrow that
+    neither is left out by chance."""
+    model, data = BayesianModel(wide(), RPPPrior(dense_variance=1e-6), Gaussian(0.25)), observations()
+    alone, kept = MAP(epochs=20, batch_size=10).fit(model, data, seed=0, progress=False), []
+    sweep(
+        model,
+        data,
+        dense_variance=[1e-6],
+        mode=MAP(epochs=20, batch_size=10),
+        criteria={"kept": lambda p: kept.append(p) or 1.0},
+    )
+    for name, value in alone.samples.items():
+        torch.testing.assert_close(kept[0].samples[name], value, rtol=1e-6, atol=1e-9)
+        assert float(value.square().mean().sqrt()) < 1e-2 or not name.endswith("dense")
+
+
 def test_expansions_are_at_the_trained_weights_of_the_cell(observations, wide, sweep):
     model, data = BayesianModel(wide(), RPPPrior(), Gaussian(0.25)), observations()
     kept = []

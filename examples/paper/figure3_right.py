@@ -6,11 +6,11 @@
 
 Each criterion sees the training data alone. For each: the test error of the cell that it chooses over that of the best
 cell, and its rank correlation with minus the test error over the grid. Beside them stand the variances that the gradient
-of the evidence found, in results/evidence_inertia.json. Finished grids are kept in results/evidence_grid.json, so that
-the script resumes.
+of the evidence found, in results/evidence_inertia.json. Finished grids are kept, so that the script resumes.
 
-    python examples/evidence_grid.py                # three hours on one core
-    python examples/evidence_grid.py --report-only  # only the page and the picture, of what is there
+    python examples/paper/figure3_right.py --trials 3  # three hours on one core
+    python examples/paper/figure3_right.py --quick --out quick/figure3_right.json  # a minute: 2 x 2 cells, few epochs
+    python examples/paper/figure3_right.py --report-only
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ from __future__ import annotations
 import functools
 import json
 import statistics
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+sys.path.append(str(Path(__file__).parents[1]))
+
 from evidence_inertia import BATCH, EPOCHS, LR, MEMBERS, SEEDS, START, network
 from evidence_inertia import RESULTS as BY_GRADIENT
-from matplotlib.figure import Figure
-from recording.result_pages import captioned, figure, options, page, publish
+from recording.result_pages import RESULTS as RECORDS
+from recording.result_pages import captioned, figure, page, parser, publish
 from recording.resumed_runs import Results, run_all
-from scipy.stats import spearmanr
 
 from analysis import plot_prior_sweep, prior_sweep
 from analysis.evidence import LaplaceEvidence, loo_of
@@ -35,8 +41,7 @@ from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble, Laplace, Posterior
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "evidence_grid.json"
+RESULTS = RECORDS / "figure3_right.json"
 GRIDS = {
     "members": {
         "equivariant_variance": [0.1, 0.3, 1.0, 3.0, 10.0],
@@ -63,7 +68,7 @@ def last_layer_loo(posterior: Posterior) -> float:
     return loo_of(draws).value
 
 
-def run(kind: str, seed: str) -> dict:
+def run(kind: str, seed: str, quick: bool = False) -> dict:
     """The dataset of one sweep, as a dictionary. With all criteria there is another sweep on the first half of the
     data, for the conditional evidence of the second half."""
     data = inertia(train=1000, test=1000, symmetry_breaking=0.3, seed=int(seed))
@@ -71,10 +76,13 @@ def run(kind: str, seed: str) -> dict:
     net = network("RPP", data, **({"layers": 2} if kind == "single" else {}))
     dense = START.dense_variance if kind == "members" else 1e-2
     start = RPPPrior(1.0 if kind == "members" else 10.0, dense, scaling="layer_fan_in")
+    grid, mode = GRIDS[kind], MODES[kind]
+    if quick:
+        grid, mode = {name: [values[0], values[-1]] for name, values in grid.items()}, replace(mode, epochs=5)
     sweep = functools.partial(
-        prior_sweep, BayesianModel(net, start, noise), test=data.test, mode=MODES[kind], seed=int(seed), **GRIDS[kind]
+        prior_sweep, BayesianModel(net, start, noise), test=data.test, mode=mode, seed=int(seed), **grid
     )
-    if kind == "members" or seed not in ALL_CRITERIA:
+    if quick or kind == "members" or seed not in ALL_CRITERIA:
         return {"dataset": sweep(data.train, criteria=QUICK).to_dict()}
     first = sweep(tuple(part[: len(part) // 2] for part in data.train), criteria=QUICK)
     found = sweep(
@@ -174,15 +182,20 @@ def report(results: Results) -> str:
 
 
 def main() -> None:
-    chosen = options(__doc__, RESULTS)
-    cases = [] if chosen.report_only else [(kind, str(seed)) for kind in GRIDS for seed in SEEDS]
-    results = run_all(chosen.out, cases, run)
-    publish(chosen.out, report(results))
+    options = parser(__doc__, RESULTS)
+    options.add_argument("--trials", type=int, default=len(SEEDS), help="data sets of each kind (default: %(default)s)")
+    options.add_argument("--quick", action="store_true", help="the corners of the grids, few epochs, one trial")
+    chosen = options.parse_args()
+    if chosen.quick and chosen.out == RESULTS:
+        options.error("--quick measures nothing worth keeping: give another --out")
+    trials = range(1 if chosen.quick else chosen.trials)
+    cases = [] if chosen.report_only else [(kind, str(trial)) for kind in GRIDS for trial in trials]
+    results = run_all(chosen.out, cases, functools.partial(run, quick=chosen.quick))
     picture = Figure(figsize=(10, 4), layout="constrained")
     plot_prior_sweep(
         recorded(results, "members")["0"], "laplace_kronecker", beside="test_mse", axes=picture.subplots(1, 2)
     )
-    picture.savefig(HERE / "figures" / "prior_sweep.png", dpi=150)
+    publish(chosen.out, report(results), {"prior_sweep": picture})
 
 
 if __name__ == "__main__":
