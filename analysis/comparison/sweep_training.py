@@ -30,6 +30,7 @@ from inference.curvature.names import EvidenceCurvature
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
 from inference.laplace.expansion import Expansion
+from inference.memory import HeldMemory
 from inference.training.loop import train
 from inference.training.minibatches import Minibatches, member_seeds
 from inference.training.objectives import initial_params, no_wider_than_prior
@@ -37,7 +38,7 @@ from inference.training.parameter_stack import ParameterStack, varied_stack
 
 Criterion: TypeAlias = EvidenceMethod | Callable[[Posterior], float]
 
-_BYTES_AT_ONCE = 2**30  # of weights, Adam's moments, and what is kept for the gradient; at work it is about twice that
+_BYTES_AT_ONCE = 2**31  # of weights, Adam's moments, and what a gradient holds at its peak
 _COPIES = 6  # of the weights
 _NOISE_UPDATES = (0.5, 0.6, 0.7, 0.8, 0.9)  # after these shares of the epochs
 _REACH = math.log(100.0)  # of one update of the noise, either way
@@ -120,18 +121,12 @@ def train_cells(problem: Problem, values: list[dict[str, float]], progress: bool
 
 def cells_at_once(problem: Problem, values: Mapping[str, float]) -> int:
     """How many cells to train side by side, so that their fits take about 2 GiB."""
-    kept: list[int] = []
-
-    def note(saved: Tensor) -> Tensor:
-        kept.append(saved.numel() * saved.element_size())
-        return saved
-
     stack = _stack(problem, [dict(values)] * problem.members)
     batch = next(iter(Minibatches(problem.pair, problem.mode.batch_size, problem.seeds, problem.device)))
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+    with HeldMemory() as held:
         stack.gradients(batch)
     weights = sum(value.numel() * value.element_size() for value in stack.coordinates.values())
-    return max(1, _BYTES_AT_ONCE // (_COPIES * weights + sum(kept)))
+    return max(1, _BYTES_AT_ONCE // (_COPIES * weights + max(held.bytes)))
 
 
 def _stack(problem: Problem, values: list[dict[str, float]]) -> ParameterStack:

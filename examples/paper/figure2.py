@@ -3,9 +3,9 @@
 Each trial has data and networks of its own seed: RPP, EMLP and MLP with the default prior, but for RPP's dense variance.
 That is chosen once for each panel, on data of three seeds that are no trial's, by the error on a fifth of the training
 data that the fit leaves out, never by a test error. On the pendulum an energy network of 128 scalar channels takes the
-states and their inner products (InvariantLift), and trajectories follow from it (HamiltonianRollout); "of states" is an MLP without inner products, "paper's" are networks
-of 128 channels of tensors with bilinear layers. Every finished run is kept, so that the script resumes where it was
-stopped.
+states and their inner products (InvariantLift), and trajectories follow from it (HamiltonianRollout); "of states" is an
+MLP without inner products, "paper's" are networks of 128 channels of tensors with bilinear layers. Every finished run is
+kept, so that the script resumes where it was stopped.
 
     python examples/paper/figure2.py --trials 5             # an hour and a quarter on one core
     python examples/paper/figure2.py --only pendulum        # panels whose name holds the word
@@ -194,17 +194,8 @@ def table(results: Results) -> str:
                         str(len(trials)),
                     )
                 )
-    header = (
-        "data",
-        "network",
-        "test MSE, median",
-        "all trials",
-        "the paper's",
-        "equivariance error",
-        "seconds",
-        "trials",
-    )
-    return rows_of(header, rows)
+    measured = ("test MSE, median", "all trials", "the paper's", "equivariance error", "seconds", "trials")
+    return rows_of(("data", "network", *measured), rows)
 
 
 def choice_table(results: Results) -> str:
