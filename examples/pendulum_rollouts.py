@@ -32,7 +32,7 @@ from recording.resumed_runs import Results, run_all
 
 from analysis import equivariance_error
 from analysis.plots.panels import COLORS
-from bayes_rpp import BayesianModel, Gaussian, HamiltonianRollout, RPPPrior
+from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from bayes_rpp.datasets import TrajectoryData, double_pendulum
 from inference import DeepEnsemble, Posterior
 from inference.posterior.predictive import Prediction
@@ -60,13 +60,6 @@ def fitted(wind: str, kind: str, seed: int, training: Training) -> tuple[Traject
     return data, engine.fit(model, data.train, seed=seed, progress=sys.stderr.isatty())
 
 
-def longer(posterior: Posterior, steps: int) -> Posterior:
-    """The same energies over more steps."""
-    model = posterior.bayesian_model
-    rollout = HamiltonianRollout(model.network.energy, steps, model.network.dt)
-    return Posterior(BayesianModel(rollout, model.prior, model.likelihood), posterior.samples)
-
-
 def truth(data: TrajectoryData, x: Float[Tensor, "batch 12"], steps: int) -> Float[Tensor, "batch steps 12"]:
     """The states that follow, by the data's own function of a few steps at a time."""
     states = [x.double()]
@@ -85,7 +78,7 @@ def run(wind: str, kind: str, trial: str, training: Training) -> dict[str, Any]:
     short = posterior.predict(data.test.x)
     score = posterior.log_likelihood(*data.test).flatten(0, 1).logsumexp(0) - np.log(posterior.chains)
     x = data.test.x[:STARTS]
-    y, far = truth(data, x, LONG), longer(posterior, LONG)
+    y, far = truth(data, x, LONG), posterior.over(LONG)
     prediction = far.predict(x)
     of_members = prediction.samples.flatten(0, 1).unflatten(-1, (LONG, -1)).double()
     start, energies = data.energy(x.double()), data.energy(of_members)

@@ -27,6 +27,10 @@ SMALL = {
     "DENSITIES_DRAWS": "50",
     "DENSITIES_WARMUP": "50",
     "DENSITIES_EPOCHS": "200",
+    "DYNAMICS_MEMBERS": "2",
+    "DYNAMICS_EPOCHS": "60",
+    "DYNAMICS_CHANNELS": "16",
+    "DYNAMICS_CHUNKS": "100",
     "OWN_GROUP_MEMBERS": "2",
     "OWN_GROUP_EPOCHS": "20",
     "OWN_GROUP_CHANNELS": "16",
@@ -36,6 +40,7 @@ FIGURES = {
     "quick_start": 2,
     "choosing_priors_and_groups": 3,
     "posterior_densities": 2,
+    "dynamics": 2,
     "your_own_group": 2,
 }
 # What a last cell, which only the test adds, shows of each.
@@ -48,6 +53,9 @@ SHOWN = {
     "posterior_densities": """{
         "labels": [line.get_label() for line in ax.get_lines()], "truth": truth, "table": table.to_dict("index"),
         "summary": summary.loc["HMC"].to_dict("index")}""",
+    "dynamics": """{
+        "mse": mse, "inside": float(inside), "drift": drift, "kept": kept, "truth": reference["windy"],
+        "errors": {name: error.values.ravel().tolist() for name, error in errors.items()}}""",
     "your_own_group": """{
         "order": hexagon.order, "wrong": [suspect.words for suspect in wrong.suspects],
         "wrong verdicts": [generator.verdict for generator in wrong.generators],
@@ -156,6 +164,16 @@ def check_posterior_densities(values):
         assert row["r_hat"] > 0.9
 
 
+def check_dynamics(values):
+    assert values["truth"] == pytest.approx(0.025, abs=0.005)
+    assert 0 <= values["inside"] <= 1
+    for name in ("calm", "windy"):
+        assert 0 < values["mse"][name] < 0.05
+        assert 0 < values["drift"][name] < 2
+        assert all(0 < error < 0.1 for error in values["errors"][name])
+    assert values["kept"]["windy"]["along the wind"] < values["kept"]["windy"]["across the wind"] / 3
+
+
 def check_your_own_group(values):
     assert values["order"] == 12
     assert set(values["wrong verdicts"]) == {"wrong"}
@@ -179,6 +197,7 @@ CHECKS = {
     "quick_start": check_quick_start,
     "choosing_priors_and_groups": check_choosing_priors_and_groups,
     "posterior_densities": check_posterior_densities,
+    "dynamics": check_dynamics,
     "your_own_group": check_your_own_group,
 }
 

@@ -76,6 +76,10 @@ class HamiltonianRollout(nn.Module):
         """The first state and the ``steps`` that follow, by default the network's own number, one row each."""
         return torch.stack([x, *self._states(x, self.steps if steps is None else _positive(steps))], dim=-2)
 
+    def over(self, steps: int) -> HamiltonianRollout:
+        """The rollout of the same energy over another number of steps."""
+        return HamiltonianRollout(self.energy, steps, self.dt)
+
     @property
     def input_dtype(self) -> torch.dtype:
         """The type in which states are taken and given: that of the energy's inputs."""

@@ -128,6 +128,27 @@ class Posterior(Draws):
         pieces = outputs_in_pieces(model, self.flat_samples, x)
         return predictive(model.likelihood, pieces, self.chains, self.draws, len(x), keep_samples)
 
+    def over(self, steps: int) -> Posterior:
+        """The posterior of trajectories over another number of steps, from the same draws; without training data.
+
+        Raises
+        ------
+        TypeError
+            If the network is no HamiltonianRollout.
+        ValueError
+            If steps is no positive integer, or the likelihood is one of a fixed number of steps.
+
+        Examples
+        --------
+        >>> posterior.over(100).predict(data.test.x).mean.shape
+        torch.Size([500, 1200])
+        """
+        model = self.bayesian_model
+        if not isinstance(model.network, HamiltonianRollout):
+            raise TypeError(f"over needs the posterior of a HamiltonianRollout, got a {type(model.network).__name__}.")
+        longer = BayesianModel(model.network.over(steps), model.prior, model.likelihood)
+        return Posterior(longer, self.samples, self.stats)
+
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:
         """log p(y_i | x_i, theta) of every draw and example."""
         model, x, y = self.bayesian_model, torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()

@@ -5,11 +5,12 @@ import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from analysis import equivariance_error, log_evidence
+from analysis import equivariance_error, log_evidence, prior_sweep
 from analysis.evidence import LaplaceEvidence
 from bayes_rpp import (
     EMLP,
@@ -33,6 +34,7 @@ from bayes_rpp import (
     parse_rep,
 )
 from inference import HMC, MAP, DeepEnsemble, Laplace, Posterior
+from inference.memory import Cost
 from tests.scenarios.numbers import numbers
 
 REP = 2 * Vector
@@ -176,6 +178,14 @@ def test_engines_and_evidences_find_the_oscillator_and_files_hold_it(tmp_path):
         loaded = Posterior.load(posterior.save(tmp_path / name))
         assert torch.equal(loaded.predict(x).samples, prediction.samples)
         assert float(equivariance_error(posterior, x).max()) < 0.01, name
+        longer = posterior.over(5)
+        torch.testing.assert_close(longer.outputs(x)[..., :12], posterior.outputs(x), rtol=1e-12, atol=1e-12)
+        further = HamiltonianRollout(Oscillator(), 5, 0.3)(x).detach()
+        assert float((longer.predict(x).mean - further).abs().max()) < 0.1, name
+        with pytest.raises(ValueError, match="steps must be a positive integer"):
+            posterior.over(0)
+    swept = prior_sweep(model, data, criteria=[LaplaceEvidence("full")], mode=MAP(epochs=5), dense_variance=[1e-6, 1.0])
+    assert np.isfinite(swept.laplace_full).all()
     some, evidences = tuple(part[:10] for part in data), []
     for kind in (EMLP, MLP):
         rollout = HamiltonianRollout(quadratic_energy(kind).double(), 2, 0.3)
@@ -184,6 +194,14 @@ def test_engines_and_evidences_find_the_oscillator_and_files_hold_it(tmp_path):
         with pytest.raises(ValueError, match="never applied"):
             log_evidence(model, some, LaplaceEvidence("kronecker"), progress=False)
     assert evidences[0] > evidences[1] + 5
+
+
+def test_many_steps_cost_memory_for_what_is_held_and_not_for_all_that_was():
+    """Forty times the steps hold little more at a time: a cost that adds all up would cut rollouts into single rows."""
+    x, net = numbers(30, 6), HamiltonianRollout(quadratic_energy().double(), 2, 0.01)
+    short, long = (Cost.measured(torch.no_grad()(net.over(steps)), x) for steps in (2, 80))
+    outputs = 8 * 6 * 80 * 12  # float64 states, with what is made of them
+    assert long.draw + 30 * long.row < short.draw + 30 * (short.row + outputs)
 
 
 def test_what_is_no_energy_or_no_phase_space_is_refused():
