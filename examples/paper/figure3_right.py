@@ -78,7 +78,8 @@ def run(kind: str, seed: str, quick: bool = False) -> dict:
     start = RPPPrior(1.0 if kind == "members" else 10.0, dense, scaling="layer_fan_in")
     grid, mode = GRIDS[kind], MODES[kind]
     if quick:
-        grid, mode = {name: [values[0], values[-1]] for name, values in grid.items()}, replace(mode, epochs=5)
+        grid = {name: [values[0], values[-1]] for name, values in grid.items()}
+        mode = replace(mode, epochs=5, members=1) if isinstance(mode, DeepEnsemble) else replace(mode, epochs=5)
     sweep = functools.partial(
         prior_sweep, BayesianModel(net, start, noise), test=data.test, mode=mode, seed=int(seed), **grid
     )

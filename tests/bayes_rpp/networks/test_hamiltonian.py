@@ -168,7 +168,7 @@ def test_engines_and_evidences_find_the_oscillator_and_files_hold_it(tmp_path):
     data = x, exact.unflatten(1, (2, 6)) + 0.01 * numbers(20, 2, 6, seed=1)
     fitted = {
         "ensemble": DeepEnsemble(members=2, epochs=200, lr=0.1).fit(model, data, seed=0, progress=False),
-        "laplace": Laplace("full", draws=20).fit(model, data, seed=0, progress=False),
+        "laplace": Laplace("full", draws=20, mode=MAP(epochs=100, lr=0.1)).fit(model, data, seed=0, progress=False),
     }
     start = fitted["ensemble"]
     fitted["hmc"] = HMC(chains=1, warmup=20, draws=10).fit(model, data, seed=0, start=start, progress=False)

@@ -83,8 +83,8 @@ def by_hmc(temperature):
 @pytest.mark.statistical
 def test_hmc_is_calibrated_on_a_linear_model_with_learned_noise(calibration):
     setting = calibration.problem(layers=0, examples=16)
-    assert least_p(calibration, setting, by_hmc(1.0), 30) > ERROR_RATE
-    assert least_p(calibration, setting, by_hmc(20.0), 20) < ERROR_RATE
+    assert least_p(calibration, setting, by_hmc(1.0), 16) > ERROR_RATE
+    assert least_p(calibration, setting, by_hmc(20.0), 10) < ERROR_RATE
 
 
 def test_p_values_are_those_of_all_possible_ranks(calibration):
