@@ -144,9 +144,10 @@ def table(results: Results) -> str:
 
 def picture(results: Results) -> Figure:
     """Error and band, coverage and energy drift against time."""
-    made = Figure(figsize=(11, 6), layout="constrained")
-    time = 0.2 * np.arange(1, LONG + 1)
-    for row, (wind, axes) in enumerate(zip(WINDS, made.subplots(2, 3, sharex=True), strict=True)):
+    winds = [wind for wind in WINDS if any(trials_of(results, wind, kind) for kind in KINDS)]
+    made, time = Figure(figsize=(11, 3 * len(winds)), layout="constrained"), 0.2 * np.arange(1, LONG + 1)
+    grid = made.subplots(len(winds), 3, sharex=True, squeeze=False)
+    for wind, axes in zip(winds, grid, strict=True):
         for color, kind in zip(COLORS, KINDS, strict=False):
             if trials := trials_of(results, wind, kind):
                 of = partial(median_of, trials)
@@ -158,9 +159,8 @@ def picture(results: Results) -> Figure:
         axes[0].set(yscale="log", ylabel=f"{wind}: error, and band (dashed)")
         axes[1].set(ylim=(0, 1), ylabel="share inside the 90 % band")
         axes[2].set(yscale="log", ylabel="drift of the energy")
-        if row:
-            for ax in axes:
-                ax.set_xlabel("time in s")
+    for ax in grid[-1]:
+        ax.set_xlabel("time in s")
     made.axes[0].legend(fontsize=8)
     return made
 
@@ -187,7 +187,7 @@ def report(results: Results) -> str:
     return page(
         __file__,
         "Rollouts of the double pendulum",
-        figure("pendulum_rollouts", "Error and band, coverage and energy drift over 20 seconds, calm and windy"),
+        figure("pendulum_rollouts", "Error and band, coverage and energy drift over 20 seconds"),
         captioned(caption, table(results)),
     )
 

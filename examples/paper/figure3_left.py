@@ -106,7 +106,7 @@ def table(results: Results) -> str:
 def picture(results: Results) -> Figure:
     """Densities of the error, one panel a symmetry, the darker the later."""
     made = Figure(figsize=(11, 3.4), layout="constrained")
-    for axes, name in zip(made.subplots(1, len(CASES)), CASES, strict=True):
+    for axes, name in zip(made.subplots(1, len(CASES), sharex=True), CASES, strict=True):
         stages = errors_by_epoch(results, name)
         grid = log_grid(list(stages.values()), largest=1.0)
         for place, (epoch, errors) in enumerate(stages.items()):
@@ -116,15 +116,15 @@ def picture(results: Results) -> Figure:
             axes.axvline(truth, color="black", linestyle="--", linewidth=1, label="function itself")
         axes.set(title=f"{name} symmetry", xscale="log", xlabel="equivariance error")
     made.axes[0].set_ylabel("density of the logarithm")
-    made.axes[-1].legend(title="epochs", fontsize=7)
+    made.legend(*made.axes[-1].get_legend_handles_labels(), title="epochs", fontsize=7, loc="outside right center")
     return made
 
 
 def report(results: Results) -> str:
     caption = (
         "Equivariance errors of the members of RPP ensembles in the course of their training, beside that of the function "
-        "that made the data. Networks start nearly symmetric, since their prior is. Where the symmetry is exact they "
-        "stay so; where it is approximate or wrong their errors go to that of the function itself."
+        "that made the data. Where the symmetry is exact errors stay small; where it is approximate or wrong they go to "
+        "that of the function itself."
     )
     return page(
         __file__,
