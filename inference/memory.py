@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ _COPIES = 8  # of an evaluation's value, in what is made of it: its moments, or 
 class Cost:
     """The bytes that an evaluation holds at its peak: for each draw of the parameters, and for each row under each
     draw. They are the same in every run, and a bound for any number of rows: what is held after each operation is
-    linear in the rows.
+    linear in the rows. Copies that vmap makes of weights are not seen.
     """
 
     draw: int
@@ -74,42 +74,46 @@ def slices_that_fit(span: slice, size: int) -> list[slice]:
 
 
 def _bytes_held(function: Callable[..., Tensor], *args: Tensor) -> Int[np.ndarray, " operation"]:
-    """After every operation, and with what is made of the value. Without the collector of cycles, which acts when it
-    likes.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        with HeldMemory() as held:
-            value = function(*args)
-    finally:
-        if collects:
-            gc.enable()
+    """After every operation, and with what is made of the value."""
+    with HeldMemory() as held:
+        value = function(*args)
     return np.array([0, *held.bytes]) + _COPIES * value.nbytes
 
 
 class HeldMemory(TorchDispatchMode):
     """The bytes that tensors made by operations hold after each, those that share memory counted once. What has been
-    freed is looked for when an eighth of them is new, and counts until then.
+    freed is looked for when an eighth of them is new, and counts until then. The collector of cycles, which acts when
+    it likes, rests meanwhile, so that the same work gives the same numbers.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes: list[int] = []
-        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._alive: list[tuple[StorageWeakRef, int]] = []
         self._held = self._new = 0
+        self._collects = gc.isenabled()
+
+    def __enter__(self) -> Self:
+        gc.disable()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        if self._collects:
+            gc.enable()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         given = _storages((args, kwargs))
         for address, storage in _storages(result).items():
             if address not in given:
-                self._held += storage.nbytes() - self._alive.get(address, (None, 0))[1]
-                self._alive[address] = StorageWeakRef(storage), storage.nbytes()
+                self._alive.append((StorageWeakRef(storage), storage.nbytes()))
+                self._held += storage.nbytes()
                 self._new += 1
         if self._new > len(self._alive) // 8:
-            self._alive = {key: held for key, held in self._alive.items() if not held[0].expired()}
-            self._held, self._new = sum(size for _, size in self._alive.values()), 0
+            self._alive = [held for held in self._alive if not held[0].expired()]
+            self._held, self._new = sum(size for _, size in self._alive), 0
         self.bytes.append(self._held)
         return result
 

@@ -108,6 +108,8 @@ def picture(results: Results) -> Figure:
     made = Figure(figsize=(11, 3.4), layout="constrained")
     for axes, name in zip(made.subplots(1, len(CASES), sharex=True), CASES, strict=True):
         stages = errors_by_epoch(results, name)
+        if not stages:
+            continue
         grid = log_grid(list(stages.values()), largest=1.0)
         for place, (epoch, errors) in enumerate(stages.items()):
             shade = colormaps["viridis_r"](0.15 + 0.85 * place / max(len(stages) - 1, 1))

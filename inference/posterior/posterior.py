@@ -147,6 +147,14 @@ class Posterior(Draws):
         if not isinstance(model.network, HamiltonianRollout):
             raise TypeError(f"over needs the posterior of a HamiltonianRollout, got a {type(model.network).__name__}.")
         longer = BayesianModel(model.network.over(steps), model.prior, model.likelihood)
+        first, zeros = {name: value[0, 0] for name, value in self.samples.items()}, torch.zeros(1, longer.num_outputs)
+        try:
+            longer.log_likelihood_of_outputs(zeros, zeros, first)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"the likelihood is one of {model.num_outputs} outputs, and {steps} steps have {longer.num_outputs}: "
+                "give it one noise for all outputs."
+            ) from error
         return Posterior(longer, self.samples, self.stats)
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:

@@ -108,7 +108,11 @@ def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterPrior], vari
 
     result = dict(starts)
     for name, width in torch.vmap(deviations)(variances).items():
-        shrink = (width / starts[name].flatten(1).square().mean(1).sqrt()).clamp_max(1.0).to(starts[name])
+        shrink = (
+            (width / starts[name].reshape(len(starts[name]), -1).square().mean(1).sqrt())
+            .clamp_max(1.0)
+            .to(starts[name])
+        )
         result[name] = starts[name] * shrink.reshape(-1, *[1] * len(laws[name].shape))
     return result
 

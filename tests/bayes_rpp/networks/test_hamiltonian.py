@@ -184,6 +184,9 @@ def test_engines_and_evidences_find_the_oscillator_and_files_hold_it(tmp_path):
         assert float((longer.predict(x).mean - further).abs().max()) < 0.1, name
         with pytest.raises(ValueError, match="steps must be a positive integer"):
             posterior.over(0)
+    each = BayesianModel(model.network, RPPPrior(), Gaussian(0.1, learned=True, per_output=True))
+    with pytest.raises(ValueError, match="one of 12 outputs, and 5 steps have 30: give it one noise"):
+        MAP(epochs=1).fit(each, data, seed=0, progress=False).over(5)
     swept = prior_sweep(model, data, criteria=[LaplaceEvidence("full")], mode=MAP(epochs=5), dense_variance=[1e-6, 1.0])
     assert np.isfinite(swept.laplace_full).all()
     some, evidences = tuple(part[:10] for part in data), []

@@ -59,6 +59,19 @@ def test_the_cost_counts_what_is_made_and_no_views():
     assert in_place == Cost.measured(function, x)
 
 
+def test_the_cost_is_the_same_whatever_the_memory_looked_like_before():
+    def function(rows):
+        for _ in range(50):
+            rows = (rows @ numbers(3, 3)).tanh() + rows.exp().clamp(max=1.0)
+        return rows
+
+    found, junk = set(), []
+    for turn in range(8):
+        junk.append([torch.empty(17 * turn + size) for size in range(50)][turn::2])
+        found.add(Cost.measured(function, numbers(10, 3)))
+    assert len(found) == 1
+
+
 def test_one_draw_takes_no_vmap_and_several_have_their_own_rows():
     def refuses_vmap(draw):
         return draw[0] * float(draw[1].sum())  # a number is no tensor that vmap could follow

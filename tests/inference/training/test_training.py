@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from bayes_rpp import LogDensity
+from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
 from inference import MAP, DeepEnsemble
 from inference.training.minibatches import Minibatches
 from inference.training.parameter_stack import joint_stack
@@ -91,6 +91,20 @@ def test_a_remainder_of_one_example_does_not_move_the_mode(make_linear_problem):
     assert float(exact.log_joint() - split.log_joint()) < 0.01
     for fitted in (exact, split):  # the loss in the stats is that of all data
         assert fitted.stats["loss"] == pytest.approx([-float(fitted.log_joint()) / 30], rel=1e-6)
+
+
+def test_a_parameter_without_dimensions_is_trained():
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.scale = torch.nn.Linear(3, 1), torch.nn.Parameter(torch.tensor(0.3))
+
+        def forward(self, x):
+            return self.scale * self.linear(x)
+
+    model, x = BayesianModel(Scaled(), RPPPrior(), Gaussian(0.1), num_outputs=1), torch.randn(20, 3)
+    fitted = DeepEnsemble(members=2, epochs=2).fit(model, (x, x[:, :1]), seed=0, progress=False)
+    assert fitted.samples["scale"].shape == (2, 1)
 
 
 def test_orders_change_from_epoch_to_epoch():
