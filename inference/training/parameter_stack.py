@@ -36,8 +36,7 @@ class ParameterStack:
         self.members = len(next(iter(starts.values())))
         self.variances = {name: value.to(device) for name, value in (variances or {}).items()}
         free = {name: value.to(device) for name, value in to_free(starts, objective.constraints).items()}
-        self._axes = {name: value.ndim for name, value in free.items()}
-        self.units = self._units()
+        self.units = self._units(free)
         self.coordinates = {
             name: (value / self.units[name] if self.units else value.clone()).requires_grad_()
             for name, value in free.items()
@@ -91,11 +90,11 @@ class ParameterStack:
         result: Tensor = torch.func.vmap(self._rest, in_dims=in_dims)(coordinates, units, variances, x, y)
         return result
 
-    def _units(self) -> Params:
-        """s of every parameter, (member, 1, ...), or (1, 1, ...) where members share it."""
+    def _units(self, like: Params) -> Params:
+        """s of every parameter, (member, 1, ...), in its type."""
         units = self.objective.units(self.variances)
         return {
-            name: unit.to(self.device).expand(self.members).reshape(-1, *[1] * (self._axes[name] - 1))
+            name: unit.to(like[name]).expand(self.members).reshape(-1, *[1] * (like[name].ndim - 1))
             for name, unit in units.items()
         }
 
@@ -114,7 +113,7 @@ class ParameterStack:
     def set_variances(self, variances: Params) -> None:
         """Go on from the same parameters, under other variances."""
         self.variances = {name: value.to(self.device) for name, value in variances.items()}
-        before, self.units = self.units, self._units()
+        before, self.units = self.units, self._units(self.coordinates)
         self._priors = self._fixed_priors()
         for name, unit in self.units.items():
             leaf, ratio = self.coordinates[name], unit / before[name]
