@@ -7,7 +7,7 @@ the error, the coverage, the drift of the true energy and the equivariance error
 member. Every finished ensemble is kept, so that the script resumes where it was stopped.
 
     python examples/pendulum_rollouts.py --trials 3  # an hour and a half on one core
-    python examples/pendulum_rollouts.py --quick --out quick/pendulum_rollouts.json  # seconds: small, few epochs
+    python examples/pendulum_rollouts.py --quick --out quick/pendulum_rollouts.json  # two minutes: small, few epochs
     python examples/pendulum_rollouts.py --report-only
 """
 

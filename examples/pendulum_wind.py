@@ -8,7 +8,7 @@ the chains. Networks have two hidden layers of 16 scalar channels, for whose evi
 finished sweep is kept, so that the script resumes where it was stopped.
 
     python examples/pendulum_wind.py --trials 3  # an hour and a half on one core
-    python examples/pendulum_wind.py --quick --out quick/pendulum_wind.json  # seconds: few data, few epochs
+    python examples/pendulum_wind.py --quick --out quick/pendulum_wind.json  # a minute: few data, few epochs
     python examples/pendulum_wind.py --report-only
 """
 
