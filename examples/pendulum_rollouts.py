@@ -28,7 +28,7 @@ from torch import Tensor
 sys.path.append(str(Path(__file__).parent / "paper"))
 
 from figure2 import PANELS, Size, pendulum_network
-from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of
+from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of, trial_options
 from recording.resumed_runs import Results, run_all
 
 from analysis import equivariance_error
@@ -193,14 +193,9 @@ def report(results: Results) -> str:
 
 
 def main() -> None:
-    options = parser(__doc__, RECORD)
-    options.add_argument("--trials", type=int, default=3, help="ensembles of each kind (default: %(default)s)")
-    options.add_argument("--quick", action="store_true", help="small networks and few epochs, one trial")
-    chosen = options.parse_args()
-    training, trials = (QUICK, 1) if chosen.quick else (FULL, chosen.trials)
-    if chosen.quick and chosen.out == RECORD:
-        options.error("--quick measures nothing worth keeping: give another --out")
-    cases = [(wind, kind, str(trial)) for trial in range(trials) for wind in WINDS for kind in KINDS]
+    chosen = trial_options(parser(__doc__, RECORD), 3)
+    training = QUICK if chosen.quick else FULL
+    cases = [(wind, kind, str(trial)) for trial in range(chosen.trials) for wind in WINDS for kind in KINDS]
     results = run_all(chosen.out, [] if chosen.report_only else cases, partial(run, training=training))
     publish(chosen.out, report(results), {"pendulum_rollouts": picture(results)})
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of
+from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of, trial_options
 from recording.resumed_runs import Results, run_all
 
 from analysis import prior_sweep
@@ -158,15 +158,10 @@ def report(results: Results) -> str:
 
 
 def main() -> None:
-    options = parser(__doc__, RECORD)
-    options.add_argument("--trials", type=int, default=3, help="data sets for each wind (default: %(default)s)")
-    options.add_argument("--quick", action="store_true", help="few data and few epochs, one trial, two winds")
-    chosen = options.parse_args()
-    size, trials = (QUICK, 1) if chosen.quick else (FULL, chosen.trials)
-    if chosen.quick and chosen.out == RECORD:
-        options.error("--quick measures nothing worth keeping: give another --out")
+    chosen = trial_options(parser(__doc__, RECORD), 3)
+    size = QUICK if chosen.quick else FULL
     winds = WINDS[::3] if chosen.quick else WINDS
-    cases = [(str(wind), chain, str(trial)) for trial in range(trials) for wind in winds for chain in CHAINS]
+    cases = [(str(wind), chain, str(trial)) for trial in range(chosen.trials) for wind in winds for chain in CHAINS]
     results = run_all(chosen.out, [] if chosen.report_only else cases, partial(run, size=size))
     publish(chosen.out, report(results), {"pendulum_wind": picture(results)})
 

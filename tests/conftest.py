@@ -1,6 +1,9 @@
-"""The option that shifts the seeds of statistical tests, and what tests of Ctrl-C need."""
+"""The option that shifts the seeds of statistical tests, what tests of Ctrl-C need, and scripts as modules."""
 
+import importlib
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +24,17 @@ def interrupts_are_heard():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a script of the examples or the benchmarks; afterwards scripts are forgotten."""
+    root = Path(__file__).parents[1]
+    folders = [root / "examples", root / "examples" / "paper", root / "tests" / "benchmarks"]
+    for folder in folders:
+        monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(tuple(map(str, folders))):
+            del sys.modules[name]

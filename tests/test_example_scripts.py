@@ -1,10 +1,8 @@
 """The scripts of the long experiments: one real run each, and the tables of what they recorded."""
 
 import contextlib
-import importlib
 import json
 import signal
-import sys
 from pathlib import Path
 from statistics import fmean
 
@@ -15,15 +13,6 @@ from analysis import chosen_cell
 from tests.seeds import shifted
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.syspath_prepend(EXAMPLES / "paper")
-    yield importlib.import_module
-    for name in [name for name, module in sys.modules.items() if str(EXAMPLES) in str(getattr(module, "__file__", ""))]:
-        del sys.modules[name]
 
 
 def test_a_case_that_an_interrupt_cut_short_is_not_recorded(script, tmp_path, monkeypatch):

@@ -1,24 +1,8 @@
 """The scripts of the paper's figures, and of what goes beyond them: each measures, tabulates and draws, when tiny."""
 
-import importlib
-import sys
 from functools import partial
-from pathlib import Path
-
-import pytest
 
 from bayes_rpp import RPPEMLP
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.syspath_prepend(EXAMPLES / "paper")
-    yield importlib.import_module
-    for name in [name for name, module in sys.modules.items() if str(EXAMPLES) in str(getattr(module, "__file__", ""))]:
-        del sys.modules[name]
 
 
 def measured(run, *cases):

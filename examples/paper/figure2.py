@@ -30,7 +30,7 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of
+from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of, trial_options
 from recording.resumed_runs import Results, Row, known, run_all
 
 from analysis import equivariance_error
@@ -265,14 +265,10 @@ def report(results: Results) -> str:
 
 def main() -> None:
     options = parser(__doc__, RECORD)
-    options.add_argument("--trials", type=int, default=5, help="how many (default: %(default)s)")
     options.add_argument("--papers", type=int, default=0, help="how many trials of the paper's own networks")
     options.add_argument("--only", default="", help="panels whose name holds this")
-    options.add_argument("--quick", action="store_true", help="small networks and few epochs, one trial")
-    chosen = options.parse_args()
-    size, trials = (QUICK, 1) if chosen.quick else (FULL, chosen.trials)
-    if chosen.quick and chosen.out == RECORD:
-        options.error("--quick measures nothing worth keeping: give another --out")
+    chosen = trial_options(options, 5)
+    size = QUICK if chosen.quick else FULL
     panels = [panel for panel in PANELS if chosen.only in panel]
     seeds = CHOICE_SEEDS[:1] if chosen.quick else CHOICE_SEEDS
     cases: list[tuple[str, ...]] = [
@@ -280,10 +276,10 @@ def main() -> None:
     ]
     cases += [
         (panel, kind, str(trial))
-        for trial in range(max(trials, chosen.papers))
+        for trial in range(max(chosen.trials, chosen.papers))
         for panel in panels
         for kind in [
-            *(kinds_of(panel) if trial < trials else []),
+            *(kinds_of(panel) if trial < chosen.trials else []),
             *(papers_kinds(panel) if trial < chosen.papers else []),
         ]
     ]

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of
+from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of, trial_options
 from recording.resumed_runs import Results, run_all
 
 from analysis import equivariance_error
@@ -137,14 +137,9 @@ def report(results: Results) -> str:
 
 
 def main() -> None:
-    options = parser(__doc__, RECORD)
-    options.add_argument("--trials", type=int, default=2, help="ensembles for each symmetry (default: %(default)s)")
-    options.add_argument("--quick", action="store_true", help="small networks and few epochs, one trial")
-    chosen = options.parse_args()
-    size, trials = (QUICK, 1) if chosen.quick else (FULL, chosen.trials)
-    if chosen.quick and chosen.out == RECORD:
-        options.error("--quick measures nothing worth keeping: give another --out")
-    cases = [(name, str(trial)) for trial in range(trials) for name in CASES]
+    chosen = trial_options(parser(__doc__, RECORD), 2)
+    size = QUICK if chosen.quick else FULL
+    cases = [(name, str(trial)) for trial in range(chosen.trials) for name in CASES]
     results = run_all(chosen.out, [] if chosen.report_only else cases, partial(run, size=size))
     publish(chosen.out, report(results), {"figure3_left": picture(results)})
 

@@ -32,7 +32,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from evidence_inertia import BATCH, EPOCHS, LR, MEMBERS, SEEDS, START, network
 from evidence_inertia import RESULTS as BY_GRADIENT
 from recording.result_pages import RESULTS as RECORDS
-from recording.result_pages import captioned, figure, page, parser, publish
+from recording.result_pages import captioned, figure, page, parser, publish, trial_options
 from recording.resumed_runs import Results, run_all
 
 from analysis import plot_prior_sweep, prior_sweep
@@ -183,14 +183,8 @@ def report(results: Results) -> str:
 
 
 def main() -> None:
-    options = parser(__doc__, RESULTS)
-    options.add_argument("--trials", type=int, default=len(SEEDS), help="data sets of each kind (default: %(default)s)")
-    options.add_argument("--quick", action="store_true", help="the corners of the grids, few epochs, one trial")
-    chosen = options.parse_args()
-    if chosen.quick and chosen.out == RESULTS:
-        options.error("--quick measures nothing worth keeping: give another --out")
-    trials = range(1 if chosen.quick else chosen.trials)
-    cases = [] if chosen.report_only else [(kind, str(trial)) for kind in GRIDS for trial in trials]
+    chosen = trial_options(parser(__doc__, RESULTS), len(SEEDS))
+    cases = [] if chosen.report_only else [(kind, str(trial)) for kind in GRIDS for trial in range(chosen.trials)]
     results = run_all(chosen.out, cases, functools.partial(run, quick=chosen.quick))
     picture = Figure(figsize=(10, 4), layout="constrained")
     plot_prior_sweep(

@@ -36,6 +36,24 @@ def parser(description: str | None, record: Path) -> argparse.ArgumentParser:
     return made
 
 
+def trial_options(made: argparse.ArgumentParser, trials: int) -> argparse.Namespace:
+    """What the command line says of a script with trials. A quick run is one trial, and must not go into the record.
+
+    Parameters
+    ----------
+    made : of ``parser``, with the script's own options.
+    trials : how many by default.
+    """
+    made.add_argument("--trials", type=int, default=trials, help="how many (default: %(default)s)")
+    made.add_argument("--quick", action="store_true", help="one trial, small and short")
+    chosen = made.parse_args()
+    if chosen.quick:
+        if chosen.out == made.get_default("out"):
+            made.error("--quick measures nothing worth keeping: give another --out")
+        chosen.trials = 1
+    return chosen
+
+
 def processor() -> str:
     """The name of the processor, as the operating system gives it."""
     lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []

@@ -1,9 +1,7 @@
 """The pages of results are what the scripts write from the recorded numbers, and the README's numbers stand on them."""
 
-import importlib
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,19 +9,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLES, BENCHMARKS, PAGES = ROOT / "examples", ROOT / "tests" / "benchmarks", ROOT / "docs" / "results"
 SCRIPTS = sorted(path.stem for path in EXAMPLES.rglob("*.py") if (PAGES / f"{path.stem}.md").exists())
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Imports a script; afterwards scripts are forgotten."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.syspath_prepend(EXAMPLES / "paper")
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith((str(EXAMPLES), str(BENCHMARKS))):
-            del sys.modules[name]
 
 
 def test_every_record_has_its_page_and_date():
