@@ -137,7 +137,8 @@ def picture(results: Results) -> Figure:
             axes.plot(WINDS.index(float(wind)), row["log_evidence"] - other["log_evidence"], "o", color=COLORS[0])
     axes.axhline(0, color="black", linewidth=1)
     axes.set_xticks(range(len(WINDS)), [f"{wind:g}" for wind in WINDS])
-    axes.set(xlabel="wind", ylabel="nats by which the chain with the mirror is ahead", yscale="symlog")
+    axes.set(xlabel="wind", ylabel="chain with the mirror ahead [nats]", xlim=(-0.5, len(WINDS) - 0.5))
+    axes.margins(y=0.15)
     axes.grid(axis="y", alpha=0.3)
     return made
 

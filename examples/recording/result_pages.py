@@ -25,7 +25,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 def options(description: str | None, record: Path) -> argparse.Namespace:
     """What the command line says."""
-    return parser(description, record).parse_args()
+    return _parsed(parser(description, record))
 
 
 def parser(description: str | None, record: Path) -> argparse.ArgumentParser:
@@ -46,11 +46,18 @@ def trial_options(made: argparse.ArgumentParser, trials: int) -> argparse.Namesp
     """
     made.add_argument("--trials", type=int, default=trials, help="how many (default: %(default)s)")
     made.add_argument("--quick", action="store_true", help="one trial, small and short")
-    chosen = made.parse_args()
+    chosen = _parsed(made)
     if chosen.quick:
         if chosen.out == made.get_default("out"):
             made.error("--quick measures nothing worth keeping: give another --out")
         chosen.trials = 1
+    return chosen
+
+
+def _parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
+    chosen = made.parse_args()
+    if chosen.report_only and not chosen.out.exists():
+        made.error(f"nothing is recorded in {chosen.out} yet: run once without --report-only")
     return chosen
 
 
