@@ -100,7 +100,7 @@ def training_checkpoint(
     constraints = model.constraints
     parameters = {name: (list(leaf.shape[1:]), str(constraints[name])) for name, leaf in stack.coordinates.items()}
     identity: dict[str, Any] = {"engine": engine, **vars(settings), "members": stack.members, "seed": seed}
-    identity["version of the training"] = 2  # 1 trained in units of one
+    identity["version of the training"] = 3  # others trained in other units
     identity["data"] = None if pair is None else digest(*pair)
     identity["model"] = {**model_identity(model), "parameters": parameters, "losses": losses}
     return EnsembleCheckpoint(Checkpoint(path, identity), stack, minibatches, history)

@@ -16,15 +16,16 @@ from bayes_rpp.priors.parameter_prior import ParameterPrior
 from bayes_rpp.types import Params
 from inference.data import Model
 
-_LARGEST_UNIT, _DEVIATIONS = 1.0, 10.0
+_LARGEST_UNIT, _DEVIATIONS, _NOISE_UNIT = 1.0, 10.0, 10.0
 
 
 class LogJoint:
     """-log p(y, theta | x) / N of a model as it is; of a LogDensity, -log p(theta).
 
     A weight is trained in units of its prior, s = min(1, 10 x prior standard deviation): Adam's steps have about the
-    size of the learning rate, and would carry weights of a narrow prior far out and back. Other parameters are trained
-    in units of one.
+    size of the learning rate, and would carry weights of a narrow prior far out and back. The likelihood's own
+    parameters are trained in units of ten of a free coordinate (the logarithm of a noise variance), since they may have
+    orders of magnitude to go.
     """
 
     def __init__(self, model: Model, num_data: int) -> None:
@@ -35,7 +36,7 @@ class LogJoint:
         if not isinstance(self.model, BayesianModel):
             return {}
         return {
-            name: _unit(self.model.fixed_priors[name]) if name in self.model.fixed_priors else torch.ones(())
+            name: _unit(self.model.fixed_priors[name]) if name in self.model.fixed_priors else torch.tensor(_NOISE_UNIT)
             for name in self.constraints
         }
 
@@ -75,7 +76,7 @@ class LogJointGivenVariances(LogJoint):
             return {name: _unit(law.at(values)) for name, law in self.laws.items()}
 
         found: Params = torch.vmap(units)(variances)
-        return found | dict.fromkeys(self.own, torch.ones(()))
+        return found | dict.fromkeys(self.own, torch.tensor(_NOISE_UNIT))
 
     def fixed_priors(self, variances: Params) -> dict[str, PathwayNormal]:
         """See LogJoint."""

@@ -66,6 +66,7 @@ class ParameterStack:
         losses, found = self._graph(list(self.coordinates.values()), *self._arguments(batch))
         gradients = dict(zip(self.coordinates, found, strict=True))
         with torch.no_grad():
+            self._bound_noise(gradients, batch)
             return losses, self._priors.added_to(gradients, self._params(self.coordinates, self.units))
 
     def losses(self, batch: Pair | None) -> Float[Tensor, " member"]:
@@ -89,6 +90,19 @@ class ParameterStack:
         in_dims = (0, 0, 0, per_member, per_member)
         result: Tensor = torch.func.vmap(self._rest, in_dims=in_dims)(coordinates, units, variances, x, y)
         return result
+
+    def _bound_noise(self, gradients: Params, batch: Pair | None) -> None:
+        """Bound the gradients of the likelihood's own parameters where the noise is far too small.
+
+        With D outputs, noise s^2 and squared residuals r^2, d loss / d log s^2 is D/2 (1 - r^2/s^2): at most D/2, but
+        without bound below, and Adam would remember for a thousand steps that the first residuals were large.
+        """
+        if batch is None or not self.units:
+            return
+        outputs = batch[1].shape[2:].numel()
+        for name in self.coordinates.keys() - self._priors.laws.keys():
+            bound = self.units[name] * outputs / gradients[name][0].numel()
+            gradients[name] = gradients[name].clamp(-bound, bound)
 
     def _units(self, like: Params) -> Params:
         """s of every parameter, (member, 1, ...), in its type."""

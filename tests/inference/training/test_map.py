@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Dirichlet, Gamma, constraints
 
-from bayes_rpp import Gaussian, LogDensity
+from bayes_rpp import BayesianModel, Gaussian, LogDensity, RPPPrior
 from inference import MAP
 
 FULL_BATCH = MAP(epochs=1000, batch_size=None, lr=0.1)
@@ -75,3 +75,21 @@ def test_mode_of_a_dirichlet_density_lies_on_the_simplex():
     )
     mode = MAP(epochs=800, lr=0.05).fit(density, None, seed=1).samples["p"][0, 0]
     torch.testing.assert_close(mode, (concentration - 1) / 6, rtol=0, atol=1e-10)
+
+
+def test_learned_noise_arrives_wherever_it_starts():
+    """From three orders of magnitude below and above, in the steps of an ordinary training: the first residuals, a
+    thousand times too large for the noise, must not slow it down.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 3, generator=generator)
+    clean = x @ torch.randn(3, 2, generator=generator)
+    for noise in (1e-2, 1.0):
+        y = clean + noise**0.5 * torch.randn(400, 2, generator=generator)
+        for start in (1e-3 * noise, noise, 1e3 * noise):
+            for likelihood in (Gaussian(start, learned=True, floor=1e-8), Gaussian((start, start), learned=True)):
+                model = BayesianModel(torch.nn.Linear(3, 2), RPPPrior(), likelihood, num_outputs=2)
+                posterior = MAP(epochs=500, batch_size=100).fit(model, (x, y), seed=0)
+                left = (posterior.predict(x).mean - y).square().mean(0)
+                learned = posterior.samples["noise_variance"][0, 0]
+                torch.testing.assert_close(learned, left.mean() if learned.ndim == 0 else left, rtol=0.03, atol=0)
