@@ -50,14 +50,16 @@ class Training(NamedTuple):
     members: int
 
 
-FULL, QUICK = Training(Size(0, 128, 500), 5), Training(Size(0, 16, 20), 3)
+FULL, QUICK = Training(Size(0, 128, 500, True), 5), Training(Size(0, 16, 20), 3)
 
 
 def fitted(wind: str, kind: str, seed: int, training: Training) -> tuple[TrajectoryData, Posterior]:
     data = double_pendulum(500, 500, WINDS[wind], seed=seed, second_spring=2.0)
     network = pendulum_network(kind, PANELS["pendulum"], data, training.size)
     model = BayesianModel(network, RPPPrior(dense_variance=1e-2), Gaussian(noise_variance=1e-4))
-    engine = DeepEnsemble(members=training.members, epochs=training.size.epochs, lr=1e-2, batch_size=500, compile=False)
+    engine = DeepEnsemble(
+        members=training.members, epochs=training.size.epochs, lr=1e-2, batch_size=100, compile=training.size.compile
+    )
     posterior = engine.fit(model, data.train, seed=seed, progress=sys.stderr.isatty())
     left = float((posterior.predict(data.train.x).mean - data.train.y).square().mean())
     return data, Posterior(BayesianModel(network, model.prior, Gaussian(noise_variance=left)), posterior.samples)

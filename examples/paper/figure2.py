@@ -95,11 +95,12 @@ class Size(NamedTuple):
     inertia: int  # channels
     pendulum: int
     epochs: int
+    compile: bool = False  # steps on the pendulum: a third of the time, after a minute
 
 
 DENSE = (1e-4, 1e-3, 1e-2, 1e-1)  # variances to choose from
 HELD_OUT, CHOICE_SEEDS = "held out", (100, 101, 102)
-FULL, QUICK = Size(384, 128, 500), Size(32, 16, 20)
+FULL, QUICK = Size(384, 128, 500, True), Size(32, 16, 20)
 
 
 def inertia_network(kind: str, panel: Panel, data: RegressionData, size: Size) -> nn.Module:
@@ -149,8 +150,9 @@ def fitted(panel: Panel, kind: str, data: RegressionData, dense: float, seed: in
     else:
         network, noise, exact = inertia_network(kind, panel, data, size), 0.2, 1.0
     model = BayesianModel(network, RPPPrior(dense_variance=dense), Gaussian(noise_variance=noise))
-    rate = 1e-2 if isinstance(data, TrajectoryData) else 3e-3
-    engine = MAP(epochs=size.epochs, lr=rate, batch_size=500, compile=False)
+    engine = MAP(epochs=size.epochs, lr=3e-3, batch_size=500, compile=False)
+    if isinstance(data, TrajectoryData):
+        engine = MAP(epochs=size.epochs, lr=1e-2, batch_size=100, compile=size.compile and "paper's" not in kind)
     began = time.process_time()
     posterior = engine.fit(model, data.train, seed=seed, progress=sys.stderr.isatty())
     seconds = time.process_time() - began
