@@ -168,18 +168,23 @@ class Rep:
         """The dimension of the bound representation."""
         return sum(run.size for run in self.runs)
 
-    def rho(self, g: Element) -> Float[Tensor, "size size"]:
-        """The dense matrix of a group element."""
+    def rho(self, g: Element) -> Float[Tensor, "*batch size size"]:
+        """The dense matrices of group elements."""
         return self._block_diagonal(self.bound_group.join(g), piece_rho)
 
-    def drho(self, a: Element) -> Float[Tensor, "size size"]:
-        """The dense matrix of a Lie-algebra element: the derivative of ``rho(exp(t a))`` at t = 0."""
+    def drho(self, a: Element) -> Float[Tensor, "*batch size size"]:
+        """The dense matrices of Lie-algebra elements: the derivatives of ``rho(exp(t a))`` at t = 0."""
         return self._block_diagonal(self.bound_group.join(a), piece_drho)
 
     def _block_diagonal(self, matrix: Tensor, of_piece: Callable[[Piece, Group, Tensor], Tensor]) -> Tensor:
         found = {piece: of_piece(piece, self.bound_group, matrix) for _, piece in self.terms}
-        blocks = [found[run.piece] for run in self.runs for _ in range(run.multiplicity)]
-        return torch.block_diag(*blocks) if blocks else matrix.new_zeros(0, 0)
+        result, start = matrix.new_zeros(*matrix.shape[:-2], self.size, self.size), 0
+        for run in self.runs:
+            block = found[run.piece]
+            for _ in range(run.multiplicity):
+                place = slice(start, start := start + block.shape[-1])
+                result[..., place, place] = block
+        return result
 
     def apply(self, g: Element, x: Float[Tensor, "*batch size"]) -> Float[Tensor, "*batch size"]:
         """Act on vectors, rho(g) x, one tensor axis at a time and without building the matrix.

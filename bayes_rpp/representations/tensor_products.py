@@ -62,22 +62,26 @@ def piece_size(piece: Piece, group: Group) -> int:
     return math.prod(factor.size(group) for factor in piece)
 
 
-def piece_rho(piece: Piece, group: Group, g: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
+def piece_rho(piece: Piece, group: Group, g: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch size size"]:
     """The Kronecker product of the factors' matrices."""
     result = g.new_ones(1, 1)
     for factor in piece:
-        result = torch.kron(result, factor.rho(group, g).contiguous())
+        result = _kronecker(result, factor.rho(group, g))
     return result
 
 
-def piece_drho(piece: Piece, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
+def piece_drho(piece: Piece, group: Group, a: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch size size"]:
     """The sum over factors of 1 x ... x drho x ... x 1."""
     result = a.new_zeros(1, 1)
     for factor in piece:
-        derivative = factor.drho(group, a).contiguous()
-        here, before = torch.eye(len(derivative)).to(a), torch.eye(len(result)).to(a)
-        result = torch.kron(result, here) + torch.kron(before, derivative)
+        derivative = factor.drho(group, a)
+        here, before = (torch.eye(matrix.shape[-1]).to(a) for matrix in (derivative, result))
+        result = _kronecker(result, here) + _kronecker(before, derivative)
     return result
+
+
+def _kronecker(a: Float[Tensor, "*batch p q"], b: Float[Tensor, "*batch r s"]) -> Float[Tensor, "*batch pr qs"]:
+    return (a[..., :, None, :, None] * b[..., None, :, None, :]).flatten(-4, -3).flatten(-2, -1)
 
 
 def simplify_piece(piece: Piece, group: Group) -> Piece:

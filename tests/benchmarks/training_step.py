@@ -1,9 +1,9 @@
 """A training step (forward, backward, Adam) of RPPEMLP against that of the MLP with the same hidden widths.
 
-Prints, for each group and for a stack of ten, the ratio as it is and compiled, to the MLP in the same way. Compiling
-takes minutes the first time.
+Prints, for each group, for a stack of ten and for Hamiltonian rollouts, the ratio as it is and compiled, to the MLP in
+the same way. Compiling takes minutes the first time.
 
-    python tests/benchmarks/training_step.py [threads]
+    python tests/benchmarks/training_step.py [threads] [--only rollouts]
 """
 
 from __future__ import annotations
@@ -18,7 +18,25 @@ from record import keep
 from side_by_side import median_seconds, ratio
 from torch import nn
 
-from bayes_rpp import MLP, RPPEMLP, BayesianModel, Gaussian, Group, O, Rep, RPPPrior, Scalar, SO13p, T, Vector, Z
+from bayes_rpp import (
+    MLP,
+    RPPEMLP,
+    BayesianModel,
+    Gaussian,
+    Group,
+    HamiltonianRollout,
+    InvariantLift,
+    LiftedNetwork,
+    O,
+    O2eR3,
+    Rep,
+    RPPPrior,
+    Scalar,
+    SO13p,
+    T,
+    Vector,
+    Z,
+)
 from inference.training.parameter_stack import joint_stack
 
 ROUNDS = 40
@@ -40,14 +58,34 @@ def networks(group: Group, rep_in: Rep, rep_out: Rep, channels: int) -> dict[str
     }
 
 
+def rollouts(channels: int) -> dict[str, nn.Module]:
+    """Rollouts of 4 steps of the double pendulum: of an MLP of the states, the paper's network, and networks of scalar
+    channels on the states and their inner products.
+    """
+    states, group = 4 * Vector, O2eR3()
+    lift = InvariantLift(states, group)
+
+    def lifted(kind: type[MLP | RPPEMLP]) -> LiftedNetwork:
+        return LiftedNetwork(kind(lift.rep_out, Scalar, group, channels=channels * Scalar), lift)
+
+    energies: dict[str, nn.Module] = {
+        "MLP": MLP(states, Scalar, group, channels=channels),
+        "RPPEMLP": RPPEMLP(states, Scalar, group, channels=channels),
+        "invariant features": lifted(RPPEMLP),
+        "MLP of invariant features": lifted(MLP),
+    }
+    return {name: HamiltonianRollout(energy, 4, 0.2) for name, energy in energies.items()}
+
+
 def steps(networks: dict[str, nn.Module], members: int, batch: int) -> dict[str, Callable[[], object]]:
-    """Of each network, as it is and compiled."""
+    """Of each network, as it is and compiled; compiling rollouts with bilinear layers takes more than 20 minutes."""
     result: dict[str, Callable[[], object]] = {}
     for name, network in networks.items():
         model = BayesianModel(network, RPPPrior(), Gaussian(0.2))
         x = torch.randn(members, batch, model.network.rep_in.size)
         y = torch.randn(members, batch, model.network.rep_out.size)
-        for compiled in (False, True):
+        slow = isinstance(network, HamiltonianRollout) and name == "RPPEMLP"
+        for compiled in (False,) if slow else (False, True):
             stack = joint_stack(model, list(range(members)), batch)
             stack.prepare(compiled, 1, (x, y))
             result[name + ", compiled" * compiled] = partial(stack.step, (x, y), 1e-3)
@@ -72,13 +110,13 @@ def main() -> None:
     torch.set_num_threads(threads)
     suffix = f"{threads} thread" + "s" * (threads > 1)
     print(f"training step, channels 384, batch 500, {suffix}; ratios to the MLP's in the same way")
-    numbers = {}
-    for label, group, rep_in, rep_out in CASES:
+    numbers = measure("rollouts", steps(rollouts(128), 1, 500))
+    for label, group, rep_in, rep_out in [] if "--only" in sys.argv else CASES:
         functions = steps(networks(group, rep_in, rep_out, 384), 1, 500)
         numbers |= measure(label, functions)
     label, group, rep_in, rep_out = CASES[0]
     kinds = {name: network for name, network in networks(group, rep_in, rep_out, 64).items() if name != "collapsed"}
-    for members in (10, 32):
+    for members in () if "--only" in sys.argv else (10, 32):
         print(f"a stack of {members}, channels 64, batch 100 each")
         numbers |= measure(f"{label}, {members} members", steps(kinds, members, 100))
     keep("training_step", {f"{name}, {suffix}": value for name, value in numbers.items()})
