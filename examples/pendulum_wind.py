@@ -4,11 +4,11 @@ The calm pendulum is symmetric under O2eR3, rotations about the vertical and ref
 it the mirror whose plane holds the wind. The Laplace evidence with dense blocks, which sees the training data alone,
 compares RPP energies whose weights may leave O2eR3 altogether, only as far as that mirror allows, or, as a control,
 only as far as the mirror across the wind allows, under winds from 0 to 0.05; it chooses the variance of what leaves
-O2eR3 as well. Networks have two hidden layers of 16 scalar channels, for whose evidence a chunk counts 48 outputs, and
-are trained to a mode: half-trained networks prefer whatever freedom fits better. Every finished sweep is kept, so that
-the script resumes where it was stopped.
+O2eR3 as well. States are measured with an error of 0.01, which is more than the networks miss them by: without noise, a
+network prefers whatever freedom fits better. Networks have two hidden layers of 8 scalar channels, for whose evidence a
+chunk counts 48 outputs. Every finished sweep is kept, so that the script resumes where it was stopped.
 
-    python examples/pendulum_wind.py --trials 3  # three hours on one core
+    python examples/pendulum_wind.py --trials 3  # two hours on one core
     python examples/pendulum_wind.py --quick --out quick/pendulum_wind.json  # a minute: few data, few epochs
     python examples/pendulum_wind.py --report-only
 """
@@ -72,24 +72,25 @@ class Size(NamedTuple):
     channels: int
 
 
-FULL, QUICK = Size(100, 500, 16), Size(10, 10, 4)
+FULL, QUICK = Size(100, 300, 8), Size(10, 10, 4)
+NOISE = 1e-4  # variance of a measurement's error
 
 
 def run(wind: str, chain: str, trial: str, size: Size) -> dict[str, Any]:
     """The cell that the evidence chooses."""
     data = double_pendulum(size.chunks, 200, float(wind), seed=int(trial))
+    errors = torch.randn(data.train.y.shape, generator=torch.Generator().manual_seed(int(trial)))
     lift = InvariantLift(data.rep_in, data.group)
     hidden = RPPEMLP(lift.rep_out, Scalar, CHAINS[chain], channels=size.channels * Scalar, layers=2)
     energy = NormalizedNetwork.fit(LiftedNetwork(hidden, lift), data.train.x)
     prior = RPPPrior(1.0, VARIANCES[0], pathway_variances=[1.0, *[VARIANCES[0]] * (len(CHAINS[chain]) - 1)])
-    noise = Gaussian(noise_variance=1e-3, learned=True, floor=1e-8)
-    model = BayesianModel(HamiltonianRollout(energy, data.steps, data.dt), prior, noise)
+    model = BayesianModel(HamiltonianRollout(energy, data.steps, data.dt), prior, Gaussian(noise_variance=NOISE))
     found = prior_sweep(
         model,
-        data.train,
+        (data.train.x, data.train.y + NOISE**0.5 * errors),
         criteria=[LaplaceEvidence("layer")],
         test=data.test,
-        mode=MAP(epochs=size.epochs, lr=1e-2, batch_size=20, compile="auto"),
+        mode=MAP(epochs=size.epochs, lr=1e-2, batch_size=20, compile=False),
         seed=int(trial),
         **{SWEPT[chain]: VARIANCES},
     )
@@ -99,7 +100,6 @@ def run(wind: str, chain: str, trial: str, size: Size) -> dict[str, Any]:
         "variance": chosen[SWEPT[chain]],
         "log_evidence": float(cell.laplace_layer),
         "test_mse": float(cell.test_mse),
-        "noise_variance": float(cell.noise_variance),
         "seconds": found.attrs["seconds"],
     }
 
@@ -161,7 +161,8 @@ def report(results: Results) -> str:
     caption = (
         "Evidence of networks whose weights, as far as they leave O2eR3, keep the mirror in whose plane the wind blows, "
         "or the one across it, against those that keep nothing, and the variance that it chooses for the weights that "
-        "leave O2eR3, among 1e-8, 1e-5 and 1e-2; medians over trials."
+        "leave O2eR3, among 1e-8, 1e-5 and 1e-2; medians over trials. States are measured with an error of 0.01; test errors "
+        "are those of predictions without it."
     )
     return page(
         __file__,

@@ -1,0 +1,1 @@
+"""Soft actor-critic with residual pathway priors, for Stable-Baselines3."""
