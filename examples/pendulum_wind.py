@@ -5,10 +5,10 @@ it the mirror whose plane holds the wind. The Laplace evidence with dense blocks
 compares RPP energies whose weights may leave O2eR3 altogether, only as far as that mirror allows, or, as a control,
 only as far as the mirror across the wind allows, under winds from 0 to 0.05; it chooses the variance of what leaves
 O2eR3 as well. States are measured with an error of 0.01, which is more than the networks miss them by: without noise, a
-network prefers whatever freedom fits better. Networks have two hidden layers of 8 scalar channels, for whose evidence a
+network prefers whatever freedom fits better. Networks have two hidden layers of 16 scalar channels, for whose evidence a
 chunk counts 48 outputs. Every finished sweep is kept, so that the script resumes where it was stopped.
 
-    python examples/pendulum_wind.py --trials 3  # two hours on one core
+    python examples/pendulum_wind.py --trials 3  # two hours and a half on one core
     python examples/pendulum_wind.py --quick --out quick/pendulum_wind.json  # a minute: few data, few epochs
     python examples/pendulum_wind.py --report-only
 """
@@ -72,7 +72,7 @@ class Size(NamedTuple):
     channels: int
 
 
-FULL, QUICK = Size(100, 300, 8), Size(10, 10, 4)
+FULL, QUICK = Size(100, 500, 16), Size(10, 10, 4)
 NOISE = 1e-4  # variance of a measurement's error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class RPPCritic(ContinuousCritic):
         self.n_critics, self.q_networks = n_critics, []
         hidden = _hidden(symmetry.group, net_arch)
         reps = [symmetry.rep_state + symmetry.rep_action, *hidden, Scalar(symmetry.group)]
-        layers = [StackedRPPLinear(*pair, members=n_critics) for pair in zip(reps, reps[1:], strict=False)]
+        layers = [StackedRPPLinear(*pair, members=n_critics) for pair in pairwise(reps)]
         self.stack = _Network(symmetry.features, layers, others.get("activation_fn", nn.ReLU), last=False)
 
     def forward(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:

@@ -49,7 +49,7 @@ class StackedRPPLinear(nn.Module):
 
     @torch.no_grad()
     def shrink_dense(self, share: float) -> None:
-        """Take this share of the dense part away: W <- W - share (W - P W), with P the projection on equivariant maps."""
+        """Take a share of the dense part away: W <- W - share (W - P W), with P the projection on equivariant maps."""
         for parameter, basis in ((self.weight, self.basis), (self.bias, self.bias_basis)):
             flat = parameter.reshape(len(parameter), -1)
             parameter.lerp_(basis.project(flat).reshape(parameter.shape), share)
