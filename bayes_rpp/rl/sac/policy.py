@@ -42,9 +42,11 @@ class RPPActor(Actor):
         hidden = _hidden(symmetry.group, self.net_arch)
         reps = [symmetry.rep_state, *hidden]
         layers = [StackedRPPLinear(*pair) for pair in zip(reps, hidden, strict=False)]
-        self.latent_pi = _Network(symmetry.features, layers, self.activation_fn, last=True)
+        self.latent_pi = _Network(symmetry.features, layers, self.activation_fn, last=True)  # type: ignore[assignment]
         self.mu = _Only(StackedRPPLinear(reps[-1], symmetry.rep_action, scale=last_scale))
-        self.log_std = _Only(StackedRPPLinear(reps[-1], unsigned(symmetry.rep_action), scale=last_scale))
+        self.log_std = _Only(  # type: ignore[assignment]
+            StackedRPPLinear(reps[-1], unsigned(symmetry.rep_action), scale=last_scale)
+        )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | {"symmetry": self.symmetry, "last_scale": self.last_scale}
@@ -189,6 +191,7 @@ class _Only(nn.Module):
 def _hidden(group: Group, widths: list[int]) -> list[Rep]:
     """Copies of the regular representation, at least as wide as asked for."""
     order = group.order
+    assert order is not None  # policies need a finite group
     return [(-(-width // order) * Regular)(group) for width in widths]
 
 
