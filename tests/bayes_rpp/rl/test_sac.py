@@ -11,11 +11,17 @@ import pytest
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from bayes_rpp import Z, rl
-from bayes_rpp.rl import EnvironmentSymmetry, RPPSACPolicy, environment_symmetry
+from bayes_rpp.rl import (
+    EnvironmentSymmetry,
+    RPPSACPolicy,
+    SymmetricVecNormalize,
+    environment_symmetry,
+    sac_settings,
+)
 from bayes_rpp.rl.sac.pathway_adam import PathwayAdam
 from bayes_rpp.rl.sac.policy import unsigned
 from bayes_rpp.rl.sac.stacked_linear import StackedRPPLinear
@@ -136,6 +142,44 @@ def test_dense_parts_decay_and_equivariant_parts_do_not():
         optimizer.step()
     expected = kept + (1 - 7.0 * 1e-3 * 10) ** 3 * (flat - kept)
     torch.testing.assert_close(layer.weight.detach().flatten(1), expected)
+
+
+@pytest.mark.parametrize("env_id", ["Walker2d-v5", "Ant-v5"])
+def test_symmetric_normalisation_commutes_with_the_symmetry_and_the_ordinary_does_not(env_id):
+    symmetry, errors = environment_symmetry(env_id), {}
+    for kind in (SymmetricVecNormalize, VecNormalize):
+        arguments = (symmetry,) if kind is SymmetricVecNormalize else ()
+        env = kind(DummyVecEnv([lambda: make(env_id)] * 2), *arguments)
+        env.action_space.seed(0)
+        env.seed(0)
+        env.reset()
+        for _ in range(50):
+            s, *_ = env.step(np.array([env.action_space.sample() for _ in range(2)]))
+        s = torch.as_tensor(env.get_original_obs(), dtype=torch.float64)
+        g = symmetry.group.generators[0]
+
+        def normalised(x, env=env):
+            return torch.as_tensor(env.normalize_obs(x.numpy()), dtype=torch.float64)
+
+        of = symmetry.features.of
+        moved = symmetry.rep_state.apply(g, of(normalised(s)))
+        difference = of(normalised(symmetry.transform_observation(g, s))) - moved
+        errors[kind] = float(difference.abs().max())
+    assert errors[SymmetricVecNormalize] < 1e-5
+    assert errors[VecNormalize] > 0.1
+
+
+def test_presets_are_settings_of_the_learner():
+    settings = sac_settings("Walker2d-v5", "paper")
+    model = SAC(RPPSACPolicy, make("Walker2d-v5"), device="cpu", **settings)
+    assert model.tau == 0.004
+    assert model.actor.optimizer.param_groups[0]["betas"] == (0.5, 0.999)
+    plain = SAC(RPPSACPolicy, make("Walker2d-v5"), device="cpu", **sac_settings("Walker2d-v5"))
+    assert plain.tau == 0.005
+    ratio = model.actor.mu.layer.weight.detach().std() / plain.actor.mu.layer.weight.detach().std()
+    assert float(ratio) == pytest.approx(0.01, rel=0.2)
+    with pytest.raises(ValueError, match="preset must be"):
+        sac_settings("Walker2d-v5", "best")
 
 
 def test_bad_input_says_what_would_be_right(monkeypatch):
