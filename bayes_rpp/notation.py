@@ -71,7 +71,8 @@ def parse_rep(text: str) -> Rep:
 
     Sums, integer multiples, tensor products, powers and parentheses of Scalar, PseudoScalar, Vector, T(p) and T(p,q).
     It is unbound, unless pieces name their group, as they must for a direct product:
-    ``"Vector(SO(3)) * Vector(S(5))"``.
+    ``"Vector(SO(3)) * Vector(S(5))"``. Where a product has a factor twice, its index says which:
+    ``"Vector(Z(2) * Z(2), 0)"``.
 
     Raises
     ------
@@ -128,14 +129,15 @@ def _parse_named_rep(tokens: _Tokens) -> Rep:
 
 
 def _bind_if_named(tokens: _Tokens, rep: Rep) -> Rep:
-    """``(SO(3))`` after a representation binds it."""
+    """``(SO(3))`` after a representation binds it, ``(Z(2) * Z(2), 1)`` binds it to the second factor of a product."""
     at = tokens.position
     if not tokens.take_if("("):
         return rep
     group = _parse_group_product(tokens)
+    slot = tokens.take_number("expected the index of a factor here") if tokens.take_if(",") else None
     tokens.expect(")")
     try:
-        return rep(group)
+        return rep(group) if slot is None else rep.on(group, slot)
     except ValueError as error:
         tokens.fail(at, str(error))
 

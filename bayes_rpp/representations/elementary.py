@@ -44,6 +44,11 @@ class RegularAction(Action):
 
     name: str = "Regular"
 
+    @property
+    def is_multiplicative(self) -> bool:
+        """See Action."""
+        return True
+
     def size(self, group: Group) -> int:
         """See Action."""
         return regular_images(group, group.elements[0] if group.elements is not None else group.generators).shape[-1]

@@ -45,6 +45,11 @@ class Action(ABC):
         """The index to which each coordinate moves, for an action that is best applied so; otherwise None."""
         return None
 
+    @property
+    def is_multiplicative(self) -> bool:
+        """Whether that of a direct product is the tensor product of those of its factors."""
+        return False
+
     def is_orthogonal(self, group: Group) -> bool:
         """Whether every matrix is orthogonal, so that the dual is the same."""
         return _properties(self, group)[0]

@@ -62,17 +62,25 @@ class Rep:
     def __call__(self, group: Group) -> Rep:
         """Bind to a group, or lift from some factors of a direct product to the product.
 
-        A representation that is bound to an equal group already is returned as it is. Raises ValueError if it is bound
-        to another group, or the group is a product and the pieces do not name their factors.
+        A representation that is bound to an equal group already is returned as it is. Regular representations of a
+        direct product are the products of those of its factors. Raises ValueError if it is bound to another group, or
+        the group is a product and other pieces do not name their factors.
         """
         if self.group == group:
             return self
         if self.group is not None:
             return self._lifted(group)
-        if len(group.factors) > 1 and any(piece for _, piece in self.given_terms):
-            choices = " or ".join(f"({self})({part})" for part in group.factors)
-            raise ValueError(f"{self} does not say on which factor of {group} it lives: write {choices}.")
-        return Rep(self.given_terms, group)
+        if len(group.factors) == 1:
+            return Rep(self.given_terms, group)
+        if any(not factor.action.is_multiplicative for _, piece in self.given_terms for factor in piece):
+            parts = group.factors
+            choices = [f"({self})({part})" for part in parts]
+            if len(set(choices)) < len(choices):
+                choices = [f"({self}).on(group, {slot})" for slot in range(len(parts))]
+            raise ValueError(f"{self} does not say on which factor of {group} it lives: write {' or '.join(choices)}.")
+        slots = range(len(group.factors))
+        spread = [(n, tuple(replace(f, slot=slot) for f in piece for slot in slots)) for n, piece in self.given_terms]
+        return Rep(spread, group)
 
     def on(self, group: Group, slot: int) -> Rep:
         """This representation of one factor of a direct product, given by its index, as one of the product.
@@ -172,8 +180,8 @@ class Rep:
         """The dense matrices of group elements."""
         return self._block_diagonal(self.bound_group.join(g), piece_rho)
 
-    def drho(self, a: Element) -> Float[Tensor, "*batch size size"]:
-        """The dense matrices of Lie-algebra elements: the derivatives of ``rho(exp(t a))`` at t = 0."""
+    def drho(self, a: Element) -> Float[Tensor, "size size"]:
+        """The dense matrix of a Lie-algebra element: the derivative of ``rho(exp(t a))`` at t = 0."""
         return self._block_diagonal(self.bound_group.join(a), piece_drho)
 
     def _block_diagonal(self, matrix: Tensor, of_piece: Callable[[Piece, Group, Tensor], Tensor]) -> Tensor:

@@ -70,7 +70,7 @@ def piece_rho(piece: Piece, group: Group, g: Float[Tensor, "*batch d d"]) -> Flo
     return result
 
 
-def piece_drho(piece: Piece, group: Group, a: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch size size"]:
+def piece_drho(piece: Piece, group: Group, a: Float[Tensor, "d d"]) -> Float[Tensor, "size size"]:
     """The sum over factors of 1 x ... x drho x ... x 1."""
     result = a.new_zeros(1, 1)
     for factor in piece:
@@ -124,4 +124,4 @@ def _slot_text(group: Group | None, slot: int) -> str:
     if group is None or len(group.factors) == 1:
         return ""
     part = group.factors[slot]
-    return f"({part})" if group.factors.count(part) == 1 else f"({part} [{slot}])"
+    return f"({part})" if group.factors.count(part) == 1 else f"({group}, {slot})"
