@@ -82,3 +82,11 @@ def test_the_evidence_of_chains_is_compared_at_every_wind(script, monkeypatch):
     assert {row["variance"] for row in results.values()} <= set(wind.VARIANCES)
     assert len(rows(wind.report(results))) == 1
     assert len(wind.picture(results).axes) == 1
+
+
+def test_policies_with_and_without_residual_pathways_are_trained_and_compared(script):
+    curves = script("figure5_sac")
+    results = measured(partial(curves.run, every=120), *(("Walker2d-v5", kind, "120", "0") for kind in curves.KINDS))
+    assert all(len(row["returns"]) == 1 for row in results.values())
+    assert len(rows(curves.report(results))) == 1
+    assert len(curves.picture(results).axes) == 3
