@@ -43,6 +43,7 @@ class ParameterStack:
         }
         self.optimizer = torch.optim.Adam(self.coordinates.values(), fused=True)
         self._priors, self._graph = self._fixed_priors(), GradientGraph(self._rests)
+        self._first_noise = self._noise({name: value.to(device) for name, value in starts.items()})
 
     def step(self, batch: Pair | None, lr: float) -> Float[Tensor, " member"]:
         """One step for every member, at a learning rate in units s; returns the losses before it, without the terms of
@@ -66,8 +67,8 @@ class ParameterStack:
         losses, found = self._graph(list(self.coordinates.values()), *self._arguments(batch))
         gradients = dict(zip(self.coordinates, found, strict=True))
         with torch.no_grad():
-            self._bound_noise(gradients, batch)
-            return losses, self._priors.added_to(gradients, self._params(self.coordinates, self.units))
+            params = self._params(self.coordinates, self.units)
+            return losses, self._in_units_of_noise(self._priors.added_to(gradients, params), params, batch)
 
     def losses(self, batch: Pair | None) -> Float[Tensor, " member"]:
         """The loss of every member, differentiable."""
@@ -91,18 +92,34 @@ class ParameterStack:
         result: Tensor = torch.func.vmap(self._rest, in_dims=in_dims)(coordinates, units, variances, x, y)
         return result
 
-    def _bound_noise(self, gradients: Params, batch: Pair | None) -> None:
-        """Bound the gradients of the likelihood's own parameters where the noise is far too small.
+    def _in_units_of_noise(self, gradients: Params, params: Params, batch: Pair | None) -> Params:
+        """Gradients that do not depend on how far too small a learned noise s^2 starts.
 
-        With D outputs, noise s^2 and squared residuals r^2, d loss / d log s^2 is D/2 (1 - r^2/s^2): at most D/2, but
-        without bound below, and Adam would remember for a thousand steps that the first residuals were large.
+        With D outputs and squared residuals r^2, d loss / d log s^2 is D/2 (1 - r^2/s^2): at most D/2, but without
+        bound below, where it is cut off. The gradients of the weights, in proportion to 1/s^2, are taken times s^2
+        as far as it has grown. Otherwise Adam would remember the large first ones for a thousand steps.
         """
-        if batch is None or not self.units:
-            return
-        outputs = batch[1].shape[2:].numel()
-        for name in self.coordinates.keys() - self._priors.laws.keys():
-            bound = self.units[name] * outputs / gradients[name][0].numel()
-            gradients[name] = gradients[name].clamp(-bound, bound)
+        own = self._own_names()
+        if batch is None or not own:
+            return gradients
+        outputs, noise = batch[1].shape[2:].numel(), self._noise(params)
+        for name, gradient in gradients.items():
+            if name in own:
+                bound = self.units[name] * outputs / gradient[0].numel()
+                gradients[name] = gradient.clamp(-bound, bound)
+            else:
+                factor = (noise / self._first_noise).clamp_min(1.0).to(gradient)
+                gradients[name] = gradient * factor.reshape(-1, *[1] * (gradient.ndim - 1))
+        return gradients
+
+    def _own_names(self) -> list[str]:
+        """The likelihood's own parameters."""
+        return [name for name in self.coordinates if name not in self._priors.laws] if self.units else []
+
+    def _noise(self, params: Params) -> Float[Tensor, " member"]:
+        """The noise of every member, the mean over outputs that have one each."""
+        means = [params[name].reshape(self.members, -1).mean(1) for name in self._own_names()]
+        return torch.stack(means).prod(0) if means else torch.ones(())
 
     def _units(self, like: Params) -> Params:
         """s of every parameter, (member, 1, ...), in its type."""
