@@ -85,13 +85,13 @@ def test_learned_noise_arrives_wherever_it_starts():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(400, 3, generator=generator)
     clean = x @ torch.randn(3, 2, generator=generator)
-    for noise in (1e-2, 1.0):
-        y = clean + noise**0.5 * torch.randn(400, 2, generator=generator)
-        for start in (1e-3 * noise, noise, 1e3 * noise):
-            for likelihood in (Gaussian(start, learned=True, floor=1e-8), Gaussian((start, start), learned=True)):
-                model = BayesianModel(torch.nn.Linear(3, 2), RPPPrior(), likelihood, num_outputs=2)
-                posterior = MAP(epochs=500, batch_size=100).fit(model, (x, y), seed=0)
-                left = (posterior.predict(x).mean - y).square().mean(0)
-                learned = posterior.samples["noise_variance"][0, 0]
-                torch.testing.assert_close(left, torch.full((2,), noise), rtol=0.2, atol=0)
-                torch.testing.assert_close(learned, left.mean() if learned.ndim == 0 else left, rtol=0.03, atol=0)
+    noise = 1e-2
+    y = clean + noise**0.5 * torch.randn(400, 2, generator=generator)
+    for start in (1e-3 * noise, 1e3 * noise):
+        for likelihood in (Gaussian(start, learned=True, floor=1e-8), Gaussian((start, start), learned=True)):
+            model = BayesianModel(torch.nn.Linear(3, 2), RPPPrior(), likelihood, num_outputs=2)
+            posterior = MAP(epochs=500, batch_size=100).fit(model, (x, y), seed=0)
+            left = (posterior.predict(x).mean - y).square().mean(0)
+            learned = posterior.samples["noise_variance"][0, 0]
+            torch.testing.assert_close(left, torch.full((2,), noise), rtol=0.2, atol=0)
+            torch.testing.assert_close(learned, left.mean() if learned.ndim == 0 else left, rtol=0.03, atol=0)
