@@ -147,14 +147,16 @@ def picture(results: Results) -> Figure:
             for wind, which, trial, row in ((*key.split("/"), row) for key, row in results.items())
             if which == chain and (other := results.get(f"{wind}/nothing/{trial}"))
         ]
-        axes.plot(*zip(*ahead, strict=True), "os"[place], color=COLORS[place], label=f"the {chain} kept")
+        if ahead:
+            axes.plot(*zip(*ahead, strict=True), "os"[place], color=COLORS[place], label=f"the {chain} kept")
     axes.axhline(0, color="black", linewidth=1)
     axes.set_xticks(range(len(WINDS)), [f"{wind:g}" for wind in WINDS])
     axes.set(xlabel="wind", ylabel="evidence ahead of nothing kept [nats]", xlim=(-0.5, len(WINDS) - 0.5))
     axes.set_yscale("symlog", linthresh=100)
     axes.margins(y=0.15)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8)
+    if axes.lines[1:]:
+        axes.legend(fontsize=8)
     return made
 
 

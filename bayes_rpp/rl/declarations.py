@@ -70,6 +70,8 @@ def environment_symmetry(env_id: str, group: str | None = None, *, bodies: bool 
     chosen = group if group is not None else next(iter(groups))
     if chosen not in groups:
         raise ValueError(f"group must be one of {', '.join(map(repr, groups))} for {env_id}, got {group!r}.")
+    if name in _PLANAR and bodies:
+        raise ValueError(f"observations of {env_id} hold nothing for each body: leave bodies=False.")
     if name in _PLANAR:
         return _PLANAR[name][chosen]
     return _FREE[name][chosen](BLOCKS[name, version] if bodies else ())

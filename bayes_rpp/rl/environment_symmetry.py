@@ -134,14 +134,15 @@ class EnvironmentSymmetry:
 
         Parameters
         ----------
-        env : a Gymnasium environment, wrapped or not; it is left in a state of its own.
+        env : a Gymnasium environment, in no wrapper that changes its observations; it is left in another state.
         states : how many.
         seed : of the states and the actions.
 
         Raises
         ------
         ValueError
-            If the environment's observations or actions are of another size or kind, or its state cannot be set.
+            If the environment's observations or actions are of another size or kind, bounds of actions are not
+            symmetric, or a state that is set from its observation does not go on as the real one did.
         """
         return verify_by_simulator(self, env, states, seed)
 
@@ -149,11 +150,12 @@ class EnvironmentSymmetry:
 def _rep(group: Group, algebra: Matrices, generators: Matrices, name: str) -> Rep:
     """The sum of the representations on blocks of coordinates that do not mix; equal blocks are one representation."""
     given = {
-        kind: torch.stack([matrix.double() for matrix in matrices])
+        kind: torch.stack([torch.as_tensor(matrix, dtype=torch.float64) for matrix in matrices])
         for kind, matrices in (("lie_algebra", algebra), ("generators", generators))
-        if matrices
+        if len(matrices)
     }
-    if len({matrices.shape[-1] for matrices in given.values()}) != 1:
+    shapes = {matrices.shape[1:] for matrices in given.values()}
+    if len(shapes) != 1 or any(len(shape) != 2 or shape[0] != shape[1] for shape in shapes):
         return matrix_rep(group, **given, name=name)  # which says what is wrong
     reps: dict[bytes, Rep] = {}
     total: Rep | None = None

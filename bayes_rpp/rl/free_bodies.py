@@ -14,7 +14,7 @@ from bayes_rpp.groups.group import Group
 from bayes_rpp.groups.named import SO, Z
 from bayes_rpp.rl.environment_symmetry import EnvironmentSymmetry, signed_permutation
 from bayes_rpp.rl.features import QuaternionFeatures
-from bayes_rpp.rl.verification import set_positions_and_velocities
+from bayes_rpp.rl.simulator_states import set_positions_and_velocities
 
 Matrix = Float[Tensor, "size size"]
 

@@ -150,9 +150,9 @@ def fitted(panel: Panel, kind: str, data: RegressionData, dense: float, seed: in
     else:
         network, noise, exact = inertia_network(kind, panel, data, size), 0.2, 1.0
     model = BayesianModel(network, RPPPrior(dense_variance=dense), Gaussian(noise_variance=noise))
-    engine = MAP(epochs=size.epochs, lr=3e-3, batch_size=500, compile=False)
-    if isinstance(data, TrajectoryData):
-        engine = MAP(epochs=size.epochs, lr=1e-2, batch_size=100, compile=size.compile and "paper's" not in kind)
+    rate, batch = (1e-2, 100) if isinstance(data, TrajectoryData) else (3e-3, 500)
+    compiled = size.compile and isinstance(data, TrajectoryData) and "paper's" not in kind
+    engine = MAP(epochs=size.epochs, lr=rate, batch_size=batch, compile=compiled)
     began = time.process_time()
     posterior = engine.fit(model, data.train, seed=seed, progress=sys.stderr.isatty())
     seconds = time.process_time() - began
@@ -230,19 +230,19 @@ def picture(results: Results) -> Figure:
 
 
 def summary(results: Results) -> str:
-    """RPP against the best of the others, in every panel."""
+    """RPP against the best of the others, by medians and trial by trial."""
     parts = []
     for panel in PANELS:
-        errors = {
-            kind: [row["test_mse"] for row in trials]
-            for kind in kinds_of(panel)
-            if (trials := of(results, panel, kind))
-        }
-        if len(errors) == len(kinds_of(panel)):
-            rpp = errors.pop("RPP")
-            best = min(errors.values(), key=statistics.median)
-            paired = statistics.geometric_mean(a / b for a, b in zip(rpp, best, strict=False))
-            parts.append(f"{panel} {statistics.median(rpp) / statistics.median(best):.2f} ({paired:.2f})")
+        kinds = [kind for kind in kinds_of(panel) if of(results, panel, kind)]
+        if len(kinds) == len(kinds_of(panel)):
+            median = {kind: statistics.median(row["test_mse"] for row in of(results, panel, kind)) for kind in kinds}
+            best = min(median.keys() - {"RPP"}, key=median.__getitem__)
+            paired = statistics.geometric_mean(
+                row["test_mse"] / results[other]["test_mse"]
+                for key, row in results.items()
+                if key.startswith(f"{panel}/RPP/") and (other := key.replace("/RPP/", f"/{best}/")) in results
+            )
+            parts.append(f"{panel} {median['RPP'] / median[best]:.2f} ({paired:.2f})")
     return ", ".join(parts)
 
 

@@ -8,6 +8,8 @@ since Adam's steps have about the size of its learning rate, whatever the gradie
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -96,8 +98,9 @@ class ParameterStack:
         """Gradients that do not depend on how far too small a learned noise s^2 starts.
 
         With D outputs and squared residuals r^2, d loss / d log s^2 is D/2 (1 - r^2/s^2): at most D/2, but without
-        bound below, where it is cut off. The gradients of the weights, in proportion to 1/s^2, are taken times s^2
-        as far as it has grown. Otherwise Adam would remember the large first ones for a thousand steps.
+        bound below. It is cut off where the mean of r^2/s^2 over the n numbers of a batch is more than six standard
+        deviations of a normal one above three. The gradients of the weights, in proportion to 1/s^2, are taken times
+        s^2 as far as it has grown. Otherwise Adam would remember the large first ones for a thousand steps.
         """
         own = self._own_names()
         if batch is None or not own:
@@ -105,7 +108,8 @@ class ParameterStack:
         outputs, noise = batch[1].shape[2:].numel(), self._noise(params)
         for name, gradient in gradients.items():
             if name in own:
-                bound = self.units[name] * outputs / gradient[0].numel()
+                each = outputs / gradient[0].numel()  # D, for a noise that all outputs share
+                bound = self.units[name] * each * (1 + 3 * math.sqrt(2 / (each * batch[1].shape[1])))
                 gradients[name] = gradient.clamp(-bound, bound)
             else:
                 factor = (noise / self._first_noise).clamp_min(1.0).to(gradient)

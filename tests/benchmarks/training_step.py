@@ -3,7 +3,7 @@
 Prints, for each group, for a stack of ten and for Hamiltonian rollouts, the ratio as it is and compiled, to the MLP in
 the same way. Compiling takes minutes the first time.
 
-    python tests/benchmarks/training_step.py [threads] [--only rollouts]
+    python tests/benchmarks/training_step.py [threads] [--rollouts]  # these alone
 """
 
 from __future__ import annotations
@@ -111,12 +111,13 @@ def main() -> None:
     suffix = f"{threads} thread" + "s" * (threads > 1)
     print(f"training step, channels 384, batch 500, {suffix}; ratios to the MLP's in the same way")
     numbers = measure("rollouts", steps(rollouts(128), 1, 500))
-    for label, group, rep_in, rep_out in [] if "--only" in sys.argv else CASES:
+    others = "--rollouts" not in sys.argv
+    for label, group, rep_in, rep_out in CASES if others else []:
         functions = steps(networks(group, rep_in, rep_out, 384), 1, 500)
         numbers |= measure(label, functions)
     label, group, rep_in, rep_out = CASES[0]
     kinds = {name: network for name, network in networks(group, rep_in, rep_out, 64).items() if name != "collapsed"}
-    for members in () if "--only" in sys.argv else (10, 32):
+    for members in (10, 32) if others else ():
         print(f"a stack of {members}, channels 64, batch 100 each")
         numbers |= measure(f"{label}, {members} members", steps(kinds, members, 100))
     keep("training_step", {f"{name}, {suffix}": value for name, value in numbers.items()})

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from bayes_rpp.rl.environment_symmetry import EnvironmentSymmetry
 from bayes_rpp.rl.features import QuaternionFeatures
+from bayes_rpp.rl.spaces import acts_by_signed_permutations
 
 
 class SymmetricVecNormalize(VecNormalize):
@@ -52,8 +53,7 @@ class SymmetricMoments(RunningMeanStd):
         super().__init__(shape=(symmetry.observation_size,))
         if not symmetry.group.is_finite or symmetry.group.elements is None:
             raise ValueError(f"images under all elements need a finite group, got {symmetry.group}.")
-        matrices = symmetry.rep_state.rho(symmetry.group.generators)
-        if not ((matrices.abs() > 0).sum(-1) == 1).all():
+        if not acts_by_signed_permutations(symmetry.rep_state):
             raise ValueError(
                 "the symmetry must act on features by signed permutations: scales of coordinates keep no other."
             )

@@ -39,14 +39,18 @@ class PathwayAdam(torch.optim.Adam):
         if not decay >= 0:
             raise ValueError(f"decay must not be negative, got {decay}.")
         super().__init__(params, **others)
-        self._layers, self._decay, self._steps = list(layers), decay, 0
+        self._layers, self._decay = list(layers), decay
+        self.param_groups[0]["steps"] = 0  # saved with the state
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_layers": self._layers, "_decay": self._decay}
 
     def step(self, closure: Any = None) -> Any:
         """A step of Adam, and the decay when it is due."""
-        loss = super().step(closure)
-        self._steps += 1
-        if self._decay and (self._steps % _EVERY == 0 or self._decay == float("inf")):
-            share = min(1.0, self._decay * self.param_groups[0]["lr"] * _EVERY)
+        loss, group = super().step(closure), self.param_groups[0]
+        group["steps"] += 1
+        if self._decay and (group["steps"] % _EVERY == 0 or self._decay == float("inf")):
+            share = min(1.0, self._decay * group["lr"] * _EVERY)
             for layer in self._layers:
                 layer.shrink_dense(share)
         return loss

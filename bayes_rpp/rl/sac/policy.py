@@ -5,13 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from jaxtyping import Float
 from stable_baselines3 import SAC
 from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from bayes_rpp.rl.environment_symmetry import EnvironmentSymmetry
 from bayes_rpp.rl.features import Features
 from bayes_rpp.rl.sac.pathway_adam import PathwayAdam
 from bayes_rpp.rl.sac.stacked_linear import StackedRPPLinear
+from bayes_rpp.rl.spaces import acts_by_signed_permutations, check_spaces
 
 
 class RPPActor(Actor):
@@ -96,13 +96,14 @@ class RPPSACPolicy(SACPolicy):
     decay : of the dense parts: at 0 they are free, at infinity the policy is exactly equivariant.
     rpp_critic : whether the critics are of this kind too, or plain networks.
     last_scale : of the initial weights of the actor's last layer.
-    others : of SACPolicy; ``net_arch`` gives the widths, rounded up to multiples of the group's order. gSDE is not
-        offered.
+    others : of SACPolicy; ``net_arch`` gives the widths, rounded up to multiples of the group's order. gSDE, features
+        extractors and other optimisers are not offered.
 
     Raises
     ------
     ValueError
-        If the group is not finite, or the symmetry does not fit the environment's spaces.
+        If the group is not finite, the symmetry does not fit the environment's spaces, or something is asked for that
+        is not offered.
 
     Examples
     --------
@@ -126,8 +127,14 @@ class RPPSACPolicy(SACPolicy):
         if use_sde:
             raise ValueError("use_sde=True is not offered: its noise is not equivariant.")
         check_policy_spaces(symmetry, observation_space, action_space)
+        for name, only in (("features_extractor_class", FlattenExtractor), ("optimizer_class", torch.optim.Adam)):
+            if (given := others.get(name, only)) is not only:
+                raise ValueError(f"{name} must be {only.__name__}, which the policy is built for, got {given}.")
         self.symmetry, self.decay, self.rpp_critic, self.last_scale = symmetry, decay, rpp_critic, last_scale
-        others["optimizer_kwargs"] = {"fused": True, **(others.get("optimizer_kwargs") or {})}
+        optimizer_kwargs = others.get("optimizer_kwargs") or {}
+        others["optimizer_kwargs"] = (
+            optimizer_kwargs if "foreach" in optimizer_kwargs else {"fused": True} | optimizer_kwargs
+        )
         super().__init__(observation_space, action_space, lr_schedule, **others)
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -203,23 +210,12 @@ def unsigned(rep: Rep) -> Rep:
 
 def check_policy_spaces(symmetry: EnvironmentSymmetry, observations: spaces.Space, actions: spaces.Space) -> None:
     """Raise ValueError unless a policy that is equivariant under the symmetry can be built for the spaces."""
+    if not isinstance(symmetry, EnvironmentSymmetry):
+        raise TypeError(f"symmetry must be an EnvironmentSymmetry, see environment_symmetry, got {symmetry!r}.")
     if not symmetry.group.is_finite:
         raise ValueError(
             f"policies need a finite group, got {symmetry.group}: their hidden layers hold its regular representation."
         )
-    for kind, space, size in (
-        ("observation", observations, symmetry.observation_size),
-        ("action", actions, symmetry.rep_action.size),
-    ):
-        if not isinstance(space, spaces.Box) or space.shape != (size,):
-            raise ValueError(f"the symmetry acts on {kind}s of {size} numbers, but the {kind} space is {space}.")
-    assert isinstance(actions, spaces.Box)
-    images = symmetry.rep_action.rho(symmetry.group.generators).numpy()
-    if not (np.isin(images, (-1.0, 0.0, 1.0)).all() and (np.abs(images).sum(-1) == 1).all()):
+    if not acts_by_signed_permutations(symmetry.rep_action):
         raise ValueError("actions must transform by signed permutations, since tanh squashes each by itself.")
-    bounds = np.stack([actions.low, actions.high]).astype(float)
-    moved = bounds @ images.transpose(0, 2, 1)
-    if not np.allclose(np.sort(moved, axis=1), bounds):
-        raise ValueError(
-            f"the bounds of actions, {bounds[0]} and {bounds[1]}, must be symmetric under {symmetry.group}."
-        )
+    check_spaces(symmetry.observation_size, symmetry.rep_action, observations, actions, "the environment")

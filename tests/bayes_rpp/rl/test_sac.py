@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import CombinedExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
@@ -182,6 +184,28 @@ def test_presets_are_settings_of_the_learner():
         sac_settings("Walker2d-v5", "best")
 
 
+def test_the_count_of_steps_is_kept_with_the_state():
+    """A copy, and a learner that was saved, decay when the one that goes on does."""
+    policy = learner().policy
+
+    def step(policy, count):
+        for _ in range(count):
+            for parameter in policy.actor.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            policy.actor.optimizer.step()
+
+    step(policy, 7)
+    again = learner().policy
+    again.load_state_dict(policy.state_dict())
+    again.actor.optimizer.load_state_dict(policy.actor.optimizer.state_dict())
+    others = [copy.deepcopy(policy), again]
+    step(policy, 8)
+    for other in others:
+        step(other, 8)
+        for name, value in policy.actor.state_dict().items():
+            torch.testing.assert_close(value, other.actor.state_dict()[name], rtol=0, atol=1e-7)
+
+
 def test_bad_input_says_what_would_be_right(monkeypatch):
     walker = environment_symmetry("Walker2d-v5")
     one_sided = gymnasium.wrappers.RescaleAction(
@@ -202,6 +226,8 @@ def test_bad_input_says_what_would_be_right(monkeypatch):
             "use_sde=True is not offered",
         ),
         (lambda: learner(decay=-1.0), "decay must not be negative"),
+        (lambda: learner(optimizer_class=torch.optim.SGD), "optimizer_class must be Adam"),
+        (lambda: learner(features_extractor_class=CombinedExtractor), "features_extractor_class must be Flatten"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -102,6 +102,51 @@ def test_a_wrong_sign_is_caught_and_its_coordinate_named(env_id):
     assert not any(environment_symmetry("Hopper-v5").verify(make("Hopper-v5")).wrong_signs.values())
 
 
+def test_a_wrong_sign_on_coordinates_that_change_places_is_named():
+    symmetry, env = environment_symmetry("Walker2d-v5"), make("Walker2d-v5")
+    (g,) = symmetry.group.generators
+    for rows, name in (((2, 5), "thigh_joint and thigh_left_joint"), ((11, 14), "thigh_joint velocity")):
+        state = symmetry.rep_state.rho(g)
+        state[list(rows)] *= -1
+        wrong = EnvironmentSymmetry.of_generators(symmetry.group, [state], [symmetry.rep_action.rho(g)])
+        report = wrong.verify(env)
+        assert report.blamed(report.errors.index[0])[0].startswith(name), str(report)
+    action = symmetry.rep_action.rho(g)
+    action[[0, 3]] *= -1
+    report = EnvironmentSymmetry.of_generators(symmetry.group, [symmetry.rep_state.rho(g)], [action]).verify(env)
+    assert report.blamed(report.errors.index[0])[0] == "action[0] and action[3]"
+
+
+def test_states_that_do_not_come_back_from_their_observations_are_refused():
+    """Wrappers that change observations, a setter that does nothing or forgets, and what stands still."""
+    wrappers = gymnasium.wrappers
+    pole = EnvironmentSymmetry.of_generators(Z(2), [-torch.eye(4)], [-torch.eye(1)])
+    inverted = gymnasium.make("InvertedPendulum-v5")
+    turned = wrappers.TransformObservation(inverted, lambda o: o[[2, 3, 0, 1]], inverted.observation_space)
+    swimmer = make("Swimmer-v5")
+    scaled = wrappers.TransformObservation(swimmer, lambda o: 3 * o, swimmer.observation_space)
+    spin = EnvironmentSymmetry.of_generators(
+        Z(2), [torch.diag(torch.tensor([1.0, -1.0, -1.0]))], [-torch.eye(1)], set_observation=lambda env, o: None
+    )
+    frozen = wrappers.TransformObservation(make("Swimmer-v5"), lambda o: 0 * o, swimmer.observation_space)
+    for symmetry, env, message in (
+        (pole, turned, "does not go on as before"),
+        (environment_symmetry("Walker2d-v5"), wrappers.NormalizeObservation(make("Walker2d-v5")), "wrappers"),
+        (environment_symmetry("Swimmer-v5"), scaled, "does not go on as before"),
+        (spin, gymnasium.make("Pendulum-v1"), "set_observation"),
+        (environment_symmetry("Swimmer-v5"), frozen, "does not move"),
+        (
+            environment_symmetry("Swimmer-v5"),
+            wrappers.RescaleAction(make("Swimmer-v5"), np.float32(0), np.float32(1)),
+            "must be symmetric",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            symmetry.verify(env)
+    with pytest.raises(TypeError, match=r"gymnasium\.make"):
+        pole.verify("InvertedPendulum-v5")
+
+
 def test_images_are_a_group_action_whose_quaternions_stay_unit():
     symmetry = environment_symmetry("Ant-v5")
     s = torch.as_tensor(make("Ant-v5").reset(seed=0)[0])
@@ -174,6 +219,7 @@ def test_bad_input_says_what_would_be_right():
             ),
             "3 positions and 3 velocities",
         ),
+        (lambda: environment_symmetry("Walker2d-v5", bodies=True), "leave bodies=False"),
         (lambda: signed_permutation([0, 0]), "each of 0 to 1 once"),
         (lambda: signed_permutation([0, 1], negated=[2]), "coordinates from 0 to 1"),
         (lambda: EnvironmentSymmetry.of_generators(Z(2), [2 * torch.eye(2)], [torch.eye(1)]), "no representation"),
