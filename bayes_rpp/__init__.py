@@ -27,6 +27,7 @@ from bayes_rpp.networks import (
     LiftedNetwork,
     ResidualSum,
     RPPLinear,
+    TransitionRollout,
     uniform_rep,
 )
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
@@ -83,6 +84,7 @@ __all__ = [
     "Standardizer",
     "StudentT",
     "T",
+    "TransitionRollout",
     "Trivial",
     "Vector",
     "Z",

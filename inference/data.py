@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bayes_rpp import BayesianModel, HamiltonianRollout, LogDensity
+from bayes_rpp import BayesianModel, LogDensity
+from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.rounding import warn_if_rounded
 
 Data = Sequence[Any] | Dataset | None
@@ -35,7 +36,7 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
         raise TypeError(f"data must be a pair (x, y) or a torch Dataset, got {type(data).__name__}{length}.")
     x, y = (torch.as_tensor(part).detach().cpu().clone() for part in data)
     given = x, y
-    if isinstance(model.network, HamiltonianRollout):
+    if isinstance(model.network, Rollout):
         y = model.network.flat(y)
     x = model.as_input(x)
     if y.is_floating_point() and x.is_floating_point():

@@ -9,6 +9,7 @@ from bayes_rpp.networks.layers.linear import EquivariantLinear
 from bayes_rpp.networks.layers.low_rank_bilinear import LowRankBilinear
 from bayes_rpp.networks.layers.rpp_linear import RPPLinear
 from bayes_rpp.networks.residual_sum import ResidualSum
+from bayes_rpp.networks.transition import TransitionRollout
 from bayes_rpp.networks.uniform_rep import uniform_rep
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "LowRankBilinear",
     "RPPLinear",
     "ResidualSum",
+    "TransitionRollout",
     "gated",
     "uniform_rep",
 ]

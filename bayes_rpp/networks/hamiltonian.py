@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 
 import torch
@@ -10,14 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import equivariant_basis, equivariant_maps
-from bayes_rpp.networks.expanded import ExpandedNetwork
-from bayes_rpp.networks.precision import input_dtype, warn_of_rounded_inputs
+from bayes_rpp.networks.rollout import Rollout, positive
 from bayes_rpp.representations.rep import Rep
 
 Field = Callable[[Tensor], Tensor]
 
 
-class HamiltonianRollout(nn.Module):
+class HamiltonianRollout(Rollout):
     r"""States z(dt), z(2 dt), ..., z(T dt) from z(0) = (q, p), under the equations of motion
 
         dq/dt = dH/dp,   dp/dt = -dH/dq
@@ -26,9 +24,7 @@ class HamiltonianRollout(nn.Module):
     2021, section 5.2). One step of the classical Runge-Kutta method of fourth order leads from each state to the next.
     If H is invariant under a group that acts on q, and on p as on the dual, trajectories are equivariant.
 
-    Outputs are flat, of the representation ``steps * rep_in``, so that likelihoods, equivariance errors and ensembles
-    treat a rollout as they do any network; ``trajectory`` gives them as (batch, time, state). Weights are summed over
-    their pathways once for the whole rollout.
+    Outputs are flat, of the representation ``steps * rep_in``; see ``Rollout``.
 
     Parameters
     ----------
@@ -53,7 +49,6 @@ class HamiltonianRollout(nn.Module):
     """
 
     def __init__(self, energy: nn.Module, steps: int, dt: float) -> None:
-        super().__init__()
         rep_in, rep_out = getattr(energy, "rep_in", None), getattr(energy, "rep_out", None)
         if not isinstance(rep_in, Rep) or not isinstance(rep_out, Rep):
             raise TypeError(f"energy must be a network with rep_in and rep_out, got a {type(energy).__name__}.")
@@ -62,9 +57,13 @@ class HamiltonianRollout(nn.Module):
         if not (isinstance(dt, float | int) and 0 < dt < float("inf")):
             raise ValueError(f"dt must be a positive number, got {dt!r}.")
         _check_phase_space(rep_in)
-        self.energy, self.steps, self.dt = energy, _positive(steps), float(dt)
-        self.rep_in, self.rep_out, self.group = rep_in, self.steps * rep_in, rep_in.bound_group
-        self._expanded = ExpandedNetwork(energy)
+        super().__init__(energy, rep_in, steps)
+        self.energy, self.rep_in, self.dt = energy, rep_in, float(dt)
+
+    @property
+    def inner(self) -> nn.Module:
+        """The energy."""
+        return self.energy
 
     def forward(self, x: Float[Tensor, "*batch state"]) -> Float[Tensor, "*batch steps*state"]:
         """The states that follow."""
@@ -74,29 +73,11 @@ class HamiltonianRollout(nn.Module):
         self, x: Float[Tensor, "*batch state"], steps: int | None = None
     ) -> Float[Tensor, "*batch steps+1 state"]:
         """The first state and the ``steps`` that follow, by default the network's own number, one row each."""
-        return torch.stack([x, *self._states(x, self.steps if steps is None else _positive(steps))], dim=-2)
+        return torch.stack([x, *self._states(x, self.steps if steps is None else positive(steps))], dim=-2)
 
     def over(self, steps: int) -> HamiltonianRollout:
-        """The rollout of the same energy over another number of steps."""
+        """See Rollout."""
         return HamiltonianRollout(self.energy, steps, self.dt)
-
-    @property
-    def input_dtype(self) -> torch.dtype:
-        """The type in which states are taken and given: that of the energy's inputs."""
-        return input_dtype(self.energy)
-
-    @property
-    def output_dtype(self) -> torch.dtype:
-        """The same."""
-        return input_dtype(self.energy)
-
-    def warn_of_rounded_inputs(self, x: Float[Tensor, "batch state"]) -> None:
-        """See NormalizedNetwork."""
-        warn_of_rounded_inputs(self.energy, x)
-
-    def flat(self, y: Float[Tensor, "batch *observation"]) -> Float[Tensor, "batch steps*state"]:
-        """Observed states (batch, steps, state) as the outputs are, flat; others as they are."""
-        return y.flatten(1) if y.shape[1:] == (self.steps, self.rep_in.size) else y
 
     def _states(self, x: Tensor, steps: int) -> list[Tensor]:
         field, states = self._field(), []
@@ -117,12 +98,6 @@ class HamiltonianRollout(nn.Module):
             return torch.cat([of_p, -of_q], dim=-1)
 
         return field
-
-
-def _positive(steps: int) -> int:
-    if isinstance(steps, bool) or not hasattr(steps, "__index__") or operator.index(steps) < 1:
-        raise ValueError(f"steps must be a positive integer, got {steps!r}.")
-    return operator.index(steps)
 
 
 def runge_kutta_step(field: Field, z: Tensor, dt: float) -> Tensor:

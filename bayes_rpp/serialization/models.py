@@ -26,6 +26,7 @@ from bayes_rpp.networks.hamiltonian import HamiltonianRollout
 from bayes_rpp.networks.invariant_lift import InvariantLift, LiftedNetwork
 from bayes_rpp.networks.precision import weights_dtype
 from bayes_rpp.networks.residual_sum import ResidualSum
+from bayes_rpp.networks.transition import TransitionRollout
 from bayes_rpp.normalization import NormalizedNetwork, Standardizer
 from bayes_rpp.serialization.groups import describe_group, describe_rep, rebuild_group, rebuild_rep
 from bayes_rpp.serialization.priors import describe_prior, exact_description, rebuild_prior
@@ -178,6 +179,16 @@ def _rebuild_rollout(description: Description) -> HamiltonianRollout:
     return HamiltonianRollout(rebuilt("network", description["energy"]), description["steps"], description["dt"])
 
 
+def _describe_transition(network: TransitionRollout) -> Description | None:
+    change, action = described(network.change), describe_rep(network.rep_action)
+    return None if change is None else {"change": change, "rep_action": action, "steps": network.steps}
+
+
+def _rebuild_transition(description: Description) -> TransitionRollout:
+    change = rebuilt("network", description["change"])
+    return TransitionRollout(change, rebuild_rep(description["rep_action"], change.group), description["steps"])
+
+
 def _rebuild_dataclass(kind: type, description: Description) -> Any:
     return kind(**description)
 
@@ -189,6 +200,7 @@ register("NormalizedNetwork", NormalizedNetwork, _describe_normalized, _rebuild_
 register("ResidualSum", ResidualSum, _describe_sum, _rebuild_sum)
 register("LiftedNetwork", LiftedNetwork, _describe_lifted, _rebuild_lifted)
 register("HamiltonianRollout", HamiltonianRollout, _describe_rollout, _rebuild_rollout)
+register("TransitionRollout", TransitionRollout, _describe_transition, _rebuild_transition)
 
 for _kind in (Gaussian, Categorical, LaplaceNoise, StudentT, HeteroscedasticGaussian, Bernoulli, Poisson):
     register(_kind.__name__, _kind, asdict, partial(_rebuild_dataclass, _kind))

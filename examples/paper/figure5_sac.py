@@ -5,7 +5,7 @@ six MuJoCo environments. Every 2,000 steps the deterministic policy is run for f
 these returns over training. Each finished run is kept, so that the script resumes where it was stopped.
 
     python examples/paper/figure5_sac.py --steps 100000 --trials 2   # half an hour a run on one core
-    python examples/paper/figure5_sac.py --only Walker2d --steps 20000
+    python examples/paper/figure5_sac.py --only Walker2d --steps 20000 --transitions runs/transitions
     python examples/paper/figure5_sac.py --quick --out quick/figure5_sac.json  # two minutes: a few hundred steps
     python examples/paper/figure5_sac.py --report-only
 """
@@ -70,7 +70,16 @@ class Curve(BaseCallback):
         return True
 
 
-def run(env_id: str, kind: str, steps: str, trial: str, every: int) -> dict[str, Any]:
+def keep_transitions(model: SAC, path: Path) -> None:
+    """Keep what the run saw, in its order, for transition models (see ``bayes_rpp.rl.rollouts``)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = model.replay_buffer
+    assert buffer is not None
+    names = ("observations", "actions", "next_observations", "dones")
+    np.savez_compressed(path, **{name: getattr(buffer, name)[: buffer.size(), 0] for name in names})
+
+
+def run(env_id: str, kind: str, steps: str, trial: str, every: int, transitions: Path | None) -> dict[str, Any]:
     options, seed = ENVIRONMENTS[env_id], int(trial)
     env, evaluation = gymnasium.make(env_id, **options), gymnasium.make(env_id, **options)
     evaluation.reset(seed=1000 + seed)
@@ -83,6 +92,8 @@ def run(env_id: str, kind: str, steps: str, trial: str, every: int) -> dict[str,
     with tqdm(total=int(steps), desc=f"{env_id} {kind} {trial}", disable=not sys.stderr.isatty()) as bar:
         curve = Curve(evaluation, every, bar)
         model.learn(int(steps), callback=curve)
+    if transitions is not None:
+        keep_transitions(model, transitions / f"{env_id}_{kind}_{steps}_{trial}.npz")
     return {
         "steps": curve.steps,
         "returns": curve.returns,
@@ -152,6 +163,7 @@ def main() -> None:
     options = parser(__doc__, RECORD)
     options.add_argument("--steps", type=int, default=100_000, help="of the environment (default: %(default)s)")
     options.add_argument("--only", default="", help="environments whose name holds this")
+    options.add_argument("--transitions", type=Path, help="a folder for what the runs saw")
     chosen = trial_options(options, 2)
     torch.set_num_threads(1)
     steps, every = (400, 200) if chosen.quick else (chosen.steps, EVERY)
@@ -162,7 +174,9 @@ def main() -> None:
         if chosen.only in env_id
         for kind in KINDS
     ]
-    results = run_all(chosen.out, [] if chosen.report_only else cases, partial(run, every=every))
+    results = run_all(
+        chosen.out, [] if chosen.report_only else cases, partial(run, every=every, transitions=chosen.transitions)
+    )
     publish(chosen.out, report(results), {"figure5_sac": picture(results)})
 
 
