@@ -6,29 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp import BayesianModel, HamiltonianRollout, LogDensity
+from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.networks.layers.rpp_linear import Parametrization
+from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.seeding import seeded_generator
-from bayes_rpp.types import Params
-from inference.data import Model, Pair
+from inference.data import Model
 from inference.posterior.arviz import inference_data
 from inference.posterior.draws import Draws, Snapshot
 from inference.posterior.files import load_posterior, save_posterior
-from inference.posterior.map_draws import assembled, map_draws_in_pieces
+from inference.posterior.map_draws import assembled
 from inference.posterior.parametrization import in_parametrization
 from inference.posterior.predictive import (
     Prediction,
     evaluate,
+    log_joints,
     log_likelihoods,
     outputs_in_pieces,
     predictive,
     replicates,
 )
+from inference.posterior.rollouts import Members, over_steps, rolled_out
 
 
 @dataclass(repr=False)
@@ -134,7 +135,7 @@ class Posterior(Draws):
         Raises
         ------
         TypeError
-            If the network is no HamiltonianRollout.
+            If the network is no HamiltonianRollout or TransitionRollout.
         ValueError
             If steps is no positive integer, or the likelihood is one of a fixed number of steps.
 
@@ -143,24 +144,60 @@ class Posterior(Draws):
         >>> posterior.over(100).predict(data.test.x).mean.shape
         torch.Size([500, 1200])
         """
-        model = self.bayesian_model
-        if not isinstance(model.network, HamiltonianRollout):
-            raise TypeError(f"over needs the posterior of a HamiltonianRollout, got a {type(model.network).__name__}.")
-        longer = BayesianModel(model.network.over(steps), model.prior, model.likelihood)
-        first, zeros = {name: value[0, 0] for name, value in self.samples.items()}, torch.zeros(1, longer.num_outputs)
-        try:
-            longer.log_likelihood_of_outputs(zeros, zeros, first)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"the likelihood is one of {model.num_outputs} outputs, and {steps} steps have {longer.num_outputs}: "
-                "give it one noise for all outputs."
-            ) from error
-        return Posterior(longer, self.samples, self.stats)
+        return Posterior(over_steps(self.bayesian_model, self.flat_samples, steps), self.samples, self.stats)
+
+    def rollout(
+        self,
+        state: Float[Tensor, "batch n"],
+        actions: Float[Tensor, "batch time m"],
+        *,
+        particles: int = 20,
+        members: Members = "fixed",
+        noise: bool = True,
+        seed: int = 0,
+    ) -> Float[Tensor, "particle batch time+1 n"]:
+        """Trajectories of a transition model from states under actions, of any length.
+
+        Parameters
+        ----------
+        state, actions : the first states, and what is done at each step.
+        particles : how many trajectories from each state.
+        members : "fixed", where a particle follows one draw, as often as others; or "random", where it follows another
+            draw at each step (TS-infinity and TS1 of Chua et al., NeurIPS 2018).
+        noise : whether each step adds the noise of the likelihood's first step.
+        seed : of the choice of draws, and of the noise.
+
+        Raises
+        ------
+        TypeError
+            If the network is no TransitionRollout, or the likelihood is no noise around the output.
+        ValueError
+            If shapes do not fit, or numbers are not finite.
+
+        Examples
+        --------
+        >>> posterior.rollout(data.test.x[:, :11], torch.zeros(100, 50, 3)).quantile(0.95, dim=0).shape
+        torch.Size([100, 51, 11])
+        """
+        return rolled_out(self.bayesian_model, self.flat_samples, state, actions, particles, members, noise, seed)
+
+    def sample(
+        self, state: Float[Tensor, "batch n"], action: Float[Tensor, "batch m"], *, seed: int, noise: bool = True
+    ) -> Float[Tensor, "batch n"]:
+        """A next state for each state and action, by a draw of its own; see ``rollout``.
+
+        Examples
+        --------
+        >>> posterior.sample(torch.zeros(5, 11), torch.zeros(5, 3), seed=0).shape
+        torch.Size([5, 11])
+        """
+        actions = torch.as_tensor(action)[..., None, :]
+        return self.rollout(state, actions, particles=1, members="random", noise=noise, seed=seed)[0, :, 1]
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:
         """log p(y_i | x_i, theta) of every draw and example."""
         model, x, y = self.bayesian_model, torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
-        if isinstance(model.network, HamiltonianRollout):
+        if isinstance(model.network, Rollout):
             y = model.network.flat(y)
         model.check_data(x, y)
         pieces = log_likelihoods(model, self.flat_samples, x, y)
@@ -175,7 +212,7 @@ class Posterior(Draws):
         model = self.model if isinstance(self.model, LogDensity) else self.bayesian_model
         if self.data is None and isinstance(model, BayesianModel):
             raise ValueError("the log joint needs the training data (x, y), but this posterior's `data` are None.")
-        return _log_joint(model, self.flat_samples, self.data).unflatten(0, (self.chains, self.draws))
+        return log_joints(model, self.flat_samples, self.data).unflatten(0, (self.chains, self.draws))
 
     def to_arviz(self) -> Any:
         """ArviZ InferenceData, for ``arviz.summary``, ``arviz.loo`` and plots: groups posterior, sample_stats where
@@ -247,16 +284,3 @@ class Posterior(Draws):
             holds something else than it should.
         """
         return load_posterior(Path(path), model, Posterior)
-
-
-@torch.no_grad()
-def _log_joint(model: Model, draws: Params, pair: Pair | None) -> Float[Tensor, " draw"]:
-    """The log joint of every draw."""
-    with pyro.validation_enabled(False):
-        if pair is None or isinstance(model, LogDensity):
-            return map_draws_in_pieces(model.log_joint, draws, "log joint")
-        prior = map_draws_in_pieces(model.log_prior, draws, "log prior")
-    likelihood = torch.zeros(len(prior), dtype=torch.float64)
-    for piece, values in log_likelihoods(model, draws, *pair):
-        likelihood[piece.draws] += values.double().sum(1)
-    return prior + likelihood.to(prior.dtype)

@@ -13,11 +13,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp import BayesianModel, Likelihood
+from bayes_rpp import BayesianModel, Likelihood, LogDensity
 from bayes_rpp.seeding import seeded
 from bayes_rpp.types import Params
+from inference.data import Model, Pair
 from inference.memory import Cost, slices_that_fit
-from inference.posterior.map_draws import Piece, assembled, count_draws, in_pieces, map_draws, stacked
+from inference.posterior.map_draws import (
+    Piece,
+    assembled,
+    count_draws,
+    in_pieces,
+    map_draws,
+    map_draws_in_pieces,
+    stacked,
+)
 from inference.posterior.streaming_moments import StreamingMoments
 
 logger = logging.getLogger(__name__)
@@ -214,3 +223,16 @@ def replicates(model: BayesianModel, draws: Params, x: Tensor, seed: int) -> Flo
     with seeded(seed, torch.device("cpu")):
         samples = chain.from_iterable(of_draws(some) for some in slices_that_fit(slice(0, count), size))
         return stacked(samples, count)
+
+
+@torch.no_grad()
+def log_joints(model: Model, draws: Params, pair: Pair | None) -> Float[Tensor, " draw"]:
+    """The log joint of every draw."""
+    with pyro.validation_enabled(False):
+        if pair is None or isinstance(model, LogDensity):
+            return map_draws_in_pieces(model.log_joint, draws, "log joint")
+        prior = map_draws_in_pieces(model.log_prior, draws, "log prior")
+    likelihood = torch.zeros(len(prior), dtype=torch.float64)
+    for piece, values in log_likelihoods(model, draws, *pair):
+        likelihood[piece.draws] += values.double().sum(1)
+    return prior + likelihood.to(prior.dtype)

@@ -20,6 +20,7 @@ from bayes_rpp import (
     S,
     Scalar,
     T,
+    TransitionRollout,
     Vector,
 )
 from tests.scenarios.numbers import numbers
@@ -39,6 +40,9 @@ NETWORKS = {
     "EMLP of SL(2)": lambda: EMLP(Scalar + Vector, T(1, 1), SL(2), channels=20, layers=2),
     "MLP": lambda: MLP(Scalar + Vector, T(2), O(3), channels=14, layers=2),
     "a rollout": lambda: HamiltonianRollout(RPPEMLP(2 * Vector, Scalar, O(3), channels=14, layers=1), steps=2, dt=0.1),
+    "a rollout with actions": lambda: TransitionRollout(
+        RPPEMLP(2 * Vector + Scalar, 2 * Vector, O(3), channels=14, layers=1), Scalar, steps=2
+    ),
     "a rollout of a lifted network": lambda: HamiltonianRollout(lifted(), steps=2, dt=0.1),
 }
 every_network = pytest.mark.parametrize("network", NETWORKS, indirect=True)

@@ -29,13 +29,16 @@ from bayes_rpp import (
     S,
     Scalar,
     T,
+    TransitionRollout,
     Vector,
+    matrix_rep,
 )
 from bayes_rpp.serialization import register, registry
 from bayes_rpp.serialization.models import describe_model, rebuild_model
 from tests.scenarios.groups import QUARTER_TURNS
 from tests.scenarios.likelihoods import BUILT_IN
 
+TURNED = matrix_rep(D(4), generators=D(4).generators, name="State")
 IMPOSTOR = Group(SO(3).lie_algebra[:1], name="SO(3)")
 
 
@@ -68,10 +71,20 @@ NETWORKS = {
     "normalized": lambda: normalized(RPPEMLP(Scalar + Vector, T(2), O(3), channels=14, layers=1)),
     "lifted": lambda: lifted(RPPEMLP),
     "rollout": lambda: HamiltonianRollout(NormalizedNetwork.fit(lifted(MLP), numbers(9, 6)), steps=3, dt=0.2),
+    "rollout with actions": lambda: TransitionRollout(
+        NormalizedNetwork.fit(RPPEMLP(TURNED + Scalar, TURNED, D(4), channels=8 * Scalar, layers=1), numbers(9, 3)),
+        Scalar,
+        steps=3,
+    ),
     "normalized twice": lambda: normalized(normalized(RPPEMLP(Vector, T(2), O(3), channels=14, layers=1))),
 }
 PRIOR = RPPPrior({"": 2.0, "network": 0.3}, 1e-3, mlp_variance=0.7, scaling="none")
-OF_ROLLOUTS = RPPPrior({"": 2.0, "energy": 0.3}, 1e-3, mlp_variance=0.7, scaling="none")
+INNER = {"rollout": "energy", "rollout with actions": "change"}
+
+
+def prior_of(name):
+    """One with a setting for a part of the network that there is."""
+    return RPPPrior({"": 2.0, INNER.get(name, "network"): 0.3}, 1e-3, mlp_variance=0.7, scaling="none")
 
 
 def through_json(model):
@@ -86,7 +99,7 @@ def model_of(name, prior=None, likelihood=None):
 def test_a_rebuilt_model_is_the_same_function_and_the_same_density(subtests):
     for name in NETWORKS:
         with subtests.test(msg=name):
-            model = model_of(name, OF_ROLLOUTS if name == "rollout" else PRIOR)
+            model = model_of(name, prior_of(name))
             rebuilt = through_json(model)
             params = model.initial_params(seed=1)
             x, y = numbers(5, model.network.rep_in.size), numbers(5, model.num_outputs, seed=1)
