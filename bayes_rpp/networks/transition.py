@@ -53,6 +53,7 @@ class TransitionRollout(Rollout):
                 f"outputs, the change of the state, are {rep_state}, and rep_action is {self.rep_action}."
             )
         self.rep_in = rep_state + self.steps * self.rep_action
+        self._sizes = rep_state.size, self.rep_action.size  # as numbers, for a compiler
 
     @property
     def inner(self) -> nn.Module:
@@ -82,14 +83,15 @@ class TransitionRollout(Rollout):
         return state + self._expanded(weights, torch.cat([state, action], dim=-1))
 
     def _states(self, x: Tensor) -> list[Tensor]:
-        if x.shape[-1:] != (self.rep_in.size,):
+        n, m = self._sizes
+        if x.shape[-1:] != (n + self.steps * m,):
             raise ValueError(
-                f"x has shape {tuple(x.shape)}, but a state of {self.rep_state.size} numbers and {self.steps} actions "
-                f"of {self.rep_action.size} are {self.rep_in.size} numbers."
+                f"x has shape {tuple(x.shape)}, but a state of {n} numbers and {self.steps} actions of {m} are "
+                f"{n + self.steps * m} numbers."
             )
-        state, actions = x.tensor_split([self.rep_state.size], dim=-1)
+        state, actions = x.tensor_split([n], dim=-1)
         weights, states = self.summed_weights(), []
-        for action in actions.unflatten(-1, (self.steps, self.rep_action.size)).unbind(-2):
+        for action in actions.unflatten(-1, (self.steps, m)).unbind(-2):
             state = self.next_state(weights, state, action)
             states.append(state)
         return states

@@ -1,7 +1,7 @@
 """A training step (forward, backward, Adam) of RPPEMLP against that of the MLP with the same hidden widths.
 
-Prints, for each group, for a stack of ten and for Hamiltonian rollouts, the ratio as it is and compiled, to the MLP in
-the same way. Compiling takes minutes the first time.
+Prints, for each group, for a stack of ten and for rollouts of energies and of transition models, the ratio as it is and
+compiled, to the MLP in the same way. Compiling takes minutes the first time.
 
     python tests/benchmarks/training_step.py [threads] [--rollouts]  # these alone
 """
@@ -29,11 +29,13 @@ from bayes_rpp import (
     LiftedNetwork,
     O,
     O2eR3,
+    Regular,
     Rep,
     RPPPrior,
     Scalar,
     SO13p,
     T,
+    TransitionRollout,
     Vector,
     Z,
 )
@@ -77,6 +79,17 @@ def rollouts(channels: int) -> dict[str, nn.Module]:
     return {name: HamiltonianRollout(energy, 4, 0.2) for name, energy in energies.items()}
 
 
+def transitions() -> dict[str, nn.Module]:
+    """Rollouts of 10 steps of a system that a mirror keeps, with as many numbers as a Walker2d: 17, and 6 actions."""
+    group = Z(2)
+    state, action = 5 * Scalar + 6 * Regular, 3 * Regular
+    changes = {
+        "MLP": MLP(state + action, state, group, channels=256, layers=2),
+        "RPPEMLP": RPPEMLP(state + action, state, group, channels=128 * Regular, layers=2),
+    }
+    return {name: TransitionRollout(change, action, 10) for name, change in changes.items()}
+
+
 def steps(networks: dict[str, nn.Module], members: int, batch: int) -> dict[str, Callable[[], object]]:
     """Of each network, as it is and compiled; compiling rollouts with bilinear layers takes more than 20 minutes."""
     result: dict[str, Callable[[], object]] = {}
@@ -111,6 +124,8 @@ def main() -> None:
     suffix = f"{threads} thread" + "s" * (threads > 1)
     print(f"training step, channels 384, batch 500, {suffix}; ratios to the MLP's in the same way")
     numbers = measure("rollouts", steps(rollouts(128), 1, 500))
+    for members in (1, 5):
+        numbers |= measure(f"transitions, {members} members", steps(transitions(), members, 200))
     others = "--rollouts" not in sys.argv
     for label, group, rep_in, rep_out in CASES if others else []:
         functions = steps(networks(group, rep_in, rep_out, 384), 1, 500)
