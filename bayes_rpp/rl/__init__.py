@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from bayes_rpp.rl.declarations import environment_symmetry
 from bayes_rpp.rl.environment_symmetry import EnvironmentSymmetry, signed_permutation
 from bayes_rpp.rl.features import QuaternionFeatures, RawFeatures
+from bayes_rpp.rl.planner import CrossEntropyPlanner
 from bayes_rpp.rl.rollout_data import TransitionData, rollouts
 from bayes_rpp.rl.sac.presets import sac_settings
 from bayes_rpp.rl.verification import SymmetryReport
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bayes_rpp.rl.sac.policy import RPPSACPolicy
 
 __all__ = [
+    "CrossEntropyPlanner",
     "EnvironmentSymmetry",
     "QuaternionFeatures",
     "RPPSACPolicy",

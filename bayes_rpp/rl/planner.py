@@ -1,0 +1,104 @@
+"""Planning by the cross-entropy method with particles of a transition model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayes_rpp.seeding import seeded_generator
+
+Rollouts = Callable[..., Float[Tensor, "particle batch time+1 n"]]
+Reward = Callable[
+    [Float[Tensor, "*batch n"], Float[Tensor, "*batch m"], Float[Tensor, "*batch n"]], Float[Tensor, "*batch"]
+]
+
+
+@dataclass(frozen=True)
+class CrossEntropyPlanner:
+    """The sequence of actions with the largest expected return, by the cross-entropy method (Rubinstein, 1999; for
+    ensembles of transition models Chua et al., NeurIPS 2018).
+
+    Sequences are drawn from independent normal distributions about a mean, and cut off at the bounds. The mean and the
+    standard deviation of those with the largest return, averaged over particles, are those of the next draw.
+
+    Parameters
+    ----------
+    rollout : a function of states (batch, n), actions (batch, time, m) and a ``seed`` to trajectories (particle, batch,
+        time + 1, n), such as ``Posterior.rollout``.
+    reward : a function of states, actions and next states to rewards, all with the same leading dimensions.
+    low, high : the bounds of actions.
+    horizon : how many steps are planned.
+    candidates, elites, iterations : how many sequences are drawn, how many of them are kept, and how often.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, there are fewer candidates than elites or than two elites, or bounds do not fit.
+
+    Examples
+    --------
+    >>> rollout = partial(posterior.rollout, particles=6, noise=False)
+    >>> planner = CrossEntropyPlanner(rollout, lambda s, a, after: after[..., 3], -torch.ones(2), torch.ones(2))
+    >>> planner.plan(torch.zeros(8), seed=0).shape
+    torch.Size([15, 2])
+    """
+
+    rollout: Rollouts
+    reward: Reward
+    low: Float[Tensor, " m"]
+    high: Float[Tensor, " m"]
+    horizon: int = 15
+    candidates: int = 200
+    elites: int = 20
+    iterations: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "candidates", "elites", "iterations"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a positive integer, got {number!r}.")
+        if not 2 <= self.elites <= self.candidates:
+            raise ValueError(f"elites must be from 2 to candidates={self.candidates}, got {self.elites}.")
+        low, high = torch.as_tensor(self.low), torch.as_tensor(self.high)
+        if low.ndim != 1 or low.shape != high.shape or not (low < high).all() or not (high - low).isfinite().all():
+            raise ValueError(f"low and high must be finite vectors with low < high, got {low} and {high}.")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    def plan(
+        self, state: Float[Tensor, " n"], *, seed: int, start: Float[Tensor, "horizon m"] | None = None
+    ) -> Float[Tensor, "horizon m"]:
+        """Actions for the next steps.
+
+        Parameters
+        ----------
+        state : to start from.
+        seed : of the sequences; the rollout gets it too.
+        start : the first mean, such as the plan of the step before without its first action; the middle of the bounds
+            if it is None.
+        """
+        state, generator = torch.as_tensor(state), seeded_generator(seed)
+        low, high = self.low.to(state), self.high.to(state)
+        mean = ((low + high) / 2).expand(self.horizon, -1) if start is None else start.to(state)
+        if mean.shape != (self.horizon, len(low)):
+            raise ValueError(f"start must have shape ({self.horizon}, {len(low)}), got {tuple(mean.shape)}.")
+        spread = ((high - low) / 2).expand(self.horizon, -1)
+        states = state.expand(self.candidates, -1)
+        for _ in range(self.iterations):
+            drawn = torch.randn(self.candidates, *mean.shape, generator=generator, dtype=state.dtype)
+            actions = (mean + spread * drawn).clamp(low, high)
+            best = actions[self._returns(states, actions, seed).topk(self.elites).indices]
+            mean, spread = best.mean(0), best.std(0)
+        return mean
+
+    def _returns(
+        self, states: Float[Tensor, "candidate n"], actions: Float[Tensor, "candidate horizon m"], seed: int
+    ) -> Float[Tensor, " candidate"]:
+        """The mean over particles of the sum of rewards; minus infinity where it is not a number."""
+        paths = self.rollout(states, actions, seed=seed)
+        rewards = self.reward(paths[..., :-1, :], actions.expand(len(paths), *actions.shape), paths[..., 1:, :])
+        return rewards.sum(-1).mean(0).nan_to_num(nan=-torch.inf)
