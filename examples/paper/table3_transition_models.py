@@ -6,7 +6,7 @@ with a chunk. The dense variance of RPP has the least error on the tests of anot
 Every finished ensemble is kept, so that the script resumes where it was stopped.
 
     python examples/paper/figure5_sac.py --steps 20000 --only Hopper --trials 1 --transitions runs/transitions  # and so on
-    python examples/paper/table3_transition_models.py --transitions runs/transitions  # an hour and a half on one core
+    python examples/paper/table3_transition_models.py --transitions runs/transitions  # an hour on one core
     python examples/paper/table3_transition_models.py --quick --out quick/table3.json  # two minutes: random actions
     python examples/paper/table3_transition_models.py --report-only
 """
@@ -65,7 +65,7 @@ class Size(NamedTuple):
     tests: int
 
 
-FULL, QUICK = Size(256, 3, 60, 8000, 50), Size(16, 2, 2, 200, 3)
+FULL, QUICK = Size(256, 3, 40, 8000, 50), Size(16, 2, 2, 200, 3)
 
 
 def random_transitions(env_id: str, steps: int) -> dict[str, np.ndarray]:
