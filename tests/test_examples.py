@@ -35,6 +35,11 @@ SMALL = {
     "OWN_GROUP_EPOCHS": "20",
     "OWN_GROUP_CHANNELS": "16",
     "OWN_GROUP_EXAMPLES": "300",
+    "WALKER_STEPS": "500",
+    "WALKER_MEMBERS": "2",
+    "WALKER_EPOCHS": "20",
+    "WALKER_CHUNKS": "60",
+    "WALKER_TESTS": "4",
 }
 FIGURES = {
     "quick_start": 2,
@@ -42,6 +47,7 @@ FIGURES = {
     "posterior_densities": 2,
     "dynamics": 2,
     "your_own_group": 2,
+    "walker": 2,
 }
 # What a last cell, which only the test adds, shows of each.
 SHOWN = {
@@ -62,6 +68,9 @@ SHOWN = {
         "right verdicts": [generator.verdict for generator in right.generators],
         "errors": errors.to_dict("index"), "outside": outside.to_dict("index"),
         "each": {site: values.values.tolist() for site, values in each.items()}}""",
+    "walker": """{
+        "policy": policy_error, "parted": parted, "coverage": coverage.tolist(),
+        "gif": gif[:6].decode(), "errors": errors.values.ravel().tolist()}""",
 }
 
 
@@ -193,12 +202,22 @@ def check_your_own_group(values):
         assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
 
 
+def check_walker(values):
+    assert 0 < values["policy"] < 0.9
+    assert values["parted"]["equivariant part"] < 1e-3 < values["parted"]["as learned"]
+    assert values["gif"] == "GIF89a"
+    assert all(0.3 < share <= 1 for share in values["coverage"])
+    assert len(values["errors"]) == 2
+    assert all(0 < error < 0.5 for error in values["errors"])
+
+
 CHECKS = {
     "quick_start": check_quick_start,
     "choosing_priors_and_groups": check_choosing_priors_and_groups,
     "posterior_densities": check_posterior_densities,
     "dynamics": check_dynamics,
     "your_own_group": check_your_own_group,
+    "walker": check_walker,
 }
 
 

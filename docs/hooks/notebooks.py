@@ -41,9 +41,9 @@ def render(notebook: nbformat.NotebookNode, stem: str) -> tuple[str, dict[str, b
         parts.append(cell.source if cell.cell_type == "markdown" else fenced(cell.source, "python"))
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if "image/png" in data:
-                name = f"{stem}-{len(pictures)}.png"
-                pictures[name] = base64.b64decode(data["image/png"])
+            if kind := next((kind for kind in ("png", "gif") if f"image/{kind}" in data), None):
+                name = f"{stem}-{len(pictures)}.{kind}"
+                pictures[name] = base64.b64decode(data[f"image/{kind}"])
                 parts.append(f"![Output of the cell above]({name})")
             elif output.output_type == "stream" and output.name == "stdout":
                 parts.append(fenced(output.text, "text"))
