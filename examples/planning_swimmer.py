@@ -20,9 +20,12 @@ import gymnasium
 import numpy as np
 import torch
 from jaxtyping import Float
-from recording.result_pages import RESULTS
+from matplotlib.figure import Figure
+from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of, trial_options
+from recording.resumed_runs import Results, run_all
 from torch import Tensor
 
+from analysis.plots.panels import COLORS
 from bayes_rpp import (
     MLP,
     RPPEMLP,
@@ -98,3 +101,59 @@ def run(kind: str, trial: str, size: Size) -> dict[str, Any]:
             options = {"horizon": size.horizon, "candidates": size.candidates, "elites": 10, "iterations": 3}
             planner, plan = CrossEntropyPlanner(rollout, velocity, low, high, **options), None
     return {"returns": returns, "between": size.between, "seconds": time.process_time() - began}
+
+
+def trials_of(results: Results, kind: str) -> list[dict[str, Any]]:
+    return [row for key, row in results.items() if key.startswith(f"{kind}/")]
+
+
+def table(results: Results) -> str:
+    rows = []
+    for kind in KINDS:
+        if trials := trials_of(results, kind):
+            returns = np.array([row["returns"] for row in trials])
+            means = (f"{value:.1f}" for value in (returns[:, 0].mean(), returns[:, 1:].mean(), returns[:, -1].mean()))
+            rows.append((kind, *means, str(returns[0, 1:].size * trials[0]["between"]), str(len(trials))))
+    header = ("ensemble", "random actions", "mean return while planning", "last return", "planned steps", "trials")
+    return rows_of(header, rows)
+
+
+def picture(results: Results) -> Figure:
+    """Returns against steps: every trial, and the mean of each kind."""
+    made = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = made.subplots()
+    for color, kind in zip(COLORS, KINDS, strict=False):
+        if trials := trials_of(results, kind):
+            returns = np.array([row["returns"] for row in trials])
+            steps = trials[0]["between"] * np.arange(1, returns.shape[1] + 1)
+            axes.plot(steps, returns.T, color=color, alpha=0.3, linewidth=1)
+            axes.plot(steps, returns.mean(0), color=color, label=kind)
+    axes.set(xlabel="steps of the environment", ylabel="return of 200 steps")
+    axes.legend(fontsize=8)
+    return made
+
+
+def report(results: Results) -> str:
+    caption = (
+        "Returns of 200 steps of a swimmer that plans with an ensemble of three transition models, trained anew on all "
+        "that was seen after every 200 steps; the first 200 are random actions."
+    )
+    return page(
+        __file__,
+        "Planning with an ensemble",
+        figure("planning_swimmer", "Returns against steps of planners with RPP and MLP ensembles"),
+        captioned(caption, table(results)),
+    )
+
+
+def main() -> None:
+    chosen = trial_options(parser(__doc__, RECORD), 3)
+    torch.set_num_threads(1)
+    cases = [(kind, str(trial)) for trial in range(chosen.trials) for kind in KINDS]
+    settings = partial(run, size=QUICK if chosen.quick else FULL)
+    results = run_all(chosen.out, [] if chosen.report_only else cases, settings)
+    publish(chosen.out, report(results), {"planning_swimmer": picture(results)})
+
+
+if __name__ == "__main__":
+    main()

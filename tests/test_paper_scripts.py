@@ -84,9 +84,33 @@ def test_the_evidence_of_chains_is_compared_at_every_wind(script, monkeypatch):
     assert len(wind.picture(results).axes) == 1
 
 
-def test_policies_with_and_without_residual_pathways_are_trained_and_compared(script):
-    curves = script("figure5_sac")
-    results = measured(partial(curves.run, every=120), *(("Walker2d-v5", kind, "120", "0") for kind in curves.KINDS))
+def test_policies_with_and_without_residual_pathways_are_trained_and_compared(script, tmp_path):
+    curves, pages = script("learning_curves"), [script("figure5_sac"), script("figure6_policy_only")]
+    run = partial(curves.run, every=120, transitions=tmp_path)
+    results = measured(run, *(("Walker2d-v5", kind, "120", "0") for kind in pages[1].KINDS))
     assert all(len(row["returns"]) == 1 for row in results.values())
-    assert len(rows(curves.report(results))) == 1
-    assert len(curves.picture(results).axes) == 3
+    assert len(list(tmp_path.glob("*.npz"))) == 3
+    for page in pages:
+        assert len(rows(page.report(results))) == 1
+        assert len(curves.picture(results, page.KINDS).axes) == 3
+
+
+def test_transition_models_of_both_kinds_are_compared(script, tmp_path):
+    table3 = script("table3_transition_models")
+    run = partial(table3.run, size=table3.Size(8, 2, 2, 100, 2), transitions=None, out=tmp_path / "none.json")
+    results = measured(run, *(("Hopper-v5", kind, "0") for kind in ("RPP", "MLP")))
+    assert len(rows(table3.report(results))) == 2
+    assert all(0 < error < 100 for row in results.values() for error in row["ensemble"] + row["one network"])
+    assert results["Hopper-v5/RPP/0"]["equivariance_error"] < results["Hopper-v5/MLP/0"]["equivariance_error"]
+    tuned = {f"Hopper-v5/tuning/{d}/100": {"one network": [abs(d - 0.1) + 1]} for d in table3.DENSE}
+    assert table3.chosen_variance(tuned, "Hopper-v5") == 0.1
+
+
+def test_a_swimmer_plans_with_an_ensemble(script):
+    planning = script("planning_swimmer")
+    size = planning.Size(width=8, passes=5, between=20, rounds=1, candidates=12, horizon=4)
+    results = measured(partial(planning.run, size=size), *((kind, "0") for kind in planning.KINDS))
+    assert all(len(row["returns"]) == 2 for row in results.values())
+    assert results["RPP/0"]["returns"][0] == results["MLP/0"]["returns"][0]  # before anything was learned
+    assert len(rows(planning.report(results))) == 2
+    assert len(planning.picture(results).axes) == 1

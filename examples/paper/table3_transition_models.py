@@ -27,7 +27,7 @@ from torch import Tensor
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from figure5_sac import ENVIRONMENTS
+from learning_curves import ENVIRONMENTS
 from recording.result_pages import RESULTS, captioned, page, parser, publish, rows_of, trial_options
 from recording.resumed_runs import Results, known, run_all
 
