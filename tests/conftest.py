@@ -30,7 +30,8 @@ def interrupts_are_heard():
 def script(monkeypatch):
     """Imports a script of the examples or the benchmarks; afterwards scripts are forgotten."""
     root = Path(__file__).parents[1]
-    folders = [root / "examples", root / "examples" / "paper", root / "tests" / "benchmarks"]
+    examples = root / "examples"
+    folders = [examples, examples / "paper", examples / "dynamics", root / "tests" / "benchmarks"]
     for folder in folders:
         monkeypatch.syspath_prepend(folder)
     before = set(sys.modules)

@@ -8,20 +8,25 @@ O2eR3 as well. States are measured with an error of 0.01, which is more than the
 network prefers whatever freedom fits better. Networks have two hidden layers of 16 scalar channels, for whose evidence a
 chunk counts 48 outputs. Every finished sweep is kept, so that the script resumes where it was stopped.
 
-    python examples/pendulum_wind.py --trials 3  # two hours and a half on one core
-    python examples/pendulum_wind.py --quick --out quick/pendulum_wind.json  # a minute: few data, few epochs
-    python examples/pendulum_wind.py --report-only
+    python examples/dynamics/pendulum_wind.py --trials 3  # two hours and a half on one core
+    python examples/dynamics/pendulum_wind.py --quick --out quick/pendulum_wind.json  # a minute: few data, few epochs
+    python examples/dynamics/pendulum_wind.py --report-only
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
+
+sys.path.append(str(Path(__file__).parents[1]))
+
 from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of, trial_options
 from recording.resumed_runs import Results, run_all
 from torch import Tensor

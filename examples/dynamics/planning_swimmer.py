@@ -5,15 +5,17 @@ are taken by the first actions of plans (CrossEntropyPlanner) under it, and so o
 is shown, for RPP and MLP ensembles. A swimmer's episode has 1,000 steps: returns of 200 are a fifth of what is usual.
 Every finished run is kept, so that the script resumes where it was stopped.
 
-    python examples/planning_swimmer.py --trials 3  # an hour on one core
-    python examples/planning_swimmer.py --quick --out quick/planning_swimmer.json  # a minute: short, small
-    python examples/planning_swimmer.py --report-only
+    python examples/dynamics/planning_swimmer.py --trials 3  # an hour on one core
+    python examples/dynamics/planning_swimmer.py --quick --out quick/planning_swimmer.json  # a minute: short, small
+    python examples/dynamics/planning_swimmer.py --report-only
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -21,6 +23,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
+
+sys.path.append(str(Path(__file__).parents[1]))
+
 from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of, trial_options
 from recording.resumed_runs import Results, run_all
 from torch import Tensor

@@ -6,9 +6,9 @@ leaves of the training data. On test data: coverage of 90 % bands and log score 
 the error, the coverage, the drift of the true energy and the equivariance error, of which the ensemble has one for each
 member. Every finished ensemble is kept, so that the script resumes where it was stopped.
 
-    python examples/pendulum_rollouts.py --trials 3  # an hour and a half on one core
-    python examples/pendulum_rollouts.py --quick --out quick/pendulum_rollouts.json  # two minutes: small, few epochs
-    python examples/pendulum_rollouts.py --report-only
+    python examples/dynamics/pendulum_rollouts.py --trials 3  # an hour and a half on one core
+    python examples/dynamics/pendulum_rollouts.py --quick --out quick/rollouts.json  # two minutes: small, few epochs
+    python examples/dynamics/pendulum_rollouts.py --report-only
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from scipy.stats import norm
 from torch import Tensor
 
-sys.path.append(str(Path(__file__).parent / "paper"))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "paper")]
 
 from figure2 import PANELS, Size, pendulum_network
 from recording.result_pages import RESULTS, captioned, figure, page, parser, publish, rows_of, trial_options
