@@ -144,6 +144,13 @@ def check_matrix(what: str, needed: int, instead: str) -> None:
         raise ValueError(f"{what} needs a matrix of {needed:,} bytes; the limit is {LARGEST_MATRIX:,}. {instead}")
 
 
+def check_result(what: str, needed: int) -> None:
+    """Raise ValueError if a result of so many bytes does not fit into what is free."""
+    free = free_memory(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise ValueError(f"{what} need {needed:,} bytes, and {free:,} are free: ask for fewer at a time.")
+
+
 def free_memory(device: torch.device) -> int | None:
     """Bytes that can still be taken; None where this is not known."""
     if device.type == "cuda":

@@ -99,9 +99,15 @@ def test_transition_models_of_both_kinds_are_compared(script, tmp_path):
     table3 = script("table3_transition_models")
     run = partial(table3.run, size=table3.Size(8, 2, 2, 100, 2), transitions=None, out=tmp_path / "none.json")
     results = measured(run, *(("Hopper-v5", kind, "0") for kind in ("RPP", "MLP")))
-    assert len(rows(table3.report(results))) == 2
+    assert len(rows(table3.report(results))) == 3  # and where nothing moves
     assert all(0 < error < 100 for row in results.values() for error in row["ensemble"] + row["one network"])
     assert results["Hopper-v5/RPP/0"]["equivariance_error"] < results["Hopper-v5/MLP/0"]["equivariance_error"]
+    symmetry = table3.environment_symmetry("Ant-v5")
+    for seed in (0, int(table3.TUNING_SEED)):
+        data, tests = (table3.data_of("Ant-v5", symmetry, s, run.keywords["size"], None) for s in (seed, 0))
+        states = [table3.states_of(*split, data.rep_state.size) for split in (data.train, data.test, tests.test)]
+        assert len(states[0]) > 200
+        assert states[0].isdisjoint(states[1] | states[2])
     tuned = {f"Hopper-v5/tuning/{d}/100": {"one network": [abs(d - 0.1) + 1]} for d in table3.DENSE}
     assert table3.chosen_variance(tuned, "Hopper-v5") == 0.1
 

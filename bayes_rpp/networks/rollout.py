@@ -20,7 +20,7 @@ class Rollout(nn.Module):
 
     Outputs are flat, of the representation ``steps * rep_state``, so that likelihoods, equivariance errors and
     ensembles treat a rollout as they do any network; ``trajectory`` gives them as (batch, time, state). Weights of the
-    inner network are summed over their pathways once for the whole rollout.
+    inner network are summed over their pathways once for the whole rollout; it is always in evaluation mode.
 
     Attributes
     ----------
@@ -66,8 +66,8 @@ class Rollout(nn.Module):
         return y.flatten(1) if y.shape[1:] == (self.steps, self.rep_state.size) else y
 
 
-def positive(steps: int) -> int:
-    """A number of steps; raises ValueError if it is none."""
-    if isinstance(steps, bool) or not hasattr(steps, "__index__") or operator.index(steps) < 1:
-        raise ValueError(f"steps must be a positive integer, got {steps!r}.")
-    return operator.index(steps)
+def positive(number: int, name: str = "steps") -> int:
+    """A positive integer of any kind as an int; raises ValueError, by this name, for anything else."""
+    if isinstance(number, bool) or not hasattr(number, "__index__") or operator.index(number) < 1:
+        raise ValueError(f"{name} must be a positive integer, got {number!r}.")
+    return operator.index(number)

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from bayes_rpp.datasets.regression_data import Split
 from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.rollout import positive
 from bayes_rpp.representations.rep import Rep
 from bayes_rpp.rl.environment_symmetry import EnvironmentSymmetry
 from bayes_rpp.seeding import seeded_generator
 
+_SAME = 1e-6  # within which a state is the one that the transition before led to: some arrays were rounded
 _NAMES = ("observations", "actions", "next_observations", "dones")
 
 
@@ -59,8 +61,8 @@ class TransitionData:
     def first(self, split: Split, steps: int) -> Split:
         """The first steps of chunks or trajectories; raises ValueError if they have fewer."""
         n, m = self.rep_state.size, self.rep_action.size
-        if not 1 <= steps <= (most := split.y.shape[1] // n):
-            raise ValueError(f"steps must be from 1 to {most}, got {steps}.")
+        if positive(steps) > (most := split.y.shape[1] // n):
+            raise ValueError(f"steps must be at most {most}, got {steps}.")
         return Split(split.x[:, : n + steps * m], split.y[:, : steps * n])
 
 
@@ -77,14 +79,15 @@ def rollouts(
     """Chunks at random places of what an agent saw while it learned.
 
     Test trajectories are placed first, without overlap. The chunks to train on begin at distinct places and may share
-    states with each other, but not with a test. None runs over the end of an episode.
+    states with each other, but not with a test. None runs over the end of an episode, nor over a place where the next
+    observation is not the observation that follows, to within 1e-6.
 
     Parameters
     ----------
-    source : the ``replay_buffer`` of a Stable-Baselines3 algorithm; its actions are put back into the environment's
+    source : the ``replay_buffer`` of a Stable-Baselines3 algorithm, whose actions are put back into the environment's
         units. Or a mapping, or a .npz file, of arrays in the order of time: "observations" and "next_observations"
-        (time, n), "actions" (time, m), and "dones" (time,), which is true where an episode ended; with several
-        environments, (time, environment, ...).
+        (time, n), "actions" (time, m) in the environment's units, and "dones" (time,), which is true where an episode
+        ended; with several environments, (time, environment, ...).
     symmetry : of the environment, see ``environment_symmetry``.
     steps : of a chunk.
     chunks : how many to train on.
@@ -102,24 +105,17 @@ def rollouts(
     >>> data.train.x.shape, data.train.y.shape
     (torch.Size([2000, 41]), torch.Size([2000, 110]))
     """
-    for name, number, least in (
-        ("steps", steps, 1),
-        ("chunks", chunks, 1),
-        ("test_steps", test_steps, 1),
-        ("tests", tests, 0),
-    ):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}.")
-    seen = _transitions(source)
-    _check(seen, symmetry)
+    steps, chunks, test_steps = positive(steps), positive(chunks, "chunks"), positive(test_steps, "test_steps")
+    tests = positive(tests, "tests") if tests else 0
+    seen = _transitions(source, symmetry)
     left, generator = _steps_left(seen), seeded_generator(seed)
-    test_starts = _apart(left >= test_steps, test_steps, tests, generator)
+    test_starts = _apart(left >= test_steps, test_steps, tests, generator, _breaks(seen))
     free = (left >= steps) & ~_touches(test_starts, test_steps, steps, left.shape)
     starts = _shuffled(free, generator)[:chunks]
     if len(starts) < chunks:
         raise ValueError(
             f"there is room for {len(starts)} chunks of {steps} steps beside {tests} tests of {test_steps}, but "
-            f"chunks={chunks}: ask for fewer, or give more transitions."
+            f"chunks={chunks}: ask for fewer, or give more transitions. {_breaks(seen)}"
         )
     train, test = _cut(seen, starts, steps, symmetry), _cut(seen, test_starts, test_steps, symmetry)
     return TransitionData(train, test, symmetry.rep_state, symmetry.rep_action, symmetry.group, steps, test_steps)
@@ -134,65 +130,74 @@ class _Transitions(NamedTuple):
     dones: Bool[Tensor, "time env"]
 
 
-def _transitions(source: Any) -> _Transitions:
+def _transitions(source: Any, symmetry: EnvironmentSymmetry) -> _Transitions:
     if hasattr(source, "replay_buffer"):
         raise ValueError(f"source is a {type(source).__name__}: give its replay_buffer.")
-    arrays = _of_buffer(source) if hasattr(source, "observations") else _of_mapping(source)
-    observations, actions, following = (torch.as_tensor(np.asarray(part), dtype=torch.float64) for part in arrays[:3])
-    dones = torch.as_tensor(np.asarray(arrays[3])).bool()
-    if observations.ndim == 2:
-        observations, actions, following, dones = (part[:, None] for part in (observations, actions, following, dones))
-    return _Transitions(observations, actions, following, dones)
+    arrays = replayed(source) if hasattr(source, "observations") else _of_mapping(source)
+    parts = {name: _numbers(arrays[name]) for name in _NAMES}
+    n, m = symmetry.observation_size, symmetry.rep_action.size
+    leading = parts["observations"].shape[:-1]
+    for name, own in {"observations": (n,), "next_observations": (n,), "actions": (m,), "dones": ()}.items():
+        if parts[name].shape != (*leading, *own) or len(leading) not in (1, 2):
+            shape = ", ".join(map(str, (*(leading if len(leading) in (1, 2) else ("time",)), *own)))
+            why = f": the symmetry is one of observations of {n} numbers and actions of {m}" if own else ""
+            raise ValueError(f"{name} have shape {tuple(parts[name].shape)}, but should have ({shape}){why}.")
+        if not torch.isfinite(parts[name]).all():
+            raise ValueError(f"{name} hold NaN or infinite numbers.")
+    if len(leading) == 1:
+        parts = {name: part[:, None] for name, part in parts.items()}
+    return _Transitions(**{**parts, "dones": parts["dones"].bool()})
 
 
-def _of_mapping(source: Any) -> list[Any]:
+def _numbers(array: Any) -> Float[Tensor, "*shape"]:
+    array = array.detach().cpu() if isinstance(array, Tensor) else np.asarray(array)
+    return torch.as_tensor(array, dtype=torch.float64)
+
+
+def _of_mapping(source: Any) -> Mapping[str, Any]:
     if isinstance(source, str | Path):
         source = np.load(source, allow_pickle=False)
     if not isinstance(source, Mapping) or any(name not in source for name in _NAMES):
         held = f"one with {sorted(source)}" if isinstance(source, Mapping) else f"a {type(source).__name__}"
         raise ValueError(f"source must be a replay buffer, or hold arrays {', '.join(_NAMES)}, got {held}.")
-    return [source[name] for name in _NAMES]
+    return source
 
 
-def _of_buffer(buffer: Any) -> list[Any]:
-    """The arrays of a replay buffer of Stable-Baselines3, the oldest first. It keeps actions scaled to -1, ..., 1."""
+def replayed(buffer: Any) -> dict[str, np.ndarray]:
+    """The arrays of a replay buffer of Stable-Baselines3, the oldest first. It keeps actions scaled to -1, ..., 1; here
+    they are in the environment's units.
+    """
     if not hasattr(buffer, "next_observations"):
         raise ValueError("this replay buffer keeps no next observations: make it without optimize_memory_usage.")
     if isinstance(buffer.observations, dict):
         raise ValueError("this replay buffer keeps observations of several parts; they must be one vector.")
     order = np.roll(np.arange(buffer.buffer_size), -buffer.pos) if buffer.full else np.arange(buffer.pos)
-    observations, actions, following, dones = (getattr(buffer, name)[order] for name in _NAMES)
+    arrays = {name: getattr(buffer, name)[order] for name in _NAMES}
     low, high = buffer.action_space.low, buffer.action_space.high
-    return [observations, low + (actions + 1) / 2 * (high - low), following, dones]
+    return arrays | {"actions": low + (arrays["actions"] + 1) / 2 * (high - low)}
 
 
-def _check(seen: _Transitions, symmetry: EnvironmentSymmetry) -> None:
-    shape = seen.observations.shape
-    n, m = symmetry.observation_size, symmetry.rep_action.size
-    for name, part, wanted in (
-        ("observations", seen.observations, (*shape[:2], n)),
-        ("next_observations", seen.next_observations, (*shape[:2], n)),
-        ("actions", seen.actions, (*shape[:2], m)),
-        ("dones", seen.dones, shape[:2]),
-    ):
-        if part.shape != wanted:
-            raise ValueError(
-                f"{name} have shape {tuple(part.shape)}, but should have {tuple(wanted)}: the symmetry is one of "
-                f"observations of {n} numbers and actions of {m}."
-            )
-        if not torch.isfinite(part).all():
-            raise ValueError(f"{name} hold NaN or infinite numbers.")
+def _goes_on(seen: _Transitions) -> Bool[Tensor, "time_but_one env"]:
+    """Whether the transition after each is the next step of the same episode."""
+    after, before = seen.next_observations[:-1], seen.observations[1:]
+    return ~seen.dones[:-1] & torch.isclose(after, before, rtol=_SAME, atol=_SAME).all(-1)
+
+
+def _breaks(seen: _Transitions) -> str:
+    """What cuts the transitions into pieces."""
+    ends, breaks = int(seen.dones.sum()), int((~_goes_on(seen) & ~seen.dones[:-1]).sum())
+    said = f" At {breaks} more, next_observations is not the observation that follows." if breaks else ""
+    return f"Of {seen.dones.numel()} transitions, {ends} end an episode.{said}"
 
 
 def _steps_left(seen: _Transitions) -> Int[Tensor, "time env"]:
     """For each transition, how many follow one another from it on: up to the end of an episode, or to where a state is
     not the one that the transition before led to.
     """
-    goes_on = ~seen.dones[:-1] & (seen.next_observations[:-1] == seen.observations[1:]).all(-1)
-    left = torch.ones(seen.dones.shape, dtype=torch.int64)
-    for t in range(len(goes_on) - 1, -1, -1):
-        left[t] += torch.where(goes_on[t], left[t + 1], 0)
-    return left
+    last = torch.cat([~_goes_on(seen), torch.ones_like(seen.dones[:1])])
+    time = torch.arange(len(last))[:, None]
+    ends = torch.where(last, time, len(last))
+    return ends.flip(0).cummin(0).values.flip(0) - time + 1
 
 
 def _shuffled(allowed: Bool[Tensor, "time env"], generator: torch.Generator) -> Int[Tensor, "place 2"]:
@@ -201,18 +206,22 @@ def _shuffled(allowed: Bool[Tensor, "time env"], generator: torch.Generator) -> 
 
 
 def _apart(
-    allowed: Bool[Tensor, "time env"], length: int, count: int, generator: torch.Generator
+    allowed: Bool[Tensor, "time env"], length: int, count: int, generator: torch.Generator, breaks: str
 ) -> Int[Tensor, "place 2"]:
-    """Places of ``count`` trajectories that share no transition, each drawn among those that are left."""
+    """Places of ``count`` trajectories that share no transition, each drawn among those that are left; ``breaks`` is
+    for the message if there is no room.
+    """
     chosen: list[Tensor] = []
     for place in _shuffled(allowed, generator):
-        if len(chosen) < count and allowed[tuple(place)]:
+        if len(chosen) == count:
+            break
+        if allowed[tuple(place)]:
             chosen.append(place)
             allowed = allowed & ~_touches(place[None], length, length, allowed.shape)
     if len(chosen) < count:
         raise ValueError(
-            f"there is room for {len(chosen)} test trajectories of {length} steps, but tests={count}: episodes may be "
-            "shorter. Ask for fewer or shorter ones."
+            f"there is room for {len(chosen)} test trajectories of {length} steps, but tests={count}: ask for fewer or "
+            f"shorter ones. {breaks}"
         )
     return torch.stack(chosen) if chosen else torch.empty(0, 2, dtype=torch.int64)
 

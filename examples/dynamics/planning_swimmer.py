@@ -72,7 +72,7 @@ def fitted(kind: str, data: TransitionData, seed: int, size: Size) -> Posterior:
 
 
 def velocity(state: Tensor, action: Tensor, after: Tensor) -> Float[Tensor, "*batch"]:
-    """The reward of a swimmer, but for the cost of its actions, which is a ten-thousandth of their squares."""
+    """The forward velocity at the end of a step. The reward is its mean over the step, less a small cost of actions."""
     return after[..., FORWARD]
 
 

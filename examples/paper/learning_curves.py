@@ -27,10 +27,11 @@ from tqdm import tqdm
 sys.path.append(str(Path(__file__).parents[1]))
 
 from recording.result_pages import rows_of
-from recording.resumed_runs import Results, run_all
+from recording.resumed_runs import Results, known, run_all
 
 from analysis.plots.panels import COLORS
 from bayes_rpp.rl import RPPSACPolicy, environment_symmetry
+from bayes_rpp.rl.rollout_data import replayed
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "Walker2d-v5": {},
@@ -70,12 +71,13 @@ class Curve(BaseCallback):
 
 
 def keep_transitions(model: SAC, path: Path) -> None:
-    """Keep what the run saw, in its order, for transition models (see ``bayes_rpp.rl.rollouts``)."""
+    """Keep what the run saw, for transition models (see ``bayes_rpp.rl.rollouts``)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = model.replay_buffer
-    assert buffer is not None
-    names = ("observations", "actions", "next_observations", "dones")
-    np.savez_compressed(path, **{name: getattr(buffer, name)[: buffer.size(), 0] for name in names})
+    np.savez_compressed(path, **replayed(model.replay_buffer))
+
+
+def file_of(env_id: str, kind: str, steps: str, trial: str) -> str:
+    return f"{env_id}_{kind}_{steps}_{trial}.npz"
 
 
 def run(env_id: str, kind: str, steps: str, trial: str, every: int, transitions: Path | None) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def run(env_id: str, kind: str, steps: str, trial: str, every: int, transitions:
         curve = Curve(evaluation, every, bar)
         model.learn(int(steps), callback=curve)
     if transitions is not None:
-        keep_transitions(model, transitions / f"{env_id}_{kind}_{steps}_{trial}.npz")
+        keep_transitions(model, transitions / file_of(env_id, kind, steps, trial))
     return {
         "steps": curve.steps,
         "returns": curve.returns,
@@ -157,5 +159,10 @@ def run_cases(chosen: argparse.Namespace, kinds: Sequence[str]) -> Results:
         if chosen.only in env_id
         for kind in kinds
     ]
-    settings = partial(run, every=every, transitions=getattr(chosen, "transitions", None))
+    transitions = getattr(chosen, "transitions", None)
+    recorded = known(chosen.out)
+    for case in cases if transitions else []:
+        if "/".join(case) in recorded and not (transitions / file_of(*case)).exists():
+            print(f"{'/'.join(case)} is recorded, and is not run again for its transitions.", file=sys.stderr)
+    settings = partial(run, every=every, transitions=transitions)
     return run_all(chosen.out, [] if chosen.report_only else cases, settings)

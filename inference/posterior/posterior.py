@@ -29,7 +29,7 @@ from inference.posterior.predictive import (
     predictive,
     replicates,
 )
-from inference.posterior.rollouts import Members, over_steps, rolled_out
+from inference.posterior.rollouts import Members, one_action_each, over_steps, rolled_out
 
 
 @dataclass(repr=False)
@@ -191,7 +191,7 @@ class Posterior(Draws):
         >>> posterior.sample(torch.zeros(5, 11), torch.zeros(5, 3), seed=0).shape
         torch.Size([5, 11])
         """
-        actions = torch.as_tensor(action)[..., None, :]
+        actions = one_action_each(state, action)
         return self.rollout(state, actions, particles=1, members="random", noise=noise, seed=seed)[0, :, 1]
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:

@@ -14,10 +14,10 @@ from torch.func import functional_call
 
 from bayes_rpp import BayesianModel, TransitionRollout
 from bayes_rpp.likelihoods.noise import NoiseAroundOutput
-from bayes_rpp.networks.rollout import Rollout
+from bayes_rpp.networks.rollout import Rollout, positive
 from bayes_rpp.seeding import seeded, seeded_generator
 from bayes_rpp.types import Params
-from inference.memory import AT_ONCE, even_slices
+from inference.memory import AT_ONCE, check_result, even_slices
 from inference.posterior.map_draws import count_draws, map_draws
 from inference.posterior.predictive import output_cost
 
@@ -56,10 +56,10 @@ def rolled_out(
     if not isinstance(network, TransitionRollout):
         raise TypeError(f"this needs the posterior of a TransitionRollout, got one of a {type(network).__name__}.")
     state, actions = _checked(network, state, actions)
-    if isinstance(particles, bool) or not isinstance(particles, int) or particles < 1:
-        raise ValueError(f"particles must be a positive integer, got {particles!r}.")
+    particles = positive(particles, "particles")
     if members not in ("fixed", "random"):
         raise ValueError(f"members must be 'fixed' or 'random', got {members!r}.")
+    check_result("these trajectories", particles * actions[..., 0].numel() * state.shape[1] * state.element_size())
     count, batch, generator = count_draws(draws), len(state), seeded_generator(seed)
     which = (
         torch.randperm(count, generator=generator).repeat(-(-particles // count))[:particles].repeat_interleave(batch)
@@ -68,7 +68,8 @@ def rolled_out(
     row = output_cost(model, draws, state.new_zeros(2, network.rep_in.size)).row
     result = state.new_empty(particles, batch, actions.shape[1] + 1, state.shape[1])
     result[:, :, 0] = state
-    with seeded(seed, state.device), pyro.validation_enabled(False):
+    noise_seed = int(torch.randint(2**62, (), generator=generator))  # another stream than that of the choice of draws
+    with seeded(noise_seed, state.device), pyro.validation_enabled(False):
         for t, action in enumerate(actions.unbind(1)):
             if members == "random":
                 which = torch.randint(count, which.shape, generator=generator)
@@ -79,17 +80,28 @@ def rolled_out(
     return result
 
 
+def one_action_each(state: Float[Tensor, "batch n"], action: Float[Tensor, "batch m"]) -> Float[Tensor, "batch 1 m"]:
+    """One action for each state, as those of trajectories of one step; raises ValueError for other numbers of them."""
+    action, count = torch.as_tensor(action), len(torch.as_tensor(state))
+    if action.ndim != 2 or len(action) != count:
+        raise ValueError(f"action must have shape ({count}, m), one for each state, got {tuple(action.shape)}.")
+    return action[:, None]
+
+
 def _checked(network: TransitionRollout, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
     n, m = network.rep_state.size, network.rep_action.size
-    state, actions = (torch.as_tensor(part).detach().cpu().to(network.input_dtype) for part in (state, actions))
+    state, actions = (torch.as_tensor(part).detach().cpu() for part in (state, actions))
     if state.ndim != 2 or state.shape[1] != n or not len(state):
         raise ValueError(f"state must have shape (batch, {n}), got {tuple(state.shape)}.")
     if actions.ndim != 3 or actions.shape[::2] != (len(state), m):
         raise ValueError(f"actions must have shape ({len(state)}, time, {m}), got {tuple(actions.shape)}.")
-    for name, part in (("state", state), ("actions", actions)):
+    cast = state.to(network.input_dtype), actions.to(network.input_dtype)
+    for name, given, part in zip(("state has", "actions have"), (state, actions), cast, strict=True):
+        if not torch.isfinite(given).all():
+            raise ValueError(f"{name} NaN or infinite numbers.")
         if not torch.isfinite(part).all():
-            raise ValueError(f"{name} hold NaN or infinite numbers.")
-    return state, actions
+            raise ValueError(f"{name} numbers that {part.dtype}, the type of the network's inputs, cannot hold.")
+    return cast
 
 
 class _SummedWeights(nn.Module):

@@ -62,6 +62,13 @@ def test_a_state_that_does_not_follow_ends_a_chunk_too():
     assert last[0, -2:].tolist() == [7.0, 7.0]
 
 
+def test_what_was_rounded_goes_on_and_tensors_are_taken():
+    seen = {name: torch.as_tensor(part).float() for name, part in counted(60, {9}).items()}
+    seen["next_observations"] *= 1 + 1e-7
+    seen["observations"].requires_grad_()
+    assert len(rollouts(seen, SYMMETRY, steps=5, chunks=6 + 46, tests=0).train.x) == 52
+
+
 def test_starts_are_uniform_over_the_places_there_are():
     seen, counts = counted(25, {9}), torch.zeros(25)
     for seed in range(300):
@@ -123,9 +130,20 @@ def test_what_cannot_be_cut_is_refused_in_plain_words(tmp_path):
     for given, options, message in (
         (seen, {"chunks": 100}, "room for 56 chunks of 5 steps beside 0 tests of 100, but chunks=100"),
         (seen, {"tests": 3, "test_steps": 40}, "room for 1 test trajectories of 40 steps, but tests=3"),
-        (seen, {"chunks": 0}, "chunks must be an integer of at least 1, got 0"),
+        (seen, {"chunks": 0}, "chunks must be a positive integer, got 0"),
         ({**seen, "actions": seen["actions"] * np.nan}, {}, "actions hold NaN"),
-        ({**seen, "actions": np.zeros((60, 2))}, {}, r"actions have shape \(60, 1, 2\), but should have \(60, 1, 1\)"),
+        (
+            {**seen, "actions": np.zeros((60, 2))},
+            {},
+            r"shape \(60, 2\), but should have \(60, 1\): the symmetry",
+        ),
+        ({**seen, "dones": np.zeros(59)}, {}, r"dones have shape \(59,\), but should have \(60\)\."),
+        ({**seen, "dones": np.full(60, np.nan)}, {}, "dones hold NaN"),
+        (
+            {**seen, "next_observations": seen["next_observations"] + 0.5},
+            {},
+            "room for 0 chunks .* Of 60 transitions, 0 end an episode. At 59 more, next_observations is not",
+        ),
         ({**seen, "observations": np.zeros((60, 3))}, {}, r"observations have shape .* observations of 2 numbers"),
         ({"observations": 1}, {}, r"must be a replay buffer, or hold arrays .* got one with \['observations'\]"),
         (3, {}, "got a int"),

@@ -146,12 +146,18 @@ def test_what_does_not_fit_is_refused_in_plain_words():
         ((torch.zeros(3), actions), {}, r"state must have shape \(batch, 3\), got \(3,\)"),
         ((torch.zeros(0, 3), actions), {}, r"state must have shape \(batch, 3\), got \(0, 3\)"),
         ((state, torch.zeros(4, 2)), {}, r"actions must have shape \(2, time, 2\), got \(4, 2\)"),
-        ((state, torch.full((2, 4, 2), torch.nan)), {}, "actions hold NaN"),
+        ((state, torch.full((2, 4, 2), torch.nan)), {}, "actions have NaN"),
+        ((state, actions), {"particles": 10**12}, r"these trajectories need [\d,]+ bytes, and [\d,]+ are free"),
         ((state, actions), {"particles": 0}, "particles must be a positive integer, got 0"),
         ((state, actions), {"members": "all"}, "members must be 'fixed' or 'random', got 'all'"),
     ):
         with pytest.raises(ValueError, match=message):
             fitted.rollout(*given, **options)
+    single = Posterior(fitted.model.to(dtype=torch.float32), {k: v.float() for k, v in fitted.samples.items()})
+    with pytest.raises(ValueError, match=r"state has numbers that torch\.float32, .* cannot hold"):
+        single.rollout(state.double() + 1e300, actions)
+    with pytest.raises(ValueError, match=r"action must have shape \(2, m\), one for each state, got \(1, 2\)"):
+        fitted.sample(state, actions[:1, 0], seed=0)
     plain = BayesianModel(MLP(Vector, Scalar, D(4), channels=4, layers=1), RPPPrior(), Gaussian(1.0))
     other = MAP(epochs=1).fit(plain, (torch.zeros(3, 2), torch.zeros(3, 1)), seed=0, progress=False)
     for call in (lambda: other.rollout(state, actions), lambda: other.over(3)):
