@@ -111,21 +111,23 @@ def trials_of(results: Results, env_id: str, kind: str) -> list[dict[str, Any]]:
 
 
 def table(results: Results, kinds: Sequence[str]) -> str:
-    """Of environments in which all kinds were trained, the first of them compared with the last."""
+    """Of environments in which agents were trained, the first kind compared with the last."""
     rows, first, last = [], kinds[0], kinds[-1]
     for env_id in ENVIRONMENTS:
         found = {kind: trials_of(results, env_id, kind) for kind in kinds}
-        if all(found.values()):
-            area = {kind: statistics.mean(row["area"] for row in trials) for kind, trials in found.items()}
-            rows.append(
-                (
-                    env_id,
-                    str(found[first][0]["steps"][-1]),
-                    *(f"{area[kind]:.0f}" for kind in kinds),
-                    f"{area[first] / area[last]:.2f}" if min(area.values()) > 0 else "",
-                    *(" ".join(f"{row['last']:.0f}" for row in found[kind]) for kind in kinds),
-                )
+        if not any(found.values()):
+            continue
+        area = {kind: statistics.mean(row["area"] for row in trials) for kind, trials in found.items() if trials}
+        compared = first in area and last in area and min(area[first], area[last]) > 0
+        rows.append(
+            (
+                env_id,
+                str(next(row["steps"][-1] for trials in found.values() for row in trials)),
+                *(f"{area[kind]:.0f}" if kind in area else "" for kind in kinds),
+                f"{area[first] / area[last]:.2f}" if compared else "",
+                *(" ".join(f"{row['last']:.0f}" for row in found[kind]) for kind in kinds),
             )
+        )
     areas, returns = ([f"{what}: {kind}" for kind in kinds] for what in ("area", "last returns"))
     return rows_of(("environment", "steps", *areas, f"{first} / {last}", *returns), rows)
 
