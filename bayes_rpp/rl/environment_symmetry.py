@@ -130,7 +130,9 @@ class EnvironmentSymmetry:
         """Run the simulator from states and from their images, and compare.
 
         States are those after a few random actions, taken through their observations, so that nothing that is not
-        observed makes a difference. Each is left by a random action, and its image by the image of the action.
+        observed makes a difference. Each is left by a random action, and its image by the image of the action. Actions
+        are uniform within their bounds, and within -1 and 1 where there are none. Wrong signs are looked for and named;
+        of a wrong permutation only the coordinates with the largest errors are.
 
         Parameters
         ----------
