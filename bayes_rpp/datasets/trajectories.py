@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bayes_rpp.datasets.regression_data import RegressionData, Split
 from bayes_rpp.groups.group import Group
+from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.representations.rep import Rep
 from bayes_rpp.seeding import seeded_generator
 
@@ -88,8 +89,7 @@ def trajectories(
     runs, of_times = _read(source)
     step, rep = _time_step(of_times, dt), rep_in(group)
     for name, number in (("steps", steps), ("chunks", 1 if chunks is None else chunks)):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-            raise ValueError(f"{name} must be a positive integer, got {number!r}.")
+        positive_integer(number, name)
     if not 0 <= test_fraction < 1:
         raise ValueError(f"test_fraction must be at least 0 and below 1, got {test_fraction}.")
     for number, run in enumerate(runs):

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import equivariant_basis, equivariant_maps
-from bayes_rpp.networks.rollout import Rollout, positive
+from bayes_rpp.networks.rollout import Rollout
+from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.representations.rep import Rep
 
 Field = Callable[[Tensor], Tensor]
@@ -73,7 +74,9 @@ class HamiltonianRollout(Rollout):
         self, x: Float[Tensor, "*batch state"], steps: int | None = None
     ) -> Float[Tensor, "*batch steps+1 state"]:
         """The first state and the ``steps`` that follow, by default the network's own number, one row each."""
-        return torch.stack([x, *self._states(x, self.steps if steps is None else positive(steps))], dim=-2)
+        return torch.stack(
+            [x, *self._states(x, self.steps if steps is None else positive_integer(steps, "steps"))], dim=-2
+        )
 
     def over(self, steps: int) -> HamiltonianRollout:
         """See Rollout."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from abc import abstractmethod
 from typing import Self
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from bayes_rpp.networks.expanded import ExpandedNetwork
 from bayes_rpp.networks.precision import input_dtype, warn_of_rounded_inputs
+from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.representations.rep import Rep
 
 
@@ -33,7 +33,7 @@ class Rollout(nn.Module):
 
     def __init__(self, inner: nn.Module, rep_state: Rep, steps: int) -> None:
         super().__init__()
-        self.steps, self.rep_state = positive(steps), rep_state
+        self.steps, self.rep_state = positive_integer(steps, "steps"), rep_state
         self.rep_out, self.group = self.steps * rep_state, rep_state.bound_group
         self._expanded = ExpandedNetwork(inner)
 
@@ -64,10 +64,3 @@ class Rollout(nn.Module):
     def flat(self, y: Float[Tensor, "batch *observation"]) -> Float[Tensor, "batch steps*state"]:
         """Observed states (batch, steps, state) as the outputs are, flat; others as they are."""
         return y.flatten(1) if y.shape[1:] == (self.steps, self.rep_state.size) else y
-
-
-def positive(number: int, name: str = "steps") -> int:
-    """A positive integer of any kind as an int; raises ValueError, by this name, for anything else."""
-    if isinstance(number, bool) or not hasattr(number, "__index__") or operator.index(number) < 1:
-        raise ValueError(f"{name} must be a positive integer, got {number!r}.")
-    return operator.index(number)

@@ -7,6 +7,7 @@ import operator
 from functools import reduce
 
 from bayes_rpp.groups.group import Group
+from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.representations.rep import Rep, Scalar, T, Vector
 
 
@@ -37,8 +38,7 @@ def uniform_rep(channels: int, group: Group) -> Rep:
     >>> uniform_rep(384, SO(3))
     102*Scalar + 34*Vector + 11*T(2) + 3*T(3)
     """
-    if not isinstance(channels, int) or channels < 1:
-        raise ValueError(f"channels must be a positive integer, got {channels!r}.")
+    channels = positive_integer(channels, "channels")
     if len(group.factors) > 1:
         return _product_rep(channels, group)
     if group.d == 1:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayes_rpp.networks.rollout import positive
+from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.seeding import seeded_generator
 
 Rollouts = Callable[..., Float[Tensor, "particle batch time+1 n"]]
@@ -60,7 +60,7 @@ class CrossEntropyPlanner:
 
     def __post_init__(self) -> None:
         for name in ("horizon", "candidates", "elites", "iterations"):
-            object.__setattr__(self, name, positive(getattr(self, name), name))
+            object.__setattr__(self, name, positive_integer(getattr(self, name), name))
         if not 2 <= self.elites <= self.candidates:
             raise ValueError(f"elites must be from 2 to candidates={self.candidates}, got {self.elites}.")
         low, high = torch.as_tensor(self.low), torch.as_tensor(self.high)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bayes_rpp.datasets.regression_data import Split
 from bayes_rpp.groups.group import Group
-from bayes_rpp.networks.rollout import positive
+from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.representations.rep import Rep
 from bayes_rpp.rl.environment_symmetry import EnvironmentSymmetry
 from bayes_rpp.seeding import seeded_generator
@@ -61,7 +61,7 @@ class TransitionData:
     def first(self, split: Split, steps: int) -> Split:
         """The first steps of chunks or trajectories; raises ValueError if they have fewer."""
         n, m = self.rep_state.size, self.rep_action.size
-        if positive(steps) > (most := split.y.shape[1] // n):
+        if positive_integer(steps, "steps") > (most := split.y.shape[1] // n):
             raise ValueError(f"steps must be at most {most}, got {steps}.")
         return Split(split.x[:, : n + steps * m], split.y[:, : steps * n])
 
@@ -105,8 +105,12 @@ def rollouts(
     >>> data.train.x.shape, data.train.y.shape
     (torch.Size([2000, 41]), torch.Size([2000, 110]))
     """
-    steps, chunks, test_steps = positive(steps), positive(chunks, "chunks"), positive(test_steps, "test_steps")
-    tests = positive(tests, "tests") if tests else 0
+    steps, chunks, test_steps = (
+        positive_integer(steps, "steps"),
+        positive_integer(chunks, "chunks"),
+        positive_integer(test_steps, "test_steps"),
+    )
+    tests = positive_integer(tests, "tests") if tests else 0
     seen = _transitions(source, symmetry)
     left, generator = _steps_left(seen), seeded_generator(seed)
     test_starts = _apart(left >= test_steps, test_steps, tests, generator, _breaks(seen))

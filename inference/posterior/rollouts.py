@@ -14,7 +14,8 @@ from torch.func import functional_call
 
 from bayes_rpp import BayesianModel, TransitionRollout
 from bayes_rpp.likelihoods.noise import NoiseAroundOutput
-from bayes_rpp.networks.rollout import Rollout, positive
+from bayes_rpp.networks.rollout import Rollout
+from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.seeding import seeded, seeded_generator
 from bayes_rpp.types import Params
 from inference.memory import AT_ONCE, check_result, even_slices
@@ -56,7 +57,7 @@ def rolled_out(
     if not isinstance(network, TransitionRollout):
         raise TypeError(f"this needs the posterior of a TransitionRollout, got one of a {type(network).__name__}.")
     state, actions = _checked(network, state, actions)
-    particles = positive(particles, "particles")
+    particles = positive_integer(particles, "particles")
     if members not in ("fixed", "random"):
         raise ValueError(f"members must be 'fixed' or 'random', got {members!r}.")
     check_result("these trajectories", particles * actions[..., 0].numel() * state.shape[1] * state.element_size())
