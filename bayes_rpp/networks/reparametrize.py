@@ -8,8 +8,8 @@ from typing import TypeVar, cast
 import torch
 from torch import nn
 
+from bayes_rpp.networks.layers.pathway_layer import check_parametrization
 from bayes_rpp.networks.layers.pathway_sums import Parametrization, ResidualPathwayLayer, pathway_total
-from bayes_rpp.networks.layers.rpp_linear import check_parametrization
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

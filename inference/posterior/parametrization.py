@@ -12,7 +12,8 @@ from torch import Tensor
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.bases.equivariant import EquivariantBasis
-from bayes_rpp.networks.layers.rpp_linear import Parametrization, check_parametrization
+from bayes_rpp.networks.layers.pathway_layer import check_parametrization
+from bayes_rpp.networks.layers.pathway_sums import Parametrization
 from bayes_rpp.networks.reparametrize import reparametrized, residual_layers
 from bayes_rpp.types import Params
 from inference.posterior.draws import Draws, Snapshot

@@ -30,7 +30,7 @@ from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equ
 from bayes_rpp.networks.layers.gated import gates_itself
 from bayes_rpp.representations.rep import Rep, Run
 
-_GATED, _GATING_ITSELF = 0.25, 0.5
+_GATED, ACTIVATED_SQUARE = 0.25, 0.5
 
 
 def input_mean_squares(rep: Rep, activated: bool) -> Float[Tensor, " run"]:
@@ -38,7 +38,7 @@ def input_mean_squares(rep: Rep, activated: bool) -> Float[Tensor, " run"]:
     is 1/4 of pieces with a gate of their own, sigmoid(g)^2 for a small gate g; and 1/2 of pieces that gate themselves,
     x sigmoid(x) for a large x.
     """
-    left = [_GATING_ITSELF if gates_itself(run, rep) else _GATED for run in rep.runs]
+    left = [ACTIVATED_SQUARE if gates_itself(run, rep) else _GATED for run in rep.runs]
     return torch.tensor(left, dtype=torch.float64) if activated else torch.ones(len(rep.runs), dtype=torch.float64)
 
 

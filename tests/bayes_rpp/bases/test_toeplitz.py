@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, pad
 
-from bayes_rpp.bases.convolution import ToeplitzBasis
+from bayes_rpp.bases.convolutions.toeplitz import ToeplitzBasis
 from tests.scenarios.numbers import numbers
 
 CASES = [

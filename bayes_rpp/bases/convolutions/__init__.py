@@ -1,0 +1,1 @@
+"""Convolutions as maps between flattened images, and the symmetries of their kernels."""
