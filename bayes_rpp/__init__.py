@@ -26,6 +26,8 @@ from bayes_rpp.networks import (
     InvariantLift,
     LiftedNetwork,
     ResidualSum,
+    RPPConv2d,
+    RPPConvNet,
     RPPLinear,
     TransitionRollout,
     uniform_rep,
@@ -35,6 +37,7 @@ from bayes_rpp.notation import parse_group, parse_rep
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.rpp_prior import RPPPrior
 from bayes_rpp.representations.constructors import Irrep, Regular, irreps, matrix_rep
+from bayes_rpp.representations.images import image_rep
 from bayes_rpp.representations.rep import PseudoScalar, Rep, Scalar, T, Vector
 from bayes_rpp.representations.restriction import restrict
 
@@ -70,6 +73,8 @@ __all__ = [
     "PathwayNormal",
     "Poisson",
     "PseudoScalar",
+    "RPPConv2d",
+    "RPPConvNet",
     "RPPLinear",
     "RPPPrior",
     "Regular",
@@ -95,6 +100,7 @@ __all__ = [
     "entry_maps",
     "equivariant_basis",
     "equivariant_maps",
+    "image_rep",
     "irreps",
     "low_frequency_maps",
     "matrix_rep",

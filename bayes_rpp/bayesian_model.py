@@ -272,11 +272,11 @@ class BayesianModel:
 
     def _check_width(self, x: Tensor) -> None:
         rep_in = getattr(self.network, "rep_in", None)
-        if rep_in is not None and x.shape[1:] != (rep_in.size,):
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} has size {rep_in.size}: "
-                f"expected (batch, {rep_in.size})."
-            )
+        shapes = getattr(self.network, "input_shapes", [] if rep_in is None else [(rep_in.size,)])
+        if shapes and tuple(x.shape[1:]) not in shapes:
+            expected = " or ".join(f"(batch, {', '.join(map(str, shape))})" for shape in shapes)
+            size = "" if rep_in is None else f"rep_in = {rep_in} has size {rep_in.size}: "
+            raise ValueError(f"x has shape {tuple(x.shape)}, but {size}expected {expected}.")
         _check_finite("x", x)
 
     def as_input(self, x: Tensor) -> Tensor:

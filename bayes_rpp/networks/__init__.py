@@ -1,9 +1,11 @@
 """Networks whose layers are sums of pathways."""
 
+from bayes_rpp.networks.conv_network import RPPConvNet
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP
 from bayes_rpp.networks.hamiltonian import HamiltonianRollout
 from bayes_rpp.networks.invariant_lift import InvariantLift, LiftedNetwork
 from bayes_rpp.networks.layers.bilinear import EquivariantBilinear
+from bayes_rpp.networks.layers.convolution import EquivariantConv2d, RPPConv2d
 from bayes_rpp.networks.layers.gated import GatedNonlinearity, gated
 from bayes_rpp.networks.layers.linear import EquivariantLinear
 from bayes_rpp.networks.layers.low_rank_bilinear import LowRankBilinear
@@ -17,12 +19,15 @@ __all__ = [
     "MLP",
     "RPPEMLP",
     "EquivariantBilinear",
+    "EquivariantConv2d",
     "EquivariantLinear",
     "GatedNonlinearity",
     "HamiltonianRollout",
     "InvariantLift",
     "LiftedNetwork",
     "LowRankBilinear",
+    "RPPConv2d",
+    "RPPConvNet",
     "RPPLinear",
     "ResidualSum",
     "TransitionRollout",

@@ -21,6 +21,7 @@ from bayes_rpp.likelihoods import (
     Poisson,
     StudentT,
 )
+from bayes_rpp.networks.conv_network import RPPConvNet
 from bayes_rpp.networks.emlp import EMLP, MLP, RPPEMLP, SymmetricNetwork
 from bayes_rpp.networks.hamiltonian import HamiltonianRollout
 from bayes_rpp.networks.invariant_lift import InvariantLift, LiftedNetwork
@@ -189,6 +190,17 @@ def _rebuild_transition(description: Description) -> TransitionRollout:
     return TransitionRollout(change, rebuild_rep(description["rep_action"], change.group), description["steps"])
 
 
+def _describe_conv_network(network: RPPConvNet) -> Description:
+    config = network.config()
+    layers = config.pop("kind")  # which is what a description calls the class
+    return {**config, "layers": layers}
+
+
+def _rebuild_conv_network(description: Description) -> RPPConvNet:
+    rest = {name: value for name, value in description.items() if name != "layers"}
+    return RPPConvNet(kind=description["layers"], **rest)
+
+
 def _rebuild_dataclass(kind: type, description: Description) -> Any:
     return kind(**description)
 
@@ -196,6 +208,7 @@ def _rebuild_dataclass(kind: type, description: Description) -> Any:
 register("RPPEMLP", RPPEMLP, _describe_symmetric, lambda given: RPPEMLP(**_symmetric_arguments(given)))
 register("EMLP", EMLP, _describe_symmetric, lambda given: EMLP(**_symmetric_arguments(given)))
 register("MLP", MLP, _describe_symmetric, lambda given: MLP(**_symmetric_arguments(given)))
+register("RPPConvNet", RPPConvNet, _describe_conv_network, _rebuild_conv_network)
 register("NormalizedNetwork", NormalizedNetwork, _describe_normalized, _rebuild_normalized)
 register("ResidualSum", ResidualSum, _describe_sum, _rebuild_sum)
 register("LiftedNetwork", LiftedNetwork, _describe_lifted, _rebuild_lifted)

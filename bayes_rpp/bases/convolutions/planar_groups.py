@@ -42,10 +42,10 @@ def planar_maps(
     for element, tap_images in enumerate(taps[: len(_generators(group))]):
         images = [
             channel_images(count, field, group, element)
-            for count, field in ((basis.channels_out, field_out), (basis.channels_in, field_in))
+            for count, field in ((basis.out_channels, field_out), (basis.in_channels, field_in))
         ]
         generators.append([(image, np.ones_like(image)) for image in (*images, tap_images)])
-    sizes = basis.channels_out, basis.channels_in, len(basis.taps)
+    sizes = basis.out_channels, basis.in_channels, len(basis.taps)
     labels = signed_orbits(sizes, generators).labels
     return ComposedBasis(basis, OrbitBasis(labels)), ComposedBasis(basis, ContrastBasis(labels))
 
@@ -82,12 +82,6 @@ def _turned_taps(basis: ToeplitzBasis) -> list[Int[np.ndarray, " tap"]]:
     number[places[:, 0], places[:, 1]] = np.arange(len(places))
     rows, columns = places.T
     return [number[size - 1 - columns, rows], number[rows, size - 1 - columns]]
-
-
-def turned_positions(size: int) -> list[Int[np.ndarray, " position"]]:
-    """Where the quarter turn and the reflection take every position of a square image, row by row."""
-    rows, columns = np.divmod(np.arange(size * size), size)
-    return [(size - 1 - columns) * size + rows, rows * size + (size - 1 - columns)]
 
 
 def _check(basis: ToeplitzBasis) -> None:

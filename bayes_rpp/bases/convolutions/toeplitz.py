@@ -24,7 +24,7 @@ class ToeplitzBasis(StructuredBasis):
 
     Parameters
     ----------
-    channels_in, channels_out : c_in and c_out.
+    in_channels, out_channels : c_in and c_out.
     image : (height, width) of the inputs.
     kernel : (height, width) of the kernel.
     stride, padding : see ``torch.nn.Conv2d``, along both axes.
@@ -51,8 +51,8 @@ class ToeplitzBasis(StructuredBasis):
 
     def __init__(
         self,
-        channels_in: int,
-        channels_out: int,
+        in_channels: int,
+        out_channels: int,
         *,
         image: Pair,
         kernel: Pair,
@@ -60,8 +60,8 @@ class ToeplitzBasis(StructuredBasis):
         padding: int = 0,
         padding_mode: PaddingMode = "zeros",
     ) -> None:
-        _check(channels_in, channels_out, image, kernel, stride, padding, padding_mode)
-        self.channels_in, self.channels_out, self.image, self.kernel = channels_in, channels_out, image, kernel
+        _check(in_channels, out_channels, image, kernel, stride, padding, padding_mode)
+        self.in_channels, self.out_channels, self.image, self.kernel = in_channels, out_channels, image, kernel
         self.stride, self.padding, self.padding_mode = stride, padding, padding_mode
         self.image_out = tuple((n + 2 * padding - k) // stride + 1 for n, k in zip(image, kernel, strict=True))
         sources = [
@@ -76,7 +76,7 @@ class ToeplitzBasis(StructuredBasis):
         self._counts = counts[counts > 0].tolist()
         self.taps = torch.from_numpy(np.stack(np.unravel_index(np.flatnonzero(counts), kernel), axis=1))
         number = np.cumsum(counts > 0) - 1
-        pairs = channels_in * channels_out
+        pairs = in_channels * out_channels
         tables = [number[tap], output, source[tap, output]]
         super().__init__(
             pairs * int(np.prod(self.image_out)) * int(np.prod(image)),
@@ -92,12 +92,12 @@ class ToeplitzBasis(StructuredBasis):
         return result.index_copy(-1, places.to(beta.device), scaled).unflatten(-1, self.kernel)
 
     def _by_channels(self, beta: Tensor) -> Tensor:
-        return beta.unflatten(-1, (self.channels_out, self.channels_in, len(self._counts)))
+        return beta.unflatten(-1, (self.out_channels, self.in_channels, len(self._counts)))
 
     def _by_positions(self, vector: Tensor) -> Tensor:
         """(*batch, c_out, output position, c_in, input position)."""
         positions = (self.image_out[0] * self.image_out[1], self.image[0] * self.image[1])
-        return vector.unflatten(-1, (self.channels_out, positions[0], self.channels_in, positions[1]))
+        return vector.unflatten(-1, (self.out_channels, positions[0], self.in_channels, positions[1]))
 
     def _entries(self, beta: Tensor) -> Tensor:
         """The entries that taps connect, (entry, *batch, c_out, c_in)."""
@@ -132,9 +132,9 @@ def _sources(size: int, out: int, kernel: int, stride: int, padding: int, mode: 
 
 
 def _check(
-    channels_in: int, channels_out: int, image: Pair, kernel: Pair, stride: int, padding: int, mode: PaddingMode
+    in_channels: int, out_channels: int, image: Pair, kernel: Pair, stride: int, padding: int, mode: PaddingMode
 ) -> None:
-    numbers = {"channels_in": channels_in, "channels_out": channels_out, "stride": stride}
+    numbers = {"in_channels": in_channels, "out_channels": out_channels, "stride": stride}
     numbers |= {
         f"{name}[{k}]": size for name, pair in (("image", image), ("kernel", kernel)) for k, size in enumerate(pair)
     }

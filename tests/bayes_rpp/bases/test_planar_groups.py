@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bayes_rpp.bases.convolutions.planar_groups import ORDERS, channel_images, planar_maps, turned_positions
+from bayes_rpp.bases.convolutions.planar_groups import ORDERS, channel_images, planar_maps
 from bayes_rpp.bases.convolutions.toeplitz import ToeplitzBasis
+from bayes_rpp.representations.images import turned_positions
 from tests.scenarios.numbers import numbers
 
 FIELDS = [("scalar", "scalar"), ("scalar", "regular"), ("regular", "scalar"), ("regular", "regular")]
@@ -35,15 +36,15 @@ def images_of(group, field, channels, size, generator):
 
 def moved(basis, fields, group, generator, maps):
     """Maps (m, n, *more) with images before and after them turned."""
-    rows = images_of(group, fields[1], basis.channels_out, basis.image_out[0], generator)
-    columns = images_of(group, fields[0], basis.channels_in, basis.image[0], generator)
+    rows = images_of(group, fields[1], basis.out_channels, basis.image_out[0], generator)
+    columns = images_of(group, fields[0], basis.in_channels, basis.image[0], generator)
     return maps[np.ix_(rows, columns)]
 
 
 def test_its_maps_are_all_convolutions_that_commute_with_the_group():
     for fields, group, basis in cases():
         equivariant, rest = planar_maps(basis, group, *fields)
-        m = basis.channels_out * basis.image_out[0] ** 2
+        m = basis.out_channels * basis.image_out[0] ** 2
         maps = basis.dense().reshape(m, -1, basis.rank)
         generators = range(1 if group == "p4" else 2)
         # The equivariant ones are the null space of Q_g - Q; every Q_g lies in the span of Q.

@@ -34,7 +34,7 @@ def convolved(x, kernels, case):
 
 def test_maps_are_the_convolutions_by_the_kernels():
     for case, basis in bases():
-        beta, x = numbers(basis.rank), numbers(7, basis.channels_in, *basis.image, seed=1)
+        beta, x = numbers(basis.rank), numbers(7, basis.in_channels, *basis.image, seed=1)
         images = convolved(x, basis.kernels(beta), case)
         assert tuple(images.shape[2:]) == basis.image_out
         weight = basis.expand(beta).reshape(images[0].numel(), x[0].numel())
@@ -48,7 +48,7 @@ def test_taps_are_orthonormal_and_those_that_never_land_are_left_out():
         kernels = torch.eye(basis.kernel[0] * basis.kernel[1]).double().reshape(-1, 1, 1, *basis.kernel)
         units = torch.eye(basis.image[0] * basis.image[1]).double().reshape(-1, 1, *basis.image)
         landed = sum(bool(convolved(units, kernel[None, 0], case).any()) for kernel in kernels)
-        assert basis.rank == landed * basis.channels_in * basis.channels_out
+        assert basis.rank == landed * basis.in_channels * basis.out_channels
     assert ToeplitzBasis(1, 1, image=(1, 6), kernel=(3, 3), padding=1).rank == 3
 
 

@@ -7,9 +7,10 @@ from torch import nn
 
 from analysis import pathway_shares
 from bayes_rpp import BayesianModel, Gaussian, RPPPrior
-from bayes_rpp.bases.convolutions.planar_groups import channel_images, turned_positions
+from bayes_rpp.bases.convolutions.planar_groups import channel_images
 from bayes_rpp.networks.layers.convolution import EquivariantConv2d, RPPConv2d
 from bayes_rpp.networks.reparametrize import reparametrized
+from bayes_rpp.representations.images import turned_positions
 from inference import MAP, Posterior
 from tests.error_rate import agrees
 from tests.scenarios.layers import randomised
