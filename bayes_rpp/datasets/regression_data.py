@@ -21,14 +21,13 @@ class Split(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RegressionData:
-    """A regression problem with a symmetry that may hold only roughly.
+class RegressionTable:
+    """Examples to train on and to test on, with their representations.
 
     Attributes
     ----------
     train, test : (x, y).
     rep_in, rep_out, group : the representations, bound to the group.
-    function : what generated y from x.
     """
 
     train: Split
@@ -36,4 +35,15 @@ class RegressionData:
     rep_in: Rep
     rep_out: Rep
     group: Group
+
+
+@dataclass(frozen=True)
+class RegressionData(RegressionTable):
+    """A regression problem whose true function is known, with a symmetry that may hold only roughly.
+
+    Attributes
+    ----------
+    function : what generated y from x.
+    """
+
     function: Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]
