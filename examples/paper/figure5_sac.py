@@ -27,7 +27,9 @@ KINDS = ("RPP", "MLP")
 def report(results: Results) -> str:
     caption = (
         "Soft actor-critic with residual pathways and without, in networks of two hidden layers of 256: the mean of the "
-        "returns over training, and of the last three for each run. Symmetries are the defaults of environment_symmetry."
+        "returns over training, and of the last three for each run. Symmetries are the defaults of environment_symmetry. "
+        "By 100,000 steps published implementations, each with its own settings, reach returns of about 500 to 1,300 on "
+        "Walker2d, 40 on Swimmer and 2,000 to 2,600 on Hopper."
     )
     return page(
         __file__,
