@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, Literal, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from bayes_rpp.bases.convolutions.planar_groups import ORDERS, Field, PlanarGrou
 from bayes_rpp.bases.convolutions.toeplitz import PaddingMode
 from bayes_rpp.networks.emlp import PlainLinear
 from bayes_rpp.networks.layers.convolution import EquivariantConv2d, RPPConv2d
+from bayes_rpp.networks.layers.image_map import ImageMap
 from bayes_rpp.networks.layers.pathway_sums import Parametrization
 from bayes_rpp.networks.layers.pooled_linear import ImageMean, PooledLinear
 from bayes_rpp.positive_integer import positive_integer
@@ -155,11 +155,12 @@ class RPPConvNet(nn.Module):
         if self.kind == "rpp":
             layer = RPPConv2d(*sizes, parametrization=self.parametrization, **options)
             return layer, layer.map.shape_out
-        with torch.device("meta" if self.kind == "mlp" else "cpu"):
-            exact = EquivariantConv2d(*sizes, **options)
         if self.kind == "conv":
+            exact = EquivariantConv2d(*sizes, **options)
             return exact, exact.map.shape_out
-        return PlainLinear(prod(image), prod(exact.map.shape_out)), exact.map.shape_out
+        del options["activated"]
+        after = ImageMap(*sizes, **options).shape_out
+        return PlainLinear(prod(image), prod(after)), after
 
     def _last(self, image: Image, orientations: int) -> list[nn.Module]:
         if self.head == "dense" or self.kind == "mlp":
