@@ -81,8 +81,8 @@ class RPPConv2d(ResidualPathways):
         Raises ValueError for images of another size.
         """
         rows, shape = self.map.flat(x)
-        if self.parametrization == "collapsed":
-            return functional.linear(rows, self.weight, self.bias).reshape(shape)
+        if self.parametrization == "collapsed" or self.map.as_matrix:
+            return functional.linear(rows, self.effective_weight(), self.effective_bias()).reshape(shape)
         betas, bias_betas = ([getattr(self, name) for name in parts.structured] for parts in self._two_sums())
         images = self.map.convolve(rows.unflatten(1, self.map.shape_in), betas, bias_betas)
         result = torch.addmm(images.flatten(1), rows, self.dense.mT)
@@ -162,6 +162,10 @@ class EquivariantConv2d(nn.Module):
     def forward(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """See RPPConv2d."""
         rows, shape = self.map.flat(x)
+        if self.map.as_matrix and self.beta is not None:
+            weight = self.map.bases[0].expand(self.beta).unflatten(0, self.map.shape)
+            bias = None if self.bias_beta is None else self.map.bias_bases[0].expand(self.bias_beta)
+            return functional.linear(rows, weight, bias).reshape(shape)
         images = rows.unflatten(1, self.map.shape_in)
         return self.map.convolve(images, [self.beta], [self.bias_beta]).reshape(shape)
 

@@ -23,6 +23,8 @@ from bayes_rpp.networks.layers.roles import StructuredPathway
 
 Size = int | tuple[int, int]
 
+_MATRIX_POSITIONS = 16  # up to so many, a matrix that is made anew is faster than a convolution and a matrix
+
 
 @dataclass(frozen=True)
 class ImageMap:
@@ -101,6 +103,13 @@ class ImageMap:
     def positions(self) -> int:
         """How many each channel of the outputs has."""
         return prod(self.taps.image_out)
+
+    @property
+    def as_matrix(self) -> bool:
+        """Whether images are so small that the map is better applied as one matrix: with 32 channels, 200 images and
+        their gradients, 2.3 times as fast for 2 x 4 positions, 1.2 to 1.4 times for 4 x 4, and slower for 8 x 8.
+        """
+        return prod(self.taps.image) <= _MATRIX_POSITIONS
 
     def convolve(
         self,
