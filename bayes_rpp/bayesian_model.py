@@ -23,7 +23,7 @@ from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
 from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.rpp_prior import RPPPrior
 from bayes_rpp.seeding import seeded
-from bayes_rpp.stateless import StatelessNetwork
+from bayes_rpp.stateless import StatelessNetwork, without_weights
 from bayes_rpp.types import Params
 
 
@@ -108,6 +108,13 @@ class BayesianModel:
         result.stateless = StatelessNetwork(result.network, frozen)
         return result
 
+    def without_weights(self, device: torch.device | str) -> BayesianModel:
+        """The same model on a device, for parameters that are given: those of its network take no memory."""
+        result = copy.copy(self)
+        result.network = without_weights(self.network, self._weights, device)
+        result.stateless = StatelessNetwork(result.network, {n: value.to(device) for n, value in self.frozen.items()})
+        return result
+
     @property
     def frozen(self) -> Params:
         """The values of the network's frozen parameters, as they were when the model was made."""
@@ -115,9 +122,7 @@ class BayesianModel:
 
     @property
     def prior_distributions(self) -> dict[str, dist.Distribution]:
-        """The prior of every parameter; raises ValueError if variances have hyperpriors, since the weights' priors then
-        depend on parameters, see ``distributions``.
-        """
+        """The prior of every parameter; raises ValueError if variances have hyperpriors, see ``distributions``."""
         if self.hyperpriors:
             raise ValueError(
                 f"{', '.join(self.hyperpriors)} have hyperpriors, on which the priors of the weights depend: take "
@@ -264,9 +269,7 @@ class BayesianModel:
         check_examples_are_separate(self.stateless, weights, self.as_input(x))
 
     def check_inputs(self, x: Tensor) -> None:
-        """Raise ValueError if a number is not finite, or the width is not the network's; warn if the type of x keeps
-        too few digits for the scale that the network was fitted to.
-        """
+        """Raise ValueError if a number is not finite, or the width another; warn of types with too few digits."""
         self._check_width(x)
         warn_of_rounded_inputs(self.network, x)
 
@@ -281,11 +284,11 @@ class BayesianModel:
 
     def as_input(self, x: Tensor) -> Tensor:
         """Inputs in the type that the network takes, its ``input_dtype`` or that of its parameters; whole numbers stay
-        so for a network without ``rep_in``.
+        so for a network without ``rep_in``, and bytes for one of images, which has ``input_shapes``.
         """
-        if not (x.is_floating_point() or hasattr(self.network, "rep_in")):
-            return x
-        return x.to(input_dtype(self.network))
+        as_bytes = x.dtype == torch.uint8 and hasattr(self.network, "input_shapes")
+        whole = not (x.is_floating_point() or hasattr(self.network, "rep_in"))
+        return x if as_bytes or whole else x.to(input_dtype(self.network))
 
 
 def _check_finite(name: str, value: Tensor) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import threading
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -72,3 +73,13 @@ class StatelessNetwork:
 
     def __reduce__(self) -> tuple[type[StatelessNetwork], tuple[nn.Module, Params]]:
         return StatelessNetwork, (self.network, self.frozen)
+
+
+def without_weights(network: nn.Module, weights: Collection[str], device: torch.device | str) -> nn.Module:
+    """A copy of the modules on a device, whose parameters of these names take no memory."""
+    empty = {
+        id(value): nn.Parameter(torch.empty_like(value, device="meta"), value.requires_grad)
+        for name, value in network.named_parameters()
+        if name in weights
+    }
+    return copy.deepcopy(network, empty)._apply(lambda value: value if value.is_meta else value.to(device))

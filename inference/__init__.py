@@ -11,6 +11,7 @@ from inference.sampling.nuts.nuts import NUTS
 from inference.sampling.stochastic_gradient.schedules import Constant, Cyclical, Polynomial
 from inference.sampling.stochastic_gradient.sghmc import SGHMC
 from inference.sampling.stochastic_gradient.sgld import SGLD
+from inference.training.augmentation import FlipsAndCrops
 from inference.training.ensemble import DeepEnsemble
 from inference.training.map import MAP
 from inference.variational.pyro_guide import PyroGuide
@@ -25,6 +26,7 @@ __all__ = [
     "Cyclical",
     "DeepEnsemble",
     "EmpiricalBayes",
+    "FlipsAndCrops",
     "Laplace",
     "LaplacePosterior",
     "Polynomial",

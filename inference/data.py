@@ -30,20 +30,25 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
     if data is None:
         raise ValueError("this model needs data: a pair (x, y) or a torch Dataset.")
     if isinstance(data, Dataset):
-        data = _stack_examples(data)
+        data = read_examples(data, range(len(data)))  # type: ignore[arg-type]
     if not isinstance(data, Sequence) or len(data) != 2:
         length = f" of length {len(data)}" if isinstance(data, Sequence) else ""
         raise TypeError(f"data must be a pair (x, y) or a torch Dataset, got {type(data).__name__}{length}.")
-    x, y = (torch.as_tensor(part).detach().cpu().clone() for part in data)
-    given = x, y
+    given = tuple(torch.as_tensor(part).detach().cpu().clone() for part in data)
+    x, y = as_model_takes(model, *given)
+    model.check_data(x, y)
+    for name, before, after in zip(("x", "y"), given, (x, y), strict=True):
+        warn_if_rounded(name, before, after.dtype)
+    return x, y
+
+
+def as_model_takes(model: BayesianModel, x: Tensor, y: Tensor) -> Pair:
+    """x and y in the types and the shape that a model takes."""
     if isinstance(model.network, Rollout):
         y = model.network.flat(y)
     x = model.as_input(x)
     if y.is_floating_point() and x.is_floating_point():
         y = y.to(torch.promote_types(x.dtype, getattr(model.network, "output_dtype", x.dtype)))
-    model.check_data(x, y)
-    for name, before, after in zip(("x", "y"), given, (x, y), strict=True):
-        warn_if_rounded(name, before, after.dtype)
     return x, y
 
 
@@ -59,13 +64,20 @@ def refuse_hyperpriors(engine: str, model: Model) -> None:
     )
 
 
-def _stack_examples(data: Dataset) -> Pair:
-    examples = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
-    if not examples:
+def read_examples(dataset: Dataset, index: Sequence[int]) -> Pair:
+    """Some examples of a map-style Dataset as two tensors. Raises ValueError if there are none, or their shapes differ,
+    and TypeError if they are no pairs.
+    """
+    if not len(index):
         raise ValueError("the Dataset is empty; there must be some examples.")
+    several = getattr(dataset, "__getitems__", None)
+    examples = several(list(index)) if callable(several) else [dataset[i] for i in index]
     if not isinstance(examples[0], Sequence) or len(examples[0]) != 2:
         raise TypeError(f"the Dataset must give pairs (x, y), got {type(examples[0]).__name__}.")
     x, y = ([torch.as_tensor(example[side]) for example in examples] for side in (0, 1))
+    for name, parts in (("x", x), ("y", y)):
+        if len(shapes := {tuple(part.shape) for part in parts}) > 1:
+            raise ValueError(f"the Dataset gives {name} of several shapes: {', '.join(map(str, sorted(shapes)[:3]))}.")
     return torch.stack(x), torch.stack(y)
 
 

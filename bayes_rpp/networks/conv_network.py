@@ -16,6 +16,7 @@ from bayes_rpp.networks.layers.convolution import EquivariantConv2d, RPPConv2d
 from bayes_rpp.networks.layers.image_map import ImageMap
 from bayes_rpp.networks.layers.pathway_sums import Parametrization
 from bayes_rpp.networks.layers.pooled_linear import ImageMean, PooledLinear
+from bayes_rpp.networks.precision import weights_dtype
 from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.representations.images import image_rep
 from bayes_rpp.representations.rep import Rep, Scalar
@@ -105,14 +106,16 @@ class RPPConvNet(nn.Module):
         self.network = nn.Sequential(*self._layers())
 
     def forward(self, x: Float[Tensor, "batch *image"]) -> Float[Tensor, "batch outputs"]:
-        """Map images (batch, channels, height, width), or flattened ones; raises ValueError for other sizes."""
+        """Map images (batch, channels, height, width), or flattened ones, of floating-point numbers or bytes; raises
+        ValueError for other sizes.
+        """
         if tuple(x.shape[1:]) not in self.input_shapes:
             size = ", ".join(map(str, self.image))
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but the network takes images (batch, {size}), or flattened ones, "
                 f"(batch, {self.rep_in.size})."
             )
-        result: Tensor = self.network(x.flatten(1))
+        result: Tensor = self.network(x.flatten(1).to(weights_dtype(self)))
         return result
 
     def config(self) -> dict[str, Any]:

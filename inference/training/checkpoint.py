@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
 
 from bayes_rpp.serialization.models import model_identity
 from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint, digest
@@ -22,10 +20,13 @@ from inference.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
+_SECONDS_BETWEEN_FOR_EACH = 20  # that a checkpoint takes to write: a twentieth of the time at most
+
 
 class _Plain(TypedDict):
     """What a checkpoint holds beside tensors."""
 
+    steps: int
     epochs: int
     seconds: float
     failures: dict[str, int]
@@ -33,52 +34,54 @@ class _Plain(TypedDict):
 
 
 class EnsembleCheckpoint:
-    """The parameters, what Adam keeps of them, the orders of the data, and the ``history``, as they were between two
-    epochs. They are written every minute, and when the training ends, however it does: an epoch that is interrupted is
-    made again by the training that resumes it.
+    """The parameters, what Adam keeps of them, the orders of the data, and the ``history``, as they are between two
+    steps. They are written every minute, less often where that takes long, and when the training ends, however it does.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, stack: ParameterStack, minibatches: Minibatches, history: list[Snapshot]
     ) -> None:
         self.checkpoint, self.stack, self.minibatches, self.history = checkpoint, stack, minibatches, history
-        self.began = self.saved = time.perf_counter()
-        self._noted: tuple[dict[str, Tensor], TrainingRecord, list[Snapshot]] | None = None
+        self.began = time.perf_counter()
+        self._due = self.began + CHECKPOINT_SECONDS
 
     def restore(self, record: TrainingRecord) -> None:
         """See TrainingCheckpoint."""
         if (found := self.checkpoint.load(_Plain)) is None:
             return
         tensors, plain = found
-        self.stack.restore(tensors)
-        self.minibatches.restore(tensors)
+        self.stack.restore(tensors, plain["steps"])
+        self.minibatches.restore(tensors, plain["steps"] // len(self.minibatches))
         record.losses, record.epochs, record.seconds = tensors["losses"].clone(), plain["epochs"], plain["seconds"]
         record.failures = {int(member): epoch for member, epoch in plain["failures"].items()}
         for index, epoch in enumerate(plain["history"]):
             prefix = f"history/{index}/"
             samples = {name.removeprefix(prefix): v.clone() for name, v in tensors.items() if name.startswith(prefix)}
             self.history.append(Snapshot(epoch, samples))
-        logger.info("going on from %s, after epoch %d", self.checkpoint.path, record.epochs)
+        logger.info("going on from %s, after %d steps", self.checkpoint.path, plain["steps"])
 
-    def note(self, record: TrainingRecord) -> None:
+    def save_if_due(self, record: TrainingRecord) -> None:
         """See TrainingCheckpoint."""
-        seconds = record.seconds + time.perf_counter() - self.began
-        noted = replace(record, losses=record.losses.clone(), failures=dict(record.failures), seconds=seconds)
-        self._noted = self.stack.state() | self.minibatches.state(), noted, list(self.history)
-        if time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
-            self.save()
+        if time.perf_counter() > self._due:
+            self.save(record)
 
-    def save(self) -> None:
+    def save(self, record: TrainingRecord) -> None:
         """See TrainingCheckpoint."""
-        if self._noted is None:
-            return
-        state, record, history = self._noted
-        tensors = state | {"losses": record.losses}
-        for index, snapshot in enumerate(history):
+        began, steps = time.perf_counter(), self.stack.steps
+        tensors = self.stack.state() | self.minibatches.state(steps // len(self.minibatches))
+        tensors |= {"losses": record.losses}
+        for index, snapshot in enumerate(self.history):
             tensors |= {f"history/{index}/{name}": value for name, value in snapshot.samples.items()}
-        plain = {"epochs": record.epochs, "seconds": record.seconds, "failures": record.failures}
-        self.checkpoint.save(tensors, plain | {"history": [snapshot.epoch for snapshot in history]})
-        self.saved = time.perf_counter()
+        plain = {
+            "steps": steps,
+            "epochs": record.epochs,
+            "seconds": record.seconds + began - self.began,
+            "failures": record.failures,
+            "history": [snapshot.epoch for snapshot in self.history],
+        }
+        self.checkpoint.save(tensors, plain)
+        now = time.perf_counter()
+        self._due = now + max(CHECKPOINT_SECONDS, _SECONDS_BETWEEN_FOR_EACH * (now - began))
 
 
 def training_checkpoint(
@@ -87,6 +90,7 @@ def training_checkpoint(
     settings: TrainingSettings,
     model: Model,
     seed: int,
+    pair: Pair | None,
     stack: ParameterStack,
     minibatches: Minibatches,
     history: list[Snapshot],
@@ -94,14 +98,14 @@ def training_checkpoint(
     """A checkpoint that only the same training resumes. A network that is not of this package is known by its modules,
     and by the losses of its initial states, which are compared up to rounding.
     """
-    pair = minibatches.pair
     first = next(iter(stack.coordinates.values()))
     losses = {"before_training": _initial_losses(stack, pair), "within": torch.finfo(first.dtype).eps ** 0.5}
     constraints = model.constraints
     parameters = {name: (list(leaf.shape[1:]), str(constraints[name])) for name, leaf in stack.coordinates.items()}
     identity: dict[str, Any] = {"engine": engine, **vars(settings), "members": stack.members, "seed": seed}
-    identity["version of the training"] = 3  # others trained in other units
-    identity["data"] = None if pair is None else digest(*pair)
+    identity["augment"] = None if settings.augment is None else repr(settings.augment)
+    identity["version of the training"] = 4  # others trained in other units, or kept other states
+    identity["data"] = len(minibatches.examples or ()) if pair is None else digest(*pair)
     identity["model"] = {**model_identity(model), "parameters": parameters, "losses": losses}
     return EnsembleCheckpoint(Checkpoint(path, identity), stack, minibatches, history)
 

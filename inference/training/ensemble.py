@@ -19,11 +19,12 @@ import torch
 
 from bayes_rpp.seeding import plain_seed
 from bayes_rpp.types import Params
-from inference.data import Data, Model, Pair, refuse_hyperpriors, resolve_data, resolve_device
+from inference.data import Data, Model, Pair, refuse_hyperpriors, resolve_device
 from inference.posterior.draws import Snapshot
 from inference.posterior.posterior import Posterior
 from inference.settings import require_integers
 from inference.training.checkpoint import training_checkpoint
+from inference.training.examples import Examples, resolve_examples
 from inference.training.loop import TrainingCheckpoint, TrainingRecord, snapshots_into, train
 from inference.training.minibatches import Minibatches, member_seeds
 from inference.training.parameter_stack import ParameterStack, joint_stack
@@ -51,6 +52,7 @@ class DeepEnsemble(TrainingSettings):
         run is long enough to pay for it, by an estimate from the operations of one step that is the same on every
         machine. Without a C++ compiler, or for a network that cannot be compiled, the run goes on without, with a
         warning. The same seed gives the same bits with the same setting.
+    augment : what to change of the inputs of each batch at random, such as ``FlipsAndCrops()``; None for nothing.
 
     Examples
     --------
@@ -81,7 +83,9 @@ class DeepEnsemble(TrainingSettings):
         Parameters
         ----------
         model : a BayesianModel, or a LogDensity with data=None.
-        data : (x, y) as tensors or arrays, or a Dataset of such pairs.
+        data : (x, y) as tensors or arrays, or a map-style Dataset of such pairs, which is read anew in every epoch, so
+            that it may change its examples at random. The posterior keeps one reading of it as its ``data``, unless
+            that takes more than half of the free memory.
         seed : members take seeds derived from it; the same seed gives the same bits.
         device : "auto" takes an accelerator if there is one.
         progress : whether to show a progress bar, in a terminal.
@@ -112,10 +116,13 @@ def fit_modes(
 ) -> Posterior:
     """Check the model and the data, train, and leave out the members that diverged; RuntimeError if that is all."""
     refuse_hyperpriors(engine, model)
-    seed, pair, began = plain_seed(seed), resolve_data(model, data), time.perf_counter()
-    resumed = None if checkpoint is None else partial(training_checkpoint, checkpoint, engine, settings, model, seed)
+    seed, place, began = plain_seed(seed), resolve_device(device), time.perf_counter()
+    pair, examples = resolve_examples(model, data, place)
+    resumed = None
+    if checkpoint is not None:
+        resumed = partial(training_checkpoint, checkpoint, engine, settings, model, seed, pair)
     seeds = member_seeds(seed, members)
-    trained, history = train_modes(settings, model, pair, seeds, resolve_device(device), progress, resumed)
+    trained, history = train_modes(settings, model, examples, seeds, place, progress, resumed)
     if trained.all_failed:
         raise RuntimeError(
             f"all {members} member(s) diverged, in epoch(s) {sorted(set(trained.failures.values()))}; "
@@ -140,7 +147,7 @@ def fit_modes(
 def train_modes(
     settings: TrainingSettings,
     model: Model,
-    pair: Pair | None,
+    data: Pair | Examples | None,
     seeds: list[int],
     device: torch.device,
     progress: bool,
@@ -148,8 +155,8 @@ def train_modes(
 ) -> tuple[TrainingRecord, list[Snapshot]]:
     """Minimise -log joint / N for every seed at once; each has its own initial state and its own order of the data."""
     history: list[Snapshot] = []
-    stack = joint_stack(model, seeds, 0 if pair is None else len(pair[0]), device)
-    minibatches = Minibatches(pair, settings.batch_size, seeds, device)
+    minibatches = Minibatches(data, settings.batch_size, seeds, device, augment=settings.augment)
+    stack = joint_stack(model, seeds, 0 if minibatches.examples is None else len(minibatches.examples), device)
     name = f"training {len(seeds)} member(s)"
     resumed = None if checkpoint is None else checkpoint(stack, minibatches, history)
     trained = train(stack, minibatches, settings, name, progress, [snapshots_into(history, stack, settings)], resumed)

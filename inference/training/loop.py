@@ -29,11 +29,11 @@ class TrainingCheckpoint(Protocol):
     def restore(self, record: TrainingRecord) -> None:
         """Bring everything back to the state that was saved, if any was."""
 
-    def note(self, record: TrainingRecord) -> None:
-        """Take note of the state between two epochs."""
+    def save_if_due(self, record: TrainingRecord) -> None:
+        """Write the present state, if the last one was written long enough ago; between two steps."""
 
-    def save(self) -> None:
-        """Write the state that was noted last."""
+    def save(self, record: TrainingRecord) -> None:
+        """Write the present state."""
 
 
 @dataclass
@@ -69,36 +69,41 @@ def train(
     record = TrainingRecord({}, torch.full((stack.members,), math.inf))
     if checkpoint is not None:
         checkpoint.restore(record)
-    steps, step = settings.epochs * len(minibatches), record.epochs * len(minibatches)
-    epochs = tqdm(
+    each = len(minibatches)
+    _note_epochs(record, stack, each)
+    bar = tqdm(
         range(record.epochs, record.epochs if record.all_failed else settings.epochs), description,
         initial=record.epochs, total=settings.epochs, unit="epoch", disable=off_unless(progress),
     )  # fmt: skip
     try:
-        stack.prepare(settings.compile, steps, minibatches.example())
-        for epoch in epochs:
-            if checkpoint is not None:
-                checkpoint.note(record)
-            for prepare in before_epoch:
+        stack.prepare(settings.compile, settings.epochs * each, minibatches.example())
+        for epoch in bar:
+            for prepare in before_epoch if stack.steps == epoch * each else ():
                 prepare(epoch)
-            for batch in minibatches:
-                losses = stack.step(batch, settings.rate(step / steps))
-                step += 1
-            record.losses, record.epochs = losses.cpu(), epoch + 1
-            _note_failures(record, record.losses.isfinite().nonzero().flatten().tolist())
+            for batch in minibatches.epoch(stack.steps - epoch * each):
+                stack.step(batch, settings.rate(stack.steps / (settings.epochs * each)))
+                if checkpoint is not None:
+                    checkpoint.save_if_due(record)
+            _note_epochs(record, stack, each)
             if record.all_failed:
                 break
-        if checkpoint is not None:
-            checkpoint.note(record)
     except KeyboardInterrupt:
         record.interrupted = True
+        _note_epochs(record, stack, each)
         logger.warning("interrupted in epoch %d of %d; keeping what was trained.", record.epochs + 1, settings.epochs)
     finally:
         if checkpoint is not None:
-            checkpoint.save()
+            checkpoint.save(record)
     record.params, record.losses = stack.params(), _losses_on_all_data(stack, minibatches)
     _note_failures(record, finite_members(record.params))
     return record
+
+
+def _note_epochs(record: TrainingRecord, stack: ParameterStack, each: int) -> None:
+    """Note the losses at the end of the last epoch, of ``each`` steps, if it has not been noted yet."""
+    if (epochs := stack.steps // each) > record.epochs:
+        record.losses, record.epochs = stack.latest.cpu(), epochs
+        _note_failures(record, record.losses.isfinite().nonzero().flatten().tolist())
 
 
 @torch.no_grad()
@@ -115,7 +120,7 @@ def snapshots_into(history: list[Snapshot], stack: ParameterStack, settings: Tra
     """A function to call before each epoch: it adds snapshots, each name -> (member, *shape), when they are due."""
 
     def add(epoch: int) -> None:
-        if epoch in settings.snapshot_epochs:
+        if epoch in settings.snapshot_epochs and epoch not in {past.epoch for past in history}:
             history.append(Snapshot(epoch, stack.params()))
 
     return add

@@ -21,6 +21,7 @@ from inference.compilation import Compile, GradientGraph
 from inference.data import Model, Pair
 from inference.density.fixed_priors import FixedPriors
 from inference.density.unconstrained import to_constrained, to_free
+from inference.interrupts import not_interrupted
 from inference.training.objectives import LogJoint, LogJointGivenVariances, initial_params, no_wider_than_prior
 
 
@@ -29,6 +30,7 @@ class ParameterStack:
 
     ``starts`` are constrained, name -> (member, *shape); ``variances`` differ between the members, (member,) by name,
     if the objective takes any. ``coordinates`` are u, (member, *shape), and ``units`` s, (member, 1, ...), or empty.
+    ``steps`` counts those that were taken, and ``latest`` has the losses before the last of them.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class ParameterStack:
         self.optimizer = torch.optim.Adam(self.coordinates.values(), fused=True)
         self._priors, self._graph = self._fixed_priors(), GradientGraph(self._rests)
         self._first_noise = self._noise({name: value.to(device) for name, value in starts.items()})
+        self.steps, self.latest = 0, torch.full((self.members,), math.inf, device=device)
 
     def step(self, batch: Pair | None, lr: float) -> Float[Tensor, " member"]:
         """One step for every member, at a learning rate in units s; returns the losses before it, without the terms of
@@ -55,7 +58,9 @@ class ParameterStack:
         for name, leaf in self.coordinates.items():
             leaf.grad = gradients[name].contiguous()  # the fused optimiser misreads expanded gradients
         self.optimizer.param_groups[0]["lr"] = lr
-        self.optimizer.step()
+        with not_interrupted():
+            self.optimizer.step()
+            self.steps, self.latest = self.steps + 1, losses
         return losses
 
     def prepare(self, compile: Compile, steps: int, batch: Pair | None) -> None:
@@ -159,15 +164,18 @@ class ParameterStack:
 
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]:
-        """A copy of the coordinates and of what Adam keeps of each: from it training goes on with the same bits."""
-        named = {f"coordinates/{name}": leaf for name, leaf in self.coordinates.items()}
+        """The coordinates, what Adam keeps of each, and the latest losses, not copied: from them training goes on with
+        the same bits.
+        """
+        named = {f"coordinates/{name}": leaf.detach() for name, leaf in self.coordinates.items()}
         for name, leaf in self.coordinates.items():
             named |= {f"adam/{kept}/{name}": value for kept, value in self.optimizer.state.get(leaf, {}).items()}
-        return {name: value.detach().clone() for name, value in named.items()}
+        return named | {"latest": self.latest}
 
     @torch.no_grad()
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state."""
+    def restore(self, state: dict[str, Tensor], steps: int) -> None:
+        """Go on from a state, after so many steps."""
+        self.steps, self.latest = steps, state["latest"].to(self.device, copy=True)
         for name, leaf in self.coordinates.items():
             leaf.copy_(state[f"coordinates/{name}"])
             moments = [kept for kept in ("step", "exp_avg", "exp_avg_sq") if f"adam/{kept}/{name}" in state]
@@ -197,7 +205,8 @@ def joint_stack(model: Model, seeds: list[int], num_data: int, device: torch.dev
         starts = no_wider_than_prior(
             starts, {name: model.parameter_priors[name] for name in model.fixed_priors}, variances
         )
-    return ParameterStack(LogJoint(model.to(device), num_data), starts, device)
+    placed = model.without_weights(device) if isinstance(model, BayesianModel) else model.to(device)
+    return ParameterStack(LogJoint(placed, num_data), starts, device)
 
 
 def varied_stack(
@@ -207,7 +216,7 @@ def varied_stack(
     name -> (member, *shape); that of a noise variance is left out. ``variances``, (member,), go by the names of
     ``RPPPrior.variances``, and "noise_variance" of a Gaussian likelihood, if it is to differ from the model's.
     """
-    objective = LogJointGivenVariances(model.to(device), num_data, NOISE in variances)
+    objective = LogJointGivenVariances(model.without_weights(device), num_data, NOISE in variances)
     return ParameterStack(objective, {name: starts[name] for name in objective.constraints}, device, variances)
 
 

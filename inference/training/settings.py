@@ -8,6 +8,7 @@ from typing import Literal
 
 from inference.compilation import Compile, check_compile
 from inference.settings import require_integers, require_positive
+from inference.training.augmentation import Augmentation
 
 Schedule = Literal["constant", "cosine"]
 
@@ -22,6 +23,7 @@ class TrainingSettings:
     schedule: Schedule = "cosine"
     snapshots: int = 0
     compile: Compile = "auto"
+    augment: Augmentation | None = None
 
     def __post_init__(self) -> None:
         require_integers(self, epochs=1, snapshots=0)

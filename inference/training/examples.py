@@ -1,0 +1,104 @@
+"""Where minibatches come from: tensors in memory, or a Dataset that is read batch by batch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
+
+from bayes_rpp import BayesianModel
+from inference.data import Data, Model, Pair, as_model_takes, read_examples, resolve_data
+from inference.memory import free_memory
+
+
+class Examples(Protocol):
+    """The data, by the numbers of examples."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def rows(self, index: Int[Tensor, "member batch"], seed: int) -> Pair:
+        """x and y (member, batch, ...) on the device; what is random in reading them follows from the seed."""
+
+
+@dataclass(frozen=True)
+class TensorExamples:
+    """Tensors x and y on the device."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, index: Int[Tensor, "member batch"], seed: int = 0) -> Pair:
+        """See Examples."""
+        index = index.to(self.x.device)
+        return self.x[index], self.y[index]
+
+
+@dataclass(frozen=True)
+class DatasetExamples:
+    """A map-style Dataset, which is read anew in each epoch: what it does to its examples may be random."""
+
+    dataset: Dataset
+    model: BayesianModel
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def rows(self, index: Int[Tensor, "member batch"], seed: int) -> Pair:
+        """See Examples. Raises ValueError if examples differ in shape, or numbers are not finite."""
+        with _random_state(seed):
+            x, y = as_model_takes(self.model, *read_examples(self.dataset, index.flatten().tolist()))
+        for name, part in (("x", x), ("y", y)):
+            if not torch.isfinite(part).all():
+                raise ValueError(f"the Dataset gave NaN or infinite numbers as {name}.")
+        return tuple(part.unflatten(0, index.shape).to(self.device) for part in (x, y))
+
+
+def resolve_examples(model: Model, data: Data, device: torch.device) -> tuple[Pair | None, Examples | None]:
+    """What a posterior keeps as its data, and what training reads. A Dataset is read once to check it and to keep it,
+    if it fits in memory, and batch by batch to train on; data of any other form are in memory. Raises as resolve_data.
+    """
+    if not isinstance(data, Dataset) or isinstance(data, TensorDataset) or not isinstance(model, BayesianModel):
+        pair = resolve_data(model, data)
+        return pair, None if pair is None else TensorExamples(pair[0].to(device), pair[1].to(device))
+    examples = DatasetExamples(data, model, device)
+    with _random_state(0):
+        if not fits_in_memory(data):
+            model.check_data(*as_model_takes(model, *read_examples(data, range(min(3, len(examples))))))
+            return None, examples
+        return resolve_data(model, data), examples
+
+
+def fits_in_memory(dataset: Dataset) -> bool:
+    """Whether half of what is free takes all examples, judged by the first."""
+    count, free = len(dataset), free_memory(torch.device("cpu"))  # type: ignore[arg-type]
+    if free is None or not count:
+        return True
+    return count * sum(part.nbytes for part in read_examples(dataset, [0])) <= free // 2
+
+
+@contextmanager
+def _random_state(seed: int) -> Iterator[None]:
+    """The global random states of torch, NumPy and Python as they follow from a seed, and afterwards as before."""
+    kept = random.getstate(), np.random.get_state()  # noqa: NPY002  (what Datasets of others draw from)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
