@@ -1,3 +1,5 @@
+from analysis.calibration.classification import accuracy_against_rejection as accuracy_against_rejection
+from analysis.calibration.classification import reliability as reliability
 from analysis.comparison.compare import Comparison as Comparison
 from analysis.comparison.compare import compare as compare
 from analysis.comparison.prior_sweep import chosen_cell as chosen_cell
@@ -7,6 +9,8 @@ from analysis.convergence_diagnostics.convergence import Convergence as Converge
 from analysis.convergence_diagnostics.convergence import convergence as convergence
 from analysis.convergence_diagnostics.intervals import interval as interval
 from analysis.evidence import log_evidence as log_evidence
+from analysis.plots.calibration import plot_rejection as plot_rejection
+from analysis.plots.calibration import plot_reliability as plot_reliability
 from analysis.plots.comparison import plot_comparison as plot_comparison
 from analysis.plots.density_and_predictive import plot_equivariance_density as plot_equivariance_density
 from analysis.plots.density_and_predictive import plot_predictive as plot_predictive

@@ -1,0 +1,1 @@
+"""Whether predicted probabilities of classes are right."""
