@@ -53,6 +53,8 @@ class DeepEnsemble(TrainingSettings):
         machine. Without a C++ compiler, or for a network that cannot be compiled, the run goes on without, with a
         warning. The same seed gives the same bits with the same setting.
     augment : what to change of the inputs of each batch at random, such as ``FlipsAndCrops()``; None for nothing.
+    bfloat16 : whether to round the products of matrices and convolutions to bfloat16, which is several times as fast on
+        GPUs that have it. Parameters, the prior and the likelihood keep their type.
 
     Examples
     --------
@@ -156,7 +158,8 @@ def train_modes(
     """Minimise -log joint / N for every seed at once; each has its own initial state and its own order of the data."""
     history: list[Snapshot] = []
     minibatches = Minibatches(data, settings.batch_size, seeds, device, augment=settings.augment)
-    stack = joint_stack(model, seeds, 0 if minibatches.examples is None else len(minibatches.examples), device)
+    count = 0 if minibatches.examples is None else len(minibatches.examples)
+    stack = joint_stack(model, seeds, count, device, settings.bfloat16)
     name = f"training {len(seeds)} member(s)"
     resumed = None if checkpoint is None else checkpoint(stack, minibatches, history)
     trained = train(stack, minibatches, settings, name, progress, [snapshots_into(history, stack, settings)], resumed)

@@ -23,7 +23,7 @@ class MAP(TrainingSettings):
 
     Parameters
     ----------
-    epochs, batch_size, lr, schedule, snapshots, compile, augment : see DeepEnsemble.
+    epochs, batch_size, lr, schedule, snapshots, compile, augment, bfloat16 : see DeepEnsemble.
 
     Examples
     --------

@@ -30,13 +30,19 @@ class ParameterStack:
 
     ``starts`` are constrained, name -> (member, *shape); ``variances`` differ between the members, (member,) by name,
     if the objective takes any. ``coordinates`` are u, (member, *shape), and ``units`` s, (member, 1, ...), or empty.
+    With ``bfloat16`` products of matrices and convolutions are rounded to that type, and nothing else is.
     ``steps`` counts those that were taken, and ``latest`` has the losses before the last of them.
     """
 
     def __init__(
-        self, objective: LogJoint, starts: Params, device: torch.device | str, variances: Params | None = None
+        self,
+        objective: LogJoint,
+        starts: Params,
+        device: torch.device | str,
+        variances: Params | None = None,
+        bfloat16: bool = False,
     ) -> None:
-        self.objective, self.device = objective, device
+        self.objective, self.device, self.bfloat16 = objective, device, bfloat16
         self.members = len(next(iter(starts.values())))
         self.variances = {name: value.to(device) for name, value in (variances or {}).items()}
         free = {name: value.to(device) for name, value in to_free(starts, objective.constraints).items()}
@@ -90,6 +96,12 @@ class ParameterStack:
         self, coordinates: Params, units: Params, variances: Params, x: Tensor | None, y: Tensor | None
     ) -> Float[Tensor, " member"]:
         """What the fixed priors leave of the losses."""
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bfloat16):
+            return self._rest_of_all(coordinates, units, variances, x, y)
+
+    def _rest_of_all(
+        self, coordinates: Params, units: Params, variances: Params, x: Tensor | None, y: Tensor | None
+    ) -> Float[Tensor, " member"]:
         if self.members == 1:  # the same, without the cost of vmap
             coordinates, units, variances = map(_only_member, (coordinates, units, variances))
             rest = self._rest(coordinates, units, variances, None if x is None else x[0], None if y is None else y[0])
@@ -194,7 +206,9 @@ class ParameterStack:
         return to_constrained(free, self.objective.constraints)
 
 
-def joint_stack(model: Model, seeds: list[int], num_data: int, device: torch.device | str = "cpu") -> ParameterStack:
+def joint_stack(
+    model: Model, seeds: list[int], num_data: int, device: torch.device | str = "cpu", bfloat16: bool = False
+) -> ParameterStack:
     """Members of a model as it is, each from the initial state of its seed, which means the same on every device."""
     starts = initial_params(model, seeds)
     if isinstance(model, BayesianModel):
@@ -206,7 +220,7 @@ def joint_stack(model: Model, seeds: list[int], num_data: int, device: torch.dev
             starts, {name: model.parameter_priors[name] for name in model.fixed_priors}, variances
         )
     placed = model.without_weights(device) if isinstance(model, BayesianModel) else model.to(device)
-    return ParameterStack(LogJoint(placed, num_data), starts, device)
+    return ParameterStack(LogJoint(placed, num_data), starts, device, bfloat16=bfloat16)
 
 
 def varied_stack(

@@ -24,6 +24,7 @@ class TrainingSettings:
     snapshots: int = 0
     compile: Compile = "auto"
     augment: Augmentation | None = None
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         require_integers(self, epochs=1, snapshots=0)
