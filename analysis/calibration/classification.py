@@ -1,4 +1,4 @@
-"""Predicted classes against labels: how often predictions of a confidence are right, and what is gained by abstaining."""
+"""Predicted classes against labels: how often predictions of a confidence are right, and what abstaining gains."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def reliability(
 
     Returns
     -------
-    Dataset with dims (bin): "confidence" and "accuracy", means over the examples of a bin, their "standard_error" of the
-    accuracy, and "count". Its attributes are "error" (the share of wrong labels), "log_loss" (nats an example), "brier"
-    (the squared distance from the one-hot label), and "calibration_error", the mean of |accuracy - confidence| over the
-    examples' bins. That of a calibrated prediction is not 0: an accuracy among n examples scatters by
+    Dataset with dims (bin): "confidence" and "accuracy", means over the examples of a bin, the accuracy's
+    "standard_error", and "count". Its attributes are "error" (the share of wrong labels), "log_loss" (nats an example),
+    "brier" (the squared distance from the one-hot label), and "calibration_error", the mean of |accuracy - confidence|
+    over the examples' bins. That of a calibrated prediction is not 0: an accuracy among n examples scatters by
     sqrt(p (1 - p) / n); "calibration_error_of_chance" is what would be expected then, of the same confidences.
 
     Raises

@@ -53,7 +53,7 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
         bases = list(layer.sums[0].structured.values())
         span = None if are_orthogonal(bases) else JointSpan(bases)
         pieces = []
-        for some in slices_that_fit(slice(0, posterior.draws), _COPIES * 8 * posterior.chains * bases[0].size):
+        for some in slices_that_fit(slice(0, posterior.chains * posterior.draws), _COPIES * 8 * bases[0].size):
             weight = _effective_weight(posterior, name, layer, some)
             total = weight.square().sum(-1)
             shares = dict.fromkeys(pathways, torch.full_like(total, torch.nan))
@@ -61,7 +61,7 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
             shares |= {pathway: part / total for pathway, part in zip(layer.pathway_names, parts, strict=True)}
             inside = torch.stack(parts).sum(0) if span is None else span.coordinates(weight).square().sum(-1)
             pieces.append(torch.stack([*shares.values(), 1 - inside / total], dim=-1))
-        values.append(torch.cat(pieces, dim=1))
+        values.append(torch.cat(pieces).unflatten(0, (posterior.chains, posterior.draws)))
     return xr.DataArray(
         torch.stack(values, dim=-2).numpy(),
         dims=["chain", "draw", "layer", "pathway"],
@@ -72,13 +72,13 @@ def pathway_shares(posterior: Posterior) -> xr.DataArray:
 
 def _effective_weight(
     posterior: Posterior, name: str, layer: ResidualPathwayLayer, some: slice
-) -> Float[Tensor, "chain some size"]:
+) -> Float[Tensor, "some size"]:
     prefix, parts = f"{name}." if name else "", layer.sums[0]
 
     def draws(parameter: str) -> Tensor:
-        return posterior.values(prefix + parameter)[:, some].double()
+        return posterior.values(prefix + parameter).flatten(0, 1)[some].double()
 
     def rows(parameter: str) -> Tensor:
-        return draws(parameter) if parameter in parts.held else draws(parameter).flatten(2)
+        return draws(parameter) if parameter in parts.held else draws(parameter).flatten(1)
 
     return pathway_total(layer, parts, rows)

@@ -53,7 +53,9 @@ class FlipsAndCrops:
     ) -> Shaped[Tensor, "member batch channels height width"]:
         """See Augmentation. Raises ValueError for inputs that are no images."""
         if x.ndim != 5:
-            raise ValueError(f"images (batch, channels, height, width) can be shifted, but x is {tuple(x.shape[1:])}.")
+            raise ValueError(
+                f"FlipsAndCrops changes images (batch, channels, height, width), got x of shape {tuple(x.shape[1:])}."
+            )
         count, (height, width) = x.shape[1], x.shape[3:]
         draws = torch.stack([torch.rand(3, count, generator=generator) for generator in generators]).to(x.device)
         flip, down, right = draws.unbind(1)  # (member, batch)
