@@ -39,9 +39,15 @@ class EnsembleCheckpoint:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, stack: ParameterStack, minibatches: Minibatches, history: list[Snapshot]
+        self,
+        checkpoint: Checkpoint,
+        stack: ParameterStack,
+        minibatches: Minibatches,
+        history: list[Snapshot],
+        epochs: int,
     ) -> None:
         self.checkpoint, self.stack, self.minibatches, self.history = checkpoint, stack, minibatches, history
+        self.total = epochs * len(minibatches)
         self.began = time.perf_counter()
         self._due = self.began + CHECKPOINT_SECONDS
 
@@ -68,7 +74,7 @@ class EnsembleCheckpoint:
     def save(self, record: TrainingRecord) -> None:
         """See TrainingCheckpoint."""
         began, steps = time.perf_counter(), self.stack.steps
-        tensors = self.stack.state() | self.minibatches.state(steps // len(self.minibatches))
+        tensors = self.stack.state(done=steps == self.total) | self.minibatches.state(steps // len(self.minibatches))
         tensors |= {"losses": record.losses}
         for index, snapshot in enumerate(self.history):
             tensors |= {f"history/{index}/{name}": value for name, value in snapshot.samples.items()}
@@ -90,6 +96,7 @@ def training_checkpoint(
     settings: TrainingSettings,
     model: Model,
     seed: int,
+    first: int,
     pair: Pair | None,
     stack: ParameterStack,
     minibatches: Minibatches,
@@ -98,16 +105,18 @@ def training_checkpoint(
     """A checkpoint that only the same training resumes. A network that is not of this package is known by its modules,
     and by the losses of its initial states, which are compared up to rounding.
     """
-    first = next(iter(stack.coordinates.values()))
-    losses = {"before_training": _initial_losses(stack, pair), "within": torch.finfo(first.dtype).eps ** 0.5}
+    rounding = torch.finfo(next(iter(stack.coordinates.values())).dtype).eps
+    losses = {"before_training": _initial_losses(stack, pair), "within": rounding**0.5}
     constraints = model.constraints
     parameters = {name: (list(leaf.shape[1:]), str(constraints[name])) for name, leaf in stack.coordinates.items()}
     identity: dict[str, Any] = {"engine": engine, **vars(settings), "members": stack.members, "seed": seed}
     identity["augment"] = None if settings.augment is None else repr(settings.augment)
     identity["version of the training"] = 4  # others trained in other units, or kept other states
+    if first:  # of members that are trained one after another
+        identity["first member"] = first
     identity["data"] = len(minibatches.examples or ()) if pair is None else digest(*pair)
     identity["model"] = {**model_identity(model), "parameters": parameters, "losses": losses}
-    return EnsembleCheckpoint(Checkpoint(path, identity), stack, minibatches, history)
+    return EnsembleCheckpoint(Checkpoint(path, identity), stack, minibatches, history, settings.epochs)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -21,11 +22,14 @@ from bayes_rpp.seeding import plain_seed
 from bayes_rpp.types import Params
 from inference.data import Data, Model, Pair, refuse_hyperpriors, resolve_device
 from inference.posterior.draws import Snapshot
+from inference.posterior.files import check_replaceable
 from inference.posterior.posterior import Posterior
 from inference.settings import require_integers
 from inference.training.checkpoint import training_checkpoint
 from inference.training.examples import Examples, resolve_examples
 from inference.training.loop import TrainingCheckpoint, TrainingRecord, snapshots_into, train
+from inference.training.member_store import MemberStore
+from inference.training.members_at_once import members_at_once
 from inference.training.minibatches import Minibatches, member_seeds
 from inference.training.parameter_stack import ParameterStack, joint_stack
 from inference.training.settings import TrainingSettings
@@ -42,6 +46,8 @@ class DeepEnsemble(TrainingSettings):
     Parameters
     ----------
     members : how many.
+    members_at_once : how many of them are trained together; "auto" takes all, or as many as the free memory takes, and
+        says how much that is where it cannot take all. The results differ by rounding.
     epochs : passes through the data.
     batch_size : examples a step; None takes all.
     lr : Adam's learning rate: about the size of its first steps, in units of ten prior standard deviations of a weight,
@@ -62,9 +68,12 @@ class DeepEnsemble(TrainingSettings):
     """
 
     members: int = 10
+    members_at_once: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         require_integers(self, members=1)
+        if self.members_at_once != "auto":
+            require_integers(self, members_at_once=1)
         super().__post_init__()
 
     def fit(
@@ -76,6 +85,7 @@ class DeepEnsemble(TrainingSettings):
         device: str | torch.device = "auto",
         progress: bool = True,
         checkpoint: str | Path | None = None,
+        save_to: str | Path | None = None,
     ) -> Posterior:
         """Train, and return the members as a posterior of as many chains with one draw each.
 
@@ -92,7 +102,11 @@ class DeepEnsemble(TrainingSettings):
         device : "auto" takes an accelerator if there is one.
         progress : whether to show a progress bar, in a terminal.
         checkpoint : a file that the state of the training is written to every minute, on Ctrl-C and at the end. If it
-            exists, the training goes on from there, and ends with the same bits as one without a break.
+            exists, the training goes on from there, and ends with the same bits as one without a break. Members that
+            are trained one after another have a file each, with a number behind the name.
+        save_to : a folder to save the posterior to, see ``Posterior.save``, for members that are large: they are put
+            into a file as they finish, and the posterior that is returned reads them from the folder when they are
+            used.
 
         Raises
         ------
@@ -102,7 +116,9 @@ class DeepEnsemble(TrainingSettings):
         RuntimeError
             If every member diverged.
         """
-        return fit_modes("DeepEnsemble", self, self.members, model, data, seed, device, progress, checkpoint)
+        at_once = None if self.members_at_once == "auto" else self.members_at_once
+        files = None if checkpoint is None else Path(checkpoint), None if save_to is None else Path(save_to)
+        return fit_modes("DeepEnsemble", self, self.members, model, data, seed, device, progress, *files, at_once)
 
 
 def fit_modes(
@@ -114,36 +130,57 @@ def fit_modes(
     seed: int,
     device: str | torch.device,
     progress: bool,
-    checkpoint: str | Path | None,
+    checkpoint: Path | None,
+    save_to: Path | None,
+    at_once: int | None,
 ) -> Posterior:
     """Check the model and the data, train, and leave out the members that diverged; RuntimeError if that is all."""
     refuse_hyperpriors(engine, model)
+    if save_to is not None:
+        check_replaceable(save_to)
     seed, place, began = plain_seed(seed), resolve_device(device), time.perf_counter()
     pair, examples = resolve_examples(model, data, place)
-    resumed = None
-    if checkpoint is not None:
-        resumed = partial(training_checkpoint, checkpoint, engine, settings, model, seed, pair)
     seeds = member_seeds(seed, members)
-    trained, history = train_modes(settings, model, examples, seeds, place, progress, resumed)
-    if trained.all_failed:
+    if at_once is None:
+        at_once = members_at_once(
+            settings, model, seeds, Minibatches(examples, settings.batch_size, seeds, place), place
+        )
+    kept = MemberStore(members, None if save_to is None else save_to.parent)
+    whole, history = TrainingRecord({}, torch.empty(0)), []
+    for first in range(0, members, at_once):
+        some = seeds[first : first + at_once]
+        resumed = None
+        if checkpoint is not None:
+            own = checkpoint if at_once >= members else checkpoint.with_name(f"{checkpoint.name}-{first}")
+            resumed = partial(training_checkpoint, own, engine, settings, model, seed, first, pair)
+        trained, snapshots = train_modes(settings, model, examples, some, place, progress, resumed)
+        whole.add(trained, first)
+        kept.add(trained.params)
+        history.append(snapshots)
+        if trained.interrupted:
+            break
+    if whole.all_failed:
         raise RuntimeError(
-            f"all {members} member(s) diverged, in epoch(s) {sorted(set(trained.failures.values()))}; "
+            f"all {len(whole.losses)} member(s) diverged, in epoch(s) {sorted(set(whole.failures.values()))}; "
             f"try a smaller lr than {settings.lr}, or standardise the data with NormalizedNetwork.fit."
         )
-    kept = [member for member in range(members) if member not in trained.failures]
-    seconds = trained.seconds + time.perf_counter() - began
+    good = [member for member in range(kept.filled) if member not in whole.failures]
+    seconds = whole.seconds + time.perf_counter() - began
     stats = {
         "engine": engine,
         "seed": seed,
-        "epochs": trained.epochs,
+        "epochs": whole.epochs,
         "seconds": round(seconds, 3),
-        "loss": [loss if math.isfinite(loss) else None for loss in trained.losses[kept].tolist()],
-        "diverged": {str(member): epoch for member, epoch in trained.failures.items()},
-        **({"interrupted": True} if trained.interrupted else {}),
+        "loss": [loss if math.isfinite(loss) else None for loss in whole.losses[good].tolist()],
+        "diverged": {str(member): epoch for member, epoch in whole.failures.items()},
+        **({"interrupted": True} if whole.interrupted else {}),
     }
-    history = [Snapshot(past.epoch, as_chains(past.samples, kept)) for past in history]
-    logger.info("%s: %d of %d member(s) in %.1f s", engine, len(kept), members, seconds)
-    return Posterior(model, as_chains(trained.params, kept), stats, history, pair)
+    logger.info("%s: %d of %d member(s) in %.1f s", engine, len(good), members, seconds)
+    posterior = Posterior(model, as_chains(kept.samples, good), stats, joined_history(history, good), pair)
+    if save_to is None:
+        return posterior
+    posterior.save(save_to)
+    return Posterior.load(save_to, model)
 
 
 def train_modes(
@@ -166,6 +203,17 @@ def train_modes(
     return trained, history
 
 
+def joined_history(parts: list[list[Snapshot]], members: list[int]) -> list[Snapshot]:
+    """The snapshots of members that were trained one after another, where all of them have one."""
+    joined = []
+    for same in zip(*parts, strict=False):
+        samples = {name: torch.cat([past.samples[name] for past in same]) for name in same[0].samples}
+        joined.append(Snapshot(same[0].epoch, as_chains(samples, members)))
+    return joined
+
+
 def as_chains(params: Params, members: list[int]) -> Params:
-    """Some members of a stack, as chains of one draw each."""
-    return {name: value[members].unsqueeze(1) for name, value in params.items()}
+    """Some members of a stack, as chains of one draw each; without a copy if they are the first ones."""
+    first = members == list(range(len(members)))
+    chosen = {name: value[: len(members)] if first else value[members] for name, value in params.items()}
+    return {name: value.unsqueeze(1) for name, value in chosen.items()}

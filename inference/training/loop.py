@@ -47,6 +47,13 @@ class TrainingRecord:
     interrupted: bool = False  # by Ctrl-C
     seconds: float = 0.0  # of the runs before, if this one resumes them
 
+    def add(self, other: TrainingRecord, first: int) -> None:
+        """Put the members of another record behind these, numbered from ``first`` on; without their parameters."""
+        self.losses = torch.cat([self.losses, other.losses.to(self.losses)])
+        self.failures |= {first + member: epoch for member, epoch in other.failures.items()}
+        self.epochs, self.interrupted = other.epochs, other.interrupted
+        self.seconds += other.seconds
+
     @property
     def all_failed(self) -> bool:
         """Whether no member is left."""
@@ -72,16 +79,16 @@ def train(
     each = len(minibatches)
     _note_epochs(record, stack, each)
     bar = tqdm(
-        range(record.epochs, record.epochs if record.all_failed else settings.epochs), description,
-        initial=record.epochs, total=settings.epochs, unit="epoch", disable=off_unless(progress),
-    )  # fmt: skip
+        desc=description, total=settings.epochs * each, initial=stack.steps, unit="step", disable=off_unless(progress)
+    )
     try:
         stack.prepare(settings.compile, settings.epochs * each, minibatches.example())
-        for epoch in bar:
+        for epoch in range(record.epochs, record.epochs if record.all_failed else settings.epochs):
             for prepare in before_epoch if stack.steps == epoch * each else ():
                 prepare(epoch)
             for batch in minibatches.epoch(stack.steps - epoch * each):
                 stack.step(batch, settings.rate(stack.steps / (settings.epochs * each)))
+                bar.update()
                 if checkpoint is not None:
                     checkpoint.save_if_due(record)
             _note_epochs(record, stack, each)
@@ -92,6 +99,7 @@ def train(
         _note_epochs(record, stack, each)
         logger.warning("interrupted in epoch %d of %d; keeping what was trained.", record.epochs + 1, settings.epochs)
     finally:
+        bar.close()
         if checkpoint is not None:
             checkpoint.save(record)
     record.params, record.losses = stack.params(), _losses_on_all_data(stack, minibatches)

@@ -39,6 +39,8 @@ class MAP(TrainingSettings):
         device: str | torch.device = "auto",
         progress: bool = True,
         checkpoint: str | Path | None = None,
+        save_to: str | Path | None = None,
     ) -> Posterior:
         """Train, and return one chain with one draw. See DeepEnsemble.fit."""
-        return fit_modes("MAP", self, 1, model, data, seed, device, progress, checkpoint)
+        files = None if checkpoint is None else Path(checkpoint), None if save_to is None else Path(save_to)
+        return fit_modes("MAP", self, 1, model, data, seed, device, progress, *files, at_once=None)

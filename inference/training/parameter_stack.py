@@ -175,12 +175,12 @@ class ParameterStack:
                 state["exp_avg_sq"] *= ratio**2
 
     @torch.no_grad()
-    def state(self) -> dict[str, Tensor]:
+    def state(self, done: bool = False) -> dict[str, Tensor]:
         """The coordinates, what Adam keeps of each, and the latest losses, not copied: from them training goes on with
-        the same bits.
+        the same bits. When it is done, without what Adam keeps.
         """
         named = {f"coordinates/{name}": leaf.detach() for name, leaf in self.coordinates.items()}
-        for name, leaf in self.coordinates.items():
+        for name, leaf in self.coordinates.items() if not done else ():
             named |= {f"adam/{kept}/{name}": value for kept, value in self.optimizer.state.get(leaf, {}).items()}
         return named | {"latest": self.latest}
 
