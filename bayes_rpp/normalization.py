@@ -159,11 +159,13 @@ class NormalizedNetwork(nn.Module):
         cls, network: nn.Module, x: Float[Tensor, "batch n"], y: Float[Tensor, "batch m"] | None = None
     ) -> NormalizedNetwork:
         """Wrap a network, with standardisers taken from training data; without y, the outputs stay as they are: those
-        that are logits, log rates or log variances are in no unit of y.
+        that are logits, log rates or log variances are in no unit of y. Images may be flat or not, and bytes.
         """
         rep_in, rep_out = network.rep_in, network.rep_out
         assert isinstance(rep_in, Rep)
         assert isinstance(rep_out, Rep)
+        if hasattr(network, "input_shapes"):
+            x = _flat_images(x, input_dtype(network))
         inputs = Standardizer.fit(x, rep_in, "x")
         if y is None:
             return cls(network, inputs, Standardizer(rep_out, torch.zeros(rep_out.size), torch.ones(rep_out.size)))
@@ -175,18 +177,33 @@ class NormalizedNetwork(nn.Module):
         return torch.promote_types(input_dtype(self.network), self.inputs.mean.dtype)
 
     @property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        """Of a network of images, the shapes of an input."""
+        found: list[tuple[int, ...]] = self.network.input_shapes  # type: ignore[assignment]
+        return found
+
+    @property
     def output_dtype(self) -> torch.dtype:
         """The type of the outputs, likewise: observations may have an offset that inputs do not have."""
         return torch.promote_types(output_dtype(self.network), self.outputs.mean.dtype)
 
     def warn_of_rounded_inputs(self, x: Float[Tensor, "batch n"]) -> None:
         """Warn of inputs beside an offset whose type keeps too few digits for the scale that was fitted."""
+        if hasattr(self.network, "input_shapes"):
+            x = _flat_images(x, self.input_dtype)
         warn_if_coarse(x, self.input_dtype, self.inputs.mean, self.inputs.scale)
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """The network's output in the data's units."""
+        if hasattr(self.network, "input_shapes"):
+            x = _flat_images(x, self.input_dtype)
         standard = self.inputs(x)
         has_weights = next(self.network.parameters(), None) is not None
         taken = standard.to(input_dtype(self.network)) if has_weights else standard
         output: Tensor = self.outputs.inverse(self.network(taken))
         return output
+
+
+def _flat_images(x: Tensor, dtype: torch.dtype) -> Float[Tensor, "batch n"]:
+    """Images as rows of floating-point numbers."""
+    return x.flatten(1) if x.is_floating_point() else x.flatten(1).to(dtype)

@@ -50,10 +50,13 @@ def rebind(rep: Rep, group: Group) -> Rep:
 def check_points(
     f: Posterior | Function, x: Float[Tensor, "batch size_in"], rep_in: Rep
 ) -> Float[Tensor, "batch size_in"]:
-    """The points as a tensor; raises ValueError if they do not fit, or are not finite. Warns if f is a network, and
+    """The points as a tensor, images as rows; raises ValueError if they do not fit, or are not finite. Warns if f is a network, and
     their type keeps too few digits for it; posteriors do so themselves.
     """
     x = torch.as_tensor(x)
+    network = f.bayesian_model.network if isinstance(f, Posterior) else f
+    if tuple(x.shape[1:]) in getattr(network, "input_shapes", ()):
+        x = x.flatten(1)
     if x.ndim != 2 or x.shape[1] != rep_in.size or len(x) == 0:
         raise ValueError(
             f"x has shape {tuple(x.shape)}, but rep_in = {rep_in} of {rep_in.group} needs (batch, {rep_in.size})."
