@@ -50,8 +50,8 @@ def rebind(rep: Rep, group: Group) -> Rep:
 def check_points(
     f: Posterior | Function, x: Float[Tensor, "batch size_in"], rep_in: Rep
 ) -> Float[Tensor, "batch size_in"]:
-    """The points as a tensor, images as rows; raises ValueError if they do not fit, or are not finite. Warns if f is a network, and
-    their type keeps too few digits for it; posteriors do so themselves.
+    """The points as a tensor, images as rows; raises ValueError if they do not fit, or are not finite. Warns if f is a
+    network, and their type keeps too few digits for it; posteriors do so themselves.
     """
     x = torch.as_tensor(x)
     network = f.bayesian_model.network if isinstance(f, Posterior) else f
