@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import pyro
 import torch
@@ -54,10 +56,15 @@ class ReducedProblem:
         rows_left, grams = len(residual) - len(kept), _grams(known, root)
         return cls(model, known, root[:, None], kept[:, None], left, rows_left, log_noise, grams)
 
+    @cached_property
+    def _typical(self) -> dict[str, Any]:
+        """Of every variance of the prior; to find which there are takes longer than a density."""
+        return dict(self.known.prior.variances(self.model.network))
+
     def at(self, variances: dict[str, Tensor]) -> tuple[LinearGaussian, dict[str, PathwayNormal]]:
         """The reduced data and the prior of the weights, at variances."""
         noise = variances.get(NOISE, torch.ones((), dtype=torch.float64))
-        given = self.known.prior.variances(self.model.network) | variances
+        given = self._typical | variances
         laws = self.model.parameter_priors
         shapes = {name: torch.Size(law.shape) for name, law in laws.items()}
         line = LinearGaussian(self.features, self.residual, noise[None], shapes)
@@ -66,7 +73,7 @@ class ReducedProblem:
     def log_joint(self, variances: dict[str, Float[Tensor, " point"]]) -> Float[Tensor, " point"]:
         """log p(y | v) + log p(log v), in the space of functions: N(y; 0, sum_k v_k G_k + V)."""
         noise = variances.get(NOISE, torch.ones((), dtype=torch.float64)).reshape(-1, 1)
-        known = self.known.prior.variances(self.model.network) | variances
+        known = self._typical | variances
         eye = torch.eye(len(self.residual), dtype=torch.float64)
         covariance = noise[..., None] * eye
         for name, gram in self.grams.items():
