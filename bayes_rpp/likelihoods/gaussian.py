@@ -10,6 +10,7 @@ import pyro.distributions as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from bayes_rpp.likelihoods.likelihood import diagonal_curvature
 from bayes_rpp.likelihoods.noise import NoiseAroundOutput, NoiseParameter, plain_numbers
 from bayes_rpp.types import Params
 
@@ -73,3 +74,9 @@ class Gaussian(NoiseAroundOutput):
         noise = self.noise(params, output)
         log_density = -0.5 * ((y - output).square() / noise + noise.log() + math.log(2 * math.pi))
         return log_density.flatten(1).sum(1)
+
+    def output_curvature(
+        self, output: Float[Tensor, "batch *outputs"], y: Tensor, params: Params
+    ) -> Float[Tensor, "batch size size"]:
+        """The Hessian, I / v, see Likelihood: automatic differentiation takes a hundred times as long."""
+        return diagonal_curvature(1 / self.noise(params, output), output)

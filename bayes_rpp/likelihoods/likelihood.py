@@ -126,7 +126,8 @@ def output_curvature_product(
     vector: Float[Tensor, "batch *output"],
 ) -> Float[Tensor, "batch *output"]:
     """F_i v_i of every example; without a matrix where F_i is a Hessian."""
-    if getattr(likelihood, "output_curvature", None) is not None:
+    is_gaussian = getattr(likelihood, "gaussian", None) is not None  # whose curvature is the Hessian
+    if getattr(likelihood, "output_curvature", None) is not None and not is_gaussian:
         matrices = output_curvature(likelihood, output, y, params)
         return (matrices @ vector.flatten(1)[..., None]).reshape(vector.shape)
     slope = grad(lambda f: -likelihood.log_prob(f, y, params).sum())
