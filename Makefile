@@ -9,7 +9,7 @@ demo: .venv/installed
 
 # Some tests ask for equal bits: matrix products must not depend on the alignment of memory.
 test: .venv/installed-test lint
-	MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
+	MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -9,6 +9,31 @@ import pytest
 
 from tests import seeds
 
+# The longest first: half a minute or more each.
+LONG = {
+    name: place
+    for place, name in enumerate(
+        (
+            "test_examples.py",
+            "inference/sampling/test_posteriordb.py",
+            "inference/sampling/nuts/test_nuts.py",
+            "test_paper_scripts.py",
+            "inference/test_compilation.py",
+            "inference/variational/test_pyro_guide.py",
+            "inference/test_threads.py",
+            "inference/sampling/test_hyperpriors.py",
+            "inference/empirical_bayes/test_refinement.py",
+            "inference/sampling/test_calibration.py",
+            "bayes_rpp/test_frozen_and_shared.py",
+            "analysis/evidence/test_hierarchical.py",
+            "bayes_rpp/test_pyro_model.py",
+            "bayes_rpp/networks/test_hamiltonian.py",
+            "test_example_scripts.py",
+            "inference/sampling/hmc/test_regression.py",
+        )
+    )
+}
+
 
 def pytest_addoption(parser):
     parser.addoption("--seed-shift", type=int, default=0, help="how far to move the seeds of statistical tests")
@@ -16,6 +41,12 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     seeds.set_shift(config.getoption("seed_shift"))
+
+
+def pytest_collection_modifyitems(items):
+    """The files whose tests take longest come first, so that none is begun when other processors run out of tests."""
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: LONG.get(item.path.relative_to(tests).as_posix(), len(LONG)))
 
 
 @pytest.fixture
