@@ -1,6 +1,5 @@
 """Posteriors of linear models with hyperpriors, against quadrature over the exact evidence, and exact mixtures."""
 
-import itertools
 import math
 
 import numpy as np
@@ -71,17 +70,28 @@ def test_the_evidence_is_the_integral_over_a_learned_noise(count):
     assert hierarchical_posterior(model, data).log_evidence == pytest.approx(wanted, abs=2e-3)
 
 
+def outputs_covariance(model, x):
+    """Of all outputs, without noise, for one of the pathways each: the names of its parameters' ends -> a matrix."""
+    zero = {name: torch.zeros_like(value) for name, value in model.initial_params(0).items() if "variance" not in name}
+    features = torch.func.jacrev(lambda params: model.output(params, x).flatten())(zero)
+    parts = {"beta": 0.0, "dense": 0.0}
+    for name, feature in features.items():
+        parts[name.rsplit(".")[-1].removeprefix("bias_")] += feature.flatten(1) @ feature.flatten(1).mT
+    return parts
+
+
 def test_two_variances_are_a_sum_over_a_plain_grid():
     model, data, spacing = linear(EQUIVARIANT, DENSE), observations(), 0.7
-    logs = np.arange(-12.0, 8.0, spacing)
-    terms = [
-        exact_at(model, data, equivariant_variance=math.exp(a), dense_variance=math.exp(b))
-        + float(EQUIVARIANT.log_prob(torch.tensor(a).exp()) + DENSE.log_prob(torch.tensor(b).exp()))
-        + a
-        + b
-        for a, b in itertools.product(logs[logs > -6], logs)
-    ]
-    wanted = np.logaddexp.reduce(terms) + 2 * math.log(spacing)
+    logs = torch.arange(-12.0, 8.0, spacing, dtype=torch.float64)
+    a, b = torch.meshgrid(logs[logs > -6], logs, indexing="ij")
+    parts, one = outputs_covariance(model, data[0]), torch.eye(24, dtype=torch.float64)
+    covariance = a.exp()[..., None, None] * parts["beta"] + b.exp()[..., None, None] * parts["dense"] + 0.25 * one
+    terms = torch.distributions.MultivariateNormal(one.new_zeros(24), covariance).log_prob(data[1].flatten())
+    terms = terms + EQUIVARIANT.log_prob(a.exp()) + DENSE.log_prob(b.exp()) + a + b
+    one_of_them = exact_at(model, data, equivariant_variance=float(a[9, 9].exp()), dense_variance=float(b[9, 9].exp()))
+    prior = EQUIVARIANT.log_prob(a[9, 9].exp()) + DENSE.log_prob(b[9, 9].exp()) + a[9, 9] + b[9, 9]
+    assert float(terms[9, 9] - prior) == pytest.approx(one_of_them, abs=1e-9)
+    wanted = float(terms.flatten().logsumexp(0)) + 2 * math.log(spacing)
     assert hierarchical_posterior(model, data).log_evidence == pytest.approx(wanted, abs=5e-3)
 
 
