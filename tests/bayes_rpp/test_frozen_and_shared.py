@@ -30,7 +30,7 @@ def frozen_network(*names):
 
 
 def model_of(network, **options):
-    return BayesianModel(network, RPPPrior(**options), Gaussian(noise_variance=0.1))
+    return BayesianModel(network, RPPPrior(**options), Gaussian(noise_variance=10.0))  # near its prior, modes are near
 
 
 def fitted(network, engine=None):
