@@ -114,7 +114,7 @@ def test_auto_delta_is_the_map(regression):
 def test_laplace_guide_is_exact_for_linear_regression(regression):
     model, data = regression
     mean, precision = quadratic(model, data)
-    posterior = PyroGuide(AutoLaplaceApproximation, steps=1000, lr=0.2, draws=1000).fit(model, data, seed=shifted())
+    posterior = PyroGuide(AutoLaplaceApproximation, steps=500, lr=0.2, draws=1000).fit(model, data, seed=shifted())
     draws = UnconstrainedDensity(model, data).free({name: value[0] for name, value in posterior.samples.items()})
     assert standard_normal((draws - mean) @ torch.linalg.cholesky(precision))
     assert not standard_normal((draws - mean) @ torch.linalg.cholesky(2 * precision))
