@@ -71,7 +71,7 @@ def test_the_evidence_is_the_integral_over_a_learned_noise(count):
 
 
 def outputs_covariance(model, x):
-    """Of all outputs, without noise, for one of the pathways each: the names of its parameters' ends -> a matrix."""
+    """The covariance of the noise-free outputs that each pathway adds at a variance of 1: beta, dense -> matrix."""
     zero = {name: torch.zeros_like(value) for name, value in model.initial_params(0).items() if "variance" not in name}
     features = torch.func.jacrev(lambda params: model.output(params, x).flatten())(zero)
     parts = {"beta": 0.0, "dense": 0.0}
