@@ -110,6 +110,7 @@ def training_checkpoint(
     constraints = model.constraints
     parameters = {name: (list(leaf.shape[1:]), str(constraints[name])) for name, leaf in stack.coordinates.items()}
     identity: dict[str, Any] = {"engine": engine, **vars(settings), "members": stack.members, "seed": seed}
+    identity.pop("members_at_once", None)  # which members are in the stack says all that matters
     identity["augment"] = None if settings.augment is None else repr(settings.augment)
     identity["version of the training"] = 4  # others trained in other units, or kept other states
     if first:  # of members that are trained one after another

@@ -55,6 +55,18 @@ ROWS = {  # benchmark: (number, what it measures, unit, what is wanted)
             ("MLP of invariant features, compiled", "an MLP of states and inner products, both compiled", ""),
         )
     ],
+    "image_step": [
+        (f"{case}, {number}", f"{label}: {case} pixels", "x", f"at most {wanted}")
+        for number, label, wanted in (
+            (
+                "step",
+                "a training step of RPPConvNet to those of its convolutions and of its dense layers together",
+                1.05,
+            ),
+            ("memory", "its memory to that of the dense layers", 1.05),
+        )
+        for case in ("2 x 4", "8 x 8", "8 x 8, 5 members", "16 x 16", "32 x 32")
+    ],
     "ensemble_stack": [
         (f"channels {channels}", f"ten members one after another to one stack, {channels} channels", "x", wanted)
         for channels, wanted in ((16, ""), (32, ""), (64, "at least 3"), (128, ""), (256, ""), (384, ""))
