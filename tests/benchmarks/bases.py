@@ -46,7 +46,7 @@ def reference_python() -> Path:
 
 
 def reference_seconds(python: Path, case: dict[str, Any]) -> float:
-    command = [python, HERE / "reference_basis.py", case["group"], case["rep_in"], case["rep_out"]]
+    command = [python, HERE / "reference" / "basis.py", case["group"], case["rep_in"], case["rep_out"]]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(result.stdout.split()[0])
 
@@ -121,7 +121,7 @@ def print_curves() -> None:
 def main() -> None:
     torch.set_num_threads(1)
     equivariant_maps(Vector(SO(3)), Vector(SO(3)))
-    cases = json.loads((HERE / "reference_bases.json").read_text())["cases"]
+    cases = json.loads((HERE / "reference" / "bases.json").read_text())["cases"]
     python = reference_python() if "--reference" in sys.argv[1:] else None
     print("against emlp " + ("now, on the same machine" if python else "as it was once measured"))
     print_comparison(list(compare(cases, python)))
