@@ -31,6 +31,9 @@ SMALL = {
     "DYNAMICS_EPOCHS": "60",
     "DYNAMICS_CHANNELS": "16",
     "DYNAMICS_CHUNKS": "60",
+    "IMAGES_MEMBERS": "2",
+    "IMAGES_EPOCHS": "15",
+    "IMAGES_CIFAR_EPOCHS": "0",
     "OWN_GROUP_MEMBERS": "2",
     "OWN_GROUP_EPOCHS": "20",
     "OWN_GROUP_CHANNELS": "16",
@@ -48,6 +51,7 @@ FIGURES = {
     "dynamics": 2,
     "your_own_group": 2,
     "walker": 2,
+    "images": 1,
 }
 # What a last cell, which only the test adds, shows of each.
 SHOWN = {
@@ -71,6 +75,8 @@ SHOWN = {
     "walker": """{
         "policy": policy_error, "parted": parted, "coverage": coverage.tolist(),
         "gif": gif[:6].decode(), "errors": errors.values.ravel().tolist()}""",
+    "images": """{
+        "table": table.T.to_dict(), "shares": by_layer.T.to_dict(), "shifted": accuracies.to_dict("index")}""",
 }
 
 
@@ -211,7 +217,20 @@ def check_walker(values):
     assert all(0 < error < 0.5 for error in values["errors"])
 
 
+def check_images(values):
+    for name, row in values["table"].items():
+        assert 0 < row["error"] < 0.2, name
+        assert 0 < row["log loss"] < 1
+        assert 0 <= row["calibration error"] < 0.4
+    assert len(values["shares"]) == 2
+    for row in values["shares"].values():
+        assert 0 < row["lower"] <= row["median"] <= row["upper"] < 0.5
+    for kind in ("rpp", "conv", "mlp"):
+        assert values["shifted"]["0"][kind] > 0.8 > values["shifted"]["3"][kind]
+
+
 CHECKS = {
+    "images": check_images,
     "quick_start": check_quick_start,
     "choosing_priors_and_groups": check_choosing_priors_and_groups,
     "posterior_densities": check_posterior_densities,

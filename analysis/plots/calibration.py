@@ -35,7 +35,7 @@ def plot_reliability(found: Mapping[str, xr.Dataset], ax: Axes | None = None) ->
     low = min(float(each[part].min()) for each in found.values() for part in ("confidence", "accuracy"))
     ax.set_xlim(max(0.0, low - 0.05), 1.01)
     ax.set_ylim(max(0.0, low - 0.05), 1.02)
-    ax.legend(frameon=False, fontsize=8, loc="upper left")
+    ax.legend(frameon=False, fontsize=8, loc="lower right")
     return ax
 
 

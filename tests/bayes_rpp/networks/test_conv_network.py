@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from analysis import equivariance_error, pathway_shares
-from bayes_rpp import BayesianModel, Categorical, RPPConvNet, RPPPrior, image_rep
-from inference import DeepEnsemble, Posterior
+from bayes_rpp import BayesianModel, Categorical, NormalizedNetwork, RPPConvNet, RPPPrior, image_rep
+from inference import MAP, DeepEnsemble, Posterior
 
 IMAGE = (1, 6, 6)
 OPTIONS = {
@@ -80,3 +80,22 @@ def test_networks_that_do_not_fit_are_refused_in_plain_words():
         network("plain")(torch.randn(5, 1, 8, 8))
     with pytest.raises(ValueError, match="group must be one of shifts, p4, p4m, got 'p6'"):
         image_rep(IMAGE, "p6")
+
+
+def test_images_are_standardised_channel_by_channel_and_taken_in_any_form(tmp_path):
+    images = torch.randint(256, (50, 2, 4, 6), dtype=torch.uint8)
+    images[:, 1] //= 16
+    net = RPPConvNet((2, 4, 6), 3, [2])
+    wrapped = NormalizedNetwork.fit(net, images)
+    pixels = images.double().movedim(1, 0).flatten(1)
+    by_hand = (images - pixels.mean(1)[:, None, None]) / pixels.std(1, correction=0)[:, None, None]
+    expected = net(by_hand.float())
+    for form in (images, images.flatten(1), images.float(), images.float().flatten(1)):
+        torch.testing.assert_close(wrapped(form), expected, rtol=1e-4, atol=1e-5)
+    model = BayesianModel(wrapped, RPPPrior(), Categorical())
+    posterior = MAP(epochs=1).fit(model, (images, torch.arange(50) % 3), seed=0)
+    assert posterior.data[0].dtype == torch.uint8
+    posterior.save(tmp_path / "run")
+    assert torch.equal(Posterior.load(tmp_path / "run").predict(images).mean, posterior.predict(images).mean)
+    errors = [float(equivariance_error(posterior, form).squeeze()) for form in (images, images.flatten(1))]
+    assert errors[0] == errors[1] > 0
