@@ -6,7 +6,19 @@ import pytest
 import torch
 
 from analysis.evidence import Evidence, ExactEvidence, LaplaceEvidence, log_evidence
-from bayes_rpp import EMLP, RPPEMLP, SO, BayesianModel, Gaussian, LogDensity, RPPPrior, Scalar, Vector
+from bayes_rpp import (
+    EMLP,
+    RPPEMLP,
+    SO,
+    BayesianModel,
+    Gaussian,
+    LogDensity,
+    RPPConv2d,
+    RPPLinear,
+    RPPPrior,
+    Scalar,
+    Vector,
+)
 from inference import MAP
 from tests.seeds import shifted
 
@@ -52,13 +64,22 @@ def test_what_is_left_uncoupled_makes_the_evidence_smaller():
     assert exact - values["diagonal"] > 5.0
 
 
-def test_kronecker_factors_of_a_linear_layer_without_a_bias_are_exact():
-    from bayes_rpp import RPPLinear
-
-    net = RPPLinear((3 * Vector + 2 * Scalar)(SO(3)), (Vector + Scalar)(SO(3)), bias=False).double()
-    model = BayesianModel(net, RPPPrior(dense_variance=0.05), Gaussian(noise_variance=0.1))
-    exact = log_evidence(model, data(), ExactEvidence(), progress=False).value
-    assert abs(log_evidence(model, data(), LaplaceEvidence("kronecker", QUICK), progress=False).value - exact) < 1e-6
+@pytest.mark.parametrize("parametrization", ["residual", "collapsed"])
+def test_kronecker_factors_of_a_linear_layer_without_a_bias_are_exact(parametrization):
+    x, y = data()
+    reps = (3 * Vector + 2 * Scalar)(SO(3)), (Vector + Scalar)(SO(3))
+    image = {"image": (3, 2), "padding": 1, "bias": False, "parametrization": parametrization}
+    layers = [
+        (RPPLinear(*reps, bias=False, parametrization=parametrization), x, y),
+        (RPPConv2d(1, 2, 3, **image), x[:, :6], torch.cat([y, -y, x[:, 6:10]], 1)),
+        (RPPConv2d(1, 8, 1, **image | {"image": 2, "group": "p4m", "fields": ("scalar", "regular"), "padding": 0}),
+         x[:, :4], torch.cat([y, 2 * y, *6 * [-y]], 1)),
+    ]  # fmt: skip
+    for layer, inputs, targets in layers:
+        model = BayesianModel(layer.double(), RPPPrior(dense_variance=0.05), Gaussian(0.1), targets.shape[1])
+        exact = log_evidence(model, (inputs, targets), ExactEvidence(), progress=False).value
+        found = log_evidence(model, (inputs, targets), LaplaceEvidence("kronecker", QUICK), progress=False).value
+        assert abs(found - exact) < 1e-6
 
 
 def test_a_log_density_has_its_exact_hessian():
