@@ -50,7 +50,7 @@ SMALL = {
         "draws=200, warmup=200": "draws=20, warmup=20",
         "chains=16, draws=400, warmup=2000": "chains=4, draws=4, warmup=4",
     },
-    "docs/how-to/images.md": {"members=3, epochs=60": "members=2, epochs=1", "channels=[16, 16]": "channels=[2, 2]"},
+    "docs/how-to/images.md": {"members=3, epochs=40": "members=2, epochs=1", "channels=[16, 16]": "channels=[2, 2]"},
     "docs/how-to/own_network.md": {"epochs=200": "epochs=4"},
     "docs/how-to/dynamics.md": {
         "train=500, test=500": "train=20, test=20",
