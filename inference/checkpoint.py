@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,14 @@ class Checkpoint:
         check_writable(self.path.parent)
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
+    @staticmethod
+    def identity_of(path: Path) -> dict[str, Any]:
+        """The identity of the run that wrote a file; empty if it cannot be read."""
+        with suppress(OSError, SafetensorError, ValueError), safe_open(path, framework="pt") as file:
+            found: dict[str, Any] = json.loads((file.metadata() or {}).get("identity", "{}"))
+            return found
+        return {}
+
     def save(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Replace the file as a whole. What is computed is worth more than the file: if it cannot be written, that is
         reported, and the run goes on.
@@ -59,6 +68,8 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
+        if self.path.is_dir():
+            raise ValueError(f"the checkpoint {self.path} is a folder: give the path of a file.")
         try:
             with safe_open(self.path, framework="pt") as file:
                 header = file.metadata() or {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.networks.rollout import Rollout
@@ -29,6 +29,8 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
         return None
     if data is None:
         raise ValueError("this model needs data: a pair (x, y) or a torch Dataset.")
+    if isinstance(data, IterableDataset):
+        raise TypeError("an IterableDataset has no examples by number: give a map-style Dataset, with a length.")
     if isinstance(data, Dataset):
         data = read_examples(data, range(len(data)))  # type: ignore[arg-type]
     if not isinstance(data, Sequence) or len(data) != 2:

@@ -47,7 +47,7 @@ def reliability(
     chances, truth = _checked(probabilities, labels)
     bins = min(positive_integer(bins, "bins"), len(truth))
     confidence, predicted = chances.max(1), chances.argmax(1)
-    right = predicted == truth
+    right = _mean_of_ties(predicted == truth, confidence)
     each = np.array_split(np.argsort(confidence, kind="stable"), bins)
     count = np.array([len(part) for part in each])
     accuracy, mean = (np.array([values[part].mean() for part in each]) for values in (right, confidence))
@@ -78,7 +78,8 @@ def accuracy_against_rejection(
     Returns
     -------
     DataArray with dims (rejected): the share of examples that are rejected, from 0 up; the last value is of the most
-    confident example alone. Raises as ``reliability``.
+    confident example alone. Where several are equally confident, all count with the mean of them. Raises as
+    ``reliability``.
 
     Examples
     --------
@@ -88,9 +89,15 @@ def accuracy_against_rejection(
     chances, truth = _checked(probabilities, labels)
     confidence, predicted = chances.max(1), chances.argmax(1)
     surest_first = np.argsort(-confidence, kind="stable")
-    right = np.cumsum((predicted == truth)[surest_first])
+    right = np.cumsum(_mean_of_ties(predicted == truth, confidence)[surest_first])
     kept = np.arange(1, len(truth) + 1)
     return xr.DataArray((right / kept)[::-1], {"rejected": 1 - kept[::-1] / len(truth)}, ["rejected"], name="accuracy")
+
+
+def _mean_of_ties(right: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """For each example the share of right ones among those of the same confidence: their order means nothing."""
+    _, group, count = np.unique(confidence, return_inverse=True, return_counts=True)
+    return (np.bincount(group, weights=right) / count)[group]
 
 
 def _checked(probabilities: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,8 @@ def uci(name: str, split: int = 0, root: str | Path | None = None) -> Regression
     FileNotFoundError
         If the table is not there.
     ValueError
-        If there is no such split, or a cell is no number.
+        If there is no such split, a split leaves nothing to train or to test on, a file is damaged, or a cell is no
+        number.
 
     Examples
     --------
@@ -47,6 +48,8 @@ def uci(name: str, split: int = 0, root: str | Path | None = None) -> Regression
     >>> data.train.x.shape, data.test.x.shape
     (torch.Size([691, 8]), torch.Size([77, 8]))
     """
+    if not isinstance(split, int):
+        raise TypeError(f"split must be an integer, got {split!r}.")
     if split < 0:
         raise ValueError(f"split must not be negative, got {split}.")
     table, tested = _of_openml(name, split) if root is None else _of_files(Path(root) / name, split)
@@ -77,14 +80,20 @@ def _of_files(folder: Path, split: int) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{folder / 'test_mask.csv.gz'} must have {len(table)} rows of 0 and 1, as many as the data.")
     if split >= masks.shape[1]:
         raise ValueError(f"{folder.name} has {masks.shape[1]} splits, numbered from 0; there is no split {split}.")
-    return table, masks[:, split] == 1
+    tested = masks[:, split] == 1
+    if tested.all() or not tested.any():
+        raise ValueError(f"split {split} of {folder.name} leaves nothing to {'train' if tested.all() else 'test'} on.")
+    return table, tested
 
 
 def _numbers(file: Path) -> np.ndarray:
     """A table of numbers; raises ValueError that names the first cell that is none."""
     if not file.exists():
         raise FileNotFoundError(f"there is no {file}.")
-    table = pandas.read_csv(file, header=None, dtype=str, keep_default_na=False)
+    try:
+        table = pandas.read_csv(file, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, EOFError, OSError) as error:
+        raise ValueError(f"{file} is no compressed table of numbers: {error}") from error
     numbers = table.apply(pandas.to_numeric, errors="coerce").to_numpy(dtype=np.float64, copy=True)
     if (bad := np.argwhere(~np.isfinite(numbers))).size:
         row, column = bad[0]

@@ -14,6 +14,7 @@ from bayes_rpp.bases.convolutions.toeplitz import PaddingMode
 from bayes_rpp.networks.emlp import PlainLinear
 from bayes_rpp.networks.layers.convolution import EquivariantConv2d, RPPConv2d
 from bayes_rpp.networks.layers.image_map import ImageMap
+from bayes_rpp.networks.layers.pathway_layer import check_parametrization
 from bayes_rpp.networks.layers.pathway_sums import Parametrization
 from bayes_rpp.networks.layers.pooled_linear import ImageMean, PooledLinear
 from bayes_rpp.networks.precision import weights_dtype
@@ -183,6 +184,10 @@ class RPPConvNet(nn.Module):
             raise ValueError(f"got {len(self.strides)} strides for {len(self.channels)} layers; give one for each.")
         if wrong := [number for number in self.pool_after if not 1 <= number <= len(self.channels)]:
             raise ValueError(f"pool_after names layer {wrong[0]}, but there are {len(self.channels)}, numbered from 1.")
+        if len(set(self.pool_after)) < len(self.pool_after):
+            raise ValueError(f"pool_after must name a layer once, got {self.pool_after}.")
+        check_parametrization(self.parametrization)
+        positive_integer(self.kernel_size, "kernel_size")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, so that padding keeps the size, got {self.kernel_size}.")
 

@@ -15,7 +15,7 @@ from inference.settings import require_integers
 
 
 class Augmentation(Protocol):
-    """Changes the inputs of a batch, and not their labels."""
+    """Changes the inputs of a batch, and not their labels. Checkpoints know it by its ``repr``, or its name."""
 
     def __call__(
         self, x: Shaped[Tensor, "member batch *input"], generators: Sequence[torch.Generator]

@@ -13,6 +13,8 @@ from bayes_rpp.serialization.models import model_identity
 from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint, digest
 from inference.data import Model, Pair
 from inference.posterior.draws import Snapshot
+from inference.training.augmentation import Augmentation
+from inference.training.examples import DatasetExamples
 from inference.training.loop import TrainingRecord
 from inference.training.minibatches import Minibatches
 from inference.training.parameter_stack import ParameterStack
@@ -105,19 +107,49 @@ def training_checkpoint(
     """A checkpoint that only the same training resumes. A network that is not of this package is known by its modules,
     and by the losses of its initial states, which are compared up to rounding.
     """
+    streamed = isinstance(minibatches.examples, DatasetExamples)  # other readings of x may give other numbers
     rounding = torch.finfo(next(iter(stack.coordinates.values())).dtype).eps
-    losses = {"before_training": _initial_losses(stack, pair), "within": rounding**0.5}
+    losses = {"before_training": [] if streamed else _initial_losses(stack, pair), "within": rounding**0.5}
     constraints = model.constraints
     parameters = {name: (list(leaf.shape[1:]), str(constraints[name])) for name, leaf in stack.coordinates.items()}
     identity: dict[str, Any] = {"engine": engine, **vars(settings), "members": stack.members, "seed": seed}
     identity.pop("members_at_once", None)  # which members are in the stack says all that matters
-    identity["augment"] = None if settings.augment is None else repr(settings.augment)
+    identity["augment"] = None if settings.augment is None else _description(settings.augment)
     identity["version of the training"] = 4  # others trained in other units, or kept other states
     if first:  # of members that are trained one after another
         identity["first member"] = first
-    identity["data"] = len(minibatches.examples or ()) if pair is None else digest(*pair)
+    identity["data"] = len(minibatches.examples or ()) if pair is None else digest(*pair[streamed:])
     identity["model"] = {**model_identity(model), "parameters": parameters, "losses": losses}
     return EnsembleCheckpoint(Checkpoint(path, identity), stack, minibatches, history, settings.epochs)
+
+
+def part_of(path: Path, first: int) -> Path:
+    """The file of members that are trained one after another, by the first of them."""
+    return path.with_name(f"{path.name}-{first}")
+
+
+def at_once_of_checkpoints(path: Path | None, members: int, wanted: int | None) -> int | None:
+    """How many members the run was training at a time whose checkpoints are there, or what is wanted without any.
+    Raises ValueError if another number is wanted.
+    """
+    if path is None or not (path.exists() or part_of(path, 0).exists()):
+        return wanted
+    found = members if path.exists() else Checkpoint.identity_of(part_of(path, 0)).get("members", members)
+    if wanted is not None and min(wanted, members) != found:
+        raise ValueError(
+            f"the checkpoint {path} is of a run that trains {found} member(s) at a time: take members_at_once={found}, "
+            "or another path."
+        )
+    return int(found)
+
+
+def _description(augment: Augmentation) -> str:
+    """One that is the same in another process: a default ``repr`` holds an address."""
+    text = repr(augment)
+    if " at 0x" not in text:
+        return text
+    named = augment if hasattr(augment, "__qualname__") else type(augment)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 @torch.no_grad()

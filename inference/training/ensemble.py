@@ -25,7 +25,7 @@ from inference.posterior.draws import Snapshot
 from inference.posterior.files import check_replaceable
 from inference.posterior.posterior import Posterior
 from inference.settings import require_integers
-from inference.training.checkpoint import training_checkpoint
+from inference.training.checkpoint import at_once_of_checkpoints, part_of, training_checkpoint
 from inference.training.examples import Examples, resolve_examples
 from inference.training.loop import TrainingCheckpoint, TrainingRecord, snapshots_into, train
 from inference.training.member_store import MemberStore
@@ -138,9 +138,12 @@ def fit_modes(
     refuse_hyperpriors(engine, model)
     if save_to is not None:
         check_replaceable(save_to)
+        if checkpoint is not None and save_to.resolve() in checkpoint.resolve().parents:
+            raise ValueError(f"the checkpoint {checkpoint} must not lie in save_to={save_to}, a folder of its own.")
     seed, place, began = plain_seed(seed), resolve_device(device), time.perf_counter()
     pair, examples = resolve_examples(model, data, place)
     seeds = member_seeds(seed, members)
+    at_once = at_once_of_checkpoints(checkpoint, members, at_once)
     if at_once is None:
         at_once = members_at_once(
             settings, model, seeds, Minibatches(examples, settings.batch_size, seeds, place), place
@@ -151,7 +154,7 @@ def fit_modes(
         some = seeds[first : first + at_once]
         resumed = None
         if checkpoint is not None:
-            own = checkpoint if at_once >= members else checkpoint.with_name(f"{checkpoint.name}-{first}")
+            own = checkpoint if at_once >= members else part_of(checkpoint, first)
             resumed = partial(training_checkpoint, own, engine, settings, model, seed, first, pair)
         trained, snapshots = train_modes(settings, model, examples, some, place, progress, resumed)
         whole.add(trained, first)

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from bayes_rpp import BayesianModel
+from bayes_rpp.seeding import seeded
 from inference.data import Data, Model, Pair, as_model_takes, read_examples, resolve_data
 from inference.memory import free_memory
 
@@ -57,12 +58,13 @@ class DatasetExamples:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def rows(self, index: Int[Tensor, "member batch"], seed: int) -> Pair:
-        """See Examples. Raises ValueError if examples differ in shape, or numbers are not finite."""
+        """See Examples. Raises ValueError if examples differ in shape, numbers are not finite, or y is refused."""
         with _random_state(seed):
             x, y = as_model_takes(self.model, *read_examples(self.dataset, index.flatten().tolist()))
         for name, part in (("x", x), ("y", y)):
             if not torch.isfinite(part).all():
                 raise ValueError(f"the Dataset gave NaN or infinite numbers as {name}.")
+        self.model.likelihood.check(y, self.model.num_outputs)
         return tuple(part.unflatten(0, index.shape).to(self.device) for part in (x, y))
 
 
@@ -70,9 +72,11 @@ def resolve_examples(model: Model, data: Data, device: torch.device) -> tuple[Pa
     """What a posterior keeps as its data, and what training reads. A Dataset is read once to check it and to keep it,
     if it fits in memory, and batch by batch to train on; data of any other form are in memory. Raises as resolve_data.
     """
-    if not isinstance(data, Dataset) or isinstance(data, TensorDataset) or not isinstance(model, BayesianModel):
+    in_memory = not isinstance(data, Dataset) or isinstance(data, TensorDataset | IterableDataset)
+    if in_memory or not isinstance(model, BayesianModel):
         pair = resolve_data(model, data)
         return pair, None if pair is None else TensorExamples(pair[0].to(device), pair[1].to(device))
+    assert isinstance(data, Dataset)
     examples = DatasetExamples(data, model, device)
     with _random_state(0):
         if not fits_in_memory(data):
@@ -91,14 +95,15 @@ def fits_in_memory(dataset: Dataset) -> bool:
 
 @contextmanager
 def _random_state(seed: int) -> Iterator[None]:
-    """The global random states of torch, NumPy and Python as they follow from a seed, and afterwards as before."""
-    kept = random.getstate(), np.random.get_state()  # noqa: NPY002  (what Datasets of others draw from)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+    """The global random states of torch, NumPy and Python as they follow from a seed, and afterwards as before; in one
+    thread at a time.
+    """
+    with seeded(seed, torch.device("cpu")):
+        kept = random.getstate(), np.random.get_state()  # noqa: NPY002  (what Datasets of others draw from)
+        try:
             random.seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002
             yield
-    finally:
-        random.setstate(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
+        finally:
+            random.setstate(kept[0])
+            np.random.set_state(kept[1])  # noqa: NPY002

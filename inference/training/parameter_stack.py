@@ -43,6 +43,8 @@ class ParameterStack:
         bfloat16: bool = False,
     ) -> None:
         self.objective, self.device, self.bfloat16 = objective, device, bfloat16
+        if bfloat16 and any(value.dtype == torch.float64 for value in starts.values()):
+            raise ValueError("bfloat16=True rounds products of float32 networks, and this network is float64.")
         self.members = len(next(iter(starts.values())))
         self.variances = {name: value.to(device) for name, value in (variances or {}).items()}
         free = {name: value.to(device) for name, value in to_free(starts, objective.constraints).items()}

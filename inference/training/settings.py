@@ -32,6 +32,8 @@ class TrainingSettings:
             require_integers(self, batch_size=1)
         require_positive("lr", self.lr)
         check_compile(self.compile)
+        if not (self.augment is None or callable(self.augment)):
+            raise TypeError(f"augment must be such as FlipsAndCrops(), or None, got {self.augment!r}.")
         if self.snapshots and self.snapshots >= self.epochs:
             raise ValueError(f"snapshots = {self.snapshots} must be fewer than epochs = {self.epochs}.")
         if self.schedule not in ("constant", "cosine"):

@@ -47,6 +47,12 @@ def test_rejection_leaves_the_surest():
     np.testing.assert_allclose(curve, [0.5, 2 / 3, 1, 1])
 
 
+def test_equally_confident_predictions_have_no_order():
+    constant, labels = torch.full((10, 2), 0.5), torch.tensor([0] * 4 + [1] * 6)
+    np.testing.assert_allclose(accuracy_against_rejection(constant, labels), 0.4)
+    np.testing.assert_allclose(reliability(constant, labels, bins=5)["accuracy"], 0.4)
+
+
 def test_what_are_no_probabilities_or_labels_is_refused():
     chances, labels = torch.full((3, 2), 0.5), torch.tensor([0, 1, 1])
     for wrong, message in (

@@ -47,6 +47,26 @@ def test_interrupted_in_the_second_group_and_resumed(make_small_model, bodies, t
     assert finished < 2 * begun  # two members without what Adam keeps, and one with it
 
 
+def test_a_run_is_resumed_as_it_was_begun_however_much_memory_is_free(make_small_model, bodies, tmp_path, monkeypatch):
+    model = make_small_model(bodies)
+    whole = TOGETHER.fit(model, bodies.train, seed=0, checkpoint=tmp_path / "together")
+    apart = APART.fit(model, bodies.train, seed=0, checkpoint=tmp_path / "apart")
+    monkeypatch.setattr(members_at_once, "free_memory", lambda device: 0)
+    assert_same(TOGETHER.fit(model, bodies.train, seed=0, checkpoint=tmp_path / "together"), whole)
+    assert_same(TOGETHER.fit(model, bodies.train, seed=0, checkpoint=tmp_path / "apart"), apart)
+    for name, number, others in (("together", 3, 1), ("apart", 2, 1)):
+        engine = dataclasses.replace(TOGETHER, members_at_once=others)
+        with pytest.raises(ValueError, match=rf"{number} member\(s\) at a time: take members_at_once={number}"):
+            engine.fit(model, bodies.train, seed=0, checkpoint=tmp_path / name)
+
+
+def test_a_checkpoint_in_the_posteriors_folder_is_refused_before_training(make_small_model, bodies, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(ValueError, match="must not lie in save_to"):
+        TOGETHER.fit(make_small_model(bodies), bodies.train, seed=0, save_to=run, checkpoint=run / "checkpoint")
+    assert not run.exists()
+
+
 def test_members_that_diverge_are_numbered_through(tmp_path):
     density = LogDensity(lambda p: torch.where(p["z"] < 0, torch.zeros(()), p["z"].sqrt()).sum(), {"z": torch.ones(1)})
     engine = DeepEnsemble(members=64, epochs=2)

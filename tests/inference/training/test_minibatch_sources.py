@@ -1,6 +1,7 @@
 """Data that are read batch by batch, bytes that become numbers late, images changed at random, and rounded products."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -76,12 +77,48 @@ def test_what_is_random_in_a_dataset_follows_from_the_seed_and_survives_a_break(
     assert not torch.equal(other.samples["network.0.dense"], whole.samples["network.0.dense"])
 
 
-def test_a_dataset_that_does_not_fit_is_not_kept(model, images, monkeypatch):
+def test_a_dataset_that_does_not_fit_is_not_kept_and_is_checked_as_it_is_read(model, images, monkeypatch):
     monkeypatch.setattr(examples, "free_memory", lambda device: 100)
     posterior = MAP(epochs=1, batch_size=10).fit(model, Images(images), seed=0)
     assert posterior.data is None
     with pytest.raises(ValueError, match="needs the training data"):
         posterior.log_joint()
+    for label in (-100, 3):  # torch's cross entropy would leave out the first
+        labels = images[1].clone()
+        labels[20] = label
+        with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2"):
+            MAP(epochs=1, batch_size=10).fit(model, Images((images[0], labels)), seed=0)
+
+
+def test_augmentations_and_datasets_of_ones_own_are_known_again(model, images, tmp_path):
+    """Whatever address an object has, and whatever a Dataset draws from a generator of its own."""
+
+    class Brighter:
+        def __call__(self, x, generators):
+            return x // 2 + 60
+
+    generator = np.random.default_rng()
+    for number, (augment, change) in enumerate(
+        [(Brighter, lambda x: x), (lambda: None, lambda x: x + float(generator.random()))]
+    ):
+        for _ in range(2):
+            engine = dataclasses.replace(ENGINE, augment=augment())
+            data = images if number == 0 else Images(images, change)
+            assert engine.fit(model, data, seed=0, checkpoint=tmp_path / f"run{number}").chains == 2
+    with pytest.raises(ValueError, match=r"its augment is '.*Brighter'"):
+        ENGINE.fit(model, images, seed=0, checkpoint=tmp_path / "run0")
+    with pytest.raises(TypeError, match="augment must be such as FlipsAndCrops"):
+        DeepEnsemble(augment="flip")
+
+
+def test_random_datasets_keep_their_bits_in_threads(model, images):
+    def fit(_):
+        return ENGINE.fit(model, Images(images, noisy), seed=0, progress=False)
+
+    alone = fit(0)
+    with ThreadPoolExecutor(3) as threads:
+        for found in threads.map(fit, range(3)):
+            assert_same(found, alone)
 
 
 def test_faults_that_show_later_are_refused(model, images):
@@ -140,6 +177,8 @@ def test_rounding_products_changes_gradients_by_rounding_alone(model, images):
     (loss, gradients), (other, others) = exact.gradients((x, y)), rounded.gradients((x, y))
     assert other.dtype == torch.float32
     assert not torch.equal(loss, other)
+    with pytest.raises(ValueError, match="this network is float64"):
+        joint_stack(model.to(dtype=torch.float64), [0], 32, bfloat16=True)
     for name, gradient in gradients.items():
         assert others[name].dtype == torch.float32
         assert float((others[name] - gradient).norm() / gradient.norm()) < 0.1
