@@ -133,7 +133,7 @@ def report(results: Results) -> str:
             (kind for kind in varied if f"{task}/{kind}" in results), key=lambda k: float(k.split()[-1])
         ):
             layers: Any = results[f"{task}/{kind}"]["shares"]
-            parts = (" / ".join(f"{100 * shares[k]:.3g}" for shares in layers) for k in range(3))
+            parts = (" / ".join(f"{100 * shares[k]:.1f}" for shares in layers) for k in range(3))
             rows.append((task, kind.split()[-1], errors(results, task, kind), *parts))
     header = ("task", "variance", "error", "keeps turns", "keeps shifts", "dense")
     return page(
@@ -143,7 +143,7 @@ def report(results: Results) -> str:
             "Errors on the test images in per cent: means and standard deviations over three networks. One set of "
             f"variances serves all tasks: {BROAD:g} for the pathway that is equivariant under quarter turns and "
             f"reflections, 1 for other convolutions, {DENSE:g} for dense weights. Networks of one pathway fail where "
-            "the label depends on what they cannot see.",
+            "the label depends on what they cannot see; dense layers alone are best where digits stand in the middle.",
             table,
         ),
         captioned(

@@ -230,6 +230,7 @@ def table(results: Results) -> str:
         "calibration error of one",
         "of the ensemble (by chance)",
         "variance",
+        "rate",
         "weights",
         "time of one",
         "memory",
