@@ -66,7 +66,7 @@ class StatelessNetwork:
         """The output for the parameters, which are all of the network that are not frozen."""
         given = {**dict(self.network.named_buffers()), **self.frozen, **params}
         result: Tensor = functional_call(self.module, given, (x,))
-        if torch.is_autocast_enabled(result.device.type) and result.dtype == torch.bfloat16:
+        if torch.is_autocast_enabled(x.device.type) and isinstance(result, Tensor) and result.dtype == torch.bfloat16:
             return result.to(torch.float32)  # a likelihood of rounded outputs would be wrong
         return result
 

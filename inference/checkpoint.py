@@ -69,7 +69,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         if self.path.is_dir():
-            raise ValueError(f"the checkpoint {self.path} is a folder: give the path of a file.")
+            raise ValueError(f"{self.path} is no checkpoint of a run, but a folder: give the path of a file.")
         try:
             with safe_open(self.path, framework="pt") as file:
                 header = file.metadata() or {}

@@ -147,7 +147,7 @@ def test_settings_in_numbers_of_numpy_can_be_checkpointed_and_saved(slope, tmp_p
 def test_a_checkpoint_with_an_entry_of_another_kind_is_refused_by_file_and_entry(slope, tmp_path):
     sampler = {"chains": 2, "draws": 2, "warmup": 1}
     changes = {
-        "epochs": "two", "seconds": None, "failures": {"0": "two"}, "history": [None], "step": 1.5, "drawn": [],
+        "steps": "two", "epochs": "two", "seconds": None, "failures": {"0": "two"}, "history": [None], "step": 1.5, "drawn": [],
         "diverged": {"0": [1]}, "chains": {"0": {"steps": 3}},
     }  # fmt: skip
     tried = set()
