@@ -147,8 +147,8 @@ def test_settings_in_numbers_of_numpy_can_be_checkpointed_and_saved(slope, tmp_p
 def test_a_checkpoint_with_an_entry_of_another_kind_is_refused_by_file_and_entry(slope, tmp_path):
     sampler = {"chains": 2, "draws": 2, "warmup": 1}
     changes = {
-        "steps": "two", "epochs": "two", "seconds": None, "failures": {"0": "two"}, "history": [None], "step": 1.5, "drawn": [],
-        "diverged": {"0": [1]}, "chains": {"0": {"steps": 3}},
+        "steps": "two", "epochs": "two", "seconds": None, "failures": {"0": "two"}, "history": [None], "step": 1.5,
+        "drawn": [], "diverged": {"0": [1]}, "chains": {"0": {"steps": 3}},
     }  # fmt: skip
     tried = set()
     for engine in (MAP(epochs=2, snapshots=1), SGLD(1e-3, **sampler), NUTS(max_tree_depth=2, **sampler)):
