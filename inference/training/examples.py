@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,8 +26,8 @@ class Examples(Protocol):
     def __len__(self) -> int:
         """How many there are."""
 
-    def rows(self, index: Int[Tensor, "member batch"], seed: int) -> Pair:
-        """x and y (member, batch, ...) on the device; what is random in reading them follows from the seed."""
+    def rows(self, index: Int[Tensor, "member batch"], seeds: Sequence[int]) -> Pair:
+        """x and y (member, batch, ...) on the device; what is random in it follows from each member's seed."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TensorExamples:
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, index: Int[Tensor, "member batch"], seed: int = 0) -> Pair:
+    def rows(self, index: Int[Tensor, "member batch"], seeds: Sequence[int]) -> Pair:
         """See Examples."""
         index = index.to(self.x.device)
         return self.x[index], self.y[index]
@@ -57,15 +57,19 @@ class DatasetExamples:
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
-    def rows(self, index: Int[Tensor, "member batch"], seed: int) -> Pair:
+    def rows(self, index: Int[Tensor, "member batch"], seeds: Sequence[int]) -> Pair:
         """See Examples. Raises ValueError if examples differ in shape, numbers are not finite, or y is refused."""
+        x, y = (torch.stack(parts) for parts in zip(*map(self._of_member, index, seeds), strict=True))
+        return x.to(self.device), y.to(self.device)
+
+    def _of_member(self, index: Int[Tensor, " batch"], seed: int) -> Pair:
         with _random_state(seed):
-            x, y = as_model_takes(self.model, *read_examples(self.dataset, index.flatten().tolist()))
+            x, y = as_model_takes(self.model, *read_examples(self.dataset, index.tolist()))
         for name, part in (("x", x), ("y", y)):
             if not torch.isfinite(part).all():
                 raise ValueError(f"the Dataset gave NaN or infinite numbers as {name}.")
         self.model.likelihood.check(y, self.model.num_outputs)
-        return tuple(part.unflatten(0, index.shape).to(self.device) for part in (x, y))
+        return x, y
 
 
 def resolve_examples(model: Model, data: Data, device: torch.device) -> tuple[Pair | None, Examples | None]:

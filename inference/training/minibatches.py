@@ -85,7 +85,7 @@ class Minibatches:
         assert self.examples is not None
         if self.augment is None and isinstance(self.examples, TensorExamples) and len(self) == 1:
             return self.example()  # without a copy
-        x, y = self.examples.rows(index, seeds[0])
+        x, y = self.examples.rows(index, seeds)
         if self.augment is not None:
             x = self.augment(x, [seeded_generator(seed) for seed in seeds])
         return self._repeated(x), self._repeated(y)
@@ -98,7 +98,7 @@ class Minibatches:
         if isinstance(self.examples, TensorExamples):
             x, y = self.examples.x[None, :count], self.examples.y[None, :count]
         else:
-            x, y = self.examples.rows(torch.arange(count)[None], 0)
+            x, y = self.examples.rows(torch.arange(count)[None], [0])
         return x.expand(members, *x.shape[1:]), y.expand(members, *y.shape[1:])
 
     def state(self, epochs_done: int) -> dict[str, Tensor]:

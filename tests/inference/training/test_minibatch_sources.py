@@ -73,6 +73,9 @@ def test_what_is_random_in_a_dataset_follows_from_the_seed_and_survives_a_break(
             interrupt_in_step(patch, step)
             ENGINE.fit(model, Images(images, noisy), seed=0, checkpoint=tmp_path / "run")
     assert_same(ENGINE.fit(model, Images(images, noisy), seed=0, checkpoint=tmp_path / "run"), whole)
+    apart = dataclasses.replace(ENGINE, members_at_once=1).fit(model, Images(images, noisy), seed=0)
+    for name, value in whole.samples.items():  # each member reads by its own seed, whoever is trained beside it
+        torch.testing.assert_close(apart.samples[name], value, rtol=1e-2, atol=1e-4)
     other = ENGINE.fit(model, Images(images, noisy), seed=1)
     assert not torch.equal(other.samples["network.0.dense"], whole.samples["network.0.dense"])
 
@@ -116,7 +119,7 @@ def test_random_datasets_keep_their_bits_in_threads(model, images):
     source = examples.DatasetExamples(Images(images, noisy), model, torch.device("cpu"))
 
     def read(seed):
-        return source.rows(index, seed)[0]
+        return source.rows(index, [seed])[0]
 
     alone = [read(seed) for seed in range(30)]
     with ThreadPoolExecutor(3) as threads:
