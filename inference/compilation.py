@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayes_rpp.validation import without_validation
 from inference.memory import Allocations
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class GradientGraph:
         if compile == "auto" and (calls < _FEWEST_CALLS or not self._pays(calls, leaves, arguments)):
             return
         logger.info("compiling the gradient, which takes seconds to minutes")
-        self._function = torch.compile(_with_code_of_its_own(self._eager), dynamic=False, fullgraph=True)
+        with without_validation():  # torch's compiler switches it off for good
+            self._function = torch.compile(_with_code_of_its_own(self._eager), dynamic=False, fullgraph=True)
 
     def _pays(self, calls: int, leaves: Sequence[Tensor], arguments: tuple[Any, ...]) -> bool:
         with Allocations() as work:

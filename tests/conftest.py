@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import seeds
 
@@ -47,6 +48,16 @@ def pytest_collection_modifyitems(items):
     """The files whose tests take longest come first, so that none is begun when other processors run out of tests."""
     tests = Path(__file__).parent
     items.sort(key=lambda item: LONG.get(item.path.relative_to(tests).as_posix(), len(LONG)))
+
+
+@pytest.fixture(autouse=True)
+def validation_stays_as_it_is():
+    """No test, nor what it calls, may leave the validation of distributions off."""
+    before = torch.distributions.Distribution._validate_args
+    yield
+    after = torch.distributions.Distribution._validate_args
+    torch.distributions.Distribution.set_default_validate_args(before)
+    assert after == before
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Protocol, runtime_checkable
 
-import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
@@ -15,6 +14,7 @@ from torch.func import grad, vmap
 
 from bayes_rpp.forward_mode import hessian, jvp
 from bayes_rpp.types import Params
+from bayes_rpp.validation import without_validation
 
 
 @runtime_checkable
@@ -96,7 +96,7 @@ def check_likelihood(likelihood: Likelihood, num_outputs: int) -> None:
 
 def event_shape(likelihood: Likelihood, num_outputs: int) -> torch.Size:
     """The shape of one observation, of a network whose outputs are vectors."""
-    with pyro.validation_enabled(False):
+    with without_validation():
         law = likelihood.distribution(torch.zeros(1, num_outputs), likelihood.parameters(num_outputs))
     result: torch.Size = law.event_shape
     return result

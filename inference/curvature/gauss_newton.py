@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +23,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.forward_mode import jvp
 from bayes_rpp.likelihoods.likelihood import output_curvature, output_curvature_product
 from bayes_rpp.types import Params
+from bayes_rpp.validation import without_validation
 from inference.density.unconstrained import UnconstrainedDensity, to_constrained
 
 _NUMBERS_AT_ONCE = 2**24
@@ -59,7 +59,7 @@ def require_curvature(density: UnconstrainedDensity, z: Float[Tensor, " size"]) 
     """
     model, x, y = network_and_data(density, "the Gauss-Newton matrix")
     params, x, y = density.params(z), x[:_EXAMPLES_TRIED], y[:_EXAMPLES_TRIED]
-    with pyro.validation_enabled(False):
+    with without_validation():
         outputs = model.output(params, x).detach()
         slope = grad(lambda f: model.likelihood.log_prob(f, y, params).sum())(outputs)
         if slope.any() and not output_curvature(model.likelihood, outputs, y, params).any():
@@ -87,7 +87,7 @@ def gauss_newton_rows(
         root = curvature_roots(model, output[None], y[None], params)[0]
         return root.to(jacobian) @ jacobian  # outputs may be of a wider type than the weights
 
-    with pyro.validation_enabled(False):
+    with without_validation():
         for number, start in enumerate(z[: len(examples)]):
             own = slice(number, None, len(z))
             for x, y in zip(examples[own].split(at_once), labels[own].split(at_once), strict=True):
@@ -113,7 +113,7 @@ def gauss_newton_product(
 ) -> Float[Tensor, "vector size"]:
     """(R^T R) v for several vectors, without forming anything of size x size."""
     model, x, y = network_and_data(density, "the Gauss-Newton matrix")
-    with pyro.validation_enabled(False):
+    with without_validation():
         params = density.params(z)
         outputs, pull = vjp(lambda v: _outputs(density, v, x), z)[:2]
 
@@ -133,7 +133,7 @@ def probe_rows(
     model, x, y = network_and_data(density, "the Gauss-Newton matrix")
     scale = (probes * len(z) * density.temperature) ** -0.5
     for start in z:
-        with pyro.validation_enabled(False):
+        with without_validation():
             outputs, pull = vjp(lambda v: _outputs(density, v, x), start)[:2]
             params = density.params(start)
             roots = curvature_roots(model, outputs, y, params)
@@ -173,7 +173,7 @@ def hessian_at_fixed_outputs(
         with torch.no_grad():
             outputs = _outputs(density, z, network_and_data(density, "the likelihood's curvature")[1])
     value = density.unpack(z)[name]
-    with pyro.validation_enabled(False):
+    with without_validation():
         slope = grad(lambda flat: potential_at_fixed_outputs(density, name, flat.reshape(value.shape), z, outputs))
         # In reverse: the forward mode of torch gives parameters without dimensions tangents of another type, which some
         # distributions, such as the negative binomial, refuse.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import Distribution
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.forward_mode import hessian
+from bayes_rpp.validation import without_validation
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import (
     beside_network,
@@ -154,7 +154,7 @@ def _hessian_of_prior(
         jacobian = transform.log_abs_det_jacobian(free, constrained).sum()
         return -(distribution.log_prob(constrained).sum() / temperature + jacobian)
 
-    with pyro.validation_enabled(False):
+    with without_validation():
         matrix: Tensor = hessian(negative)(value.flatten())
     return matrix
 
@@ -191,7 +191,7 @@ def exact_precision(
 ) -> Blocks:
     """The blocks of the Hessian of U itself: what a LogDensity has in place of the two parts."""
     blocks = []
-    with pyro.validation_enabled(False), _bar("Hessian", density.size, progress) as bar:
+    with without_validation(), _bar("Hessian", density.size, progress) as bar:
         pull = vjp(grad(density.potential), z)[1]
         for span in structure.spans:
             parts = []

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import itertools
 
-import pyro
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -28,6 +27,7 @@ from bayes_rpp import BayesianModel, EquivariantBasis, Rep, equivariant_maps
 from bayes_rpp.bases.band_norms import band_norms
 from bayes_rpp.networks.layers.pathway_sums import LinearMap, linear_map
 from bayes_rpp.networks.layers.roles import PathwayLayer
+from bayes_rpp.validation import without_validation
 from inference.curvature.gauss_newton import network_model, require_curvature
 from inference.curvature.kronecker_blocks import (
     CommutingBlock,
@@ -73,7 +73,7 @@ def kronecker_blocks(
     layers = {name: found for name, layer in model.network.named_modules() if (found := linear_map(layer)) is not None}
     blocks: list[CurvatureBlock] = []
     by_piece = {name.rpartition(".")[0] for name, law in model.parameter_priors.items() if law.varies}
-    with pyro.validation_enabled(False):
+    with without_validation():
         sizes = {name: layer.size_out for name, layer in layers.items()}
         inputs, gradients = layer_statistics(density, z, sizes, generator)
         _check_linear(density, z, layers)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
-import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import Distribution
@@ -20,6 +19,7 @@ from torch.distributions import biject_to, constraints
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.types import Params
+from bayes_rpp.validation import without_validation
 from inference.compilation import Compile, GradientGraph
 from inference.data import Model, Pair
 from inference.density.fixed_priors import FixedPriors
@@ -149,14 +149,14 @@ class UnconstrainedDensity:
         self, z: Float[Tensor, "chain size"], batch: Pair | None = None
     ) -> tuple[Float[Tensor, "chain size"], Float[Tensor, " chain"]]:
         """Gradients and values of U for all chains, on all data or a minibatch (x, y) with a leading chain axis."""
-        with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
+        with without_validation(), torch.enable_grad():  # a value out of bounds is no error
             leaf = z.detach().requires_grad_()
             values, (gradients,) = self._graph([leaf], leaf, *(batch or ()))
         return self._with_fixed_priors(z.detach(), gradients.contiguous(), values)
 
     def prepare(self, compile: Compile, calls: int, z: Float[Tensor, "chain size"], batch: Pair | None = None) -> None:
         """Compile what ``gradients`` evaluates, if that is wanted for so many calls; see GradientGraph."""
-        with pyro.validation_enabled(False), torch.enable_grad():
+        with without_validation(), torch.enable_grad():
             leaf = z.detach().requires_grad_()
             self._graph.prepare(compile, calls, [leaf], leaf, *(batch or ()))
 

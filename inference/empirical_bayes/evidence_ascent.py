@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import Distribution
@@ -15,6 +14,7 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.known_variances import has_learned_noise
 from bayes_rpp.likelihoods import NOISE
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
+from bayes_rpp.validation import without_validation
 from inference.laplace.expansion import Expansion
 
 _LEAST, _LARGEST = math.log(1e-12), math.log(1e8)
@@ -72,7 +72,7 @@ class EvidenceAscent:
     def log_hyperprior(self, logs: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """The log density of the hyperpriors over the logarithms."""
         result = torch.zeros((), dtype=torch.float64)
-        with pyro.validation_enabled(False):
+        with without_validation():
             for name, law in self.hyperpriors.items():
                 result = result + law.log_prob(logs[name].exp()) + logs[name]
         return result

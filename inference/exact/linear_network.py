@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch.func import jacrev, vmap
 
 from bayes_rpp import BayesianModel, Gaussian, PathwayNormal
 from bayes_rpp.seeding import seeded_generator
+from bayes_rpp.validation import without_validation
 from inference.curvature.gauss_newton import network_and_data
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.density.unconstrained import UnconstrainedDensity, float64_density
@@ -82,7 +82,7 @@ def _features(
         return matrix
 
     parts = []
-    with pyro.validation_enabled(False):
+    with without_validation():
         outputs = model.output(density.params(first), x[:1]).numel()
         for some in x.split(max(1, _NUMBERS_AT_ONCE // (outputs * density.size))):
             here, there = (vmap(jacobian, in_dims=(None, 0))(z, some) for z in (first, second))

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import Distribution
@@ -22,6 +21,7 @@ from torch.distributions import biject_to
 
 from bayes_rpp.likelihoods import NOISE, Likelihood
 from bayes_rpp.types import Params
+from bayes_rpp.validation import without_validation
 from inference.curvature.block_structure import Structure, spans_of
 from inference.curvature.gauss_newton import hessian_at_fixed_outputs, network_and_data, network_model
 from inference.curvature.hessian_blocks import Blocks, data_precision, prior_precision
@@ -89,7 +89,7 @@ class Expansion:
             shrunk = known.noise_variance / noise_variance
             likelihood = replace(known, learned=True, floor=0.5 * known.noise_variance)
             params = {**params, NOISE: noise_variance}
-        with pyro.validation_enabled(False):
+        with without_validation():
             result = likelihood.log_prob(self.outputs, y, params).sum()
             for name, value in self.params.items():
                 own = name in model.likelihood.constraints()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
 
 from bayes_rpp.forward_mode import jvp
+from bayes_rpp.validation import without_validation
 from inference.curvature.block_structure import Structure
 from inference.curvature.gauss_newton import gauss_newton_product, network_and_data, potential_at_fixed_outputs
 from inference.curvature.hessian_blocks import precision_at
@@ -60,7 +60,7 @@ def _product(preconditioned: PreconditionedDensity, z: Tensor) -> Callable[[Tens
 
     def product(u: Tensor) -> Tensor:
         vector = preconditioned.free(u)
-        with pyro.validation_enabled(False):
+        with without_validation():
             image = jvp(grad(at_fixed_outputs), (z,), (vector,))[1]
         image = (image + gauss_newton_product(density, z, vector[None])[0]).to(u)  # priors may be in float64
         return image if preconditioned.metric is None else preconditioned.metric.pull(image)

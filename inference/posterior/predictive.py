@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import chain
 from weakref import WeakKeyDictionary
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch import Tensor
 from bayes_rpp import BayesianModel, Likelihood, LogDensity
 from bayes_rpp.seeding import seeded
 from bayes_rpp.types import Params
+from bayes_rpp.validation import without_validation
 from inference.data import Model, Pair
 from inference.memory import Cost, slices_that_fit
 from inference.posterior.map_draws import (
@@ -161,7 +161,7 @@ def moments(
     likelihood: Likelihood, output: Float[Tensor, "batch *output"], params: Params
 ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, "batch *event"]]:
     """Mean and variance of an observation, given outputs; raises TypeError if its distribution has none."""
-    with pyro.validation_enabled(False):
+    with without_validation():
         law = likelihood.distribution(output, params)
     try:
         found = law.mean, law.variance
@@ -203,7 +203,7 @@ def log_likelihoods(
         return model.log_likelihood_of_outputs(output, observed, params)
 
     for piece, outputs in outputs_in_pieces(model, draws, x, "log likelihoods"):
-        with pyro.validation_enabled(False):
+        with without_validation():
             values = map_draws(of_draw, (piece.params, outputs), y[piece.rows])
         yield piece, values
 
@@ -228,7 +228,7 @@ def replicates(model: BayesianModel, draws: Params, x: Tensor, seed: int) -> Flo
 @torch.no_grad()
 def log_joints(model: Model, draws: Params, pair: Pair | None) -> Float[Tensor, " draw"]:
     """The log joint of every draw."""
-    with pyro.validation_enabled(False):
+    with without_validation():
         if pair is None or isinstance(model, LogDensity):
             return map_draws_in_pieces(model.log_joint, draws, "log joint")
         prior = map_draws_in_pieces(model.log_prior, draws, "log prior")

@@ -6,7 +6,6 @@ import copy
 from dataclasses import replace
 from typing import Literal
 
-import pyro
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.seeding import seeded, seeded_generator
 from bayes_rpp.types import Params
+from bayes_rpp.validation import without_validation
 from inference.memory import AT_ONCE, check_result, even_slices
 from inference.posterior.map_draws import count_draws, map_draws
 from inference.posterior.predictive import output_cost
@@ -70,7 +70,7 @@ def rolled_out(
     result = state.new_empty(particles, batch, actions.shape[1] + 1, state.shape[1])
     result[:, :, 0] = state
     noise_seed = int(torch.randint(2**62, (), generator=generator))  # another stream than that of the choice of draws
-    with seeded(noise_seed, state.device), pyro.validation_enabled(False):
+    with seeded(noise_seed, state.device), without_validation():
         for t, action in enumerate(actions.unbind(1)):
             if members == "random":
                 which = torch.randint(count, which.shape, generator=generator)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pyro
 import scipy
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp.forward_mode import hessian
+from bayes_rpp.validation import without_validation
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 
@@ -82,7 +82,7 @@ def hessian_covariance(
         return None
     total = torch.zeros(density.size, density.size, dtype=torch.float64, device=density.device)
     chosen = z[:_HESSIANS]
-    with pyro.validation_enabled(False):
+    with without_validation():
         for one in chosen:
             matrix = hessian(density.potential)(one).detach().double()
             if not matrix.isfinite().all():

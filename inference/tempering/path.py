@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Literal
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.prior_draws import prior_draws
 from bayes_rpp.seeding import seeded_generator
+from bayes_rpp.validation import without_validation
 from inference.curvature.covariance_root import BlockRoot, formed_root
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.posterior import LaplacePosterior
@@ -99,7 +99,7 @@ class PriorPath(TemperedPath):
         assert isinstance(density.model, BayesianModel)
         self.model = density.model
         example = density.params(density.initial([0])[0])
-        with pyro.validation_enabled(False):
+        with without_validation():
             prior = LogDensity(self.model.log_prior, example, self.model.constraints)
             self._prior = UnconstrainedDensity(prior, None, device=density.device)
 
@@ -118,7 +118,7 @@ class PriorPath(TemperedPath):
 
     def _parts(self, z: Float[Tensor, "particle size"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         reference_slope, reference = self._prior.gradients(z)
-        with pyro.validation_enabled(False), torch.enable_grad():
+        with without_validation(), torch.enable_grad():
             leaf = z.detach().requires_grad_()
             gain = torch.func.vmap(self._log_likelihood)(leaf)
             (gain_slope,) = torch.autograd.grad(gain.sum(), leaf)

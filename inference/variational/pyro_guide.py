@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from bayes_rpp.seeding import plain_seed, seeded
 from bayes_rpp.types import Params
+from bayes_rpp.validation import without_validation
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.posterior.posterior import Posterior
 from inference.progress import off_unless
@@ -105,7 +106,7 @@ class PyroGuide:
         began = time.perf_counter()
         program = PyroProgram(model, pair, where)
         with (
-            pyro.validation_enabled(False),  # what is not finite is found and reported here
+            without_validation(),  # what is not finite is found and reported here
             pyro.get_param_store().scope(),
             torch.enable_grad(),
             _default_dtype(program.dtype),

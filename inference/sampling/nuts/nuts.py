@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp.seeding import plain_seed
+from bayes_rpp.validation import without_validation
 from inference.checkpoint import Checkpoint
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.density.noncentred import sampling_density
@@ -130,7 +130,7 @@ class NUTS(NUTSSettings):
         preconditioned = PreconditionedDensity(density, self.metric, z, seed)
         if self.warmup and self.metric is None and not preconditioned.from_curvature:
             z, _ = initialize_chains(preconditioned, z)
-        with pyro.validation_enabled(False), torch.enable_grad():  # a value out of bounds is no error
+        with without_validation(), torch.enable_grad():  # a value out of bounds is no error
             chains, failed = sample_sequentially(self, preconditioned, preconditioned.whiten(z), noise, saved, progress)
         stats = {
             "engine": type(self).__name__,

@@ -25,6 +25,7 @@ from bayes_rpp import (
     equivariant_basis,
     equivariant_maps,
 )
+from bayes_rpp.validation import without_validation
 from tests.scenarios.numbers import numbers
 
 PRODUCT = SO(3) * S(3)
@@ -44,19 +45,11 @@ def build(case, kind=RPPEMLP, **options):
     return kind(*CASES[case], **({"channels": 32, "layers": 2} | options)).double()
 
 
-@pytest.fixture
-def validation_as_before():
-    """torch.compile switches the validation of all distributions off, for good."""
-    before = torch.distributions.Distribution._validate_args
-    yield
-    torch.distributions.Distribution.set_default_validate_args(before)
-
-
 @every_case
-@pytest.mark.usefixtures("validation_as_before")
 def test_compiled_networks_compute_the_same(case):
     net = build(case, layers=1)
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with without_validation():  # torch's compiler switches it off for good
+        compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     x = numbers(5, net.rep_in.size)
     results = []
     for function in (net, compiled):

@@ -156,17 +156,22 @@ def test_interrupt_keeps_as_many_draws_of_every_chain_as_there_are(engine, caplo
         engine.fit(LogDensity(interrupted, example), None, seed=0)
 
 
+def tensors_in_use():
+    return [item for item in gc.get_objects() if type(item) is torch.Tensor]
+
+
 @pytest.mark.parametrize("engine", [SGLD, SGHMC])
 def test_memory_is_for_the_draws_kept_and_does_not_grow_with_the_steps(engine):
     scale = torch.ones(50, dtype=torch.float64, requires_grad=True)  # must not keep a graph of all steps alive
     density = LogDensity(lambda p: -(scale * p["z"].square()).sum(), {"z": torch.zeros(50, dtype=torch.float64)})
-    in_use = {}
+    in_use, before = {}, tensors_in_use()  # held, so that no later tensor takes an earlier one's address
+    earlier = set(map(id, before))
 
     class Watched(engine):
         def update(self, chains, gradient, noise, step):
             if step in (100, 400):
                 gc.collect()
-                tensors = [item for item in gc.get_objects() if type(item) is torch.Tensor]
+                tensors = [item for item in tensors_in_use() if id(item) not in earlier]
                 in_use[step] = sum(item.untyped_storage().nbytes() for item in tensors), len(tensors)
             return super().update(chains, gradient, noise, step)
 
