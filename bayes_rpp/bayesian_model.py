@@ -278,7 +278,7 @@ class BayesianModel:
         shapes = getattr(self.network, "input_shapes", [] if rep_in is None else [(rep_in.size,)])
         if shapes and tuple(x.shape[1:]) not in shapes:
             expected = " or ".join(f"(batch, {', '.join(map(str, shape))})" for shape in shapes)
-            size = "" if rep_in is None else f"rep_in = {rep_in} has size {rep_in.size}: "
+            size = "" if rep_in is None or len(shapes) > 1 else f"rep_in = {rep_in} has size {rep_in.size}: "
             raise ValueError(f"x has shape {tuple(x.shape)}, but {size}expected {expected}.")
         _check_finite("x", x)
 

@@ -68,7 +68,7 @@ def refuse_hyperpriors(engine: str, model: Model) -> None:
 
 def read_examples(dataset: Dataset, index: Sequence[int]) -> Pair:
     """Some examples of a map-style Dataset as two tensors. Raises ValueError if there are none, or their shapes differ,
-    and TypeError if they are no pairs.
+    and TypeError if they are no pairs of tensors, arrays or numbers.
     """
     if not len(index):
         raise ValueError("the Dataset is empty; there must be some examples.")
@@ -76,11 +76,20 @@ def read_examples(dataset: Dataset, index: Sequence[int]) -> Pair:
     examples = several(list(index)) if callable(several) else [dataset[i] for i in index]
     if not isinstance(examples[0], Sequence) or len(examples[0]) != 2:
         raise TypeError(f"the Dataset must give pairs (x, y), got {type(examples[0]).__name__}.")
-    x, y = ([torch.as_tensor(example[side]) for example in examples] for side in (0, 1))
+    x, y = ([_as_tensor(name, example[side]) for example in examples] for side, name in enumerate("xy"))
     for name, parts in (("x", x), ("y", y)):
         if len(shapes := {tuple(part.shape) for part in parts}) > 1:
             raise ValueError(f"the Dataset gives {name} of several shapes: {', '.join(map(str, sorted(shapes)[:3]))}.")
     return torch.stack(x), torch.stack(y)
+
+
+def _as_tensor(name: str, part: Any) -> Tensor:
+    try:
+        return torch.as_tensor(part)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"the Dataset must give {name} as a tensor, an array or a number, got {type(part).__name__}."
+        ) from error
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

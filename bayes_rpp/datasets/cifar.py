@@ -64,9 +64,10 @@ def _of_parquet(file: Path) -> LabelledImages:
         raise ImportError(f'{file.name} needs pyarrow: pip install "bayes_rpp[images]".') from error
     try:
         table = pyarrow.parquet.read_table(file, columns=["img", "label"])
-        images = np.stack(
-            [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in table["img"].to_pylist()]
-        )
+        cells = table["img"].to_pylist()
+        if not cells:
+            raise ValueError("it holds no images.")
+        images = np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in cells])
         labels = np.asarray(table["label"])
     except (pyarrow.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged, or has no columns img (images) and label: {error}") from error
@@ -80,6 +81,8 @@ def _of_pickle(file: Path) -> LabelledImages:
         with file.open("rb") as stream:
             content = _ArraysOnly(stream, encoding="bytes").load()
         images, labels = np.asarray(content[b"data"]), np.asarray(content[b"labels"])
+        if not len(images):
+            raise ValueError("it holds no images.")
         images = images.reshape(-1, *_SHAPE)
     except (EOFError, LookupError, TypeError, ValueError, AttributeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{file} is no batch of CIFAR-10: {error}") from error
@@ -95,6 +98,8 @@ class _ArraysOnly(pickle.Unpickler):
             ("numpy", "dtype"),
             ("numpy.core.multiarray", "_reconstruct"),
             ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy.core.numeric", "_frombuffer"),  # of protocol 5
+            ("numpy._core.numeric", "_frombuffer"),
             ("_codecs", "encode"),
         }
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pandas
@@ -38,6 +39,8 @@ def uci(name: str, split: int = 0, root: str | Path | None = None) -> Regression
     ------
     FileNotFoundError
         If the table is not there.
+    ConnectionError
+        If OpenML cannot be reached.
     ValueError
         If there is no such split, a split leaves nothing to train or to test on, a file is damaged, or a cell is no
         number.
@@ -108,7 +111,12 @@ def _of_openml(name: str, split: int) -> tuple[np.ndarray, np.ndarray]:
         from sklearn.datasets import fetch_openml
     except ImportError as error:
         raise ImportError('uci() without root= needs scikit-learn: pip install "bayes_rpp[images]".') from error
-    found = fetch_openml(name, as_frame=True, parser="auto")
+    try:
+        found = fetch_openml(name, as_frame=True, parser="auto")
+    except URLError as error:
+        raise ConnectionError(
+            f"uci({name!r}) without root= asks OpenML, which cannot be reached: {error.reason}. For files, give root=."
+        ) from error
     inputs = found.data.select_dtypes("number").to_numpy(dtype=np.float64)
     target = pandas.to_numeric(found.target, errors="coerce").to_numpy(dtype=np.float64)
     table = np.column_stack([inputs, target])

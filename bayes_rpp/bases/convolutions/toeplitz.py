@@ -39,8 +39,8 @@ class ToeplitzBasis(StructuredBasis):
     Raises
     ------
     ValueError
-        If a number is not positive (or the padding negative), the kernel does not fit on the padded image, or is larger
-        than a circular one.
+        If a number is not positive (or the padding negative), the kernel does not fit on the padded image, lands on
+        padding alone, or is larger than a circular image.
 
     Examples
     --------
@@ -74,6 +74,10 @@ class ToeplitzBasis(StructuredBasis):
         tap, output = np.nonzero(source >= 0)
         counts = np.bincount(tap, minlength=len(source))
         self._counts = counts[counts > 0].tolist()
+        if not self._counts:
+            raise ValueError(
+                f"no tap of a kernel of {kernel} with stride {stride} lands on an image of {image} padded by {padding}."
+            )
         self.taps = torch.from_numpy(np.stack(np.unravel_index(np.flatnonzero(counts), kernel), axis=1))
         number = np.cumsum(counts > 0) - 1
         pairs = in_channels * out_channels

@@ -87,6 +87,10 @@ def test_what_is_no_convolution_is_refused_in_plain_words():
         ({"padding": -1}, "padding must not be negative"),
         ({"kernel": (9, 3)}, r"a kernel of \(9, 3\) does not fit on an image of \(4, 4\) padded by 1"),
         ({"kernel": (5, 5), "padding_mode": "circular"}, "winds around a circular image"),
+        (
+            {"image": (1, 1), "kernel": (2, 2), "padding": 2, "stride": 4},
+            "no tap of a kernel of .* with stride 4 lands on an image",
+        ),
         ({"padding_mode": "reflect"}, "padding_mode must be 'zeros' or 'circular', got 'reflect'"),
     ):
         with pytest.raises(ValueError, match=message):

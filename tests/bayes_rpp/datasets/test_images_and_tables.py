@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pandas
@@ -21,13 +22,13 @@ REAL = os.environ.get("BAYES_RPP_DATA")
 needs_real = pytest.mark.skipif(REAL is None, reason="BAYES_RPP_DATA names no folder of the real data")
 
 
-def write_batches(folder: Path, counts=(2, 2, 2, 2, 2, 3)) -> np.ndarray:
+def write_batches(folder: Path, counts=(2, 2, 2, 2, 2, 3), protocol=2) -> np.ndarray:
     """CIFAR-10 as it was published, with a few images; returns all of them."""
     images = np.random.default_rng(0).integers(0, 256, (sum(counts), 3072), dtype=np.uint8)
     names = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
     for name, part in zip(names, np.split(images, np.cumsum(counts)[:-1]), strict=True):
         content = {b"data": part, b"labels": [k % 10 for k in range(len(part))], b"batch_label": b"part"}
-        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+        (folder / name).write_bytes(pickle.dumps(content, protocol=protocol))
     return images
 
 
@@ -37,8 +38,9 @@ def write_table(folder: Path, rows: list[str], masks: list[str]) -> None:
         (folder / f"{name}.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
 
 
-def test_published_batches_are_read_as_they_are(tmp_path):
-    images = write_batches(tmp_path)
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_published_batches_are_read_as_they_are(tmp_path, protocol):
+    images = write_batches(tmp_path, protocol=protocol)
     data = cifar10(tmp_path)
     assert data.image == (3, 32, 32)
     assert data.train.x.dtype == torch.uint8
@@ -58,6 +60,11 @@ def test_parquet_holds_what_was_written(tmp_path):
     data = cifar10(tmp_path)
     assert torch.equal(data.train.x, torch.from_numpy(images).movedim(-1, 1))
     assert data.train.y.tolist() == [3, 0, 9]
+    none = pyarrow.table({"img": pyarrow.array([], pyarrow.struct([("bytes", pyarrow.binary())])), "label": []})
+    pyarrow.parquet.write_table(none, tmp_path / "train-0.parquet")
+    with pytest.raises(ValueError, match=r"train-0.parquet is damaged, .*: it holds no images"):
+        cifar10(tmp_path)
+    pyarrow.parquet.write_table(pyarrow.table({"img": cells, "label": [3, 0, 9]}), tmp_path / "train-0.parquet")
     whole = (tmp_path / "test-0.parquet").read_bytes()
     (tmp_path / "test-0.parquet").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"test-0.parquet is damaged, or has no columns img \(images\) and label"):
@@ -89,6 +96,7 @@ def test_damaged_batches_are_refused_by_name(tmp_path):
         (pickle.dumps({**good, b"labels": [0, 1]}), "2 labels"),
         (pickle.dumps({**good, b"data": good[b"data"][:, :100]}), "test_batch is no batch"),
         (pickle.dumps({b"data": good[b"data"]}), "test_batch is no batch"),
+        (pickle.dumps({**good, b"data": good[b"data"][:0]}), "it holds no images"),
     ):
         (tmp_path / "test_batch").write_bytes(content)
         with pytest.raises(ValueError, match=message):
@@ -134,6 +142,15 @@ def test_a_table_of_openml_has_a_tenth_to_test_on(monkeypatch):
     assert data.train.x.shape == (36, 2)
     assert torch.equal(torch.cat([data.train.y, data.test.y]).flatten().sort().values, torch.arange(40.0))
     assert not torch.equal(uci("anything", 4).test.y, data.test.y)
+
+
+def test_openml_out_of_reach_is_said_so(monkeypatch):
+    def unreachable(*arguments, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr(datasets, "fetch_openml", unreachable)
+    with pytest.raises(ConnectionError, match=r"OpenML, which cannot be reached: no network\. For files, give root="):
+        uci("energy")
 
 
 def test_rows_become_the_smallest_nearly_square_images():

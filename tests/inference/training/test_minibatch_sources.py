@@ -141,6 +141,8 @@ def test_faults_that_show_later_are_refused(model, images):
         ENGINE.fit(model, ragged, seed=0)
     with pytest.raises(ValueError, match="labels"):
         ENGINE.fit(model, (x, y + 1), seed=0)
+    with pytest.raises(TypeError, match=r"must give x as a tensor, an array or a number, got Picture"):
+        ENGINE.fit(model, Images(images, lambda image: type("Picture", (), {})()), seed=0)
 
 
 def test_bytes_are_the_numbers_that_they_stand_for(model, images):
