@@ -8,6 +8,8 @@ from analysis.comparison.symmetry_candidates import symmetry_candidates as symme
 from analysis.convergence_diagnostics.convergence import Convergence as Convergence
 from analysis.convergence_diagnostics.convergence import convergence as convergence
 from analysis.convergence_diagnostics.intervals import interval as interval
+from analysis.discovery.kept_algebra import KeptAlgebra as KeptAlgebra
+from analysis.discovery.kept_symmetry import kept_symmetry as kept_symmetry
 from analysis.evidence import log_evidence as log_evidence
 from analysis.plots.calibration import plot_rejection as plot_rejection
 from analysis.plots.calibration import plot_reliability as plot_reliability

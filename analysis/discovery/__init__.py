@@ -1,0 +1,1 @@
+"""Which symmetry a posterior keeps: the subgroup, among those of a group or of all invertible matrices."""

@@ -1,0 +1,153 @@
+"""Which part of a group a posterior keeps, or which of all linear symmetries: a Lie algebra, with an interval."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.discovery.kept_algebra import KeptAlgebra
+from analysis.discovery.lie_forms import LieForms, lie_forms
+from analysis.discovery.subalgebra import Subalgebra
+from analysis.discovery.subspaces import mean_subspace, principal_angles
+from analysis.symmetry.binding import Function, bind, check_points, rebind
+from bayes_rpp import Group, Rep
+from bayes_rpp.groups.group import ProductGroup
+from inference import Posterior
+
+_DISTINGUISHABLE = 1.5  # posterior standard deviations
+
+
+def kept_symmetry(
+    f: Posterior | Function,
+    x: Float[Tensor, "batch size_in"],
+    group: Group | None = None,
+    *,
+    algebra: Literal["gl"] | None = None,
+    rep_in: Rep | None = None,
+    rep_out: Rep | None = None,
+    tolerance: float | None = None,
+) -> KeptAlgebra:
+    r"""Which Lie subalgebra of a group a posterior keeps, or which linear symmetries nobody has declared.
+
+    The Lie derivative L_a f of a draw is 0 for the directions a that it keeps. With S the quadratic form of the mean
+    Lie derivative of the draws, and N that of their spread around it (``analysis/discovery/lie_forms.py``), the
+    generalised eigenvalues d_1^2 <= ... <= d_k^2 of S v = d^2 N v are the squared distances of the mean from 0 in
+    posterior standard deviations. The kept algebra has as many dimensions as there are d_i <= 1.5. If the truth is to
+    the draws as they are to each other, d is about sqrt(1 + 1 / draws) for what it keeps. In units of N, directions in
+    which the posterior is unsure, as scalings, and those in which it is sure, as rotations, are compared alike.
+
+    What is wrong with all draws alike, as with networks that are too small, is not in N and looks like a broken
+    symmetry; and a posterior that knows nothing keeps everything: see ``KeptAlgebra.is_unsure``.
+
+    Parameters
+    ----------
+    f : a posterior of at least two draws; or a function of batches, row by row, that ``torch.func.jvp`` can
+        differentiate, for which N is the unit matrix.
+    x : points, as for ``equivariance_error``; the symmetry is that of f near them.
+    group : whose Lie algebra is searched; by default that of the representations. Discrete generators are not seen.
+    algebra : "gl" searches all matrices of the group's dimension (of each factor of a direct product). Vectors and
+        duals then differ even if the group is orthogonal, and tensors scale.
+    rep_in, rep_out : see ``equivariance_error``; with "gl" they must be tensors.
+    tolerance : for a function, the largest local error of what counts as kept; by default ten times the square root of
+        the machine epsilon. Not for posteriors.
+
+    Raises
+    ------
+    ValueError
+        If the group has no Lie algebra, a representation or group is missing or does not fit, a posterior has a single
+        draw or a tolerance, or f is 0 at all points.
+
+    Examples
+    --------
+    >>> data = inertia(symmetry_breaking=0.3)
+    >>> x, reps = data.test.x.double(), {"rep_in": data.rep_in, "rep_out": data.rep_out}
+    >>> print(kept_symmetry(data.function, x, SO(3), **reps))
+    It keeps 1 of the 3 directions of SO(3): rotations about (0.00, 0.00, 1.00).
+    >>> kept_symmetry(data.function, x, algebra="gl", **reps).known.words
+    'rotations about (0.00, 0.00, 1.00), and scalings of all axes'
+    """
+    rep_in, rep_out, dims = bind(f, group, rep_in, rep_out, "kept_symmetry")
+    if algebra is not None:
+        every = _all_matrices(rep_in.bound_group, algebra)
+        rep_in, rep_out = rebind(rep_in, every), rebind(rep_out, every)
+    group = rep_in.bound_group
+    if not len(group.orthonormal_algebra):
+        raise ValueError(f"{group} has no Lie algebra, so no directions to keep: use equivariance_error.")
+    if isinstance(f, Posterior):
+        if f.chains * f.draws < 2:
+            raise ValueError("kept_symmetry compares the draws of a posterior, and this one has a single draw.")
+        if tolerance is not None:
+            raise ValueError("tolerance is for functions; what a posterior keeps follows from its draws.")
+    x = check_points(f, x, rep_in)
+    x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    directions = 2**0.5 * group.orthonormal_algebra
+    forms = lie_forms(f, x, rep_in, rep_out, directions)
+    rounding = torch.finfo(x.dtype).eps ** 0.5
+    if isinstance(f, Posterior):
+        return _kept(group, directions, forms, _whitening(forms.of_spread, rounding), _DISTINGUISHABLE, dims)
+    allowed = 10 * rounding if tolerance is None else tolerance
+    return _kept(group, directions, forms, torch.eye(len(directions), dtype=torch.float64), allowed, dims)
+
+
+def _kept(
+    group: Group,
+    directions: Float[Tensor, "k d d"],
+    forms: LieForms,
+    whitening: Float[Tensor, "k k"],
+    allowed: float,
+    dims: list[str],
+) -> KeptAlgebra:
+    """The directions along which ``whitening^T S whitening`` is at most ``allowed`` squared."""
+    distances = torch.linalg.eigvalsh(whitening.mT @ forms.of_mean @ whitening).clamp_min(0).sqrt()
+    dimension = int((distances <= allowed).sum())
+    squares, vectors = torch.linalg.eigh(whitening.mT @ forms.of_draws @ whitening)
+    bases = torch.linalg.qr(whitening @ vectors[:, :, :dimension]).Q
+    basis = mean_subspace(bases)
+    complement = torch.linalg.qr(basis, mode="complete").Q[:, dimension:]
+    pooled = forms.of_draws.mean(0)
+    along = torch.cat([_eigenvectors_inside(pooled, part) for part in (basis, complement)], dim=1)
+    errors = torch.einsum("ki,dkl,li->di", along, forms.of_draws, along).clamp_min(0).sqrt()
+    of_one_draw = allowed if not dims else (1 + allowed**2) ** 0.5  # the spread around the mean adds 1
+    agree = (squares <= of_one_draw**2).sum(1) == dimension
+    angles = torch.rad2deg(principal_angles(bases, basis).norm(dim=-1))
+
+    def by_draw(values: Tensor, *names: str) -> xr.DataArray:
+        return xr.DataArray(values.reshape((*forms.shape, *values.shape[1:])).numpy(), dims=[*dims, *names])
+
+    return KeptAlgebra(
+        group=group,
+        subalgebra=Subalgebra(directions, along[:, :dimension]),
+        distances=xr.DataArray(distances.numpy(), dims=["direction"]),
+        share=float(agree.double().mean()),
+        local_errors=by_draw(errors, "direction"),
+        along=torch.einsum("ki,kab->iab", along, directions),
+        angles=by_draw(angles),
+        chance=forms.of_noise,
+    )
+
+
+def _whitening(spread: Float[Tensor, "k k"], rounding: float) -> Float[Tensor, "k k"]:
+    """W with W^T N W = 1, where N is spread and what rounding may do, a local error of ``rounding``."""
+    values, vectors = torch.linalg.eigh(spread)
+    return vectors * (values.clamp_min(0) + rounding**2).rsqrt()
+
+
+def _eigenvectors_inside(form: Float[Tensor, "k k"], basis: Float[Tensor, "k r"]) -> Float[Tensor, "k r"]:
+    """A basis of the subspace along the form's principal directions in it, from the smallest value on."""
+    return basis @ torch.linalg.eigh(basis.mT @ form @ basis).eigenvectors
+
+
+def _all_matrices(group: Group, algebra: str) -> Group:
+    """GL(d), or for a direct product that of its factors."""
+    if algebra != "gl":
+        raise ValueError(f"algebra must be 'gl' or None, got {algebra!r}.")
+    parts = [_general_linear(part.d) for part in group.factors]
+    return parts[0] if len(parts) == 1 else ProductGroup(parts)
+
+
+def _general_linear(d: int) -> Group:
+    return Group(lie_algebra=torch.eye(d * d, dtype=torch.float64).unflatten(1, (d, d)), name=f"GL({d})")
