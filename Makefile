@@ -2,14 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test test-all lint docs bench clean
 
 demo: .venv/installed
 	$(BIN)/bayes-rpp demo --out demo
 
 # Some tests ask for equal bits: matrix products must not depend on the alignment of memory.
+PYTEST := MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+
 test: .venv/installed-test lint
-	MKL_CBWR=AVX2,STRICT OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# With the tests of tests/long_tests.txt: chains against exact posteriors, notebooks, scripts of the paper.
+test-all: .venv/installed-test lint
+	$(PYTEST) --long
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

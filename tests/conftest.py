@@ -1,4 +1,4 @@
-"""The option that shifts the seeds of statistical tests, what tests of Ctrl-C need, and scripts as modules."""
+"""Options and the order of the tests, what tests of Ctrl-C need, and scripts as modules."""
 
 import importlib
 import signal
@@ -36,17 +36,30 @@ LONG = {
 }
 
 
+LONG_TESTS = Path(__file__).with_name("long_tests.txt")  # what takes more than two or three seconds on a core
+
+
 def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run the tests of tests/long_tests.txt too")
     parser.addoption("--seed-shift", type=int, default=0, help="how far to move the seeds of statistical tests")
 
 
 def pytest_configure(config):
+    if config.args_source != pytest.Config.ArgsSource.TESTPATHS:
+        config.option.long = True  # who names a test, or a folder, gets all of it
     seeds.set_shift(config.getoption("seed_shift"))
 
 
-def pytest_collection_modifyitems(items):
-    """The files whose tests take longest come first, so that none is begun when other processors run out of tests."""
+def pytest_collection_modifyitems(config, items):
+    """The long tests are left out unless they are asked for. The files whose tests take longest come first, so that
+    none is begun when other processors run out of tests.
+    """
     tests = Path(__file__).parent
+    if not config.option.long:
+        long = set(LONG_TESTS.read_text().splitlines())
+        left_out = [item for item in items if {item.nodeid, item.nodeid.split("[")[0]} & long]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: LONG.get(item.path.relative_to(tests).as_posix(), len(LONG)))
 
 
