@@ -9,6 +9,8 @@ from analysis.convergence_diagnostics.convergence import Convergence as Converge
 from analysis.convergence_diagnostics.convergence import convergence as convergence
 from analysis.convergence_diagnostics.intervals import interval as interval
 from analysis.discovery.kept_algebra import KeptAlgebra as KeptAlgebra
+from analysis.discovery.kept_subgroup import KeptSubgroup as KeptSubgroup
+from analysis.discovery.kept_subgroup import kept_subgroup as kept_subgroup
 from analysis.discovery.kept_symmetry import kept_symmetry as kept_symmetry
 from analysis.evidence import log_evidence as log_evidence
 from analysis.plots.calibration import plot_rejection as plot_rejection
@@ -16,6 +18,8 @@ from analysis.plots.calibration import plot_reliability as plot_reliability
 from analysis.plots.comparison import plot_comparison as plot_comparison
 from analysis.plots.density_and_predictive import plot_equivariance_density as plot_equivariance_density
 from analysis.plots.density_and_predictive import plot_predictive as plot_predictive
+from analysis.plots.kept_symmetry import plot_kept_axis as plot_kept_axis
+from analysis.plots.kept_symmetry import plot_kept_symmetry as plot_kept_symmetry
 from analysis.plots.kernel_density import log_density as log_density
 from analysis.plots.kernel_density import log_grid as log_grid
 from analysis.plots.prior_sweep import plot_prior_sweep as plot_prior_sweep

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 import xarray as xr
 from jaxtyping import Float
 from scipy import stats
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from analysis.discovery.subalgebra import Subalgebra
 from analysis.discovery.subalgebra_names import Known, recognise
+from analysis.discovery.subspaces import principal_angles
 from bayes_rpp import Group
 
 _TOO_UNSURE = 0.3  # of the local error of unrelated terms
@@ -32,8 +34,7 @@ class KeptAlgebra:
     along : (direction, d, d), orthonormal matrices: first those of ``subalgebra``, then the others.
     local_errors : (chain, draw, direction), or (direction) for a function: the local equivariance error along each, a
         ratio of norms over all points. See ``local_equivariance_error`` for the unit: one a radian for rotations.
-    angles : (chain, draw), how far each draw's subspace is from ``subalgebra``, in degrees: the root of the sum of
-        squares of the principal angles.
+    bases : (draw, k, r), orthonormal: the subspace of that dimension that each draw, or the function, keeps best.
     chance : the local error of a function of which the two terms of the Lie derivative have nothing to do with each
         other.
     """
@@ -44,13 +45,22 @@ class KeptAlgebra:
     share: float
     along: Float[Tensor, "direction d d"]
     local_errors: xr.DataArray
-    angles: xr.DataArray
+    bases: Float[Tensor, "draw k r"]
     chance: float
 
     @property
     def dimension(self) -> int:
         """Of what is kept."""
         return self.subalgebra.dimension
+
+    @property
+    def angles(self) -> xr.DataArray:
+        """(chain, draw), how far each draw's subspace is from ``subalgebra``, in degrees: the root of the sum of
+        squares of the principal angles.
+        """
+        angles = torch.rad2deg(principal_angles(self.bases, self.subalgebra.basis).norm(dim=-1))
+        errors = self.local_errors
+        return xr.DataArray(angles.reshape(errors.shape[:-1]).numpy(), dims=errors.dims[:-1])
 
     @cached_property
     def is_unsure(self) -> bool:

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from analysis.discovery.kept_algebra import KeptAlgebra
 from analysis.discovery.lie_forms import LieForms, lie_forms
+from analysis.discovery.limits import Limits, points_and_limits
 from analysis.discovery.subalgebra import Subalgebra
-from analysis.discovery.subspaces import mean_subspace, principal_angles
-from analysis.symmetry.binding import Function, bind, check_points, rebind
+from analysis.discovery.subspaces import mean_subspace
+from analysis.symmetry.binding import Function, bind, rebind
 from bayes_rpp import Group, Rep
 from bayes_rpp.groups.group import ProductGroup
 from inference import Posterior
-
-_DISTINGUISHABLE = 1.5  # posterior standard deviations
 
 
 def kept_symmetry(
@@ -77,20 +76,13 @@ def kept_symmetry(
     group = rep_in.bound_group
     if not len(group.orthonormal_algebra):
         raise ValueError(f"{group} has no Lie algebra, so no directions to keep: use equivariance_error.")
-    if isinstance(f, Posterior):
-        if f.chains * f.draws < 2:
-            raise ValueError("kept_symmetry compares the draws of a posterior, and this one has a single draw.")
-        if tolerance is not None:
-            raise ValueError("tolerance is for functions; what a posterior keeps follows from its draws.")
-    x = check_points(f, x, rep_in)
-    x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    x, limits = points_and_limits(f, x, rep_in, tolerance, "kept_symmetry")
     directions = 2**0.5 * group.orthonormal_algebra
     forms = lie_forms(f, x, rep_in, rep_out, directions)
-    rounding = torch.finfo(x.dtype).eps ** 0.5
+    whitening = torch.eye(len(directions), dtype=torch.float64)
     if isinstance(f, Posterior):
-        return _kept(group, directions, forms, _whitening(forms.of_spread, rounding), _DISTINGUISHABLE, dims)
-    allowed = 10 * rounding if tolerance is None else tolerance
-    return _kept(group, directions, forms, torch.eye(len(directions), dtype=torch.float64), allowed, dims)
+        whitening = _whitening(forms.of_spread, torch.finfo(x.dtype).eps ** 0.5)
+    return _kept(group, directions, forms, whitening, limits, dims)
 
 
 def _kept(
@@ -98,12 +90,12 @@ def _kept(
     directions: Float[Tensor, "k d d"],
     forms: LieForms,
     whitening: Float[Tensor, "k k"],
-    allowed: float,
+    limits: Limits,
     dims: list[str],
 ) -> KeptAlgebra:
-    """The directions along which ``whitening^T S whitening`` is at most ``allowed`` squared."""
+    """The directions along which ``whitening^T S whitening`` is at most the limit, squared."""
     distances = torch.linalg.eigvalsh(whitening.mT @ forms.of_mean @ whitening).clamp_min(0).sqrt()
-    dimension = int((distances <= allowed).sum())
+    dimension = int((distances <= limits.of_mean).sum())
     squares, vectors = torch.linalg.eigh(whitening.mT @ forms.of_draws @ whitening)
     bases = torch.linalg.qr(whitening @ vectors[:, :, :dimension]).Q
     basis = mean_subspace(bases)
@@ -111,21 +103,15 @@ def _kept(
     pooled = forms.of_draws.mean(0)
     along = torch.cat([_eigenvectors_inside(pooled, part) for part in (basis, complement)], dim=1)
     errors = torch.einsum("ki,dkl,li->di", along, forms.of_draws, along).clamp_min(0).sqrt()
-    of_one_draw = allowed if not dims else (1 + allowed**2) ** 0.5  # the spread around the mean adds 1
-    agree = (squares <= of_one_draw**2).sum(1) == dimension
-    angles = torch.rad2deg(principal_angles(bases, basis).norm(dim=-1))
-
-    def by_draw(values: Tensor, *names: str) -> xr.DataArray:
-        return xr.DataArray(values.reshape((*forms.shape, *values.shape[1:])).numpy(), dims=[*dims, *names])
-
+    agree = (squares <= limits.of_draw**2).sum(1) == dimension
     return KeptAlgebra(
         group=group,
         subalgebra=Subalgebra(directions, along[:, :dimension]),
         distances=xr.DataArray(distances.numpy(), dims=["direction"]),
         share=float(agree.double().mean()),
-        local_errors=by_draw(errors, "direction"),
+        local_errors=xr.DataArray(errors.reshape((*forms.shape, -1)).numpy(), dims=[*dims, "direction"]),
         along=torch.einsum("ki,kab->iab", along, directions),
-        angles=by_draw(angles),
+        bases=bases,
         chance=forms.of_noise,
     )
 

@@ -1,0 +1,76 @@
+r"""How far draws of a posterior are from being equivariant under single elements of a group.
+
+With D_g f(x) = f(rho_in(g) x) - rho_out(g) f(x), the error of g is
+
+    sqrt(sum_x ||D_g f(x)||^2) / (sqrt(sum_x ||f(rho_in(g) x)||^2) + sqrt(sum_x ||rho_out(g) f(x)||^2)),
+
+and its distance the norm of the draws' mean D_g over that of their spread around it, in posterior standard deviations.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from analysis.symmetry.binding import Function, check_output
+from analysis.symmetry.evaluation import Evaluation
+from bayes_rpp import Rep
+from inference import Posterior
+from inference.posterior.map_draws import assembled
+from inference.progress import QUIET_SECONDS
+
+
+class ElementDistances(NamedTuple):
+    """Of n elements.
+
+    Attributes
+    ----------
+    errors : (draw, n).
+    distances : (n,), of the mean; errors, of a function.
+    of_draws : (draw, n), of each draw from 0; errors, of a function.
+    shape : (chain, draw), or () for a function.
+    """
+
+    errors: Float[Tensor, "draw n"]
+    distances: Float[Tensor, " n"]
+    of_draws: Float[Tensor, "draw n"]
+    shape: tuple[int, ...]
+
+
+def element_distances(
+    f: Posterior | Function,
+    x: Float[Tensor, "batch size_in"],
+    rep_in: Rep,
+    rep_out: Rep,
+    elements: Float[Tensor, "n d d"],
+) -> ElementDistances:
+    """One evaluation of every draw for each element, and one at x. The values at all points, under all draws, are in
+    memory three times.
+    """
+    evaluation = Evaluation(f, x)
+    rounding = torch.finfo(evaluation.x.dtype).eps
+
+    def values(points: Tensor) -> Float[Tensor, "draw batch size_out"]:
+        pieces = evaluation.pieces("values at images")
+        each = ((piece, evaluation.values(piece, points[piece.rows])) for piece in pieces)
+        return assembled(each, evaluation.draws, len(points))
+
+    still = values(evaluation.x)
+    check_output(still, rep_out)
+    rows: list[list[Tensor]] = []
+    for g in tqdm(elements, desc="group elements", disable=None, delay=QUIET_SECONDS):
+        moved, turned = values(rep_in.apply(g, evaluation.x)).double(), rep_out.apply(g, still).double()
+        away = moved - turned
+        sizes = [part.square().sum((1, 2)) for part in (away, moved, turned)]
+        errors = sizes[0].sqrt() / (sizes[1].sqrt() + sizes[2].sqrt()).clamp_min(torch.finfo(torch.float64).tiny)
+        mean = away.mean(0)
+        spread = (away - mean).square().sum() / max(1, len(away) - 1) + rounding * sizes[2].mean()
+        rows.append([errors, (mean.square().sum() / spread).sqrt(), (sizes[0] / spread).sqrt()])
+    errors, distances, of_draws = (torch.stack(column, -1) for column in zip(*rows, strict=True))
+    if not evaluation.shape:
+        distances, of_draws = errors[0], errors
+    return ElementDistances(errors, distances, of_draws, evaluation.shape)
