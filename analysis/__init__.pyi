@@ -8,6 +8,9 @@ from analysis.comparison.symmetry_candidates import symmetry_candidates as symme
 from analysis.convergence_diagnostics.convergence import Convergence as Convergence
 from analysis.convergence_diagnostics.convergence import convergence as convergence
 from analysis.convergence_diagnostics.intervals import interval as interval
+from analysis.discovery.discover_symmetry import Confirmation as Confirmation
+from analysis.discovery.discover_symmetry import Discovery as Discovery
+from analysis.discovery.discover_symmetry import discover_symmetry as discover_symmetry
 from analysis.discovery.kept_algebra import KeptAlgebra as KeptAlgebra
 from analysis.discovery.kept_subgroup import KeptSubgroup as KeptSubgroup
 from analysis.discovery.kept_subgroup import kept_subgroup as kept_subgroup

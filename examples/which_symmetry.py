@@ -139,7 +139,7 @@ def report(results: Results) -> str:
         __file__,
         "Which symmetry is it?",
         captioned(
-            "How often ``kept_symmetry`` finds as many dimensions as the data keep, among rotations, so(3), and among "
+            "How often `kept_symmetry` finds as many dimensions as the data keep, among rotations, so(3), and among "
             "all matrices, gl(3), from ten members trained on N examples. Both searches of a posterior at "
             f"{POINTS} points take {statistics.median(seconds):.0f} seconds together on one core.",
             rows_of(

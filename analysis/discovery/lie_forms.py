@@ -91,7 +91,7 @@ def lie_forms(
         raise ValueError("f is 0 at all points, for which every symmetry holds.")
     noise = (turned + float(grams[:, 1, 1].sum())) / (4 * float(squares.sum()))
     if evaluation.shape and spread[0, 0] < _ALIKE * mean[0, 0]:
-        raise ValueError("all draws of the posterior are alike, so that their spread measures nothing.")
+        raise ValueError("all draws of the posterior are alike, so that their spread measures nothing: too few data?")
     unit = 4 * squares.mean()
     return LieForms(
         grams[:, 2:, 2:] / (4 * squares[:, None, None]),

@@ -23,6 +23,7 @@ SMALL = {
     "docs/index.md": SESSION,
     "docs/how-to/nested_groups.md": SESSION,
     "docs/how-to/symmetry_breaking.md": SESSION,
+    "docs/how-to/find_symmetry.md": {**SESSION, "layers=2": "layers=1", "torch.randn(2000": "torch.randn(40"},
     "docs/how-to/choose_prior.md": {
         "train=1000": "train=50",
         "10 * Scalar + 6 * Vector + 4 * T(2) + 2 * T(3)": "2 * Scalar + 2 * Vector + T(2)",
