@@ -44,8 +44,8 @@ PAPER = {  # mean squared errors in the units of the tables
 }
 KINDS = ("rpp", "mlp", "conv")
 VARIED = {"rpp": "dense_variance", "mlp": "mlp_variance", "conv": "equivariant_variance"}
-VARIANCES = {"rpp": (1e-2, 1e-1, 1.0), "mlp": (1e-1, 1.0, 10.0), "conv": (1e-1, 1.0, 10.0)}
-NOISES = (1e-2, 1e-1)  # variances, of standardised targets
+VARIANCES = {"rpp": (1e-2, 1e-1, 1.0, 10.0), "mlp": (1e-1, 1.0, 10.0, 100.0), "conv": (1e-1, 1.0, 10.0, 100.0)}
+NOISES = (1e-3, 1e-2, 1e-1)  # variances, of standardised targets
 LEFT_OUT = 0.2
 
 
