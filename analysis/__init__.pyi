@@ -12,6 +12,8 @@ from analysis.discovery.discover_symmetry import Confirmation as Confirmation
 from analysis.discovery.discover_symmetry import Discovery as Discovery
 from analysis.discovery.discover_symmetry import discover_symmetry as discover_symmetry
 from analysis.discovery.kept_algebra import KeptAlgebra as KeptAlgebra
+from analysis.discovery.kept_components import KeptComponents as KeptComponents
+from analysis.discovery.kept_components import kept_components as kept_components
 from analysis.discovery.kept_subgroup import KeptSubgroup as KeptSubgroup
 from analysis.discovery.kept_subgroup import kept_subgroup as kept_subgroup
 from analysis.discovery.kept_symmetry import kept_symmetry as kept_symmetry

@@ -94,7 +94,7 @@ def _on_their_image(matrices: Matrices) -> Iterator[tuple[str, Matrices]]:
     place = "" if w == d else f" of the space {_spanned(image)}"
     for words, inner in _on_all(onto @ matrices @ image):
         if words == "rotations" and (w, d) == (2, 3):
-            yield f"rotations about {_vector(fixed[:, 0])}", image @ inner @ image.mT
+            yield f"rotations about {vector_words(fixed[:, 0])}", image @ inner @ image.mT
         yield words + place, image @ inner @ onto
 
 
@@ -164,10 +164,10 @@ def _spanned(image: Float[Tensor, "d w"]) -> str:
     axes = (image.square().sum(1) > 1 - _NEAR**2).nonzero().flatten().tolist()
     if len(axes) == image.shape[1]:
         return f"of {'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}"
-    return f"spanned by {', '.join(_vector(column) for column in image.mT)}"
+    return f"spanned by {', '.join(vector_words(column) for column in image.mT)}"
 
 
-def _vector(vector: Float[Tensor, " d"]) -> str:
+def vector_words(vector: Float[Tensor, " d"]) -> str:
     """A vector up to its sign, its last large entry positive."""
     large = vector[vector.abs() > 0.5 * vector.abs().max()]
     return _numbers(vector * large[-1].sign())
