@@ -146,15 +146,17 @@ def discover_symmetry(
         engine = DeepEnsemble(members=10, epochs=max(1, _STEPS * _BATCH // len(train[0])), batch_size=_BATCH)
     model = BayesianModel(NormalizedNetwork.fit(network, *train), RPPPrior(mlp_variance=1.0), likelihood)
     posterior = engine.fit(model, train, seed=seed, progress=progress)
-    missed = posterior.predict(held_out[0], keep_samples=False).mean - held_out[1]
-    error = float(missed.square().mean().sqrt() / held_out[1].std())
-    kept = kept_symmetry(posterior, held_out[0], algebra="gl", rep_in=own_in, rep_out=own_out)
+    predicted = posterior.predict(held_out[0], keep_samples=False)
+    error = float((predicted.mean - held_out[1]).square().mean().sqrt() / held_out[1].std())
+    points, y = held_out
+    options: dict[str, Any] = {"y": y, "noise_variance": float(predicted.aleatoric.mean())}
+    kept = kept_symmetry(posterior, points, algebra="gl", rep_in=own_in, rep_out=own_out, **options)
     found = Discovery(kept, posterior, error, None)
     if found.cannot_tell or not kept.dimension or not (kept.known or kept.closed):
         return found
     how = confirmation or Confirmation()
     models = _models(kept.as_group(), candidates, rep_in, rep_out, likelihood, how, train)
-    options: dict[str, Any] = {"engine": how.engine, "method": how.method, "test": held_out, "seed": seed}
+    options = {"engine": how.engine, "method": how.method, "test": held_out, "seed": seed}
     return replace(found, comparison=compare(models, train, **options, progress=progress))
 
 

@@ -47,9 +47,10 @@ def element_distances(
     rep_in: Rep,
     rep_out: Rep,
     elements: Float[Tensor, "n d d"],
+    inflation: float = 1.0,
 ) -> ElementDistances:
     """One evaluation of every draw for each element, and one at x. The values at all points, under all draws, are in
-    memory three times.
+    memory three times. ``inflation`` multiplies the spread.
     """
     evaluation = Evaluation(f, x)
     rounding = torch.finfo(evaluation.x.dtype).eps
@@ -68,7 +69,7 @@ def element_distances(
         sizes = [part.square().sum((1, 2)) for part in (away, moved, turned)]
         errors = sizes[0].sqrt() / (sizes[1].sqrt() + sizes[2].sqrt()).clamp_min(torch.finfo(torch.float64).tiny)
         mean = away.mean(0)
-        spread = (away - mean).square().sum() / max(1, len(away) - 1) + rounding * sizes[2].mean()
+        spread = inflation**2 * (away - mean).square().sum() / max(1, len(away) - 1) + rounding * sizes[2].mean()
         rows.append([errors, (mean.square().sum() / spread).sqrt(), (sizes[0] / spread).sqrt()])
     errors, distances, of_draws = (torch.stack(column, -1) for column in zip(*rows, strict=True))
     if not evaluation.shape:

@@ -37,6 +37,7 @@ class KeptAlgebra:
     bases : (draw, k, r), orthonormal: the subspace of that dimension that each draw, or the function, keeps best.
     chance : the local error of a function of which the two terms of the Lie derivative have nothing to do with each
         other.
+    inflation : by which the draws' spread was multiplied, since it is too small for their error on held-out data.
     """
 
     group: Group
@@ -47,6 +48,7 @@ class KeptAlgebra:
     local_errors: xr.DataArray
     bases: Float[Tensor, "draw k r"]
     chance: float
+    inflation: float = 1.0
 
     @property
     def dimension(self) -> int:
@@ -99,7 +101,7 @@ class KeptAlgebra:
             return 0.0
         if draws < 2:
             return math.nan
-        variance = float((self.angles**2).sum()) / (p * (draws - 1))
+        variance = self.inflation**2 * float((self.angles**2).sum()) / (p * (draws - 1))
         return math.sqrt(p * variance * (1 + 1 / draws) * stats.f.ppf(probability, p, p * (draws - 1)))
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis.discovery.element_distances import element_distances
 from analysis.discovery.kept_algebra import KeptAlgebra
-from analysis.discovery.limits import points_and_limits
+from analysis.discovery.limits import Criterion, points_and_limits
 from analysis.discovery.subalgebra_names import vector_words
 from analysis.symmetry.binding import Function, bind, rebind
 from bayes_rpp import Group, O, Rep
@@ -54,6 +54,8 @@ def kept_components(
     rep_in: Rep | None = None,
     rep_out: Rep | None = None,
     tolerance: float | None = None,
+    y: Float[Tensor, "batch *event"] | None = None,
+    noise_variance: float = 0.0,
 ) -> KeptComponents:
     """Which reflections are kept beside rotations that are: a Lie algebra sees none of them.
 
@@ -64,7 +66,7 @@ def kept_components(
 
     Parameters
     ----------
-    f, x, rep_in, rep_out, tolerance : see ``kept_symmetry``.
+    f, x, rep_in, rep_out, tolerance, y, noise_variance : see ``kept_symmetry``.
     rotations : of ``kept_symmetry`` among those of SO(n) or O(n).
 
     Raises
@@ -86,9 +88,9 @@ def kept_components(
     whole = O(rotations.group.d)
     rep_in, rep_out, dims = bind(f, None, rep_in, rep_out, "kept_components")
     rep_in, rep_out = rebind(rep_in, whole), rebind(rep_out, whole)
-    x, limits = points_and_limits(f, x, rep_in, tolerance, "kept_components")
+    x, limits = points_and_limits(f, x, rep_in, Criterion(tolerance, y, noise_variance), "kept_components")
     components = _representatives(matrices, whole.d)
-    found = element_distances(f, x, rep_in, rep_out, torch.cat(list(components.values())))
+    found = element_distances(f, x, rep_in, rep_out, torch.cat(list(components.values())), limits.inflation)
     distances = found.distances.unflatten(0, (len(components), _EACH)).amax(1)
     errors = found.errors.unflatten(1, (len(components), _EACH)).mean(2)
     kept = [name for name, distance in zip(components, distances.tolist(), strict=True) if distance <= limits.of_mean]

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.discovery.element_distances import ElementDistances, element_distances
-from analysis.discovery.limits import points_and_limits
+from analysis.discovery.limits import Criterion, points_and_limits
 from analysis.discovery.subgroups import Members, exchangeable_blocks, largest_subgroup, orbits
 from analysis.symmetry.binding import Function, bind
 from analysis.symmetry.generator_names import generator_names
@@ -81,6 +81,8 @@ def kept_subgroup(
     rep_in: Rep | None = None,
     rep_out: Rep | None = None,
     tolerance: float | None = None,
+    y: Float[Tensor, "batch *event"] | None = None,
+    noise_variance: float = 0.0,
 ) -> KeptSubgroup:
     r"""Which subgroup of a finite group a posterior keeps: the largest whose elements all have a mean of
     f(rho_in(g) x) - rho_out(g) f(x) that is at most 1.5 posterior standard deviations from 0, as root mean squares over
@@ -96,6 +98,7 @@ def kept_subgroup(
     group : the finite group; by default that of the representations.
     tolerance : for a function, the largest error of what counts as kept; by default ten times the square root of the
         machine epsilon.
+    y, noise_variance : see ``kept_symmetry``.
 
     Raises
     ------
@@ -114,9 +117,9 @@ def kept_subgroup(
     group = rep_in.bound_group
     if group.order is None:
         raise ValueError(f"{group} is not known to be finite: kept_symmetry finds Lie algebras.")
-    x, limits = points_and_limits(f, x, rep_in, tolerance, "kept_subgroup")
+    x, limits = points_and_limits(f, x, rep_in, Criterion(tolerance, y, noise_variance), "kept_subgroup")
     elements = _tried(group)
-    found = element_distances(f, x, rep_in, rep_out, elements)
+    found = element_distances(f, x, rep_in, rep_out, elements, limits.inflation)
     search = _of_table if group.order <= _LARGEST_ORDER else _of_transpositions
     order, generators, key = search(group, elements, found.distances, limits.of_mean)
     agree = [search(group, elements, each, limits.of_draw)[2] == key for each in found.of_draws]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis.discovery.kept_algebra import KeptAlgebra
 from analysis.discovery.lie_forms import LieForms, lie_forms
-from analysis.discovery.limits import Limits, points_and_limits
+from analysis.discovery.limits import Criterion, Limits, points_and_limits
 from analysis.discovery.subalgebra import Subalgebra
 from analysis.discovery.subspaces import mean_subspace
 from analysis.symmetry.binding import Function, bind, rebind
@@ -29,6 +29,8 @@ def kept_symmetry(
     rep_in: Rep | None = None,
     rep_out: Rep | None = None,
     tolerance: float | None = None,
+    y: Float[Tensor, "batch *event"] | None = None,
+    noise_variance: float = 0.0,
 ) -> KeptAlgebra:
     r"""Which Lie subalgebra of a group a posterior keeps, or which linear symmetries nobody has declared.
 
@@ -39,8 +41,8 @@ def kept_symmetry(
     the draws as they are to each other, d is about sqrt(1 + 1 / draws) for what it keeps. In units of N, directions in
     which the posterior is unsure, as scalings, and those in which it is sure, as rotations, are compared alike.
 
-    What is wrong with all draws alike, as with networks that are too small, is not in N and looks like a broken
-    symmetry; and a posterior that knows nothing keeps everything: see ``KeptAlgebra.is_unsure``.
+    What is wrong with all draws alike is not in N, and looks like a broken symmetry: give held-out y, by which N is
+    corrected. A posterior that knows nothing keeps everything: see ``KeptAlgebra.is_unsure``.
 
     Parameters
     ----------
@@ -53,6 +55,9 @@ def kept_symmetry(
     rep_in, rep_out : see ``equivariance_error``; with "gl" they must be tensors.
     tolerance : for a function, the largest local error of what counts as kept; by default ten times the square root of
         the machine epsilon. Not for posteriors.
+    y, noise_variance : for a posterior, observations at x that it was not fitted to, and the variance of their noise, 0
+        by default. Members of an ensemble make errors in common, which their spread does not show; with y the spread is
+        multiplied by the ratio of the mean prediction's error to it, if that is larger than 1.
 
     Raises
     ------
@@ -76,12 +81,12 @@ def kept_symmetry(
     group = rep_in.bound_group
     if not len(group.orthonormal_algebra):
         raise ValueError(f"{group} has no Lie algebra, so no directions to keep: use equivariance_error.")
-    x, limits = points_and_limits(f, x, rep_in, tolerance, "kept_symmetry")
+    x, limits = points_and_limits(f, x, rep_in, Criterion(tolerance, y, noise_variance), "kept_symmetry")
     directions = 2**0.5 * group.orthonormal_algebra
     forms = lie_forms(f, x, rep_in, rep_out, directions)
     whitening = torch.eye(len(directions), dtype=torch.float64)
     if isinstance(f, Posterior):
-        whitening = _whitening(forms.of_spread, torch.finfo(x.dtype).eps ** 0.5)
+        whitening = _whitening(limits.inflation**2 * forms.of_spread, torch.finfo(x.dtype).eps ** 0.5)
     return _kept(group, directions, forms, whitening, limits, dims)
 
 
@@ -113,6 +118,7 @@ def _kept(
         along=torch.einsum("ki,kab->iab", along, directions),
         bases=bases,
         chance=forms.of_noise,
+        inflation=limits.inflation,
     )
 
 

@@ -62,7 +62,7 @@ def lie_forms(
     inward = torch.stack([rep_in.drho(a).mT for a in directions]).to(evaluation.x)
     outward = torch.stack([rep_out.drho(a).mT for a in directions]).to(evaluation.x)
     generator = torch.Generator().manual_seed(_RANDOM_SEED)
-    moved = (evaluation.x @ inward).square().sum((0, 2)).mean().div(evaluation.x.numel()).sqrt()
+    moved = (evaluation.x @ inward).square().mean().sqrt()
     random = torch.randn(evaluation.x.shape, generator=generator, dtype=torch.float64).to(evaluation.x) * moved
 
     def measure(f: Function, x: Float[Tensor, "some size_in"], away: Tensor) -> Float[Tensor, "rows some size_out"]:

@@ -16,21 +16,38 @@ _DISTINGUISHABLE = 1.5  # posterior standard deviations
 _ROUNDING = 10  # times the square root of the machine epsilon
 
 
+class Criterion(NamedTuple):
+    """What counts as kept: of functions, a tolerance; of posteriors see ``kept_symmetry``.
+
+    Parameters
+    ----------
+    tolerance : of functions, or None.
+    y : observed at x, or None.
+    noise_variance : of y.
+    """
+
+    tolerance: float | None = None
+    y: Tensor | None = None
+    noise_variance: float = 0.0
+
+
 class Limits(NamedTuple):
     """The largest distance from 0 of what is kept by the mean of the draws, and by a single one, whose own spread adds
-    1 to the square; of functions, both are the tolerance.
+    1 to the square; of functions, both are the tolerance. And by how much the draws' spread is too small.
     """
 
     of_mean: float
     of_draw: float
+    inflation: float = 1.0
 
 
 def points_and_limits(
-    f: Posterior | Function, x: Float[Tensor, "batch size_in"], rep_in: Rep, tolerance: float | None, caller: str
+    f: Posterior | Function, x: Float[Tensor, "batch size_in"], rep_in: Rep, criterion: Criterion, caller: str
 ) -> tuple[Float[Tensor, "batch size_in"], Limits]:
     """The points as numbers, and what counts as kept. Raises ValueError for a posterior of a single draw, or with a
-    tolerance, and if the points do not fit.
+    tolerance, for a function with y, and if the points or y do not fit.
     """
+    tolerance = criterion.tolerance
     if isinstance(f, Posterior):
         if f.chains * f.draws < 2:
             raise ValueError(f"{caller} compares the draws of a posterior, and this one has a single draw.")
@@ -39,6 +56,19 @@ def points_and_limits(
     x = check_points(f, x, rep_in)
     x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
     if isinstance(f, Posterior):
-        return x, Limits(_DISTINGUISHABLE, (1 + _DISTINGUISHABLE**2) ** 0.5)
+        inflation = 1.0 if criterion.y is None else _inflation(f, x, criterion.y, criterion.noise_variance)
+        return x, Limits(_DISTINGUISHABLE, (1 + _DISTINGUISHABLE**2) ** 0.5, inflation)
+    if criterion.y is not None:
+        raise ValueError("y is for posteriors, whose spread it calibrates; a function has none.")
     allowed = _ROUNDING * torch.finfo(x.dtype).eps ** 0.5 if tolerance is None else tolerance
     return x, Limits(allowed, allowed)
+
+
+def _inflation(posterior: Posterior, x: Tensor, y: Tensor, noise_variance: float) -> float:
+    """The root mean square error of the mean prediction over the spread of the draws, at least 1."""
+    predicted = posterior.predict(x, keep_samples=False)
+    y = torch.as_tensor(y)
+    if y.shape != predicted.mean.shape or not torch.isfinite(y).all():
+        raise ValueError(f"y must hold finite numbers of shape {tuple(predicted.mean.shape)}, got {tuple(y.shape)}.")
+    error = float((predicted.mean - y.to(predicted.mean)).square().mean()) - noise_variance
+    return max(1.0, error / float(predicted.epistemic.mean())) ** 0.5

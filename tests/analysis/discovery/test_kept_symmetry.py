@@ -55,6 +55,13 @@ def test_the_forms_are_those_of_the_matrices():
     torch.testing.assert_close(form.diagonal().sqrt(), torch.as_tensor(along.values))  # at one point they are the same
 
 
+def test_chance_is_the_error_of_terms_that_have_nothing_to_do_with_each_other():
+    """A unit rotation moves a vector by two thirds of its squared length on average, as does a random direction."""
+    x = numbers(4000, 3)
+    chance = lie_forms(lambda x: x, x, VECTOR, VECTOR, DIRECTIONS).of_noise
+    assert math.isclose(chance, ((2 / 3 + 2 / 3) / 4) ** 0.5, rel_tol=0.05)
+
+
 def test_draws_around_a_map_that_keeps_an_axis():
     kept = kept_symmetry(posterior_of(ABOUT_AXIS + 0.01 * numbers(2, 10, 3, 3)), numbers(200, 3))
     assert kept.dimension == 1
@@ -101,6 +108,26 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     assert agrees(torch.tensor(hits, dtype=torch.float64), torch.tensor([0.5, 0.9]), allowance=0.03)
 
 
+def test_held_out_data_correct_the_spread_of_draws_that_are_wrong_together():
+    x, found = numbers(200, 3), []
+    shared = ABOUT_AXIS + 0.05 * numbers(4, 3)[1:]
+    posterior = posterior_of(shared + 0.005 * numbers(1, 12, 3, 3))
+    noise = 0.1 * numbers(3, 200).T
+    for y, variance in ((None, 0.0), (x @ ABOUT_AXIS.T, 0.0), (x @ ABOUT_AXIS.T + noise, 0.01)):
+        found.append(kept_symmetry(posterior, x, y=y, noise_variance=variance))
+    assert [kept.dimension for kept in found] == [0, 1, 1]
+    predicted = posterior.predict(x)
+    ratio = (predicted.mean - x @ ABOUT_AXIS.T).square().mean() / predicted.epistemic.mean()
+    assert found[0].inflation == 1.0
+    assert math.isclose(found[1].inflation, float(ratio.sqrt()))
+    assert math.isclose(found[2].inflation, found[1].inflation, rel_tol=0.2)
+    torch.testing.assert_close(
+        torch.as_tensor(found[1].distances.values * found[1].inflation), torch.as_tensor(found[0].distances.values)
+    )
+    turned = torch.stack([found[1].along[0, 2, 1], found[1].along[0, 0, 2], found[1].along[0, 1, 0]])
+    assert math.degrees(math.acos(min(1.0, abs(float(turned @ AXIS))))) < found[1].radius(0.9999)
+
+
 def test_what_known_functions_keep():
     x = inertia(train=1, test=100).test.x.double()
     for kind, breaking, words in (
@@ -133,6 +160,8 @@ def test_what_cannot_be_searched_is_refused():
         (lambda: kept_symmetry(posterior_of(ABOUT_Z[None, None]), x), "this one has a single draw"),
         (lambda: kept_symmetry(posterior_of(ABOUT_Z.repeat(1, 3, 1, 1)), x), "all draws of the posterior are alike"),
         (lambda: kept_symmetry(good, x, tolerance=0.1), "tolerance is for functions"),
+        (lambda: kept_symmetry(torch.sin, x, y=x, rep_in=VECTOR, rep_out=VECTOR), "y is for posteriors"),
+        (lambda: kept_symmetry(good, x, y=x[:, :2]), r"y must hold finite numbers of shape \(5, 3\), got \(5, 2\)"),
         (lambda: kept_symmetry(good, x, algebra="sl"), "algebra must be 'gl' or None, got 'sl'"),
         (lambda: kept_symmetry(good, x, Trivial(3)), r"Trivial\(3\) has no Lie algebra"),
         (lambda: kept_symmetry(good, x[:, :2]), r"x has shape \(5, 2\)"),
