@@ -19,16 +19,18 @@ from analysis.cli.report_files import (
     write_numbers,
     write_picture,
 )
+from analysis.discovery.kept_symmetry import kept_symmetry
 from analysis.plots.density_and_predictive import plot_equivariance_density
 from analysis.symmetry.equivariance import equivariance_error, summarize
 from analysis.symmetry.pathway_shares import pathway_shares
-from bayes_rpp import BayesianModel, NormalizedNetwork, Standardizer
+from bayes_rpp import BayesianModel, Group, NormalizedNetwork, Standardizer
 from bayes_rpp.networks.layers.pathway_sums import ResidualPathwayLayer
 from inference import Posterior
 from inference.posterior.files import load_with_held_out, save_posterior
 
 POSTERIOR = "posterior"
 _TEST_OF_OLDER_RUNS = "test.safetensors"
+_POINTS = 500  # at which Lie derivatives are taken
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Run:
             "equivariance_error": {**summarize(error), "members": error.values.reshape(-1).tolist()},
             "group": error.attrs["group"],
             "equivariant_share": shares,
+            "kept": _kept_in_words(centred, self.x[:_POINTS], y[:_POINTS], float(prediction.aleatoric.mean())),
         }
 
 
@@ -107,7 +110,20 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
         assert figure is not None
         write_picture(figure, folder)
         plt.close(figure)
-    return _table(reports)
+    kept = [f"{label}: {report['kept']}" for label, report in reports.items() if report["kept"]]
+    return "\n".join([_table(reports), *kept])
+
+
+def _kept_in_words(posterior: Posterior, x: Tensor, y: Tensor, noise_variance: float) -> str | None:
+    """Which directions of the Lie algebra are kept; None where the group has none, or there is a single draw."""
+    group = posterior.bayesian_model.network.group
+    assert isinstance(group, Group)
+    if not len(group.orthonormal_algebra) or posterior.chains * posterior.draws < 2:
+        return None
+    try:
+        return str(kept_symmetry(posterior, x, y=y, noise_variance=noise_variance))
+    except ValueError as error:  # as of draws that are all alike
+        return f"nothing can be said of the directions that are kept: {error}"
 
 
 def _without_offset(posterior: Posterior) -> tuple[Posterior, Tensor]:

@@ -78,7 +78,10 @@ def test_median_of_an_even_number_of_members_is_the_same_for_every_number(bodies
 def test_written_report_has_table_numbers_and_picture(run, bodies, fit_small, tmp_path):
     other = Run(fit_small(bodies, MLP, epochs=1), *bodies.test)
     table = write_report({"inertia": run, "free of symmetry": other}, tmp_path, {"inertia": 0.0863})
-    header, first, second = table.splitlines()
+    header, first, second, *kept = table.splitlines()
+    for line, label in zip(kept, ("inertia", "free of symmetry"), strict=True):
+        assert line == f"{label}: {strict_json(tmp_path / REPORT)[label]['kept']}"
+        assert " of the 3 directions of O(3), in " in line
     assert "test MSE" in header
     assert "equivariance error: min, median, max" in header
     report = strict_json(tmp_path / REPORT)
