@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
@@ -31,6 +32,9 @@ SMALL = {
     "DYNAMICS_EPOCHS": "60",
     "DYNAMICS_CHANNELS": "16",
     "DYNAMICS_CHUNKS": "60",
+    "FINDING_MEMBERS": "3",
+    "FINDING_EPOCHS": "20",
+    "FINDING_CHANNELS": "32",
     "IMAGES_MEMBERS": "2",
     "IMAGES_EPOCHS": "15",
     "IMAGES_CIFAR_EPOCHS": "0",
@@ -52,6 +56,7 @@ FIGURES = {
     "your_own_group": 2,
     "walker": 2,
     "images": 1,
+    "finding_symmetry": 3,
 }
 # What a last cell, which only the test adds, shows of each.
 SHOWN = {
@@ -75,6 +80,9 @@ SHOWN = {
     "walker": """{
         "policy": policy_error, "parted": parted, "coverage": coverage.tolist(),
         "gif": gif[:6].decode(), "errors": errors.values.ravel().tolist()}""",
+    "finding_symmetry": """{
+        "dimension": kept.dimension, "angle": angle, "reflections": reflections.kept, "largest": everything.dimension,
+        "lorentz": lorentz.distances.values.tolist(), "order": exchanged.order, "exchanges": matrix.tolist()}""",
     "images": """{
         "table": table.T.to_dict(), "shares": by_layer.T.to_dict(), "shifted": accuracies.to_dict("index")}""",
 }
@@ -229,7 +237,23 @@ def check_images(values):
         assert values["shifted"]["0"][kind] > 0.8 > values["shifted"]["3"][kind]
 
 
+def check_finding_symmetry(values):
+    """Ensembles that are as small and as briefly trained as these find little."""
+    assert 0 <= values["dimension"] <= 3
+    assert 0 <= values["largest"] <= 9
+    assert 0 <= values["angle"] <= 90
+    assert len(values["reflections"]) <= 3
+    assert len(values["lorentz"]) == 16
+    assert values["lorentz"] == sorted(values["lorentz"])
+    assert 120 % values["order"] == 0
+    errors = np.array(values["exchanges"], dtype=float)
+    assert np.isnan(errors.diagonal()).all()
+    off = errors[~np.eye(5, dtype=bool)]
+    assert ((off > 0) & (off < 1)).all()
+
+
 CHECKS = {
+    "finding_symmetry": check_finding_symmetry,
     "images": check_images,
     "quick_start": check_quick_start,
     "choosing_priors_and_groups": check_choosing_priors_and_groups,

@@ -16,8 +16,8 @@ from analysis.plots.panels import COLORS
 
 def plot_kept_symmetry(kept: KeptAlgebra, ax: Axes | None = None) -> Axes:
     """The local equivariance errors along the directions of the Lie algebra, first those that are kept: the median and
-    the range of the draws, and above it how many posterior standard deviations the mean Lie derivative is from 0. The
-    band is the gap, where the errors of what is kept lie below those of the rest.
+    the range of the draws, and above them, in order, how many posterior standard deviations the mean Lie derivative is
+    from 0. The band is the gap, where the errors of what is kept lie below those of the rest.
 
     Parameters
     ----------
@@ -45,8 +45,7 @@ def plot_kept_symmetry(kept: KeptAlgebra, ax: Axes | None = None) -> Axes:
     if 0 < r < k and errors[:, :r].max() < errors[:, r:].min():
         ax.axhspan(errors[:, :r].max(), errors[:, r:].min(), color="0.9", zorder=0)
     if kept.bases.shape[0] > 1:
-        order = np.concatenate([kept.distances.values[:r], kept.distances.values[r:]])
-        for place, (distance, top) in enumerate(zip(order, errors.max(0), strict=True), 1):
+        for place, (distance, top) in enumerate(zip(kept.distances.values, errors.max(0), strict=True), 1):
             ax.annotate(
                 f"{distance:.1f} sd", (place, top), (0, 5), textcoords="offset points",
                 ha="center", fontsize=7, color="0.35",
