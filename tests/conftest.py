@@ -86,7 +86,11 @@ def script(monkeypatch):
     """Imports a script of the examples or the benchmarks; afterwards scripts are forgotten."""
     root = Path(__file__).parents[1]
     examples = root / "examples"
-    folders = [examples, examples / "paper", examples / "dynamics", root / "tests" / "benchmarks"]
+    folders = [
+        examples,
+        *(examples / name for name in ("paper", "dynamics", "discovery")),
+        root / "tests" / "benchmarks",
+    ]
     for folder in folders:
         monkeypatch.syspath_prepend(folder)
     before = set(sys.modules)
