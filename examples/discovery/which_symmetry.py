@@ -114,7 +114,11 @@ def axes_table(results: Results) -> str:
 
 def evidence_table(results: Results) -> str:
     found = [row["nats"] for row in of(results, "linear", LINEAR[0], 0.0) if "nats" in row]
-    names = {"O(3)": "all rotations, O(3)", "SO2eR3": "rotations about z, as declared", "Trivial(3)": "no symmetry"}
+    names = {
+        "O(3)": "all rotations, O(3)",
+        "SO2eR3": "rotations about z, as declared",
+        "Trivial(3)": "the same, and a dense pathway",
+    }
     rows = []
     for group, name in names.items():
         if nats := [row[group] for row in found]:
