@@ -18,7 +18,7 @@ from analysis.evidence import EvidenceMethod
 from analysis.evidence.cross_validation import Engine
 from analysis.symmetry.binding import rebind
 from bayes_rpp import MLP, BayesianModel, Gaussian, Group, NormalizedNetwork, Rep, RPPPrior, Trivial
-from bayes_rpp.likelihoods import Likelihood
+from bayes_rpp.likelihoods import LaplaceNoise, Likelihood, StudentT
 from bayes_rpp.networks.emlp import Channels
 from bayes_rpp.seeding import seeded_generator
 from inference import DeepEnsemble, EmpiricalBayes, Posterior
@@ -28,6 +28,7 @@ _HELD_OUT = 0.2
 _STEPS, _BATCH = 3_000, 100  # of the ensemble that searches
 _POOR_FIT = 0.5  # of the standard deviation of y, above which nothing is known of the function
 _CONFIRMED = 0.95  # probability
+_FEWEST, _TINY = 20, 1e-300
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Discovery:
     ----------
     kept : the algebra that the ensemble keeps, or all of the candidates' first group.
     posterior : the ensemble that searched.
-    fit_error : the root mean square error of its mean on held-out data, over the standard deviation of y.
+    fit_error : the root mean square error of its mean on held-out data, over the standard deviation of each output.
     comparison : of models with the symmetry that was found, with those that were declared, and with none; None if
         nothing was found, or nothing can be told.
     """
@@ -72,7 +73,7 @@ class Discovery:
     @property
     def cannot_tell(self) -> bool:
         """Whether the ensemble knows too little of the function to say what it keeps."""
-        return self.fit_error > _POOR_FIT or self.kept.is_unsure
+        return not self.fit_error <= _POOR_FIT or self.kept.is_unsure
 
     @property
     def probability(self) -> float:
@@ -108,9 +109,9 @@ def discover_symmetry(
 
     An ensemble that knows of no symmetry is trained on four fifths of the data; what its draws keep among all matrices
     is found by ``kept_symmetry``, at the inputs of the other fifth. If that is something, and the fit good enough to
-    tell, models that are exactly symmetric under it, under each of the candidates, and under nothing are compared by
-    their evidence, with the other fifth as a test. The first step needs enough data to learn the function without its
-    symmetry.
+    tell, models that are exactly symmetric under it, under each of the candidates, and not exactly symmetric are
+    compared by their evidence. The other fifth is their test too, though the group was found with it. The first step
+    needs enough data to learn the function without its symmetry.
 
     Parameters
     ----------
@@ -126,8 +127,9 @@ def discover_symmetry(
 
     Raises
     ------
-    ValueError
-        As ``kept_symmetry`` and ``compare``.
+    ValueError, TypeError
+        If there are fewer than 20 examples, an output is constant, the likelihood is not one of noise around f, or a
+        candidate is no group of matrices of this size; else as ``kept_symmetry`` and ``compare``.
 
     Examples
     --------
@@ -135,29 +137,44 @@ def discover_symmetry(
     >>> print(found)
     """
     group = rep_in.bound_group
+    _check(group, candidates, likelihood)
     trivial = Trivial(group.d)
     own_in, own_out = rebind(rep_in, trivial), rebind(rep_out, trivial)
     if network is None:
         network = MLP(own_in, own_out, trivial, channels=256, layers=3)
     x, y = resolve_data(BayesianModel(network, RPPPrior(), likelihood or Gaussian(1.0)), data)  # type: ignore[misc]
-    likelihood = likelihood or Gaussian(noise_variance=0.01 * float(y.var()), learned=True)
+    if len(x) < _FEWEST or not y.var(0).all():
+        raise ValueError(f"discover_symmetry needs {_FEWEST} examples or more, got {len(x)}, and no constant output.")
+    likelihood = likelihood or Gaussian(noise_variance=0.01 * float(y.var(0).mean()), learned=True)
     train, held_out = _split((x, y), seed)
     if engine is None:
         engine = DeepEnsemble(members=10, epochs=max(1, _STEPS * _BATCH // len(train[0])), batch_size=_BATCH)
     model = BayesianModel(NormalizedNetwork.fit(network, *train), RPPPrior(mlp_variance=1.0), likelihood)
     posterior = engine.fit(model, train, seed=seed, progress=progress)
     predicted = posterior.predict(held_out[0], keep_samples=False)
-    error = float((predicted.mean - held_out[1]).square().mean().sqrt() / held_out[1].std())
     points, y = held_out
-    options: dict[str, Any] = {"y": y, "noise_variance": float(predicted.aleatoric.mean())}
-    kept = kept_symmetry(posterior, points, algebra="gl", rep_in=own_in, rep_out=own_out, **options)
+    error = float(((predicted.mean - y).square().mean(0) / y.var(0, correction=0).clamp_min(_TINY)).mean().sqrt())
+    kept = kept_symmetry(posterior, points, algebra="gl", rep_in=own_in, rep_out=own_out, y=y)
     found = Discovery(kept, posterior, error, None)
     if found.cannot_tell or not kept.dimension or not (kept.known or kept.closed):
         return found
     how = confirmation or Confirmation()
     models = _models(kept.as_group(), candidates, rep_in, rep_out, likelihood, how, train)
-    options = {"engine": how.engine, "method": how.method, "test": held_out, "seed": seed}
+    options: dict[str, Any] = {"engine": how.engine, "method": how.method, "test": held_out, "seed": seed}
     return replace(found, comparison=compare(models, train, **options, progress=progress))
+
+
+def _check(group: Group, candidates: Sequence[Group], likelihood: Likelihood | None) -> None:
+    """Raise, before anything is trained, for what would fail later."""
+    if not isinstance(candidates, Sequence) or not all(isinstance(each, Group) for each in candidates):
+        raise TypeError(f"candidates must be a list of groups, as [SO(3)], got {candidates!r}.")
+    if wrong := [each for each in candidates if each.d != group.d or isinstance(each, Trivial)]:
+        raise ValueError(
+            f"candidates must be groups of {group.d} x {group.d} matrices, and not trivial, got {wrong[0]}."
+        )
+    if likelihood is not None and not isinstance(likelihood, Gaussian | LaplaceNoise | StudentT):
+        name = type(likelihood).__name__
+        raise ValueError(f"likelihood must be one of noise around f: Gaussian, LaplaceNoise or StudentT, got {name}.")
 
 
 def _models(

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from analysis.discovery.limits import check_values
 from analysis.symmetry.binding import Function, check_output
 from analysis.symmetry.evaluation import Evaluation
 from bayes_rpp import Rep
@@ -50,7 +51,7 @@ def element_distances(
     inflation: float = 1.0,
 ) -> ElementDistances:
     """One evaluation of every draw for each element, and one at x. The values at all points, under all draws, are in
-    memory three times. ``inflation`` multiplies the spread.
+    memory about ten times, with what is made of them. ``inflation`` multiplies the spread.
     """
     evaluation = Evaluation(f, x)
     rounding = torch.finfo(evaluation.x.dtype).eps
@@ -62,6 +63,7 @@ def element_distances(
 
     still = values(evaluation.x)
     check_output(still, rep_out)
+    check_values(still.double().square().sum((1, 2)), evaluation.shape)
     rows: list[list[Tensor]] = []
     for g in tqdm(elements, desc="group elements", disable=None, delay=QUIET_SECONDS):
         moved, turned = values(rep_in.apply(g, evaluation.x)).double(), rep_out.apply(g, still).double()
@@ -69,7 +71,9 @@ def element_distances(
         sizes = [part.square().sum((1, 2)) for part in (away, moved, turned)]
         errors = sizes[0].sqrt() / (sizes[1].sqrt() + sizes[2].sqrt()).clamp_min(torch.finfo(torch.float64).tiny)
         mean = away.mean(0)
-        spread = inflation**2 * (away - mean).square().sum() / max(1, len(away) - 1) + rounding * sizes[2].mean()
+        spread = (
+            inflation**2 * (away - mean).square().sum() / max(1, len(away) - 1) + (10 * rounding) ** 2 * sizes[2].mean()
+        )
         rows.append([errors, (mean.square().sum() / spread).sqrt(), (sizes[0] / spread).sqrt()])
     errors, distances, of_draws = (torch.stack(column, -1) for column in zip(*rows, strict=True))
     if not evaluation.shape:

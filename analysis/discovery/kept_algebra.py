@@ -18,6 +18,7 @@ from analysis.discovery.subspaces import principal_angles
 from bayes_rpp import Group
 
 _TOO_UNSURE = 0.3  # of the local error of unrelated terms
+_CLOSED = 1e-6  # what brackets of a Lie algebra leave by, for rounding
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class KeptAlgebra:
     subalgebra : what is kept: the mean of the draws' subspaces.
     distances : (direction,), d_1 <= ... <= d_k: how many posterior standard deviations the mean Lie derivative is from
         0; of a function, its local errors.
+    distances_along : (direction,), the same along each of ``along``.
     share : of the draws that keep as many dimensions.
     along : (direction, d, d), orthonormal matrices: first those of ``subalgebra``, then the others.
     local_errors : (chain, draw, direction), or (direction) for a function: the local equivariance error along each, a
@@ -43,6 +45,7 @@ class KeptAlgebra:
     group: Group
     subalgebra: Subalgebra
     distances: xr.DataArray
+    distances_along: xr.DataArray
     share: float
     along: Float[Tensor, "direction d d"]
     local_errors: xr.DataArray
@@ -90,7 +93,8 @@ class KeptAlgebra:
         return Group(lie_algebra=found.matrices, name=f"kept({self.group})")
 
     def radius(self, probability: float = 0.9) -> float:
-        """How far from ``subalgebra`` what the truth keeps lies with this probability, in degrees; nan for a function.
+        """How far from ``subalgebra`` what the truth keeps lies with this probability, in degrees; 0 if all is kept or
+        nothing, else nan for a function.
 
         It is to the draws as they are to each other. Subspaces near each other differ by p = r (k - r) coordinates,
         taken as normal and alike in all directions, so that squared angles follow F(p, p (draws - 1)).
@@ -102,7 +106,8 @@ class KeptAlgebra:
         if draws < 2:
             return math.nan
         variance = self.inflation**2 * float((self.angles**2).sum()) / (p * (draws - 1))
-        return math.sqrt(p * variance * (1 + 1 / draws) * stats.f.ppf(probability, p, p * (draws - 1)))
+        radius = math.sqrt(p * variance * (1 + 1 / draws) * stats.f.ppf(probability, p, p * (draws - 1)))
+        return min(radius, 90 * math.sqrt(min(r, k - r)))  # no subspaces are further apart
 
     def __str__(self) -> str:
         k, r, draws = len(self.along), self.dimension, self.angles.size
@@ -122,7 +127,8 @@ class KeptAlgebra:
         known, radius = self.known, self.radius()
         if known is None:
             defect = self.subalgebra.bracket_defect
-            name = f"an algebra without a name, which brackets leave by {defect:.2g}"
+            name = "a Lie algebra without a name"
+            name += f", which brackets leave by {defect:.2g}" if defect > _CLOSED else ""
         else:
             name = known.words
         return f"{name}, +- {radius:.2g} degrees (90 %)" if radius > 0 else name

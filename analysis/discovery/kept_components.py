@@ -55,7 +55,7 @@ def kept_components(
     rep_out: Rep | None = None,
     tolerance: float | None = None,
     y: Float[Tensor, "batch *event"] | None = None,
-    noise_variance: float = 0.0,
+    noise_variance: float | None = None,
 ) -> KeptComponents:
     """Which reflections are kept beside rotations that are: a Lie algebra sees none of them.
 
@@ -72,7 +72,7 @@ def kept_components(
     Raises
     ------
     ValueError
-        If what is kept are no rotations.
+        If what is kept are not the rotations of a space.
 
     Examples
     --------
@@ -82,9 +82,15 @@ def kept_components(
     It keeps reflections in planes through (0.00, 0.00, 1.00), the reflection of (0.00, 0.00, 1.00), half turns that
     reflect (0.00, 0.00, 1.00).
     """
+    if not isinstance(rotations, KeptAlgebra):
+        raise TypeError(f"rotations must be what kept_symmetry gives, got {type(rotations).__name__}.")
     matrices = rotations.subalgebra.matrices
     if rotations.group.factors != (rotations.group,) or (matrices + matrices.mT).norm() > _FIXED:
         raise ValueError(f"kept_components needs rotations, and {rotations.group} has other elements too.")
+    if rotations.dimension:
+        if rotations.known is None or not rotations.known.words.startswith("rotations"):
+            raise ValueError("kept_components needs all rotations of one space; what is kept has no such name.")
+        matrices = rotations.known.algebra.matrices  # exactly, without what draws leave of others
     whole = O(rotations.group.d)
     rep_in, rep_out, dims = bind(f, None, rep_in, rep_out, "kept_components")
     rep_in, rep_out = rebind(rep_in, whole), rebind(rep_out, whole)

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.discovery.element_distances import ElementDistances, element_distances
 from analysis.discovery.limits import Criterion, points_and_limits
-from analysis.discovery.subgroups import Members, exchangeable_blocks, largest_subgroup, orbits
+from analysis.discovery.subgroups import exchangeable_blocks, largest_subgroup, orbits
 from analysis.symmetry.binding import Function, bind
 from analysis.symmetry.generator_names import generator_names
 from bayes_rpp import Group, Rep
@@ -36,7 +36,7 @@ class KeptSubgroup:
     errors : (chain, draw, element), or (element) for a function: the equivariance error, a ratio of norms.
     distances : (element), how many posterior standard deviations the mean of f(g x) - g f(x) is from 0; of a function,
         its errors.
-    share : of the draws that keep the same subgroup.
+    share : of the draws that keep exactly these elements.
     blocks : of a group of permutations, the sets of coordinates that the subgroup mixes; None for others.
     """
 
@@ -82,7 +82,7 @@ def kept_subgroup(
     rep_out: Rep | None = None,
     tolerance: float | None = None,
     y: Float[Tensor, "batch *event"] | None = None,
-    noise_variance: float = 0.0,
+    noise_variance: float | None = None,
 ) -> KeptSubgroup:
     r"""Which subgroup of a finite group a posterior keeps: the largest whose elements all have a mean of
     f(rho_in(g) x) - rho_out(g) f(x) that is at most 1.5 posterior standard deviations from 0, as root mean squares over
@@ -121,8 +121,8 @@ def kept_subgroup(
     elements = _tried(group)
     found = element_distances(f, x, rep_in, rep_out, elements, limits.inflation)
     search = _of_table if group.order <= _LARGEST_ORDER else _of_transpositions
-    order, generators, key = search(group, elements, found.distances, limits.of_mean)
-    agree = [search(group, elements, each, limits.of_draw)[2] == key for each in found.of_draws]
+    order, generators, members = search(group, elements, found.distances, limits.of_mean)
+    near = found.of_draws <= limits.of_draw
     return KeptSubgroup(
         group=group,
         order=order,
@@ -130,22 +130,24 @@ def kept_subgroup(
         elements=elements,
         errors=_by_draw(found, dims),
         distances=xr.DataArray(found.distances.numpy(), dims=["element"]),
-        share=sum(agree) / len(agree),
+        share=float((near == members).all(1).double().mean()),
         blocks=orbits([g.argmax(0).numpy() for g in generators], group.d) if group.is_permutation else None,
     )
 
 
-Found = tuple[int, Float[Tensor, "m d d"], Members | list[list[int]]]
+Found = tuple[int, Float[Tensor, "m d d"], Bool[Tensor, " n"]]
 
 
 def _of_table(group: Group, elements: Tensor, distances: Float[Tensor, " n"], allowed: float) -> Found:
-    """The order of the subgroup, generators, and what tells it from others."""
+    """The order of the subgroup, generators, and which of the elements are in it."""
     table = group.element_table
     assert table is not None
-    products = table.index(elements[:, None] @ elements).numpy()
+    products = torch.stack([table.index(g @ elements) for g in elements]).numpy()
     identity = int(table.index(torch.eye(group.d, dtype=torch.float64)))
     members, generators = largest_subgroup(products, identity, distances.numpy().copy(), allowed)
-    return len(members), elements[sorted(generators)], members
+    inside = torch.zeros(len(elements), dtype=torch.bool)
+    inside[list(members)] = True
+    return len(members), elements[sorted(generators)], inside
 
 
 def _of_transpositions(group: Group, elements: Tensor, distances: Float[Tensor, " n"], allowed: float) -> Found:
@@ -157,7 +159,8 @@ def _of_transpositions(group: Group, elements: Tensor, distances: Float[Tensor, 
     for number, block in enumerate(blocks):
         label[block] = number
     order = math.prod(math.factorial(len(block)) for block in blocks)
-    return order, elements[torch.from_numpy(label[rows] == label[columns])], blocks
+    inside = torch.from_numpy(label[rows] == label[columns])
+    return order, elements[inside], inside
 
 
 def _tried(group: Group) -> Float[Tensor, "n d d"]:

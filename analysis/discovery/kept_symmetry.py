@@ -12,12 +12,15 @@ from torch import Tensor
 from analysis.discovery.kept_algebra import KeptAlgebra
 from analysis.discovery.lie_forms import LieForms, lie_forms
 from analysis.discovery.limits import Criterion, Limits, points_and_limits
-from analysis.discovery.subalgebra import Subalgebra
+from analysis.discovery.subalgebra import Subalgebra, leaving_the_span
 from analysis.discovery.subspaces import mean_subspace
 from analysis.symmetry.binding import Function, bind, rebind
 from bayes_rpp import Group, Rep
 from bayes_rpp.groups.group import ProductGroup
 from inference import Posterior
+
+_CLOSED = 1e-6  # brackets of matrices of length 1
+_ROUNDING = 10  # machine epsilons that a local error may come from
 
 
 def kept_symmetry(
@@ -30,7 +33,7 @@ def kept_symmetry(
     rep_out: Rep | None = None,
     tolerance: float | None = None,
     y: Float[Tensor, "batch *event"] | None = None,
-    noise_variance: float = 0.0,
+    noise_variance: float | None = None,
 ) -> KeptAlgebra:
     r"""Which Lie subalgebra of a group a posterior keeps, or which linear symmetries nobody has declared.
 
@@ -55,9 +58,10 @@ def kept_symmetry(
     rep_in, rep_out : see ``equivariance_error``; with "gl" they must be tensors.
     tolerance : for a function, the largest local error of what counts as kept; by default ten times the square root of
         the machine epsilon. Not for posteriors.
-    y, noise_variance : for a posterior, observations at x that it was not fitted to, and the variance of their noise, 0
-        by default. Members of an ensemble make errors in common, which their spread does not show; with y the spread is
-        multiplied by the ratio of the mean prediction's error to it, if that is larger than 1.
+    y, noise_variance : for a posterior, observations at x that it was not fitted to, and the variance of their noise,
+        by default what the model says (0 for values of the function itself). Members of an ensemble make errors in
+        common, which their spread does not show; with y the spread is multiplied by the ratio of the mean prediction's
+        error to it, if that is larger than 1.
 
     Raises
     ------
@@ -83,10 +87,14 @@ def kept_symmetry(
         raise ValueError(f"{group} has no Lie algebra, so no directions to keep: use equivariance_error.")
     x, limits = points_and_limits(f, x, rep_in, Criterion(tolerance, y, noise_variance), "kept_symmetry")
     directions = 2**0.5 * group.orthonormal_algebra
+    if (defect := leaving_the_span(directions)) > _CLOSED:
+        raise ValueError(
+            f"the Lie algebra of {group} is not closed: brackets leave it by {defect:.2g}. Add what they give to it."
+        )
     forms = lie_forms(f, x, rep_in, rep_out, directions)
     whitening = torch.eye(len(directions), dtype=torch.float64)
     if isinstance(f, Posterior):
-        whitening = _whitening(limits.inflation**2 * forms.of_spread, torch.finfo(x.dtype).eps ** 0.5)
+        whitening = _whitening(limits.inflation**2 * forms.of_spread, _ROUNDING * torch.finfo(x.dtype).eps)
     return _kept(group, directions, forms, whitening, limits, dims)
 
 
@@ -108,11 +116,14 @@ def _kept(
     pooled = forms.of_draws.mean(0)
     along = torch.cat([_eigenvectors_inside(pooled, part) for part in (basis, complement)], dim=1)
     errors = torch.einsum("ki,dkl,li->di", along, forms.of_draws, along).clamp_min(0).sqrt()
+    spread = torch.linalg.inv(whitening @ whitening.mT)
+    own = [torch.einsum("ki,kl,li->i", along, form, along).clamp_min(0) for form in (forms.of_mean, spread)]
     agree = (squares <= limits.of_draw**2).sum(1) == dimension
     return KeptAlgebra(
         group=group,
         subalgebra=Subalgebra(directions, along[:, :dimension]),
         distances=xr.DataArray(distances.numpy(), dims=["direction"]),
+        distances_along=xr.DataArray((own[0] / own[1]).sqrt().numpy(), dims=["direction"]),
         share=float(agree.double().mean()),
         local_errors=xr.DataArray(errors.reshape((*forms.shape, -1)).numpy(), dims=[*dims, "direction"]),
         along=torch.einsum("ki,kab->iab", along, directions),

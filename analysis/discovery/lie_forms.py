@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.discovery.limits import check_values
 from analysis.symmetry.binding import Function, check_output
 from analysis.symmetry.evaluation import Evaluation
 from bayes_rpp import Rep
@@ -87,8 +88,9 @@ def lie_forms(
     mean = torch.einsum("irm,jrm->ij", sums, sums) / draws**2
     spread = (grams.mean(0) - mean) * draws / max(1, draws - 1)
     squares = grams[:, 0, 0]
-    if not squares.all():
-        raise ValueError("f is 0 at all points, for which every symmetry holds.")
+    check_values(squares, evaluation.shape)
+    if not torch.isfinite(grams).all():
+        raise ValueError("f has derivatives that are NaN or infinite at x.")
     noise = (turned + float(grams[:, 1, 1].sum())) / (4 * float(squares.sum()))
     if evaluation.shape and spread[0, 0] < _ALIKE * mean[0, 0]:
         raise ValueError("all draws of the posterior are alike, so that their spread measures nothing: too few data?")

@@ -23,12 +23,12 @@ class Criterion(NamedTuple):
     ----------
     tolerance : of functions, or None.
     y : observed at x, or None.
-    noise_variance : of y.
+    noise_variance : of y; None is that of the model.
     """
 
     tolerance: float | None = None
     y: Tensor | None = None
-    noise_variance: float = 0.0
+    noise_variance: float | None = None
 
 
 class Limits(NamedTuple):
@@ -48,6 +48,9 @@ def points_and_limits(
     tolerance, for a function with y, and if the points or y do not fit.
     """
     tolerance = criterion.tolerance
+    for name, value in (("tolerance", tolerance), ("noise_variance", criterion.noise_variance)):
+        if value is not None and not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be finite and not negative, got {value}.")
     if isinstance(f, Posterior):
         if f.chains * f.draws < 2:
             raise ValueError(f"{caller} compares the draws of a posterior, and this one has a single draw.")
@@ -64,11 +67,23 @@ def points_and_limits(
     return x, Limits(allowed, allowed)
 
 
-def _inflation(posterior: Posterior, x: Tensor, y: Tensor, noise_variance: float) -> float:
+def _inflation(posterior: Posterior, x: Tensor, y: Tensor, noise_variance: float | None) -> float:
     """The root mean square error of the mean prediction over the spread of the draws, at least 1."""
     predicted = posterior.predict(x, keep_samples=False)
     y = torch.as_tensor(y)
     if y.shape != predicted.mean.shape or not torch.isfinite(y).all():
         raise ValueError(f"y must hold finite numbers of shape {tuple(predicted.mean.shape)}, got {tuple(y.shape)}.")
-    error = float((predicted.mean - y.to(predicted.mean)).square().mean()) - noise_variance
-    return max(1.0, error / float(predicted.epistemic.mean())) ** 0.5
+    spread = float(predicted.epistemic.mean())
+    if spread == 0:
+        raise ValueError("all draws of the posterior are alike, so that their spread measures nothing: too few data?")
+    noise = float(predicted.aleatoric.mean()) if noise_variance is None else noise_variance
+    error = float((predicted.mean - y.to(predicted.mean)).square().mean()) - noise
+    return max(1.0, error / spread) ** 0.5
+
+
+def check_values(squares: Float[Tensor, " draw"], shape: tuple[int, ...]) -> None:
+    """Raise ValueError if f's values, of which these are the sums of squares, are all 0 or not finite."""
+    for wrong, words in ((~torch.isfinite(squares), "NaN or infinite"), (squares == 0, "0")):
+        if wrong.any():
+            draw = f" under draw {int(wrong.nonzero()[0])}" if shape else ""
+            raise ValueError(f"f is {words} at {'all' if words == '0' else 'some'} points{draw}.")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_WEIGHTS = [0.7**step for step in range(100)]
+_WEIGHTS = [0.6**step for step in range(30)]
 _SOLVED = 1e-10  # of brackets of matrices of length 1
 
 
@@ -56,10 +56,11 @@ class Subalgebra:
         ||F(T)||^2 + m^2 ||T||^2, with F what leaves of all brackets, while m goes to 0: to the nearest T with F = 0.
         """
         constants, complement = structure_constants(self.directions), _complement(self.basis)
+        pairs = torch.triu_indices(self.dimension, self.dimension, 1)
 
         def equations(turn: Float[Tensor, "s r"]) -> Tensor:
             inside, outside = self.basis + complement @ turn, complement - self.basis @ turn.mT
-            return _leaving(constants, inside, outside).flatten()
+            return _leaving(constants, inside, outside)[pairs[0], pairs[1]].flatten()
 
         turn = self.basis.new_zeros(complement.shape[1], self.dimension)
         one = torch.eye(turn.numel(), dtype=turn.dtype)
@@ -67,12 +68,20 @@ class Subalgebra:
             missed = equations(turn)
             if not missed.numel() or missed.abs().max() < _SOLVED:
                 return Subalgebra(self.directions, torch.linalg.qr(self.basis + complement @ turn).Q)
-            slopes = torch.cat([torch.func.jacfwd(equations)(turn).flatten(1), weight * one])
-            wanted = -torch.cat([missed, weight * turn.flatten()])
-            turn = turn + torch.linalg.lstsq(slopes, wanted[:, None]).solution.reshape(turn.shape)
+            slopes = torch.func.jacfwd(equations)(turn).flatten(1)
+            wanted = slopes.mT @ missed + weight**2 * turn.flatten()
+            turn = turn - torch.linalg.solve(slopes.mT @ slopes + weight**2 * one, wanted).reshape(turn.shape)
             if torch.linalg.matrix_norm(turn, 2) > 1:  # the tangent of the largest principal angle
                 return None
         return None
+
+
+def leaving_the_span(directions: Float[Tensor, "k d d"]) -> float:
+    """The norm of the largest part of a bracket of two directions that leaves their span."""
+    products = torch.einsum("iab,jbc->ijac", directions, directions)
+    brackets = products - products.transpose(0, 1)
+    inside = torch.einsum("ijl,lab->ijab", structure_constants(directions), directions)
+    return float((brackets - inside).flatten(2).norm(dim=2).max())
 
 
 def structure_constants(directions: Float[Tensor, "k d d"]) -> Float[Tensor, "k k k"]:

@@ -68,6 +68,7 @@ def _candidates(matrices: Matrices) -> Iterator[tuple[str, Matrices]]:
     """Algebras of known names that the matrices may span, the most special ones first."""
     d = matrices.shape[-1]
     yield from _on_their_image(matrices)
+    yield from _on_all(matrices)  # in coordinates so skew that they seem to reach less
     scaling = (2 / d) ** 0.5 * torch.eye(d, dtype=matrices.dtype)
     shares = torch.einsum("rij,ij->r", matrices, scaling) / 2
     if shares.norm() < 1 - _NEAR**2:

@@ -11,7 +11,7 @@ from scipy.spatial.distance import squareform
 
 Members = frozenset[int]
 
-_MOST_SUBGROUPS = 5_000  # that are looked at
+_MOST_SUBGROUPS = 1_000  # that are looked at
 
 
 def largest_subgroup(
@@ -21,7 +21,7 @@ def largest_subgroup(
     smallest largest distance; and some elements that generate it.
 
     Subgroups grow from the cyclic ones by one element at a time, so that each that is allowed is met; of groups with
-    very many, the first 5,000.
+    very many, the first 1,000.
 
     Examples
     --------

@@ -16,8 +16,8 @@ from analysis.plots.panels import COLORS
 
 def plot_kept_symmetry(kept: KeptAlgebra, ax: Axes | None = None) -> Axes:
     """The local equivariance errors along the directions of the Lie algebra, first those that are kept: the median and
-    the range of the draws, and above them, in order, how many posterior standard deviations the mean Lie derivative is
-    from 0. The band is the gap, where the errors of what is kept lie below those of the rest.
+    the range of the draws, and above it how many posterior standard deviations the mean Lie derivative is from 0. The
+    band is the gap, where the errors of what is kept lie below those of the rest.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def plot_kept_symmetry(kept: KeptAlgebra, ax: Axes | None = None) -> Axes:
     if 0 < r < k and errors[:, :r].max() < errors[:, r:].min():
         ax.axhspan(errors[:, :r].max(), errors[:, r:].min(), color="0.9", zorder=0)
     if kept.bases.shape[0] > 1:
-        for place, (distance, top) in enumerate(zip(kept.distances.values, errors.max(0), strict=True), 1):
+        for place, (distance, top) in enumerate(zip(kept.distances_along.values, errors.max(0), strict=True), 1):
             ax.annotate(
                 f"{distance:.1f} sd", (place, top), (0, 5), textcoords="offset points",
                 ha="center", fontsize=7, color="0.35",
@@ -81,8 +81,9 @@ def plot_kept_axis(kept: KeptAlgebra, ax: Axes3D | None = None) -> Axes3D:
     """
     matrices = torch.einsum("nkr,kij->nrij", kept.bases, kept.subalgebra.directions)
     antisymmetric = torch.cat([kept.along[:1], matrices[:, 0]]) if kept.dimension == 1 else matrices.new_zeros(1, 1, 1)
+    words = kept.known.words if kept.known else f"{kept.dimension} directions"
     if antisymmetric.shape[-1] != 3 or (antisymmetric + antisymmetric.mT).abs().max() > 1e-6:
-        raise ValueError(f"plot_kept_axis needs one direction that rotates space, and this is {kept.known}.")
+        raise ValueError(f"plot_kept_axis needs one direction that rotates space, and this keeps {words}.")
     if ax is None:
         ax = plt.figure(figsize=(3.6, 3.6), layout="constrained").add_subplot(projection="3d")
     axes = torch.stack([antisymmetric[:, 2, 1], antisymmetric[:, 0, 2], antisymmetric[:, 1, 0]], 1).numpy()

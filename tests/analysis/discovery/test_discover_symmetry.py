@@ -2,12 +2,13 @@
 
 import math
 
+import pytest
 import torch
 
 from analysis import Confirmation, discover_symmetry
 from analysis.discovery.subspaces import principal_angles
 from analysis.evidence import ExactEvidence, ExactSampling
-from bayes_rpp import MLP, SO, Gaussian, Trivial, Vector
+from bayes_rpp import MLP, SO, Gaussian, Poisson, Trivial, Vector
 from inference import DeepEnsemble
 from tests.scenarios.numbers import numbers
 
@@ -47,3 +48,16 @@ def test_without_a_fit_nothing_is_said_of_the_symmetry():
     assert found.found is None
     assert math.isnan(found.probability)
     assert "too poor or too unsure to tell" in str(found)
+
+
+def test_what_would_fail_after_training_is_refused_before():
+    x = numbers(60, 3)
+    for pair, options, error, message in (
+        ((x[:9], x[:9]), {}, ValueError, "needs 20 examples or more, got 9"),
+        ((x, 0 * x), {}, ValueError, "no constant output"),
+        ((x, x), {"likelihood": Poisson()}, ValueError, "one of noise around f: .* got Poisson"),
+        ((x, x), {"candidates": SO(3)}, TypeError, r"must be a list of groups, as \[SO\(3\)\], got SO\(3\)"),
+        ((x, x), {"candidates": [SO(2)]}, ValueError, r"groups of 3 x 3 matrices, and not trivial, got SO\(2\)"),
+    ):
+        with pytest.raises(error, match=message):
+            discover_symmetry(pair, VECTOR, VECTOR, **options)

@@ -60,6 +60,27 @@ def test_draws_tell_a_kept_reflection_from_a_broken_one():
     assert "; not reflections in planes through" in str(found)
 
 
+def test_rotations_of_a_part_of_a_larger_space_that_draws_keep():
+    rep = Vector(O(4))
+    network = RPPLinear(rep, rep, bias=False, parametrization="collapsed").double()
+    weight = torch.diag(torch.tensor([1.0, 1.0, 1.0, 3.0])) + 0.01 * numbers(1, 12, 4, 4)
+    posterior = Posterior(BayesianModel(network, RPPPrior(), Gaussian(0.1)), {"weight": weight})
+    x = numbers(60, 4)
+    found = kept_components(posterior, x, kept_symmetry(posterior, x))
+    assert found.kept == ["reflections of W", "the inversion of K", "reflections of W with the inversion of K"]
+
+
+def test_rotations_of_two_spaces_are_refused():
+    def f(x):
+        return x[:, :2].square().sum(1, keepdim=True) + x[:, 2:].square().sum(1, keepdim=True).sin()
+
+    x, reps = numbers(60, 4), {"rep_in": Vector(O(4)), "rep_out": Scalar(O(4))}
+    with pytest.raises(ValueError, match="needs all rotations of one space"):
+        kept_components(f, x, kept_symmetry(f, x, **reps), **reps)
+    with pytest.raises(TypeError, match=r"must be what kept_symmetry gives, got O"):
+        kept_components(f, x, O(4), **reps)
+
+
 def test_other_groups_than_rotations_are_refused():
     reps = {"rep_in": Vector(SL(3)), "rep_out": Vector(SL(3))}
     kept = kept_symmetry(lambda x: x, numbers(9, 3), **reps)

@@ -8,7 +8,7 @@ import torch
 from analysis import kept_symmetry, local_equivariance_error
 from analysis.discovery.lie_forms import lie_forms
 from analysis.discovery.subspaces import principal_angles
-from bayes_rpp import SO, BayesianModel, Gaussian, RPPLinear, RPPPrior, S, Trivial, Vector
+from bayes_rpp import SO, BayesianModel, Gaussian, Group, RPPLinear, RPPPrior, S, Trivial, Vector
 from bayes_rpp.datasets import inertia
 from inference import Posterior
 from tests.error_rate import agrees
@@ -113,7 +113,7 @@ def test_held_out_data_correct_the_spread_of_draws_that_are_wrong_together():
     shared = ABOUT_AXIS + 0.05 * numbers(4, 3)[1:]
     posterior = posterior_of(shared + 0.005 * numbers(1, 12, 3, 3))
     noise = 0.1 * numbers(3, 200).T
-    for y, variance in ((None, 0.0), (x @ ABOUT_AXIS.T, 0.0), (x @ ABOUT_AXIS.T + noise, 0.01)):
+    for y, variance in ((None, None), (x @ ABOUT_AXIS.T, 0.0), (x @ ABOUT_AXIS.T + noise, 0.01)):
         found.append(kept_symmetry(posterior, x, y=y, noise_variance=variance))
     assert [kept.dimension for kept in found] == [0, 1, 1]
     predicted = posterior.predict(x)
@@ -165,7 +165,21 @@ def test_what_cannot_be_searched_is_refused():
         (lambda: kept_symmetry(good, x, algebra="sl"), "algebra must be 'gl' or None, got 'sl'"),
         (lambda: kept_symmetry(good, x, Trivial(3)), r"Trivial\(3\) has no Lie algebra"),
         (lambda: kept_symmetry(good, x[:, :2]), r"x has shape \(5, 2\)"),
-        (lambda: kept_symmetry(torch.zeros_like, x, rep_in=VECTOR, rep_out=VECTOR), "0 at all points"),
+        (lambda: kept_symmetry(torch.zeros_like, x, rep_in=VECTOR, rep_out=VECTOR), "f is 0 at all points"),
+        (lambda: kept_symmetry(good, x, y=x, noise_variance=-1.0), "noise_variance must be finite and not negative"),
+        (
+            lambda: kept_symmetry(posterior_of(ABOUT_Z.repeat(1, 3, 1, 1)), x, y=x),
+            "all draws of the posterior are alike",
+        ),
+        (
+            lambda: kept_symmetry(posterior_of(ABOUT_Z * torch.tensor([1.0, 0.0, 2.0])[:, None, None, None]), x),
+            "f is 0 at all points under draw 1",
+        ),
+        (lambda: kept_symmetry(lambda x: x / 0, x, rep_in=VECTOR, rep_out=VECTOR), "NaN or infinite at some points"),
+        (
+            lambda: kept_symmetry(good, x, Group(SO(3).lie_algebra[:2]), rep_in=Vector, rep_out=Vector),
+            "is not closed: brackets leave it by 1",
+        ),
         (lambda: kept_symmetry(torch.sin, x), "needs rep_in and rep_out"),
     ):
         with pytest.raises(ValueError, match=message):
