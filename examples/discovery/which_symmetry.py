@@ -8,7 +8,7 @@ MLPs, which prefer nothing, learn functions that keep the Lorentz group, S(3) x 
 D(4). For the first the singular values of LieGG (Moskalev et al., NeurIPS 2022) of single networks are taken too: those
 of the rows grad f(x) x^T, whose null space is the symmetry; the dimension is read off their largest ratio.
 
-    python examples/discovery/which_symmetry.py            # two hours on one core
+    python examples/discovery/which_symmetry.py            # four hours on one core
     python examples/discovery/which_symmetry.py --quick --out quick/which_symmetry.json  # seconds
     python examples/discovery/which_symmetry.py --report-only
 """
