@@ -88,7 +88,7 @@ class Run:
             "equivariance_error": {**summarize(error), "members": error.values.reshape(-1).tolist()},
             "group": error.attrs["group"],
             "equivariant_share": shares,
-            "kept": _kept_in_words(centred, self.x[:_POINTS], y[:_POINTS], float(prediction.aleatoric.mean())),
+            "kept": _kept_in_words(centred, self.x[:_POINTS], y[:_POINTS]),
         }
 
 
@@ -114,14 +114,14 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
     return "\n".join([_table(reports), *kept])
 
 
-def _kept_in_words(posterior: Posterior, x: Tensor, y: Tensor, noise_variance: float) -> str | None:
+def _kept_in_words(posterior: Posterior, x: Tensor, y: Tensor) -> str | None:
     """Which directions of the Lie algebra are kept; None where the group has none, or there is a single draw."""
     group = posterior.bayesian_model.network.group
     assert isinstance(group, Group)
     if not len(group.orthonormal_algebra) or posterior.chains * posterior.draws < 2:
         return None
     try:
-        return str(kept_symmetry(posterior, x, y=y, noise_variance=noise_variance))
+        return str(kept_symmetry(posterior, x, y=y))
     except ValueError as error:  # as of draws that are all alike
         return f"nothing can be said of the directions that are kept: {error}"
 

@@ -53,7 +53,7 @@ class Discovery:
 
     Attributes
     ----------
-    kept : the algebra that the ensemble keeps, or all of the candidates' first group.
+    kept : the algebra that the ensemble keeps, among all matrices.
     posterior : the ensemble that searched.
     fit_error : the root mean square error of its mean on held-out data, over the standard deviation of each output.
     comparison : of models with the symmetry that was found, with those that were declared, and with none; None if

@@ -78,16 +78,18 @@ class Subalgebra:
 
 def leaving_the_span(directions: Float[Tensor, "k d d"]) -> float:
     """The norm of the largest part of a bracket of two directions that leaves their span."""
-    products = torch.einsum("iab,jbc->ijac", directions, directions)
-    brackets = products - products.transpose(0, 1)
     inside = torch.einsum("ijl,lab->ijab", structure_constants(directions), directions)
-    return float((brackets - inside).flatten(2).norm(dim=2).max())
+    return float((_brackets(directions) - inside).flatten(2).norm(dim=2).max())
 
 
 def structure_constants(directions: Float[Tensor, "k d d"]) -> Float[Tensor, "k k k"]:
     """c of [e_i, e_j] = sum_l c_ijl e_l, for matrices that are orthonormal under tr(a^T b) / 2."""
+    return torch.einsum("ijab,lab->ijl", _brackets(directions), directions) / 2
+
+
+def _brackets(directions: Float[Tensor, "k d d"]) -> Float[Tensor, "k k d d"]:
     products = torch.einsum("iab,jbc->ijac", directions, directions)
-    return torch.einsum("ijab,lab->ijl", products - products.transpose(0, 1), directions) / 2
+    return products - products.transpose(0, 1)
 
 
 def _complement(basis: Float[Tensor, "k r"]) -> Float[Tensor, "k s"]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 from scipy.cluster import hierarchy
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
 Members = frozenset[int]
@@ -96,12 +98,7 @@ def _few_generators(products: Int[np.ndarray, "n n"], identity: int, group: Memb
 
 def orbits(images: Sequence[Int[np.ndarray, " n"]], n: int) -> list[list[int]]:
     """The sets of things that permutations mix, each by where it moves 0, ..., n - 1."""
-    labels = np.arange(n)
-    while True:
-        before = labels.copy()
-        for image in images:
-            low = np.minimum(labels, labels[image])
-            np.minimum.at(low, image, labels)
-            labels = low
-        if (labels == before).all():
-            return [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
+    moved = np.concatenate([np.arange(n), *images])
+    graph = coo_array((np.ones(len(moved)), (np.resize(np.arange(n), len(moved)), moved)), shape=(n, n))
+    labels = connected_components(graph, directed=False)[1]
+    return [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
