@@ -33,12 +33,14 @@ class ElementDistances(NamedTuple):
     errors : (draw, n).
     distances : (n,), of the mean; errors, of a function.
     of_draws : (draw, n), of each draw from 0; errors, of a function.
+    units : (n,), the error of one posterior standard deviation; 1 for a function.
     shape : (chain, draw), or () for a function.
     """
 
     errors: Float[Tensor, "draw n"]
     distances: Float[Tensor, " n"]
     of_draws: Float[Tensor, "draw n"]
+    units: Float[Tensor, " n"]
     shape: tuple[int, ...]
 
 
@@ -74,8 +76,9 @@ def element_distances(
         spread = (
             inflation**2 * (away - mean).square().sum() / max(1, len(away) - 1) + (10 * rounding) ** 2 * sizes[2].mean()
         )
-        rows.append([errors, (mean.square().sum() / spread).sqrt(), (sizes[0] / spread).sqrt()])
-    errors, distances, of_draws = (torch.stack(column, -1) for column in zip(*rows, strict=True))
+        unit = spread.sqrt() / (sizes[1].mean().sqrt() + sizes[2].mean().sqrt())
+        rows.append([errors, (mean.square().sum() / spread).sqrt(), (sizes[0] / spread).sqrt(), unit])
+    errors, distances, of_draws, units = (torch.stack(column, -1) for column in zip(*rows, strict=True))
     if not evaluation.shape:
-        distances, of_draws = errors[0], errors
-    return ElementDistances(errors, distances, of_draws, evaluation.shape)
+        distances, of_draws, units = errors[0], errors, torch.ones_like(errors[0])
+    return ElementDistances(errors, distances, of_draws, units, evaluation.shape)

@@ -32,6 +32,8 @@ class KeptAlgebra:
     distances : (direction,), d_1 <= ... <= d_k: how many posterior standard deviations the mean Lie derivative is from
         0; of a function, its local errors.
     distances_along : (direction,), the same along each of ``along``.
+    detectable : (direction,), the local error along each of ``along`` that would be told from 0: of a poor fit, it is
+        large.
     share : of the draws that keep as many dimensions.
     along : (direction, d, d), orthonormal matrices: first those of ``subalgebra``, then the others.
     local_errors : (chain, draw, direction), or (direction) for a function: the local equivariance error along each, a
@@ -46,6 +48,7 @@ class KeptAlgebra:
     subalgebra: Subalgebra
     distances: xr.DataArray
     distances_along: xr.DataArray
+    detectable: xr.DataArray
     share: float
     along: Float[Tensor, "direction d d"]
     local_errors: xr.DataArray
@@ -137,4 +140,7 @@ class KeptAlgebra:
         r, distances = self.dimension, self.distances.values
         parts = [f"at most {distances[r - 1]:.2g} along these"] if r else []
         parts += [f"at least {distances[r]:.2g} along the others"] if r < len(distances) else []
-        return f"In posterior standard deviations, the Lie derivative is from 0 {', '.join(parts)}."
+        words = f"In posterior standard deviations, the Lie derivative is from 0 {', '.join(parts)}."
+        if r:
+            words += f" Local errors below {float(self.detectable[:r].max()):.2g} along these are not told from 0."
+        return words

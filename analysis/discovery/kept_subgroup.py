@@ -36,6 +36,7 @@ class KeptSubgroup:
     errors : (chain, draw, element), or (element) for a function: the equivariance error, a ratio of norms.
     distances : (element), how many posterior standard deviations the mean of f(g x) - g f(x) is from 0; of a function,
         its errors.
+    detectable : (element), the error that would be told from 0: of a poor fit, it is large.
     share : of the draws that keep exactly these elements.
     blocks : of a group of permutations, the sets of coordinates that the subgroup mixes; None for others.
     """
@@ -46,6 +47,7 @@ class KeptSubgroup:
     elements: Float[Tensor, "element d d"]
     errors: xr.DataArray
     distances: xr.DataArray
+    detectable: xr.DataArray
     share: float
     blocks: list[list[int]] | None
 
@@ -70,7 +72,11 @@ class KeptSubgroup:
         draws = self.errors.shape[:-1]
         if draws:
             words += f", in {round(self.share * math.prod(draws))} of {math.prod(draws)} draws"
-        return f"{words}: {self.words}."
+        words += f": {self.words}."
+        if draws:
+            seen = float(self.detectable.max())
+            words += f" Errors below {seen:.2g} are not told from 0." if seen < 1 else " No error would be told from 0."
+        return words
 
 
 def kept_subgroup(
@@ -130,6 +136,7 @@ def kept_subgroup(
         elements=elements,
         errors=_by_draw(found, dims),
         distances=xr.DataArray(found.distances.numpy(), dims=["element"]),
+        detectable=xr.DataArray((limits.of_mean * found.units).numpy(), dims=["element"]),
         share=float((near == members).all(1).double().mean()),
         blocks=orbits([g.argmax(0).numpy() for g in generators], group.d) if group.is_permutation else None,
     )

@@ -124,6 +124,7 @@ def _kept(
         subalgebra=Subalgebra(directions, along[:, :dimension]),
         distances=xr.DataArray(distances.numpy(), dims=["direction"]),
         distances_along=xr.DataArray((own[0] / own[1]).sqrt().numpy(), dims=["direction"]),
+        detectable=xr.DataArray((limits.of_mean * own[1].sqrt()).numpy(), dims=["direction"]),
         share=float(agree.double().mean()),
         local_errors=xr.DataArray(errors.reshape((*forms.shape, -1)).numpy(), dims=[*dims, "direction"]),
         along=torch.einsum("ki,kab->iab", along, directions),

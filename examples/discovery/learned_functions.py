@@ -71,12 +71,8 @@ def run(kind: str, train: str, noise: str, seed: str, *, size: Size) -> dict[str
     x, points = (torch.randn(n, rep_in(group).size, generator=generator) for n in (int(train), POINTS))
     y, began = function(x), time.process_time()
     y = y + float(noise) * y.std() * torch.randn(y.shape, generator=generator)
-    inner = MLP(rep_in(trivial), rep_out(trivial), trivial, channels=size.channels // 2, layers=2)
     variance = (1e-2 + float(noise) ** 2) * float(y.var())
-    model = BayesianModel(NormalizedNetwork.fit(inner, x, y), RPPPrior(mlp_variance=1.0), Gaussian(variance))
-    epochs = max(1, size.steps * 200 // int(train))
-    engine = DeepEnsemble(members=size.members, epochs=epochs, batch_size=200, lr=3e-3)
-    posterior = engine.fit(model, (x, y), seed=int(seed), progress=False)
+    posterior = trained(x, y, rep_in(trivial), rep_out(trivial), variance, int(seed), size)
     row: dict[str, Any] = {"seconds of training": time.process_time() - began}
     held_out = function(points) + float(noise) * y.std() * torch.randn(len(points), y.shape[1], generator=generator)
     missed = posterior.predict(points).mean - function(points)
@@ -92,6 +88,14 @@ def run(kind: str, train: str, noise: str, seed: str, *, size: Size) -> dict[str
         found = kept_subgroup(posterior, points, group, rep_in=rep_in, rep_out=rep_out, **options)
         row |= {"words": found.words, "right": found.words == truth, "share": found.share}
     return row | {"seconds": time.process_time() - began}
+
+
+def trained(x: Tensor, y: Tensor, rep_in: Rep, rep_out: Rep, variance: float, seed: int, size: Size) -> Posterior:
+    """An ensemble of MLPs, for noise of this variance."""
+    inner = MLP(rep_in, rep_out, rep_in.bound_group, channels=size.channels // 2, layers=2)
+    model = BayesianModel(NormalizedNetwork.fit(inner, x, y), RPPPrior(mlp_variance=1.0), Gaussian(variance))
+    engine = DeepEnsemble(members=size.members, epochs=max(1, size.steps * 200 // len(x)), batch_size=200, lr=3e-3)
+    return engine.fit(model, (x, y), seed=seed, progress=False)
 
 
 def spanned(matrices: Tensor, directions: Tensor) -> Tensor:

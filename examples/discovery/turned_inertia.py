@@ -81,5 +81,6 @@ def summary(kept: KeptAlgebra) -> dict[str, Any]:
         "distances": kept.distances.values.tolist(),
         "radius": kept.radius() if kept.dimension < len(kept.along) else 0.0,
         "unsure": kept.is_unsure,
+        "detectable": float(kept.detectable[: kept.dimension].max()) if kept.dimension else 0.0,
         "words": kept.known.words if kept.known else "",
     }

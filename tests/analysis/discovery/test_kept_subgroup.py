@@ -99,6 +99,22 @@ def test_draws_around_a_map_that_keeps_a_reflection():
     assert broken.sum() == 4
 
 
+def test_breaks_are_seen_from_the_detectable_error_on():
+    rep, x, broken, spread = Vector(D(4)), numbers(50, 2), torch.diag(torch.tensor([1.0, -1.0])).double(), 1e-3
+    network = RPPLinear(rep, rep, bias=False, parametrization="collapsed").double()
+    model = BayesianModel(network, RPPPrior(), Gaussian(0.1))
+    signs = torch.tensor([1.0, -1.0]).repeat(10)[:, None, None, None] * (19 / 20) ** 0.5  # of standard deviation 1
+    for distance, order in ((1.4, 8), (1.6, 4)):
+        weights = torch.eye(2) + spread * (distance + signs) * broken
+        found = kept_subgroup(Posterior(model, {"weight": weights}), x)
+        assert found.order == order
+    just_seen = kept_subgroup(lambda x: x @ (torch.eye(2).double() + 1.5 * spread * broken), x, rep_in=rep, rep_out=rep)
+    torch.testing.assert_close(
+        torch.as_tensor(found.detectable.values), torch.as_tensor(just_seen.errors.values), rtol=0.01, atol=1e-6
+    )
+    assert "are not told from 0" in str(found)
+
+
 def test_what_cannot_be_searched_is_refused():
     x = numbers(5, 3)
     for group, options, message in (

@@ -128,6 +128,19 @@ def test_held_out_data_correct_the_spread_of_draws_that_are_wrong_together():
     assert math.degrees(math.acos(min(1.0, abs(float(turned @ AXIS))))) < found[1].radius(0.9999)
 
 
+def test_breaks_are_seen_from_the_detectable_error_on():
+    x, broken, spread = numbers(200, 3), torch.diag(torch.tensor([1.0, 1.0, -2.0])).double(), 1e-3
+    signs = torch.tensor([1.0, -1.0]).repeat(10)[:, None, None, None] * (19 / 20) ** 0.5  # of standard deviation 1
+    for distance, dimension in ((1.4, 3), (1.6, 1)):
+        kept = kept_symmetry(posterior_of(torch.eye(3) + spread * (distance + signs) * broken), x)
+        assert kept.dimension == dimension
+    just_seen = kept_symmetry(lambda x: x @ (torch.eye(3).double() + 1.5 * spread * broken), x, SO(3),
+        rep_in=VECTOR, rep_out=VECTOR)  # fmt: skip
+    assert math.isclose(kept.detectable.max(), just_seen.local_errors.max(), rel_tol=0.01)
+    assert kept.detectable.min() < 1e-6  # rotations about z, which all draws keep
+    assert "Local errors below" in str(kept)
+
+
 def test_what_known_functions_keep():
     x = inertia(train=1, test=100).test.x.double()
     for kind, breaking, words in (
