@@ -1,0 +1,97 @@
+"""Tables in binary files: Parquet, spreadsheets, and arrays of NumPy."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.tables.columns import check_names
+from analysis.tables.text_table import holds
+
+
+class FrameTable:
+    """A Parquet file or the first sheet of a spreadsheet, read by pandas; or the rows of an .npy file, whose columns
+    are named by their numbers from 0 on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        readers = {".parquet": _parquet, ".xlsx": _spreadsheet, ".npy": _rows}
+        self._frame = readers[path.suffix.lower()](path)
+        self.names = [str(name).strip() for name in self._frame.columns]
+        self._frame.columns = pd.Index(self.names)
+        check_names(path, self.names)
+
+    def read(self, columns: list[str]) -> pd.DataFrame:
+        """These columns."""
+        return self._frame[columns].reset_index(drop=True)
+
+    def place(self, column: str, row: int) -> str:
+        """Where the field of a row stands, and what it holds, in words."""
+        return f"row {row + 1} of {self.path}, column {column!r}, {holds(self._frame[column].iloc[row])}"
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    return _by_extra(path, pd.read_parquet, "pyarrow", "bayes_rpp[images]")
+
+
+def _spreadsheet(path: Path) -> pd.DataFrame:
+    return _by_extra(path, pd.read_excel, "openpyxl", "openpyxl")
+
+
+def _by_extra(path: Path, reader, package: str, installed_by: str) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+    try:
+        return pd.DataFrame(reader(path))
+    except ImportError as error:
+        raise ValueError(
+            f'{path} needs the package {package}, which is not installed: pip install "{installed_by}", or save the '
+            "table as .csv."
+        ) from error
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no readable {path.suffix} file: {error}") from error
+
+
+def _rows(path: Path) -> pd.DataFrame:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is no readable .npy file: {error}") from error
+    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        raise ValueError(f"{path} must hold a table of numbers, got {array.dtype} of shape {array.shape}.")
+    return pd.DataFrame(array, columns=[str(index) for index in range(array.shape[1])])
+
+
+def read_arrays(path: Path, names: dict[str, str]) -> dict[str, np.ndarray]:
+    """Arrays of an .npz file as rows of numbers, by the option that names each. Raises ValueError if one is missing or
+    holds no rows of numbers.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {option: _array(path, arrays, name, option) for option, name in names.items()}
+    except _Refused:
+        raise
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no readable .npz file: {error}") from error
+
+
+def _array(path: Path, arrays: np.lib.npyio.NpzFile, name: str, option: str) -> np.ndarray:
+    if name not in arrays.files:
+        raise _Refused(f"{path} has no array {name!r} (from {option}); its arrays are {', '.join(arrays.files)}.")
+    try:
+        array = arrays[name]
+    except ValueError as error:
+        raise _Refused(f"array {name!r} of {path} cannot be read: {error}") from error
+    if array.dtype.kind not in "biuf" or array.ndim < 1:
+        raise _Refused(f"array {name!r} of {path} must hold rows of numbers, got {array.dtype} of shape {array.shape}.")
+    if len(array) == 0:
+        raise _Refused(f"array {name!r} of {path} has 0 rows.")
+    rows = array.reshape(len(array), -1)
+    return rows if array.dtype.kind == "f" and array.dtype.itemsize <= 8 else rows.astype(np.float64)
+
+
+class _Refused(ValueError):
+    """A readable array that cannot be data; its message stands as it is."""

@@ -1,0 +1,45 @@
+"""Choosing columns of a table by names and patterns."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+_SHOWN = 12  # names in a message
+
+
+def check_names(path: Path, names: list[str]) -> None:
+    """Raise ValueError if a table has no columns, or two of the same name."""
+    if not any(names):
+        raise ValueError(f"{path} is empty; its first line must name the columns.")
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path} names the column {twice[0]!r} more than once; every column needs a name of its own.")
+
+
+def matching(path: Path, names: list[str], patterns: str, option: str) -> list[str]:
+    """The columns that comma-separated names or patterns such as ``x*`` take: names in the order given, those of a
+    pattern in the file's. Raises ValueError, with the option they come from, if one takes none.
+    """
+    found: list[str] = []
+    for pattern in (part.strip() for part in patterns.split(",")):
+        fitting = [name for name in names if name == pattern] or [name for name in names if fnmatchcase(name, pattern)]
+        if not fitting:
+            raise ValueError(f"{path} has no column {pattern!r} (from {option}); its columns are {shown(names)}.")
+        found += [name for name in fitting if name not in found]
+    return found
+
+
+def shown(names: list[str], count: int = _SHOWN) -> str:
+    """The first names, and how many others there are."""
+    others = f" and {len(names) - count} others" if len(names) > count else ""
+    return ", ".join(name or "(no name)" for name in names[:count]) + others
+
+
+def inputs_and_outputs(path: Path, names: list[str], x: str, y: str | None) -> tuple[list[str], list[str]]:
+    """The columns that are inputs, and those that are outputs, none if y is None; ValueError if they share one."""
+    inputs = matching(path, names, x, "--x")
+    outputs = [] if y is None else matching(path, names, y, "--y")
+    if shared := [name for name in inputs if name in outputs]:
+        raise ValueError(f"column {shared[0]!r} of {path} is both an input and an output; narrow --x or --y.")
+    return inputs, outputs

@@ -1,0 +1,165 @@
+"""Inputs and outputs from a file, by the names of columns or arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.tables.binary_tables import FrameTable, read_arrays
+from analysis.tables.columns import inputs_and_outputs, shown
+from analysis.tables.labels import as_labels, refuse_text
+from analysis.tables.text_table import TextTable
+from bayes_rpp.rounding import warn_if_rounded
+
+_TEXT, _FRAMES = {".csv", ".tsv", ".txt"}, {".parquet", ".xlsx", ".npy"}
+_KINDS = ".csv, .tsv, .txt (or one of these with .gz), .parquet, .xlsx, .npy or .npz"
+
+
+@dataclass(frozen=True)
+class TableData:
+    """What is read of a file.
+
+    Attributes
+    ----------
+    path : the file.
+    x : (rows, inputs), float64.
+    y : (rows, outputs), float64; labels (rows,), int64, if they were asked for; None if no outputs were.
+    x_names, y_names : of the columns.
+    classes : what the labels 0, 1, ... stand for.
+    dropped : how many rows were left out, since they had gaps.
+    kept : (rows,), the number in the file of each row, from 0 on.
+    """
+
+    path: Path
+    x: Float[Tensor, "rows inputs"]
+    y: Tensor | None
+    x_names: list[str]
+    y_names: list[str]
+    kept: np.ndarray
+    classes: list[str] = field(default_factory=list)
+    dropped: int = 0
+
+
+def read_data(
+    path: Path,
+    x: str,
+    y: str | None,
+    *,
+    labels: bool = False,
+    classes: list[str] | None = None,
+    drop_incomplete: bool = False,
+) -> TableData:
+    """Read inputs and outputs.
+
+    Parameters
+    ----------
+    path : a table with a line of names, or an .npz file.
+    x, y : comma-separated names of columns, or patterns such as ``x*``, which take columns in the file's order; of an
+        .npz file, the name of one array each. Without y, the inputs alone.
+    labels : y is one column of labels, text or numbers, rather than numbers to predict.
+    classes : the labels that there are, in order; by default those in the file.
+    drop_incomplete : leave rows with gaps out, rather than refuse them.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is missing, of another kind or damaged, lacks a column, or holds something that is no number: with
+        the line and the column.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no data file {path}.")
+    kind = _kind(path)
+    if kind == ".npz":
+        return _from_arrays(path, x, y, labels, classes)
+    table = TextTable(path) if kind in _TEXT else FrameTable(path)
+    inputs, outputs = inputs_and_outputs(path, table.names, x, y)
+    frame = table.read(inputs + outputs)
+    if not len(frame):
+        raise ValueError(f"{path} names {len(table.names)} columns but has 0 rows.")
+    kept, rows = np.arange(len(frame)), len(frame)
+    if drop_incomplete:
+        kept = np.flatnonzero(frame.notna().all(axis=1))
+        if not len(kept):
+            raise ValueError(f"every row of {path} has a gap in a column of {shown(inputs + outputs)}.")
+        frame = frame.iloc[kept]
+    coded: Tensor | None = None
+    found: list[str] = []
+    if labels and outputs:
+        coded, found = as_labels(path, frame[outputs], classes)
+    elif outputs:
+        refuse_text(path, frame[outputs])
+    numbers = torch.from_numpy(_numbers(frame[inputs if labels else inputs + outputs], table, kept))
+    if outputs and not labels:
+        coded = numbers[:, len(inputs) :].contiguous()
+    given = numbers[:, : len(inputs)].contiguous()
+    return _warned(TableData(path, given, coded, inputs, outputs, kept, found, rows - len(kept)))
+
+
+def _kind(path: Path) -> str:
+    compressed = path.suffix.lower() == ".gz"
+    kind = Path(path.stem).suffix.lower() if compressed else path.suffix.lower()
+    known = _TEXT if compressed else _TEXT | _FRAMES | {".npz"}
+    if kind not in known:
+        raise ValueError(f"{path} must be a {_KINDS} file, not {path.suffix or 'a file without a suffix'!r}.")
+    return kind
+
+
+def _numbers(frame: pd.DataFrame, table: TextTable | FrameTable, kept: np.ndarray) -> np.ndarray:
+    """Columns as numbers in float64; ValueError with the place of the first field that is none."""
+    columns = {name: pd.to_numeric(frame[name], errors="coerce").astype("float64") for name in frame}
+    numbers = np.column_stack([column.to_numpy() for column in columns.values()])
+    missing = np.isnan(numbers)
+    if missing.any():
+        row, column = (int(index) for index in np.argwhere(missing)[0])
+        name, gaps = list(columns)[column], int(frame.isna().any(axis=1).sum())
+        place = table.place(name, int(kept[row]))
+        advice = f"{gaps} of {len(frame)} rows have gaps: fill them, or leave them out with --drop-incomplete."
+        raise ValueError(f"{place}, which is no number. " + (advice if gaps else "Narrow --x or --y, or mend it."))
+    if not np.isfinite(numbers).all():
+        row, column = (int(index) for index in np.argwhere(~np.isfinite(numbers))[0])
+        raise ValueError(f"{table.place(list(columns)[column], int(kept[row]))}, which is not finite.")
+    return numbers
+
+
+def _from_arrays(path: Path, x: str, y: str | None, labels: bool, classes: list[str] | None) -> TableData:
+    # The defaults are patterns for columns; for arrays they mean the names before the star.
+    names = {"--x": x.rstrip("*")} | ({} if y is None else {"--y": y.rstrip("*")})
+    if len(set(names.values())) < len(names):
+        raise ValueError(
+            f"array {names['--x']!r} of {path} is both an input and an output; give --x and --y other names."
+        )
+    arrays = read_arrays(path, names)
+    if len({len(array) for array in arrays.values()}) > 1:
+        counts = " but ".join(f"{len(arrays[option])} in {name!r}" for option, name in names.items())
+        raise ValueError(f"{path} has rows that do not agree: {counts}.")
+    columns = {option: [f"{names[option]}[{i}]" for i in range(array.shape[1])] for option, array in arrays.items()}
+    for option, array in arrays.items():
+        if not np.isfinite(array).all():
+            row, column = (int(index) for index in np.argwhere(~np.isfinite(array))[0])
+            raise ValueError(
+                f"{path} holds a NaN or infinite number, first in row {row + 1} of {columns[option][column]}."
+            )
+    parts = {option: torch.from_numpy(array) for option, array in arrays.items()}
+    found: list[str] = []
+    if labels and y is not None:
+        parts["--y"], found = as_labels(path, pd.DataFrame(arrays["--y"], columns=columns["--y"]), classes)
+    kept = np.arange(len(parts["--x"]))
+    return _warned(TableData(path, parts["--x"], parts.get("--y"), columns["--x"], columns.get("--y", []), kept, found))
+
+
+def _warned(data: TableData) -> TableData:
+    """The data in float64, after a warning of numbers that have lost their variation to rounding."""
+    parts = {"x": data.x, "y": data.y}
+    for name, part in parts.items():
+        if part is not None:
+            warn_if_rounded(name, part, part.dtype)
+    double = {
+        name: part.double() if part is not None and part.is_floating_point() else part for name, part in parts.items()
+    }
+    return TableData(**{**vars(data), **double})
