@@ -5,7 +5,7 @@ from inference.laplace.laplace import Laplace
 from inference.laplace.posterior import LaplacePosterior
 from inference.posterior.draws import Snapshot
 from inference.posterior.posterior import Posterior
-from inference.posterior.predictive import Prediction
+from inference.posterior.prediction import Prediction
 from inference.sampling.hmc.hmc import HMC
 from inference.sampling.nuts.nuts import NUTS
 from inference.sampling.stochastic_gradient.schedules import Constant, Cyclical, Polynomial

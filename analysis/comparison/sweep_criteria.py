@@ -19,7 +19,6 @@ from bayes_rpp.types import Params
 from inference import Posterior
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.laplace.expansion import Expansion
-from inference.posterior.map_draws import count_draws
 from inference.posterior.predictive import outputs_in_pieces, predictive
 from inference.posterior.predictive import prediction_errors as errors_of
 
@@ -88,8 +87,8 @@ def prediction_errors(problem: Problem, draws: Params) -> dict[str, float]:
     for prefix, pair in pairs.items():
         pieces = outputs_in_pieces(problem.model, draws, pair[0])
         wide = ((piece, outputs.double()) for piece, outputs in pieces)
-        likelihood, members = problem.model.likelihood, count_draws(draws)
-        mean = predictive(likelihood, wide, members, 1, len(pair[0]), keep_samples=False).mean
+        members = {name: value[:, None] for name, value in draws.items()}
+        mean = predictive(problem.model.likelihood, wide, members, len(pair[0]), keep_samples=False).mean
         result |= {f"{prefix}_{name}": value for name, value in errors_of(mean, pair[1]).items()}
     return result
 

@@ -36,7 +36,7 @@ from analysis.plots.panels import COLORS
 from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from bayes_rpp.datasets import TrajectoryData, double_pendulum
 from inference import DeepEnsemble, Posterior
-from inference.posterior.predictive import Prediction
+from inference.posterior.prediction import Prediction
 
 RECORD = RESULTS / "pendulum_rollouts.json"
 KINDS = ("RPP", "EMLP", "MLP, of states")

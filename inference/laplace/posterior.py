@@ -19,7 +19,8 @@ from inference.density.unconstrained import UnconstrainedDensity
 from inference.memory import slices_that_fit
 from inference.posterior.map_draws import Piece
 from inference.posterior.posterior import Posterior
-from inference.posterior.predictive import Prediction, moments, predictive
+from inference.posterior.prediction import Prediction
+from inference.posterior.predictive import moments, predictive
 
 _COPIES = 3  # of a Jacobian: its parts by parameter, all of it, and its product with the covariance's root
 
@@ -84,7 +85,7 @@ class LaplacePosterior(Posterior):
                 rows = slice(start, start := start + len(mean))
                 yield Piece(slice(0, len(moves)), rows, self.flat_samples), draws.to(dtype).cpu()
 
-        prediction = predictive(likelihood, pieces(), self.chains, self.draws, len(x))
+        prediction = predictive(likelihood, pieces(), self.samples, len(x))
         outputs, first = prediction.samples[0, 0], {name: value[0, 0] for name, value in self.samples.items()}
         if not torch.equal(moments(likelihood, outputs, first)[0], outputs):
             return prediction

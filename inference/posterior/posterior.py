@@ -127,7 +127,7 @@ class Posterior(Draws):
         model, x = self.bayesian_model, torch.as_tensor(x).cpu()
         model.check_inputs(x)
         pieces = outputs_in_pieces(model, self.flat_samples, x)
-        return predictive(model.likelihood, pieces, self.chains, self.draws, len(x), keep_samples)
+        return predictive(model.likelihood, pieces, self.samples, len(x), keep_samples)
 
     def over(self, steps: int) -> Posterior:
         """The posterior of trajectories over another number of steps, from the same draws; without training data.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from weakref import WeakKeyDictionary
 
@@ -27,6 +26,7 @@ from inference.posterior.map_draws import (
     map_draws_in_pieces,
     stacked,
 )
+from inference.posterior.prediction import Prediction
 from inference.posterior.streaming_moments import StreamingMoments
 
 logger = logging.getLogger(__name__)
@@ -34,40 +34,6 @@ logger = logging.getLogger(__name__)
 Outputs = Iterable[tuple[Piece, Float[Tensor, "draw rows *output"]]]
 
 _costs: WeakKeyDictionary[BayesianModel, dict[tuple[object, ...], Cost]] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The posterior predictive at a batch of inputs.
-
-    Attributes
-    ----------
-    samples : noise-free outputs, (chain, draw, batch, *output); logits for a Categorical likelihood. Raises ValueError
-        if they were not kept, see ``Posterior.predict``.
-    mean : of an observation, (batch, *event).
-    epistemic : the variance, over the draws, of the conditional mean.
-    aleatoric : the mean, over the draws, of the conditional variance.
-    """
-
-    kept_samples: Float[Tensor, "chain draw batch *output"] | None
-    mean: Float[Tensor, "batch *event"]
-    epistemic: Float[Tensor, "batch *event"]
-    aleatoric: Float[Tensor, "batch *event"]
-
-    @property
-    def samples(self) -> Float[Tensor, "chain draw batch *output"]:
-        """The noise-free outputs of every draw."""
-        if self.kept_samples is None:
-            raise ValueError(
-                "the samples of this prediction were not kept, since it was made with keep_samples=False: take "
-                "predict(x) for samples and moments, or outputs(x) for samples alone."
-            )
-        return self.kept_samples
-
-    @property
-    def variance(self) -> Float[Tensor, "batch *event"]:
-        """The total variance, by the law of total variance."""
-        return self.epistemic + self.aleatoric
 
 
 def output_cost(model: BayesianModel, draws: Params, x: Tensor) -> Cost:
@@ -105,11 +71,14 @@ def input_for(model: BayesianModel, draws: Params, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predictive(
-    likelihood: Likelihood, outputs: Outputs, chains: int, draws: int, rows: int, keep_samples: bool = True
+    likelihood: Likelihood, outputs: Outputs, samples_of: Params, rows: int, keep_samples: bool = True
 ) -> Prediction:
     """The moments of an observation, by the law of total variance, from outputs that come in pieces, with the draws'
-    own parameters. Sums are in float64. Raises TypeError if the likelihood's distribution has no moments.
+    own parameters, name -> (chain, draw, *shape). Sums are in float64. Raises TypeError if the likelihood's
+    distribution has no moments.
     """
+    chains, draws = next(iter(samples_of.values())).shape[:2]
+    noise = {name: samples_of[name] for name in likelihood.constraints()}
     found: dict[int, _Moments] = {}
 
     def noted() -> Iterator[tuple[Piece, Tensor]]:
@@ -128,7 +97,8 @@ def predictive(
         logger.warning(
             "the variance of an observation is infinite under %r, and so is that of predictions.", likelihood
         )
-    return Prediction(samples, *(torch.cat(part) for part in parts))
+    mean, epistemic, aleatoric = (torch.cat(part) for part in parts)
+    return Prediction(samples, mean, epistemic, aleatoric, likelihood, noise)
 
 
 class _Moments:
