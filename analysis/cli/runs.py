@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from analysis.cli.report_files import (
     MARK,
@@ -23,10 +24,11 @@ from analysis.discovery.kept_symmetry import kept_symmetry
 from analysis.plots.density_and_predictive import plot_equivariance_density
 from analysis.symmetry.equivariance import equivariance_error, summarize
 from analysis.symmetry.pathway_shares import pathway_shares
-from bayes_rpp import BayesianModel, Group, NormalizedNetwork, Standardizer
+from bayes_rpp import BayesianModel, Categorical, Group, NormalizedNetwork, Standardizer
 from bayes_rpp.networks.layers.pathway_sums import ResidualPathwayLayer
 from inference import Posterior
 from inference.posterior.files import load_with_held_out, save_posterior
+from inference.posterior.prediction import Prediction
 
 POSTERIOR = "posterior"
 _TEST_OF_OLDER_RUNS = "test.safetensors"
@@ -65,9 +67,8 @@ class Run:
         error would be 0.
         """
         centred, offset = _without_offset(self.posterior)
-        y = self.y - offset
+        y = self.y - offset if self.y.is_floating_point() else self.y  # labels have none
         prediction = centred.predict(self.x)
-        members = torch.stack([(outputs - y).square().mean() for outputs in prediction.samples.flatten(0, 1)])
         error = equivariance_error(centred, self.x)
         shares = None
         if any(isinstance(module, ResidualPathwayLayer) for module in self.posterior.bayesian_model.network.modules()):
@@ -81,14 +82,11 @@ class Run:
             "members": self.posterior.chains * self.posterior.draws,
             "diverged": len(self.posterior.stats.get("diverged", {})),
             "test_examples": len(self.x),
-            "test_mse_of_mean": float((prediction.mean - y).square().mean()),
-            "test_mse_of_members": summarize(members),
-            "output_variance": float(y.var(0, correction=0).mean()),
-            "test_mse_over_variance": _relative_error(prediction.mean, y),
+            **_test_scores(prediction, y),
             "equivariance_error": {**summarize(error), "members": error.values.reshape(-1).tolist()},
             "group": error.attrs["group"],
             "equivariant_share": shares,
-            "kept": _kept_in_words(centred, self.x[:_POINTS], y[:_POINTS]),
+            "kept": _kept_in_words(centred, self.x[:_POINTS], _as_mean(y, prediction)[:_POINTS]),
         }
 
 
@@ -112,6 +110,27 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
         plt.close(figure)
     kept = [f"{label}: {report['kept']}" for label, report in reports.items() if report["kept"]]
     return "\n".join([_table(reports), *kept])
+
+
+def _test_scores(prediction: Prediction, y: Tensor) -> dict[str, Any]:
+    """Of numbers, the error of the mean and how many the 90 % intervals hold; of labels, the share that is wrong."""
+    score = {"test_log_score": float(prediction.log_score(y).mean())}
+    if isinstance(prediction.likelihood, Categorical):
+        return score | {"test_error": float((prediction.mean.argmax(1) != y).double().mean())}
+    members = torch.stack([(outputs - y).square().mean() for outputs in prediction.samples.flatten(0, 1)])
+    lower, upper = prediction.interval(0.9)
+    return score | {
+        "test_mse_of_mean": float((prediction.mean - y).square().mean()),
+        "test_mse_of_members": summarize(members),
+        "test_coverage_of_90": float(((lower <= y) & (y <= upper)).double().mean()),
+        "output_variance": float(y.var(0, correction=0).mean()),
+        "test_mse_over_variance": _relative_error(prediction.mean, y),
+    }
+
+
+def _as_mean(y: Tensor, prediction: Prediction) -> Tensor:
+    """Labels as vectors of 0 and 1, of which predictions have the mean."""
+    return y if y.is_floating_point() else one_hot(y, prediction.mean.shape[1]).to(prediction.mean)
 
 
 def _kept_in_words(posterior: Posterior, x: Tensor, y: Tensor) -> str | None:
@@ -141,17 +160,23 @@ def _without_offset(posterior: Posterior) -> tuple[Posterior, Tensor]:
 def _table(reports: dict[str, dict[str, Any]]) -> str:
     reports = {label + " (interrupted)" * report["interrupted"]: report for label, report in reports.items()}
     width = max(map(len, reports))
+    of_labels = any("test_error" in report for report in reports.values())
+    first, second = ("error", "log score") if of_labels else ("test MSE", "of var(y)")
     lines = [
-        f"{'':{width}}  {'test MSE':>9}  {'of var(y)':>9}  {'equivariance error: min, median, max':38}"
+        f"{'':{width}}  {first:>9}  {second:>9}  {'equivariance error: min, median, max':38}"
         "dense share of the weights, by layer"
     ]
     for label, report in reports.items():
         error, shares = report["equivariance_error"], report["equivariant_share"]
         share = f"{1 - max(shares.values()):.1e} to {1 - min(shares.values()):.1e}" if shares else "no pathways"
-        mse, relative = report["test_mse_of_mean"], report["test_mse_over_variance"]
-        of_variance = "-" if relative is None else f"{relative:.2%}"
+        if of_labels:
+            scores = f"{report['test_error']:9.2%}  {report['test_log_score']:9.4g}"
+        else:
+            relative = report["test_mse_over_variance"]
+            of_variance = "-" if relative is None else f"{relative:.2%}"
+            scores = f"{report['test_mse_of_mean']:9.4g}  {of_variance:>9}"
         lines.append(
-            f"{label:{width}}  {mse:9.4g}  {of_variance:>9}  "
+            f"{label:{width}}  {scores}  "
             f"{error['minimum']:10.4f} {error['median']:10.4f} {error['maximum']:10.4f}{'':8}{share}"
         )
     return "\n".join(lines)

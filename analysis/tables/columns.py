@@ -17,13 +17,16 @@ def check_names(path: Path, names: list[str]) -> None:
         raise ValueError(f"{path} names the column {twice[0]!r} more than once; every column needs a name of its own.")
 
 
-def matching(path: Path, names: list[str], patterns: str, option: str) -> list[str]:
+def matching(path: Path, names: list[str], patterns: str | list[str], option: str) -> list[str]:
     """The columns that comma-separated names or patterns such as ``x*`` take: names in the order given, those of a
-    pattern in the file's. Raises ValueError, with the option they come from, if one takes none.
+    pattern in the file's. A list is of names alone. Raises ValueError, with the option they come from, if one takes
+    none.
     """
     found: list[str] = []
-    for pattern in (part.strip() for part in patterns.split(",")):
-        fitting = [name for name in names if name == pattern] or [name for name in names if fnmatchcase(name, pattern)]
+    listed = isinstance(patterns, list)
+    for pattern in patterns if isinstance(patterns, list) else (part.strip() for part in patterns.split(",")):
+        fitting = [name for name in names if name == pattern]
+        fitting = fitting or [name for name in names if fnmatchcase(name, pattern) and not listed]
         if not fitting:
             raise ValueError(f"{path} has no column {pattern!r} (from {option}); its columns are {shown(names)}.")
         found += [name for name in fitting if name not in found]
@@ -36,7 +39,9 @@ def shown(names: list[str], count: int = _SHOWN) -> str:
     return ", ".join(name or "(no name)" for name in names[:count]) + others
 
 
-def inputs_and_outputs(path: Path, names: list[str], x: str, y: str | None) -> tuple[list[str], list[str]]:
+def inputs_and_outputs(
+    path: Path, names: list[str], x: str | list[str], y: str | list[str] | None
+) -> tuple[list[str], list[str]]:
     """The columns that are inputs, and those that are outputs, none if y is None; ValueError if they share one."""
     inputs = matching(path, names, x, "--x")
     outputs = [] if y is None else matching(path, names, y, "--y")

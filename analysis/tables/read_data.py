@@ -48,8 +48,8 @@ class TableData:
 
 def read_data(
     path: Path,
-    x: str,
-    y: str | None,
+    x: str | list[str],
+    y: str | list[str] | None,
     *,
     labels: bool = False,
     classes: list[str] | None = None,
@@ -61,7 +61,7 @@ def read_data(
     ----------
     path : a table with a line of names, or an .npz file.
     x, y : comma-separated names of columns, or patterns such as ``x*``, which take columns in the file's order; of an
-        .npz file, the name of one array each. Without y, the inputs alone.
+        .npz file, the name of one array each; or lists of names, as of ``TableData``. Without y, the inputs alone.
     labels : y is one column of labels, text or numbers, rather than numbers to predict.
     classes : the labels that there are, in order; by default those in the file.
     drop_incomplete : leave rows with gaps out, rather than refuse them.
@@ -127,9 +127,11 @@ def _numbers(frame: pd.DataFrame, table: TextTable | FrameTable, kept: np.ndarra
     return numbers
 
 
-def _from_arrays(path: Path, x: str, y: str | None, labels: bool, classes: list[str] | None) -> TableData:
+def _from_arrays(
+    path: Path, x: str | list[str], y: str | list[str] | None, labels: bool, classes: list[str] | None
+) -> TableData:
     # The defaults are patterns for columns; for arrays they mean the names before the star.
-    names = {"--x": x.rstrip("*")} | ({} if y is None else {"--y": y.rstrip("*")})
+    names = {"--x": _array_name(x)} | ({} if y is None else {"--y": _array_name(y)})
     if len(set(names.values())) < len(names):
         raise ValueError(
             f"array {names['--x']!r} of {path} is both an input and an output; give --x and --y other names."
@@ -151,6 +153,10 @@ def _from_arrays(path: Path, x: str, y: str | None, labels: bool, classes: list[
         parts["--y"], found = as_labels(path, pd.DataFrame(arrays["--y"], columns=columns["--y"]), classes)
     kept = np.arange(len(parts["--x"]))
     return _warned(TableData(path, parts["--x"], parts.get("--y"), columns["--x"], columns.get("--y", []), kept, found))
+
+
+def _array_name(names: str | list[str]) -> str:
+    return names[0].rpartition("[")[0] if isinstance(names, list) else names.rstrip("*")
 
 
 def _warned(data: TableData) -> TableData:

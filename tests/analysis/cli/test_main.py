@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.cli import commands
 from analysis.cli import main as cli
+from analysis.cli import problem
 from analysis.cli.runs import Run
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble, Posterior
@@ -194,7 +194,7 @@ def test_bad_options_do_not_leave_the_folders_above_the_run_behind_either(no_tra
     ("spoil", "messages"),
     [
         (lambda x, y: (x[:, 1:], y), ["--x gives 19 number(s)", "has size 20"]),
-        (not_a_number, ["bodies.csv holds a NaN or infinite y, first in row 4, number 5"]),
+        (not_a_number, ["line 5 of", "bodies.csv, column 'y4', is empty", "1 of 30 rows have gaps"]),
         (lambda x, y: (x, 0 * y + 3), ["every row of", "bodies.csv to train on has the same y"]),
         (lambda x, y: (x, 0 * y), ["every row of", "bodies.csv to train on has the same y"]),
         (lambda x, y: (0 * x + 1, y), ["every row of", "bodies.csv to train on has the same x"]),
@@ -275,6 +275,6 @@ def test_interrupt_ends_with_status_one(fitted, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "read_data", interrupt)
+    monkeypatch.setattr(problem, "read_data", interrupt)
     assert cli.main(["fit", str(fitted.parent / "bodies.csv"), *O3, *TINY, "--out", str(tmp_path / "run")]) == 1
     assert capsys.readouterr().err == "bayes-rpp: interrupted\n"

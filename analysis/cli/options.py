@@ -1,0 +1,140 @@
+"""The options of the command ``bayes-rpp``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+_EPILOG = """examples:
+  bayes-rpp demo
+  bayes-rpp fit bodies.csv --group "O(3)" --rep-in "5*Scalar + 5*Vector" --rep-out "T(2)" --out runs/bodies
+  bayes-rpp report runs/bodies
+  bayes-rpp predict runs/bodies new.csv --out predictions.csv
+
+A fit that is interrupted is kept in the folder "unfinished" of --out, and ends with status 1: `report` shows what was
+trained, and the same command with --resume goes on. Further interrupts do not stop the writing of what was trained. A
+finished run is only replaced with --force.
+
+groups:           O(n) SO(n) S(n) Z(n) D(n) SL(n) Sp(m) SO13p SO13 O13 SO2eR3 O2eR3 DkeR3(k) Cube RubiksCube Trivial(n);
+                  direct products such as "SO(3) * S(5)"
+representations:  Scalar, PseudoScalar, Vector, T(p), T(p,q), Irrep(k), Regular; with +, 5*..., products and **2;
+                  on a direct product each names its factor: "Vector(SO(3)) * Vector(S(5))"
+"""
+
+
+_DATA = "a table whose first line names the columns (.csv .tsv .txt .parquet .xlsx), or arrays (.npz .npy)"
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"bayes-rpp {version('bayes_rpp')}")
+        parser.exit()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command and its parts."""
+    whole = argparse.ArgumentParser(
+        prog="bayes-rpp",
+        description="Fit networks that prefer a symmetry without being held to it, and see how symmetric the data are.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action=_Version, nargs=0, help="print the version, and end")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    demo = commands.add_parser("demo", help="the main job on data made for it: symmetric, and with the symmetry broken")
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo"), help="folder for runs, picture and report (default: demo)"
+    )
+    _add_training_options(demo, epochs=150)
+    _add_force(demo)
+
+    fit = commands.add_parser(
+        "fit", help="fit a posterior to your data", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    fit.add_argument("data", type=Path, metavar="DATA", help=_DATA)
+    fit.add_argument("--group", help='the symmetry group, such as "O(3)" (default: no symmetry)')
+    fit.add_argument("--rep-in", help='how the inputs transform, such as "5*Scalar + 5*Vector"')
+    fit.add_argument("--rep-out", help='how the outputs transform, such as "T(2)"')
+    fit.add_argument(
+        "--x", default="x*", help="input columns: names or patterns, comma-separated (default: x*); one array of a .npz"
+    )
+    fit.add_argument("--y", default="y*", help="output columns likewise (default: y*)")
+    fit.add_argument(
+        "--likelihood",
+        choices=["gaussian", "categorical"],
+        help="numbers with Gaussian noise, or labels in one column (default: gaussian, but for what may be labels)",
+    )
+    _add_drop_incomplete(fit)
+    fit.add_argument("--out", type=Path, default=Path("run"), help="folder for the run (default: run)")
+    fit.add_argument(
+        "--engine", choices=["ensemble", "map"], default="ensemble", help="many modes or one (default: ensemble)"
+    )
+    fit.add_argument(
+        "--network",
+        choices=["rpp", "emlp", "mlp"],
+        default="rpp",
+        help="approximately equivariant, exactly, or not at all (default: rpp)",
+    )
+    variances = {"equivariant": "equivariant coordinates", "dense": "dense weights; smaller means more symmetric"}
+    for name, of in variances.items():
+        fit.add_argument(f"--{name}-variance", type=float, help=f"prior variance of {of} (default: that of RPPPrior)")
+    fit.add_argument(
+        "--noise-variance", type=float, help="in squared units of the outputs (default: 1%% of the variance of each)"
+    )
+    fit.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
+    fit.add_argument("--test", type=Path, metavar="FILE", help="judge by this file, and train on all of DATA")
+    _add_training_options(fit, epochs=300)
+    _add_force(fit)
+    fit.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted run in --out, to the same result as without a break",
+    )
+
+    predict = commands.add_parser("predict", help="predictions of new rows, with intervals")
+    predict.add_argument("folder", type=Path, metavar="RUN", help="the folder that `fit --out` wrote")
+    predict.add_argument("data", type=Path, metavar="DATA", help=f"{_DATA}, with the input columns of the run")
+    predict.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .csv file to write")
+    predict.add_argument(
+        "--probability", type=float, default=0.9, help="that an interval holds an observation (default: 0.9)"
+    )
+    _add_drop_incomplete(predict)
+    predict.add_argument("--force", action="store_true", help="replace the file in --out")
+
+    report = commands.add_parser("report", help="numbers and a picture from a fitted run")
+    report.add_argument("folder", type=Path, metavar="RUN", help="the folder that `fit --out` wrote")
+    return whole
+
+
+def _add_drop_incomplete(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--drop-incomplete", action="store_true", help="leave rows with gaps out, rather than stop")
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace a finished run in --out when the new one is whole, and drop an unfinished one",
+    )
+
+
+def _add_training_options(parser: argparse.ArgumentParser, epochs: int) -> None:
+    parser.add_argument("--members", type=int, default=10, help="size of the ensemble (default: 10)")
+    parser.add_argument("--channels", type=int, default=256, help="width of the hidden layers (default: 256)")
+    parser.add_argument("--layers", type=int, default=3, help="number of hidden layers (default: 3)")
+    parser.add_argument("--epochs", type=int, default=epochs, help=f"passes through the data (default: {epochs})")
+    parser.add_argument("--batch-size", type=int, default=100, help="examples a step (default: 100)")
+    parser.add_argument("--lr", type=float, default=3e-3, help="learning rate (default: 0.003)")
+    parser.add_argument("--device", default="auto", help='where to train, such as "cpu" or "cuda" (default: auto)')
+    parser.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
+
+
+def _seed(text: str) -> int:
+    from bayes_rpp.seeding import plain_seed  # as in main
+
+    try:
+        return plain_seed(int(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be an integer from -2**63 to 2**64 - 1, got {text!r}") from error

@@ -1,0 +1,76 @@
+"""What ``bayes-rpp predict`` does."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TypedDict
+
+import pandas as pd
+
+from analysis.cli.run_folder import part_to_report
+from analysis.cli.runs import Run
+from analysis.tables.columns import shown
+from analysis.tables.read_data import TableData, read_data
+from inference import Posterior
+from inference.atomic_write import atomic_write
+from inference.posterior.prediction import Prediction
+
+
+class _Columns(TypedDict):
+    x: list[str]
+    y: list[str]
+    classes: list[str]
+
+
+def predict(options: Namespace) -> None:
+    """Predict the rows of a table, and write them as another, with the names of the first one's outputs."""
+    if not 0 < options.probability < 1:
+        raise ValueError(f"--probability must lie between 0 and 1, got {options.probability}.")
+    if options.out.suffix.lower() != ".csv":
+        raise ValueError(f"--out must be a .csv file, got {options.out}.")
+    if options.out.exists() and not options.force:
+        raise FileExistsError(f"{options.out} exists: give another --out, or --force to replace it.")
+    posterior = Run.load(part_to_report(options.folder)).posterior
+    columns = _columns_of(posterior, options)
+    table = read_data(options.data, columns["x"], None, drop_incomplete=options.drop_incomplete)
+    prediction = posterior.predict(table.x)
+    found = prediction.to_dataframe(columns["classes"] or columns["y"], options.probability)
+    found.index = pd.Index(table.kept)
+    whole = found.reindex(range(len(found) + table.dropped))  # a line for each of the table's, empty for those left out
+    with atomic_write(options.out) as beside:
+        whole.to_csv(beside, index=False)
+    of_gaps = f", {table.dropped} of them empty for their gaps" if table.dropped else ""
+    print(f"{len(whole)} rows{of_gaps} of {shown(list(found))} are in {options.out}")
+    _print_scores(prediction, columns, options, table)
+
+
+def _columns_of(posterior: Posterior, options: Namespace) -> _Columns:
+    columns: _Columns | None = posterior.stats.get("table")
+    if not columns:
+        raise ValueError(f"{options.folder} does not say which columns it was fitted to; fit the run again.")
+    return columns
+
+
+def _print_scores(prediction: Prediction, columns: _Columns, options: Namespace, table: TableData) -> None:
+    """How good the predictions are, if the table has the outputs as well."""
+    try:
+        y = read_data(
+            options.data,
+            columns["x"],
+            columns["y"],
+            labels=bool(columns["classes"]),
+            classes=columns["classes"] or None,
+            drop_incomplete=options.drop_incomplete,
+        ).y
+    except ValueError:
+        return
+    assert y is not None
+    if len(y) != len(table.x):
+        return
+    if columns["classes"]:
+        print(f"the table has the labels: {float((prediction.mean.argmax(1) != y).double().mean()):.2%} are wrong")
+        return
+    lower, upper = prediction.interval(options.probability)
+    inside = float(((lower <= y) & (y <= upper)).double().mean())
+    error = float((prediction.mean - y).square().mean())
+    print(f"the table has the outputs: MSE {error:.4g}; the {options.probability:.0%} intervals hold {inside:.1%}")

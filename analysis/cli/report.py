@@ -1,0 +1,35 @@
+"""What ``bayes-rpp report`` does."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from analysis.cli.report_files import PICTURE, REPORT, remove_report
+from analysis.cli.run_folder import part_to_report
+from analysis.cli.runs import POSTERIOR, Run, write_report
+from inference.atomic_write import check_writable
+from inference.posterior.files import tensors_file
+
+
+def report(options: Namespace) -> None:
+    """Report on a saved run."""
+    folder = part_to_report(options.folder)
+    reported = None
+    while reported is None or tensors_file(folder / POSTERIOR) != reported:
+        if reported is not None:
+            remove_report(folder)  # on a run that a fit has replaced meanwhile
+        reported = tensors_file(folder / POSTERIOR)
+        run = Run.load(folder)
+        check_writable(folder)
+        table = write_report({options.folder.resolve().name: run}, folder)
+    print_report(table, folder, {})
+
+
+def print_report(table: str, folder: Path, reference: dict[str, float]) -> None:
+    """The table, what the truth is where it is known, and the files."""
+    print(table)
+    for label, value in reference.items():
+        print(f"{label}: the equivariance error of the true function is {value:.4f}")
+    picture = folder / PICTURE
+    print(f"picture: {picture}   numbers: {folder / REPORT}" if picture.exists() else f"numbers: {folder / REPORT}")
