@@ -6,7 +6,6 @@ import sys
 from argparse import Namespace
 from functools import partial
 
-from analysis.cli.noise import left_out_noise
 from analysis.cli.problem import Problem, read_problem
 from analysis.cli.run_folder import RunFolder
 from analysis.cli.training import deciding, engine_of, size_of, train
@@ -47,6 +46,5 @@ def model_of(options: Namespace, problem: Problem) -> BayesianModel:
             raise ValueError("--noise-variance is for numbers; labels have none.")
         return BayesianModel(NormalizedNetwork.fit(network, problem.train[0]), prior, Categorical())
     normalized = NormalizedNetwork.fit(network, *problem.train)
-    if options.noise_variance is not None:
-        return BayesianModel(normalized, prior, Gaussian(options.noise_variance))
-    return left_out_noise(BayesianModel(normalized, prior, Gaussian(1.0)), problem.train, options)
+    noise = 1.0 if options.noise_variance is None else options.noise_variance  # see training.train
+    return BayesianModel(normalized, prior, Gaussian(noise))

@@ -6,7 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from bayes_rpp import BayesianModel
+import torch
+
+from analysis.cli.noise import left_out_noise
+from bayes_rpp import BayesianModel, Gaussian
 from inference import MAP, DeepEnsemble, Posterior
 from inference.data import Pair
 
@@ -25,9 +28,18 @@ def train(
     table: dict[str, Any],
     checkpoint: Path,
 ) -> Posterior:
-    """Fit, and note among the ``stats`` what the columns of the user's table are called."""
-    posterior = engine.fit(model, data, seed=options.seed, device=options.device, checkpoint=checkpoint)
+    """Fit, and note among the ``stats`` what the columns of the user's table are called. Without a noise among the
+    options, it is taken from left-out rows.
+    """
+    trained = predicting = model
+    if getattr(options, "noise_variance", None) is None and table and not table["classes"]:
+        trained, predicting = left_out_noise(model, data, options)
+    posterior = engine.fit(trained, data, seed=options.seed, device=options.device, checkpoint=checkpoint)
     posterior.stats["table"] = table
+    if predicting is not trained:
+        assert isinstance(trained.likelihood, Gaussian)
+        posterior.stats["training_noise_variance"] = torch.as_tensor(trained.likelihood.noise_variance).tolist()
+        posterior.model = predicting
     return posterior
 
 

@@ -28,7 +28,8 @@ def matching(path: Path, names: list[str], patterns: str | list[str], option: st
         fitting = [name for name in names if name == pattern]
         fitting = fitting or [name for name in names if fnmatchcase(name, pattern) and not listed]
         if not fitting:
-            raise ValueError(f"{path} has no column {pattern!r} (from {option}); its columns are {shown(names)}.")
+            source = f", an {option} of the run" if listed else f" (from {option})"
+            raise ValueError(f"{path} has no column {pattern!r}{source}; its columns are {shown(names)}.")
         found += [name for name in fitting if name not in found]
     return found
 
@@ -43,8 +44,8 @@ def inputs_and_outputs(
     path: Path, names: list[str], x: str | list[str], y: str | list[str] | None
 ) -> tuple[list[str], list[str]]:
     """The columns that are inputs, and those that are outputs, none if y is None; ValueError if they share one."""
-    inputs = matching(path, names, x, "--x")
-    outputs = [] if y is None else matching(path, names, y, "--y")
+    inputs = matching(path, names, x, "input" if isinstance(x, list) else "--x")
+    outputs = [] if y is None else matching(path, names, y, "output" if isinstance(y, list) else "--y")
     if shared := [name for name in inputs if name in outputs]:
         raise ValueError(f"column {shared[0]!r} of {path} is both an input and an output; narrow --x or --y.")
     return inputs, outputs

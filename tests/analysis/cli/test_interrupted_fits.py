@@ -20,7 +20,7 @@ from inference.training.parameter_stack import ParameterStack
 
 OPTIONS = {
     "--group": "O(3)", "--rep-in": "5*Scalar + 5*Vector", "--rep-out": "T(2)", "--members": "2", "--channels": "16",
-    "--layers": "1", "--epochs": "6", "--batch-size": "8",
+    "--layers": "1", "--epochs": "6", "--batch-size": "8", "--noise-variance": "0.2",
 }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_other_options_or_data_than_those_of_the_interrupted_run_are_refused_by_
     for name, value, message in (
         ("lr", "0.01", "--lr was 0.003; here it is 0.01"),
         ("epochs", "7", "--epochs was 6; here it is 7"),
-        ("noise_variance", "1", "--noise-variance was None; here it is 1.0"),
+        ("noise_variance", "1", "--noise-variance was 0.2; here it is 1.0"),
         ("rep_out", "9*Scalar", "--rep-out was 'T(2)'; here it is '9*Scalar'"),
     ):
         assert fit(folder, resume=None, **{name: value}) == 2

@@ -1,0 +1,123 @@
+"""From a table to predictions of new rows: numbers, labels, gaps, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.cli import main as cli
+from analysis.cli.runs import Run
+
+TINY = ["--members", "3", "--channels", "16", "--layers", "1", "--epochs", "30", "--lr", "0.01"]
+
+
+def table_of(path, rows=120, seed=0):
+    """A line and its noise, labels by its sign, and a column of names beside."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(rows, 2))
+    y = 10 + x @ [1.0, -2.0] + 0.1 * generator.normal(size=rows)
+    columns = {"name": [f"n{i}" for i in range(rows)], "a": x[:, 0], "b": x[:, 1], "y": y}
+    pd.DataFrame(columns | {"sign": np.where(y > 10, "up", "down")}).to_csv(path, sep=";", index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    data = str(table_of(folder / "data.csv"))
+    for name, options in {"numbers": ["--y", "y"], "labels": ["--y", "sign", "--likelihood", "categorical"]}.items():
+        assert cli.main(["fit", data, "--x", "b,a", *options, *TINY, "--out", str(folder / name)]) == 0
+    return folder
+
+
+def test_numbers_of_new_rows_have_their_names_and_intervals(runs, tmp_path, capsys):
+    new, out = table_of(tmp_path / "new.csv", seed=1), tmp_path / "p.csv"
+    assert cli.main(["predict", str(runs / "numbers"), str(new), "--out", str(out), "--probability", "0.8"]) == 0
+    found = pd.read_csv(out)
+    assert list(found) == ["y", "y_std", "y_lower", "y_upper"]
+    prediction = Run.load(runs / "numbers").posterior.predict(
+        torch.from_numpy(pd.read_csv(new, sep=";")[["b", "a"]].to_numpy().copy())
+    )
+    np.testing.assert_allclose(found.y, prediction.mean[:, 0])
+    np.testing.assert_allclose(found.y_lower, prediction.quantile(0.1)[:, 0])
+    assert "the table has the outputs: MSE" in capsys.readouterr().out
+
+
+def test_labels_of_new_rows_are_the_labels_of_the_table(runs, tmp_path, capsys):
+    new, out = table_of(tmp_path / "new.csv", seed=1), tmp_path / "p.csv"
+    assert cli.main(["predict", str(runs / "labels"), str(new), "--out", str(out)]) == 0
+    found, true = pd.read_csv(out), pd.read_csv(new, sep=";").sign
+    assert list(found) == ["label", "p(down)", "p(up)"]
+    assert (found.label == true).mean() > 0.9
+    assert f"{(found.label != true).mean():.2%} are wrong" in capsys.readouterr().out
+    assert cli.main(["report", str(runs / "labels")]) == 0
+    assert "log score" in capsys.readouterr().out
+
+
+def test_rows_with_gaps_stay_in_their_place(runs, tmp_path, capsys):
+    new, out = tmp_path / "new.csv", tmp_path / "p.csv"
+    new.write_text("a,b\n1,2\n,1\n3,4\n1,\n")
+    assert cli.main(["predict", str(runs / "numbers"), str(new), "--out", str(out)]) == 2
+    assert "line 3 of" in capsys.readouterr().err
+    assert cli.main(["predict", str(runs / "numbers"), str(new), "--out", str(out), "--drop-incomplete"]) == 0
+    assert pd.read_csv(out, skip_blank_lines=False).y.isna().tolist() == [False, True, False, True]
+    assert "4 rows, 2 of them empty for their gaps" in capsys.readouterr().out
+
+
+def test_a_file_of_its_own_judges_the_run(tmp_path, capsys):
+    data, other = table_of(tmp_path / "data.csv", 60), table_of(tmp_path / "other.csv", 40, seed=1)
+    arguments = [
+        "fit",
+        str(data),
+        "--x",
+        "a,b",
+        "--y",
+        "y",
+        "--test",
+        str(other),
+        *TINY,
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr().err
+    assert f"60 rows to train on, 40 to test on of {other}" in said
+    assert "  2 Scalar <- a, b   (scales" in said
+    run = Run.load(tmp_path / "run")
+    assert (len(run.posterior.data[0]), len(run.x)) == (60, 40)
+
+
+def test_what_cannot_be_predicted_or_fitted_is_said(runs, tmp_path, capsys):
+    new, out = table_of(tmp_path / "new.csv", seed=1), tmp_path / "p.csv"
+    (tmp_path / "others.csv").write_text("a,c\n1,2\n")
+    (tmp_path / "there.csv").write_text("mine")
+    (tmp_path / "labels.csv").write_text("x,y\n" + "1.5,1\n2.5,0\n" * 20)
+    run, to = str(runs / "numbers"), ["--out", str(out)]
+    fit = ["fit", str(tmp_path / "labels.csv"), *TINY, "--out", str(tmp_path / "run")]
+    for arguments, message in (
+        (
+            ["predict", run, str(tmp_path / "others.csv"), *to],
+            "has no column 'b', an input of the run; its columns are a, c",
+        ),
+        (["predict", run, str(new), "--out", str(tmp_path / "there.csv")], "exists: give another --out, or --force"),
+        (["predict", run, str(new), "--out", str(tmp_path / "p.txt")], "--out must be a .csv file"),
+        (["predict", run, str(new), *to, "--probability", "90"], "--probability must lie between 0 and 1, got 90"),
+        (["predict", str(tmp_path / "none"), str(new), *to], "there is no run folder"),
+        (
+            fit,
+            "column 'y' of",
+        ),
+        (fit, "2 different whole numbers in 40 rows: 0, 1. For labels give --likelihood categorical"),
+        ([*fit, "--group", "O(3)"], "--rep-in and --rep-out missing: a symmetry needs --group, --rep-in and --rep-out"),
+        ([*fit, "--likelihood", "categorical", "--noise-variance", "1"], "--noise-variance is for numbers"),
+    ):
+        assert cli.main(arguments) == 2
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv", "new.csv", "others.csv", "there.csv"]
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.startswith("bayes-rpp 0.")
