@@ -38,7 +38,7 @@ class RPPClassifier(ClassifierMixin, NetworkEstimator):
 
     Examples
     --------
-    >>> model = RPPClassifier(group="SO(3)", rep_in="2*Vector", random_state=0).fit(x, ["left", "right", ...])
+    >>> model = RPPClassifier(group="SO(3)", rep_in="2*Vector", random_state=0).fit(x, ["acute", "obtuse", ...])
     >>> model.predict_proba(x).shape
     (100, 2)
     """
@@ -52,8 +52,8 @@ class RPPClassifier(ClassifierMixin, NetworkEstimator):
         rep_out: str | Rep | None = None,
         *,
         network: Network = "rpp",
-        channels: int | str | Rep = 64,
-        layers: int = 2,
+        channels: int | str | Rep = 128,
+        layers: int = 3,
         equivariant_variance: float = 10.0,
         dense_variance: float = 1e-3,
         mlp_variance: float = 10.0,
@@ -100,8 +100,8 @@ class RPPClassifier(ClassifierMixin, NetworkEstimator):
 
         Examples
         --------
-        >>> RPPClassifier(members=3, epochs=50).fit(x, ["left", "right", ...]).classes_
-        array(['left', 'right'], dtype='<U5')
+        >>> RPPClassifier(members=3, epochs=50).fit(x, ["acute", "obtuse", ...]).classes_
+        array(['acute', 'obtuse'], dtype='<U6')
         """
         x, y = checked_pair(self, X, y)
         check_classification_targets(y)
@@ -138,7 +138,7 @@ class RPPClassifier(ClassifierMixin, NetworkEstimator):
         Examples
         --------
         >>> model.predict(x[:2])
-        array(['right', 'left'], dtype='<U5')
+        array(['obtuse', 'acute'], dtype='<U6')
         """
         most_probable = self.predict_proba(X).argmax(1)
         result: np.ndarray = self.classes_[most_probable]

@@ -33,7 +33,8 @@ class RPPRegressor(RegressorMixin, NetworkEstimator):
         ``"5*Scalar + 5*Vector"``. By default features are a vector and targets are scalars; without a group,
         everything is a scalar.
     network : "rpp", approximately equivariant; "emlp", exactly; or "mlp", not at all.
-    channels : the width of the hidden layers, or their representation.
+    channels : the width of the hidden layers, or their representation; groups with tensors need more of them than
+        scalars do.
     layers : how many hidden layers.
     equivariant_variance, dense_variance, mlp_variance : the prior variances, see RPPPrior; the smaller
         ``dense_variance`` is, the closer is "rpp" to exact equivariance.
@@ -68,8 +69,8 @@ class RPPRegressor(RegressorMixin, NetworkEstimator):
         rep_out: str | Rep | None = None,
         *,
         network: Network = "rpp",
-        channels: int | str | Rep = 64,
-        layers: int = 2,
+        channels: int | str | Rep = 128,
+        layers: int = 3,
         equivariant_variance: float = 1.0,
         dense_variance: float = 1e-4,
         mlp_variance: float = 1.0,
