@@ -15,7 +15,15 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-PACKAGES = ("bayes_rpp", "bayes_rpp.datasets", "bayes_rpp.rl", "inference", "analysis", "analysis.evidence")
+PACKAGES = (
+    "bayes_rpp",
+    "bayes_rpp.datasets",
+    "bayes_rpp.rl",
+    "inference",
+    "inference.scikit_learn",
+    "analysis",
+    "analysis.evidence",
+)
 
 
 def public_names() -> Iterator[tuple[str, str, Any]]:

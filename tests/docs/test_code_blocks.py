@@ -52,6 +52,12 @@ SMALL = {
         "chains=16, draws=400, warmup=2000": "chains=4, draws=4, warmup=4",
     },
     "docs/how-to/images.md": {"members=3, epochs=40": "members=2, epochs=1", "channels=[16, 16]": "channels=[2, 2]"},
+    "docs/how-to/scikit_learn.md": {
+        "train=500, test=500": "train=40, test=20",
+        "channels=256, members=5, epochs=300": "channels=8, layers=1, members=2, epochs=4",
+        'rep_in="2*Vector", epochs=100': 'rep_in="2*Vector", channels=8, members=2, epochs=2',
+        "set_params(epochs=100)": "set_params(epochs=2)",
+    },
     "docs/how-to/own_network.md": {"epochs=200": "epochs=4"},
     "docs/how-to/dynamics.md": {
         "train=500, test=500": "train=20, test=20",

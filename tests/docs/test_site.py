@@ -11,7 +11,15 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("bayes_rpp", "bayes_rpp.datasets", "bayes_rpp.rl", "inference", "analysis", "analysis.evidence")
+PACKAGES = (
+    "bayes_rpp",
+    "bayes_rpp.datasets",
+    "bayes_rpp.rl",
+    "inference",
+    "inference.scikit_learn",
+    "analysis",
+    "analysis.evidence",
+)
 LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src"}
 
 
