@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from analysis.convergence_diagnostics.verdict import APPROXIMATIONS
 from analysis.evidence.protocol import Evidence, timed
 from inference import Posterior
 from inference.data import Data, Model
-from inference.posterior.arviz import inference_data, quiet_arviz
+from inference.posterior.arviz import pareto_smoothed
 from inference.posterior.draws import uninterrupted
 
 _LEAST_DRAWS = 100
@@ -92,14 +92,9 @@ def loo_of(posterior: Posterior) -> Evidence:
     if len(posterior.data[0]) < 2:
         raise ValueError("LOO needs at least 2 examples, got 1.")
     values: Float[Tensor, "chain draw example"] = posterior.log_likelihood(*posterior.data).double()
-    # The likelihoods stand as the posterior, since the effective draws that count for the weights are theirs.
-    relative = torch.from_numpy(np.exp(values.numpy() - values.numpy().max(axis=(0, 1))))
-    given = inference_data({"posterior": {"likelihood": relative}, "log_likelihood": {"y": values}})
-    # Evidence.warnings names the examples; where a model misses by thousands of nats, the tail's fit overflows.
-    with warnings.catch_warnings(), np.errstate(over="ignore"):
-        warnings.filterwarnings("ignore", "Estimated shape parameter", UserWarning)
-        found = quiet_arviz().loo(given, pointwise=True, scale="log")
-    shapes, limit, notes = found.pareto_k.values, float(found.good_k), notes_on(posterior)
+    pointwise, shapes = pareto_smoothed(values.numpy())
+    total, notes = values.shape[0] * values.shape[1], notes_on(posterior)
+    limit = min(1 - 1 / math.log10(total), 0.7)
     bad = np.flatnonzero(~(shapes <= limit))
     if len(bad):
         named = ", ".join([*map(str, bad[:_NAMED]), *["..."] * (len(bad) > _NAMED)])
@@ -108,8 +103,10 @@ def loo_of(posterior: Posterior) -> Evidence:
             f"{shapes[bad].max():.2f}): the posterior without them is too far from this one. Take more draws, or refit "
             "without them."
         )
-    details = {"pareto_k": shapes, "pointwise": found.loo_i.values, "effective_parameters": float(found.p_loo)}
-    return Evidence(float(found.elpd_loo), "PSIS-LOO", float(found.se), 0.0, None, tuple(notes), details)
+    value, error = float(pointwise.sum()), math.sqrt(len(pointwise)) * float(pointwise.std())
+    in_sample = float((values.flatten(0, 1).logsumexp(0) - math.log(total)).sum())
+    details = {"pareto_k": shapes, "pointwise": pointwise, "effective_parameters": in_sample - value}
+    return Evidence(value, "PSIS-LOO", error, 0.0, None, tuple(notes), details)
 
 
 def require_engine(engine: object) -> None:

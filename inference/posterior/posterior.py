@@ -215,11 +215,13 @@ class Posterior(Draws):
         return log_joints(model, self.flat_samples, self.data).unflatten(0, (self.chains, self.draws))
 
     def to_arviz(self) -> Any:
-        """ArviZ InferenceData, for ``arviz.summary``, ``arviz.loo`` and plots: groups posterior, sample_stats where
-        the sampler recorded some, and, where there are data, posterior_predictive, log_likelihood, observed_data.
+        """ArviZ InferenceData, from ArviZ 1.0 on a DataTree, for ``arviz.summary``, ``arviz.loo`` and plots: groups
+        posterior, sample_stats where the sampler recorded some, and, where there are data, posterior_predictive,
+        log_likelihood, observed_data.
 
         The members of an ensemble are the draws of one chain there, with a note among the attributes: as chains of one
-        draw they would have no summaries. Parameters named "chain" or "draw" get an underscore behind the name.
+        draw they would have no summaries. Parameters named "chain" or "draw" get an underscore behind the name, and a
+        slash in a name becomes an underscore.
         """
         groups = {"posterior": self.samples}
         if self.sample_stats:

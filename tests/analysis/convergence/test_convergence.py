@@ -8,6 +8,7 @@ import torch
 from analysis import convergence, equivariance_error, pathway_shares
 from bayes_rpp import EMLP, MLP, BayesianModel, Categorical, Gaussian, LogDensity, RPPPrior
 from inference import Posterior
+from tests.arviz_versions import ess
 from tests.error_rate import z_limit
 from tests.seeds import shifted
 
@@ -77,8 +78,8 @@ def by_arviz(values):
     flat = values.reshape(*values.shape[:2], -1)
     r_hats = [r_hats_by_arviz(flat[..., i]) for i in range(flat.shape[2])]
     each = {
-        "ess_bulk": min(arviz.ess(flat[..., i], method="bulk") for i in range(flat.shape[2])),
-        "ess_tail": min(arviz.ess(flat[..., i], method="tail") for i in range(flat.shape[2])),
+        "ess_bulk": min(ess(flat[..., i], "bulk") for i in range(flat.shape[2])),
+        "ess_tail": min(ess(flat[..., i], "tail") for i in range(flat.shape[2])),
         "mcse_mean": max(arviz.mcse(flat[..., i], method="mean") for i in range(flat.shape[2])),
     }
     return {"r_hat": tuple(map(max, zip(*r_hats, strict=True))), **{key: (one, one) for key, one in each.items()}}

@@ -18,6 +18,7 @@ from torch.distributions import HalfCauchy, HalfNormal, Normal, constraints
 
 from bayes_rpp import LogDensity
 from inference import HMC, NUTS
+from tests.arviz_versions import ess
 from tests.error_rate import effective_degrees, r_hat_limit, t_limit
 from tests.seeds import shifted
 
@@ -131,7 +132,7 @@ def least_effective(found):
     HMC's, these are the fewest.
     """
     methods = ("bulk", "tail", "sd")
-    return min(float(arviz.ess(value.numpy(), method=method)) for value in found.values() for method in methods)
+    return min(ess(value.numpy(), method) for value in found.values() for method in methods)
 
 
 def limit(found):
