@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayes_rpp.arrays import as_tensor
 from bayes_rpp.bases.equivariant import equivariant_basis
 from bayes_rpp.groups.group import Group
 from bayes_rpp.networks.precision import input_dtype, output_dtype
@@ -164,12 +165,14 @@ class NormalizedNetwork(nn.Module):
         rep_in, rep_out = network.rep_in, network.rep_out
         assert isinstance(rep_in, Rep)
         assert isinstance(rep_out, Rep)
+        x = as_tensor(x, "x")
         if hasattr(network, "input_shapes"):
             x = _flat_images(x, input_dtype(network))
         inputs = Standardizer.fit(x, rep_in, "x")
         if y is None:
             return cls(network, inputs, Standardizer(rep_out, torch.zeros(rep_out.size), torch.ones(rep_out.size)))
-        return cls(network, inputs, Standardizer.fit(y, rep_out, "y"))
+        y = as_tensor(y, "y")
+        return cls(network, inputs, Standardizer.fit(y[:, None] if y.ndim == 1 else y, rep_out, "y"))
 
     @property
     def input_dtype(self) -> torch.dtype:

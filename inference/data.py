@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from bayes_rpp import BayesianModel, LogDensity
+from bayes_rpp.arrays import as_tensor
+from bayes_rpp.likelihoods.likelihood import event_shape
 from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.rounding import warn_if_rounded
 
@@ -36,7 +38,7 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
     if not isinstance(data, Sequence) or len(data) != 2:
         length = f" of length {len(data)}" if isinstance(data, Sequence) else ""
         raise TypeError(f"data must be a pair (x, y) or a torch Dataset, got {type(data).__name__}{length}.")
-    given = tuple(torch.as_tensor(part).detach().cpu().clone() for part in data)
+    given = tuple(as_tensor(part, name).cpu().clone() for part, name in zip(data, "xy", strict=True))
     x, y = as_model_takes(model, *given)
     model.check_data(x, y)
     for name, before, after in zip(("x", "y"), given, (x, y), strict=True):
@@ -48,10 +50,17 @@ def as_model_takes(model: BayesianModel, x: Tensor, y: Tensor) -> Pair:
     """x and y in the types and the shape that a model takes."""
     if isinstance(model.network, Rollout):
         y = model.network.flat(y)
+    y = in_columns(model, y)
     x = model.as_input(x)
     if y.is_floating_point() and x.is_floating_point():
         y = y.to(torch.promote_types(x.dtype, getattr(model.network, "output_dtype", x.dtype)))
     return x, y
+
+
+def in_columns(model: BayesianModel, y: Tensor) -> Tensor:
+    """y of shape (batch,) as (batch, 1) where that is what the likelihood observes of a network of one output."""
+    is_column = y.ndim == 1 and event_shape(model.likelihood, model.num_outputs) == (1,)
+    return y[:, None] if is_column else y
 
 
 def refuse_hyperpriors(engine: str, model: Model) -> None:

@@ -25,7 +25,7 @@ _RUG_HEIGHT = 0.12  # of the axes
 
 
 def plot_equivariance_density(
-    posteriors: Mapping[str, Posterior | xr.DataArray],
+    posteriors: Mapping[str, Posterior | xr.DataArray] | Posterior,
     x: Float[Tensor, "batch size_in"] | None = None,
     reference: Mapping[str, float] | None = None,
     ax: Axes | None = None,
@@ -39,7 +39,7 @@ def plot_equivariance_density(
 
     Parameters
     ----------
-    posteriors : label -> posterior, or equivariance errors computed already.
+    posteriors : label -> posterior, or equivariance errors computed already; or one posterior alone.
     x : where to measure; by default each posterior's own training inputs.
     reference : label -> a value to mark in that label's colour, such as the data-generating function's own error.
     ax : axes to draw on.
@@ -53,6 +53,8 @@ def plot_equivariance_density(
     --------
     >>> ax = plot_equivariance_density({"modified inertia": posterior})
     """
+    if isinstance(posteriors, Posterior):
+        posteriors = {"posterior": posteriors}
     if not posteriors:
         raise ValueError("plot_equivariance_density needs at least one posterior.")
     errors = {label: _errors_by_epoch(label, source, x) for label, source in posteriors.items()}

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import Group, Rep, restrict
+from bayes_rpp.arrays import as_tensor
 from bayes_rpp.networks.precision import warn_of_rounded_inputs
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.tensor_products import terms_text
@@ -53,7 +54,7 @@ def check_points(
     """The points as a tensor, images as rows; raises ValueError if they do not fit, or are not finite. Warns if f is a
     network, and their type keeps too few digits for it; posteriors do so themselves.
     """
-    x = torch.as_tensor(x)
+    x = as_tensor(x, "x")
     network = f.bayesian_model.network if isinstance(f, Posterior) else f
     if tuple(x.shape[1:]) in getattr(network, "input_shapes", ()):
         x = x.flatten(1)

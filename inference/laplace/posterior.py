@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jacrev, vmap
 
+from bayes_rpp.arrays import as_tensor
 from bayes_rpp.types import Params
 from inference.curvature.block_gaussian import GaussianApproximation
 from inference.curvature.block_structure import Structure
@@ -102,7 +103,7 @@ class LaplacePosterior(Posterior):
     @torch.no_grad()
     def _jacobians(self, x: Tensor) -> Iterator[tuple[Float[Tensor, "rows *output"], Float[Tensor, "rows flat size"]]]:
         """The outputs at the mode and their Jacobians in z, some rows at a time."""
-        self.bayesian_model.check_inputs(x := torch.as_tensor(x).cpu())
+        self.bayesian_model.check_inputs(x := as_tensor(x, "x").cpu())
         model, z = network_model(self.density, "a linearised network"), self.approximation.mean
         inputs = model.as_input(x).to(z.device)
 

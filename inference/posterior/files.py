@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT, VERSION = "bayes_rpp posterior", 2
 HEADER = "posterior.json"
+_IN_RUN = "posterior"  # the folder of a posterior in that of a run of the command
 _TENSORS = re.compile(r"tensors-[0-9a-f]{32}\.safetensors")
 _TENSORS_OF_VERSION_1 = "tensors.safetensors"
 
@@ -150,6 +151,7 @@ def load_posterior(path: Path, model: Model | None, kind: type[D]) -> D:
 
 def load_with_held_out(path: Path, model: Model | None, kind: type[D]) -> tuple[D, Pair | None]:
     """The same, and the data that were held out, if any were saved with it."""
+    path = path if (path / HEADER).exists() or not (path / _IN_RUN / HEADER).exists() else path / _IN_RUN
     header, tensors = _read(path)
     if model is None and header["model"] is not None:
         try:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
+from bayes_rpp.arrays import as_tensor
 from bayes_rpp.networks.layers.rpp_linear import Parametrization
 from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.seeding import seeded_generator
-from inference.data import Model
+from inference.data import Model, in_columns
 from inference.posterior.arviz import inference_data
 from inference.posterior.draws import Draws, Snapshot
 from inference.posterior.files import load_posterior, save_posterior
@@ -89,7 +89,7 @@ class Posterior(Draws):
 
     def outputs(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "chain draw batch *output"]:
         """The noise-free network output of every draw."""
-        model, x = self.bayesian_model, torch.as_tensor(x).cpu()
+        model, x = self.bayesian_model, as_tensor(x, "x").cpu()
         model.check_inputs(x)
         return evaluate(model, self.flat_samples, x).unflatten(0, (self.chains, self.draws))
 
@@ -124,7 +124,7 @@ class Posterior(Draws):
         >>> posterior.predict(data.test.x, keep_samples=False).variance.shape
         torch.Size([1000, 9])
         """
-        model, x = self.bayesian_model, torch.as_tensor(x).cpu()
+        model, x = self.bayesian_model, as_tensor(x, "x").cpu()
         model.check_inputs(x)
         pieces = outputs_in_pieces(model, self.flat_samples, x)
         return predictive(model.likelihood, pieces, self.samples, len(x), keep_samples)
@@ -196,9 +196,10 @@ class Posterior(Draws):
 
     def log_likelihood(self, x: Tensor, y: Tensor) -> Float[Tensor, "chain draw batch"]:
         """log p(y_i | x_i, theta) of every draw and example."""
-        model, x, y = self.bayesian_model, torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
+        model, x, y = self.bayesian_model, as_tensor(x, "x").cpu(), as_tensor(y, "y").cpu()
         if isinstance(model.network, Rollout):
             y = model.network.flat(y)
+        y = in_columns(model, y)
         model.check_data(x, y)
         pieces = log_likelihoods(model, self.flat_samples, x, y)
         return assembled(pieces, self.chains * self.draws, len(x)).unflatten(0, (self.chains, self.draws))

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import Categorical, Likelihood
+from bayes_rpp.arrays import as_tensor
 from bayes_rpp.types import Params
 from bayes_rpp.validation import without_validation
 from inference.posterior.predictive_mixture import PredictiveMixture
@@ -116,7 +117,8 @@ class Prediction:
         """log p(y_i | x_i, data), the log density of what was observed, in nats; larger is better. Raises as the
         likelihood's ``check``.
         """
-        y = torch.as_tensor(y).cpu()
+        y = as_tensor(y, "y").cpu()
+        y = y[:, None] if y.ndim == 1 and self.mean.shape[1:] == (1,) else y
         if len(y) != self.samples.shape[2]:
             raise ValueError(f"y has {len(y)} rows, but the prediction is of {self.samples.shape[2]} inputs.")
         self.likelihood.check(y, self.samples.shape[-1])

@@ -17,7 +17,7 @@ from inference.training.parameter_stack import ParameterStack
 
 WORDS = [
     "--group", "O(3)", "--rep-in", "5*Scalar + 5*Vector", "--rep-out", "T(2)", "--members", "2", "--channels", "8",
-    "--layers", "1", "--epochs", "4", "--batch-size", "8",
+    "--layers", "1", "--epochs", "4", "--batch-size", "8", "--noise-variance", "0.2",
 ]  # fmt: skip
 DEMO = ["--members", "1", "--channels", "4", "--layers", "0", "--epochs", "2"]
 pytestmark = pytest.mark.usefixtures("interrupts_are_heard")

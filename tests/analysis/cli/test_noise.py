@@ -18,8 +18,7 @@ def test_the_noise_is_found_in_its_own_units_and_for_each_copy():
     group = Trivial(1)
     network = RPPEMLP((2 * Scalar)(group), (2 * Scalar)(group), group, channels=16, layers=1)
     model = BayesianModel(NormalizedNetwork.fit(network, x, y), RPPPrior(), Gaussian(1.0))
-    trained, predicting = left_out_noise(model, (x, y), OPTIONS)
-    assert trained is predicting  # since the network misses over a tenth of the first output
+    _, predicting = left_out_noise(model, (x, y), OPTIONS)
     ratio = torch.tensor(predicting.likelihood.noise_variance) / torch.tensor([0.25, 25.0])
     assert 0.5 < ratio[0] < 2  # 80 rows give it to a sixth
     assert 0.5 < ratio[1] < 10  # the network's own error counts

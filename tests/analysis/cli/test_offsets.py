@@ -10,7 +10,7 @@ from analysis.cli import main as cli
 from analysis.cli.runs import Run
 
 ARGUMENTS = ["--members", "2", "--channels", "16", "--layers", "1", "--epochs", "30", "--group", "SO(2)"]
-ARGUMENTS += ["--rep-in", "Scalar + Vector", "--rep-out", "Scalar"]
+ARGUMENTS += ["--rep-in", "Scalar + Vector", "--rep-out", "Scalar", "--likelihood", "gaussian"]
 
 
 def table(offset_in=0.0, offset_out=0.0, scale=1.0, vector=0.0, count=64):
