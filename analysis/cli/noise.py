@@ -6,6 +6,7 @@ from argparse import Namespace
 
 import torch
 from jaxtyping import Float
+from scipy.stats import norm
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, Gaussian, NormalizedNetwork
@@ -14,6 +15,7 @@ from inference import DeepEnsemble
 from inference.data import Pair
 
 _ASSUMED, _LEAST = 0.01, 1e-4  # of the variance of each output
+_Z90 = float(norm.ppf(0.95))
 _LEFT_OUT, _MEMBERS = 0.2, 3
 _NOISY = 0.1  # share of the variance that is missed, from which on the noise matters to the training
 
@@ -23,8 +25,8 @@ Variance = Float[Tensor, " outputs"]
 def left_out_noise(model: BayesianModel, train: Pair, options: Namespace) -> tuple[BayesianModel, BayesianModel]:
     """The model to train, and that to predict with, which differ in the variance of their Gaussian noise.
 
-    An ensemble of three is trained for a noise of 1 % of each output's variance, on four fifths of the rows. What it
-    misses of the others, less its own spread, is the noise of predictions. If that is over 10 %, a second ensemble is
+    An ensemble of three is trained for a noise of 1 % of each output's variance, on four fifths of the rows. The
+    noise of predictions is that with which its 90 % intervals hold nine tenths of the others. If that is over 10 %, a second ensemble is
     trained for that noise; it is the one to train for, too, if the second one misses less than the first. One value
     for each copy of a piece, as the scales are: another would prefer directions. Raises KeyboardInterrupt if the
     training of these ensembles is interrupted.
@@ -62,16 +64,20 @@ def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -
     if fitted.interrupted:
         raise KeyboardInterrupt
     prediction = fitted.predict(x[left_out], keep_samples=False)
-    errors = (prediction.mean - y[left_out]).double().square().mean(0)
+    errors = (prediction.mean - y[left_out]).double().square()
     squares = network.outputs.scale.double().square()
-    noise = _each_copy(network, errors - prediction.epistemic.double().mean(0)).clamp_min(_LEAST * squares)
-    return noise, float((_each_copy(network, errors) / squares).mean())
-
-
-def _each_copy(network: NormalizedNetwork, values: Variance) -> Variance:
-    """Means over the coordinates of each copy of a piece."""
-    means = []
+    noise = []
     for run in network.rep_out.runs:
-        copies = values[run.start : run.stop].unflatten(0, (run.multiplicity, run.piece_size)).mean(1)
-        means.append(copies.repeat_interleave(run.piece_size))
-    return torch.cat(means)
+        for first in range(run.start, run.stop, run.piece_size):
+            own = slice(first, first + run.piece_size)
+            found = calibrated(errors[:, own], prediction.epistemic[:, own].double())
+            noise.append(torch.full((run.piece_size,), found, dtype=torch.float64))
+    return torch.cat(noise).clamp_min(_LEAST * squares), float((errors.mean(0) / squares).mean())
+
+
+def calibrated(errors: Float[Tensor, "rows numbers"], spread: Float[Tensor, "rows numbers"]) -> float:
+    """The noise variance v with which 90 % of squared errors lie within those of normal intervals of variance
+    spread + v: errors often have heavier tails than a normal distribution, whose variance would make intervals too wide.
+    """
+    needed = (errors / _Z90**2 - spread).flatten()  # the least v with which an interval holds its error
+    return max(0.0, float(needed.quantile(0.9)))

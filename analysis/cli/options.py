@@ -53,20 +53,7 @@ def parser() -> argparse.ArgumentParser:
     fit = commands.add_parser(
         "fit", help="fit a posterior to your data", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    fit.add_argument("data", type=Path, metavar="DATA", help=_DATA)
-    fit.add_argument("--group", help='the symmetry group, such as "O(3)" (default: no symmetry)')
-    fit.add_argument("--rep-in", help='how the inputs transform, such as "5*Scalar + 5*Vector"')
-    fit.add_argument("--rep-out", help='how the outputs transform, such as "T(2)"')
-    fit.add_argument(
-        "--x", default="x*", help="input columns: names or patterns, comma-separated (default: x*); one array of a .npz"
-    )
-    fit.add_argument("--y", default="y*", help="output columns likewise (default: y*)")
-    fit.add_argument(
-        "--likelihood",
-        choices=["gaussian", "categorical"],
-        help="numbers with Gaussian noise, or labels in one column (default: gaussian, but for what may be labels)",
-    )
-    _add_drop_incomplete(fit)
+    _add_table_options(fit, _DATA)
     fit.add_argument("--out", type=Path, default=Path("run"), help="folder for the run (default: run)")
     fit.add_argument(
         "--engine", choices=["ensemble", "map"], default="ensemble", help="many modes or one (default: ensemble)"
@@ -81,10 +68,10 @@ def parser() -> argparse.ArgumentParser:
     for name, of in variances.items():
         fit.add_argument(f"--{name}-variance", type=float, help=f"prior variance of {of} (default: that of RPPPrior)")
     fit.add_argument(
-        "--noise-variance", type=float, help="in squared units of the outputs (default: 1%% of the variance of each)"
+        "--noise-variance",
+        type=float,
+        help="in squared units of the outputs (default: by the errors of a first ensemble on left-out rows)",
     )
-    fit.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
-    fit.add_argument("--test", type=Path, metavar="FILE", help="judge by this file, and train on all of DATA")
     _add_training_options(fit, epochs=300)
     _add_force(fit)
     fit.add_argument(
@@ -103,9 +90,32 @@ def parser() -> argparse.ArgumentParser:
     _add_drop_incomplete(predict)
     predict.add_argument("--force", action="store_true", help="replace the file in --out")
 
+    verify = commands.add_parser("verify", help="whether a group and representations fit a table, or a run")
+    _add_table_options(verify, f"{_DATA}; or the folder of a run")
+    verify.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
+
     report = commands.add_parser("report", help="numbers and a picture from a fitted run")
     report.add_argument("folder", type=Path, metavar="RUN", help="the folder that `fit --out` wrote")
     return whole
+
+
+def _add_table_options(parser: argparse.ArgumentParser, data: str) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA", help=data)
+    parser.add_argument("--group", help='the symmetry group, such as "O(3)" (default: no symmetry)')
+    parser.add_argument("--rep-in", help='how the inputs transform, such as "5*Scalar + 5*Vector"')
+    parser.add_argument("--rep-out", help='how the outputs transform, such as "T(2)"')
+    parser.add_argument(
+        "--x", default="x*", help="input columns: names or patterns, comma-separated (default: x*); one array of a .npz"
+    )
+    parser.add_argument("--y", default="y*", help="output columns likewise (default: y*)")
+    parser.add_argument(
+        "--likelihood",
+        choices=["gaussian", "categorical"],
+        help="numbers with Gaussian noise, or labels in one column (default: gaussian, but for what may be labels)",
+    )
+    _add_drop_incomplete(parser)
+    parser.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
+    parser.add_argument("--test", type=Path, metavar="FILE", help="judge by this file, and train on all of DATA")
 
 
 def _add_drop_incomplete(parser: argparse.ArgumentParser) -> None:

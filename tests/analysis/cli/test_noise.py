@@ -5,7 +5,7 @@ from argparse import Namespace
 import pytest
 import torch
 
-from analysis.cli.noise import left_out_noise
+from analysis.cli.noise import calibrated, left_out_noise
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, Scalar, Trivial
 from tests.scenarios.numbers import numbers
 
@@ -32,6 +32,15 @@ def test_what_is_learned_well_is_trained_for_the_assumed_noise():
     trained, predicting = left_out_noise(BayesianModel(normalized, RPPPrior(), Gaussian(1.0)), (x, y), OPTIONS)
     assert trained.likelihood.noise_variance == pytest.approx([0.01 * float(normalized.outputs.scale) ** 2])
     assert predicting.likelihood.noise_variance != trained.likelihood.noise_variance
+
+
+def test_intervals_with_the_calibrated_noise_hold_nine_tenths():
+    spread = numbers(1, 5000, 3)[0].square() / 10
+    for errors in (numbers(2, 5000, 3)[1], numbers(2, 5000, 3)[0] / numbers(3, 5000, 3)[2].abs().clamp_min(0.1)):
+        noise = calibrated(errors.square(), spread)
+        held = (errors.abs() <= 1.6448536 * (spread + noise).sqrt()).double().mean()
+        assert abs(float(held) - 0.9) < 1e-3
+    assert calibrated(torch.zeros(10, 1), torch.ones(10, 1)) == 0
 
 
 def test_a_single_row_to_train_on_has_the_first_guess():

@@ -117,6 +117,28 @@ def test_what_cannot_be_predicted_or_fitted_is_said(runs, tmp_path, capsys):
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 
+def test_what_a_table_or_a_run_verifies(tmp_path, capsys):
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    names = ["x0", "x1", "x2", "y0", "y1", "y2"]
+    pd.DataFrame(torch.cat([x, 2 * x], 1).numpy(), columns=names).to_csv(tmp_path / "data.csv", index=False)
+    data, symmetry = str(tmp_path / "data.csv"), ["--group", "O(3)", "--rep-in", "Vector", "--rep-out", "Vector"]
+    assert cli.main(["verify", data, *symmetry]) == 0
+    of_table = capsys.readouterr().out
+    run = str(tmp_path / "run")
+    assert cli.main(["fit", data, *symmetry, "--noise-variance", "0.1", *TINY, "--out", run]) == 0
+    capsys.readouterr()
+    assert cli.main(["verify", run]) == 0
+    for said in (of_table, capsys.readouterr().out):
+        assert "O(3)" in said
+        assert "wrong" not in said
+    for arguments, message in (
+        (["verify", data], "a table needs --group, --rep-in and --rep-out"),
+        (["verify", run, "--group", "O(3)"], "a run has a group and representations"),
+    ):
+        assert cli.main(arguments) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_the_version_is_told(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])
