@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.stats import norm
@@ -25,11 +26,11 @@ Variance = Float[Tensor, " outputs"]
 def left_out_noise(model: BayesianModel, train: Pair, options: Namespace) -> tuple[BayesianModel, BayesianModel]:
     """The model to train, and that to predict with, which differ in the variance of their Gaussian noise.
 
-    An ensemble of three is trained for a noise of 1 % of each output's variance, on four fifths of the rows. The
-    noise of predictions is that with which its 90 % intervals hold nine tenths of the others. If that is over 10 %, a second ensemble is
-    trained for that noise; it is the one to train for, too, if the second one misses less than the first. One value
-    for each copy of a piece, as the scales are: another would prefer directions. Raises KeyboardInterrupt if the
-    training of these ensembles is interrupted.
+    An ensemble of three is trained for a noise of 1 % of each output's variance, on four fifths of the rows. The noise of
+    predictions is that with which its 90 % intervals hold nine tenths of the others. If it misses over 10 % of their
+    variance, a second ensemble is trained for that noise; it is the one to train for, too, if the second one misses
+    less than the first. One value for each copy of a piece, as the scales are: another would prefer directions. Raises
+    KeyboardInterrupt if the training of these ensembles is interrupted.
     """
     network = model.network
     assert isinstance(network, NormalizedNetwork)
@@ -77,7 +78,7 @@ def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -
 
 def calibrated(errors: Float[Tensor, "rows numbers"], spread: Float[Tensor, "rows numbers"]) -> float:
     """The noise variance v with which 90 % of squared errors lie within those of normal intervals of variance
-    spread + v: errors often have heavier tails than a normal distribution, whose variance would make intervals too wide.
+    spread + v. Errors often have heavier tails than a normal distribution, so that their variance would be too large.
     """
-    needed = (errors / _Z90**2 - spread).flatten()  # the least v with which an interval holds its error
-    return max(0.0, float(needed.quantile(0.9)))
+    needed = (errors / _Z90**2 - spread).numpy()  # the least v with which an interval holds its error
+    return max(0.0, float(np.quantile(needed, 0.9)))
