@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayes_rpp.arrays import as_tensor
 from bayes_rpp.bases.equivariant import equivariant_basis
 from bayes_rpp.groups.group import Group
 from bayes_rpp.networks.precision import input_dtype, output_dtype
 from bayes_rpp.representations.rep import Rep, Run
 from bayes_rpp.rounding import warn_if_coarse, warn_if_rounded
+from bayes_rpp.types import as_tensor
 
 _LARGEST_MEAN = 1e3  # that no translation along an invariant direction takes out, in units of the spread
 

@@ -1,7 +1,28 @@
-"""Types that all packages share."""
+"""Types that all packages share, and tensors of what people have for arrays."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import torch
 from torch import Tensor
 
 Params = dict[str, Tensor]
+
+
+def as_tensor(values: Any, name: str) -> Tensor:
+    """Tensors as they are, apart from their gradient; arrays, lists, and frames and series of pandas, copied where
+    they are read-only or not laid out row by row. Raises TypeError, with the name, for what holds no numbers.
+    """
+    if isinstance(values, Tensor):
+        return values.detach()
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise TypeError(f"{name} must hold numbers in rows of equal length: {error}") from error
+    if array.dtype.kind not in "biuf":
+        text = " Columns of text or dates are no numbers: choose others." if hasattr(values, "columns") else ""
+        raise TypeError(f"{name} must hold numbers, got {type(values).__name__} of {array.dtype}.{text}")
+    usable = array.flags.writeable and array.flags.c_contiguous and array.dtype.isnative
+    return torch.from_numpy(array if usable else array.astype(array.dtype.newbyteorder("="), order="C", copy=True))

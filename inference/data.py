@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from bayes_rpp import BayesianModel, LogDensity
-from bayes_rpp.arrays import as_tensor
 from bayes_rpp.likelihoods.likelihood import event_shape
 from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.rounding import warn_if_rounded
+from bayes_rpp.types import as_tensor
 
 Data = Sequence[Any] | Dataset | None
 Model = BayesianModel | LogDensity

@@ -26,8 +26,8 @@ Variance = Float[Tensor, " outputs"]
 def left_out_noise(model: BayesianModel, train: Pair, options: Namespace) -> tuple[BayesianModel, BayesianModel]:
     """The model to train, and that to predict with, which differ in the variance of their Gaussian noise.
 
-    An ensemble of three is trained for a noise of 1 % of each output's variance, on four fifths of the rows. The noise of
-    predictions is that with which its 90 % intervals hold nine tenths of the others. If it misses over 10 % of their
+    An ensemble of three is trained for a noise of 1 % of each output's variance, on four fifths of the rows. The noise
+    of predictions is that with which its 90 % intervals hold nine tenths of the others. If it misses over 10 % of their
     variance, a second ensemble is trained for that noise; it is the one to train for, too, if the second one misses
     less than the first. One value for each copy of a piece, as the scales are: another would prefer directions. Raises
     KeyboardInterrupt if the training of these ensembles is interrupted.

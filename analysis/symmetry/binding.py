@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import Group, Rep, restrict
-from bayes_rpp.arrays import as_tensor
 from bayes_rpp.networks.precision import warn_of_rounded_inputs
 from bayes_rpp.representations.factors import SIGN, VECTOR
 from bayes_rpp.representations.tensor_products import terms_text
+from bayes_rpp.types import as_tensor
 from inference import Posterior
 
 Function = Callable[[Float[Tensor, "batch size_in"]], Float[Tensor, "batch size_out"]]

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from bayes_rpp.arrays import as_tensor
-from bayes_rpp.types import Params
+from bayes_rpp.types import Params, as_tensor
 from inference.curvature.block_gaussian import GaussianApproximation
 from inference.curvature.block_structure import Structure
 from inference.curvature.gauss_newton import network_model

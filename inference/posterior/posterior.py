@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import BayesianModel, LogDensity
-from bayes_rpp.arrays import as_tensor
 from bayes_rpp.networks.layers.rpp_linear import Parametrization
 from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.seeding import seeded_generator
+from bayes_rpp.types import as_tensor
 from inference.data import Model, in_columns
 from inference.posterior.arviz import inference_data
 from inference.posterior.draws import Draws, Snapshot

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp import Categorical, Likelihood
-from bayes_rpp.arrays import as_tensor
-from bayes_rpp.types import Params
+from bayes_rpp.types import Params, as_tensor
 from bayes_rpp.validation import without_validation
 from inference.posterior.predictive_mixture import PredictiveMixture
 

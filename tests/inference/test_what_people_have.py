@@ -7,7 +7,7 @@ import torch
 
 from analysis import equivariance_error
 from bayes_rpp import SO, BayesianModel, Gaussian, NormalizedNetwork, RPPLinear, RPPPrior, Scalar, Vector
-from bayes_rpp.arrays import as_tensor
+from bayes_rpp.types import as_tensor
 from inference import MAP, Posterior
 
 REP = (Scalar + Vector)(SO(3))
