@@ -43,6 +43,16 @@ def parse_group(text: str) -> Group:
     return _Tokens(text, "group").parse(_parse_group_product)
 
 
+def as_group(group: Group | str) -> Group:
+    """A group, or text that names one."""
+    return parse_group(group) if isinstance(group, str) else group
+
+
+def as_rep(rep: Rep | str) -> Rep:
+    """A representation, or text that describes one."""
+    return parse_rep(rep) if isinstance(rep, str) else rep
+
+
 def _parse_group_product(tokens: _Tokens) -> Group:
     result = _parse_single_group(tokens)
     while tokens.take_if("*"):

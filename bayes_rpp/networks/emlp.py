@@ -17,6 +17,7 @@ from bayes_rpp.networks.layers.low_rank_bilinear import LowRankBilinear
 from bayes_rpp.networks.layers.roles import ParameterRole
 from bayes_rpp.networks.layers.rpp_linear import Parametrization, RPPLinear, as_chain
 from bayes_rpp.networks.uniform_rep import uniform_rep
+from bayes_rpp.notation import as_group, as_rep
 from bayes_rpp.representations.rep import Rep
 
 Channels = int | Rep | Sequence[int | Rep]
@@ -64,19 +65,22 @@ class SymmetricNetwork(nn.Module):
 
     Parameters
     ----------
-    rep_in, rep_out : representations of the input and the output, bound or not.
-    group : the group to bind them to.
+    rep_in, rep_out : representations of the input and the output, bound or not, or text that describes them.
+    group : the group to bind them to, or text that names it.
     channels : the size of every hidden layer, or its representation, or a sequence of these, one for each layer.
     layers : how many hidden layers; ignored if channels is a sequence.
     """
 
-    def __init__(self, rep_in: Rep, rep_out: Rep, group: Group, channels: Channels = 384, layers: int = 3) -> None:
+    def __init__(
+        self, rep_in: Rep | str, rep_out: Rep | str, group: Group | str, channels: Channels = 384, layers: int = 3
+    ) -> None:
         super().__init__()
         if isinstance(channels, int | Rep):
             if layers < 0:
                 raise ValueError(f"layers must not be negative, got {layers}.")
             channels = [channels] * layers
-        self.group, self.rep_in, self.rep_out = group, rep_in(group), rep_out(group)
+        group = as_group(group)
+        self.group, self.rep_in, self.rep_out = group, as_rep(rep_in)(group), as_rep(rep_out)(group)
         self.hidden = [c(group) if isinstance(c, Rep) else uniform_rep(c, group) for c in channels]
         self.network = nn.Sequential()
 
@@ -125,22 +129,23 @@ class RPPEMLP(SymmetricNetwork):
 
     Examples
     --------
-    >>> net = RPPEMLP(5 * Scalar + 5 * Vector, T(2), O(3), channels=64)
+    >>> net = RPPEMLP("5*Scalar + 5*Vector", "T(2)", "O(3)", channels=64)  # or 5 * Scalar + 5 * Vector, T(2), O(3)
     >>> net(torch.randn(7, 20)).shape
     torch.Size([7, 9])
     """
 
     def __init__(
         self,
-        rep_in: Rep,
-        rep_out: Rep,
-        group: Group | Sequence[Group],
+        rep_in: Rep | str,
+        rep_out: Rep | str,
+        group: Group | str | Sequence[Group | str],
         channels: Channels = 384,
         layers: int = 3,
         parametrization: Parametrization = "residual",
         bilinear: bool | Bilinear = True,
     ) -> None:
-        chain = as_chain(group)
+        named = [group] if isinstance(group, Group | str) else group
+        chain = as_chain([as_group(part) for part in named])
         super().__init__(rep_in, rep_out, chain[0], channels, layers)
         self.chain, self.bilinear = chain, checked_bilinear(bilinear)
         self.network = self._blocks(RPPLinear, True, self.bilinear, parametrization=parametrization, group=chain)
@@ -175,9 +180,9 @@ class EMLP(SymmetricNetwork):
 
     def __init__(
         self,
-        rep_in: Rep,
-        rep_out: Rep,
-        group: Group,
+        rep_in: Rep | str,
+        rep_out: Rep | str,
+        group: Group | str,
         channels: Channels = 384,
         layers: int = 3,
         bilinear: bool | Bilinear = True,
@@ -204,7 +209,9 @@ class MLP(SymmetricNetwork):
     torch.Size([7, 1])
     """
 
-    def __init__(self, rep_in: Rep, rep_out: Rep, group: Group, channels: Channels = 384, layers: int = 3) -> None:
+    def __init__(
+        self, rep_in: Rep | str, rep_out: Rep | str, group: Group | str, channels: Channels = 384, layers: int = 3
+    ) -> None:
         super().__init__(rep_in, rep_out, group, channels, layers)
         sizes, modules = [self.rep_in.size, *(rep.size for rep in self.hidden)], []
         for size_in, size_out in pairwise(sizes):
