@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ def as_tensor(values: Any, name: str) -> Tensor:
         array = np.asarray(values)
     except ValueError as error:
         raise TypeError(f"{name} must hold numbers in rows of equal length: {error}") from error
+    if array.dtype == object and hasattr(values, "columns"):  # a frame of numbers of several types
+        with suppress(TypeError, ValueError):
+            array = np.asarray(values, dtype=np.float64)
     if array.dtype.kind not in "biuf":
         text = " Columns of text or dates are no numbers: choose others." if hasattr(values, "columns") else ""
         raise TypeError(f"{name} must hold numbers, got {type(values).__name__} of {array.dtype}.{text}")

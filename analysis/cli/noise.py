@@ -17,6 +17,7 @@ from inference.data import Pair
 
 _ASSUMED, _LEAST = 0.01, 1e-4  # of the variance of each output
 _Z90 = float(norm.ppf(0.95))
+_FEW = 50  # left-out rows of one ensemble
 _LEFT_OUT, _MEMBERS = 0.2, 3
 _NOISY = 0.1  # share of the variance that is missed, from which on the noise matters to the training
 
@@ -26,11 +27,11 @@ Variance = Float[Tensor, " outputs"]
 def left_out_noise(model: BayesianModel, train: Pair, options: Namespace) -> tuple[BayesianModel, BayesianModel]:
     """The model to train, and that to predict with, which differ in the variance of their Gaussian noise.
 
-    An ensemble of three is trained for a noise of 1 % of each output's variance, on four fifths of the rows. The noise
-    of predictions is that with which its 90 % intervals hold nine tenths of the others. If it misses over 10 % of their
-    variance, a second ensemble is trained for that noise; it is the one to train for, too, if the second one misses
-    less than the first. One value for each copy of a piece, as the scales are: another would prefer directions. Raises
-    KeyboardInterrupt if the training of these ensembles is interrupted.
+    An ensemble of three is trained for a noise of 1 % of each output's variance, on four fifths of the rows (or five
+    are, where rows are few). The noise of predictions is that with which its 90 % intervals hold nine tenths of the
+    others. If it misses over 10 % of their variance, a second ensemble is trained for that noise; it is the one to
+    train for, too, if the second one misses less than the first. One value for each copy of a piece, as the scales are:
+    another would prefer directions. Raises KeyboardInterrupt if the training of these ensembles is interrupted.
     """
     network = model.network
     assert isinstance(network, NormalizedNetwork)
@@ -54,31 +55,40 @@ def with_noise(model: BayesianModel, variance: Variance) -> BayesianModel:
 
 
 def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -> tuple[Variance, float]:
-    """The noise by rows that an ensemble has not seen, and what share of the variance it misses there."""
+    """The noise by rows that ensembles have not seen, and what share of the variance they miss there: those of one
+    ensemble, or, where there are few, of five, each of which leaves out another fifth.
+    """
     network, (x, y) = model.network, train
     assert isinstance(network, NormalizedNetwork)
     order = torch.randperm(len(x), generator=seeded_generator(options.seed))
-    left_out, kept = order[:count], order[count:]
     members = 1 if options.engine == "map" else min(_MEMBERS, options.members)
     engine = DeepEnsemble(members=members, epochs=options.epochs, batch_size=options.batch_size, lr=options.lr)
-    fitted = engine.fit(model, (x[kept], y[kept]), seed=options.seed, device=options.device)
-    if fitted.interrupted:
-        raise KeyboardInterrupt
-    prediction = fitted.predict(x[left_out], keep_samples=False)
-    errors = (prediction.mean - y[left_out]).double().square()
+    errors, spread = [], []
+    parts = list(order.split(count))
+    for left_out in parts if count < _FEW else parts[:1]:
+        kept = order[~torch.isin(order, left_out)]
+        fitted = engine.fit(model, (x[kept], y[kept]), seed=options.seed, device=options.device)
+        if fitted.interrupted:
+            raise KeyboardInterrupt
+        prediction = fitted.predict(x[left_out], keep_samples=False)
+        errors.append((prediction.mean - y[left_out]).double().square())
+        spread.append(prediction.epistemic.double())
+    missed, around = torch.cat(errors), torch.cat(spread)
     squares = network.outputs.scale.double().square()
     noise = []
     for run in network.rep_out.runs:
         for first in range(run.start, run.stop, run.piece_size):
             own = slice(first, first + run.piece_size)
-            found = calibrated(errors[:, own], prediction.epistemic[:, own].double())
+            found = calibrated(missed[:, own], around[:, own])
             noise.append(torch.full((run.piece_size,), found, dtype=torch.float64))
-    return torch.cat(noise).clamp_min(_LEAST * squares), float((errors.mean(0) / squares).mean())
+    return torch.cat(noise).clamp_min(_LEAST * squares), float((missed.mean(0) / squares).mean())
 
 
 def calibrated(errors: Float[Tensor, "rows numbers"], spread: Float[Tensor, "rows numbers"]) -> float:
-    """The noise variance v with which 90 % of squared errors lie within those of normal intervals of variance
-    spread + v. Errors often have heavier tails than a normal distribution, so that their variance would be too large.
+    """The noise variance v with which normal intervals of variance spread + v hold 90 % of new errors, by squared ones
+    of n rows: the quantile of order 0.9 (n + 1) / n, since a new row is one more of them (Vovk, Gammerman & Shafer,
+    2005). Errors often have heavier tails than a normal distribution, so that their variance would be too large.
     """
     needed = (errors / _Z90**2 - spread).numpy()  # the least v with which an interval holds its error
-    return max(0.0, float(np.quantile(needed, 0.9)))
+    order = min(1.0, 0.9 * (len(needed) + 1) / len(needed))
+    return max(0.0, float(np.quantile(needed, order)))

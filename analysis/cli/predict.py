@@ -28,6 +28,8 @@ def predict(options: Namespace) -> None:
         raise ValueError(f"--probability must lie between 0 and 1, got {options.probability}.")
     if options.out.suffix.lower() != ".csv":
         raise ValueError(f"--out must be a .csv file, got {options.out}.")
+    if options.out.exists() and options.data.exists() and options.out.samefile(options.data):
+        raise ValueError(f"--out {options.out} is the table itself, which would be lost: give another.")
     if options.out.exists() and not options.force:
         raise FileExistsError(f"{options.out} exists: give another --out, or --force to replace it.")
     posterior = Run.load(part_to_report(options.folder)).posterior

@@ -68,9 +68,7 @@ def read_problem(options: Namespace) -> Problem:
     if options.test is None:
         train, test = _split(options, table)
     else:
-        other = read_data(
-            options.test, ",".join(table.x_names), ",".join(table.y_names), **how, classes=table.classes or None
-        )
+        other = read_data(options.test, table.x_names, table.y_names, **how, classes=table.classes or None)
         assert other.y is not None
         train, test = (table.x, table.y), (other.x, other.y)
     _check_varies(options, *train)

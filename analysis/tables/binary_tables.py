@@ -28,7 +28,17 @@ class FrameTable:
 
     def read(self, columns: list[str]) -> pd.DataFrame:
         """These columns."""
+        for column in columns:
+            if self._frame[column].dtype.kind in "mM":
+                raise ValueError(f"column {column!r} of {self.path} holds dates or times, which are no numbers.")
         return self._frame[columns].reset_index(drop=True)
+
+    def read_text(self, column: str) -> pd.Series:
+        """A column of labels as text: whole numbers without decimals; None where there is none."""
+        values = self._frame[column]
+        if pd.api.types.is_float_dtype(values) and (values.dropna() == values.dropna().round()).all():
+            values = values.astype("Int64")
+        return pd.Series([None if pd.isna(value) else str(value).strip() or None for value in values], dtype=object)
 
     def place(self, column: str, row: int) -> str:
         """Where the field of a row stands, and what it holds, in words."""

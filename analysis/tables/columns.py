@@ -25,6 +25,8 @@ def matching(path: Path, names: list[str], patterns: str | list[str], option: st
     found: list[str] = []
     listed = isinstance(patterns, list)
     for pattern in patterns if isinstance(patterns, list) else (part.strip() for part in patterns.split(",")):
+        if not pattern:
+            raise ValueError(f"{option} has an empty name, as before or after a comma; the columns are {shown(names)}.")
         fitting = [name for name in names if name == pattern]
         fitting = fitting or [name for name in names if fnmatchcase(name, pattern) and not listed]
         if not fitting:

@@ -15,28 +15,33 @@ _FEW, _ROWS_EACH = 20, 5  # whole numbers of which there are so few, in so many 
 _LABELS = "For labels give --likelihood categorical"
 
 
-def as_labels(path: Path, frame: pd.DataFrame, classes: list[str] | None) -> tuple[Int[Tensor, " rows"], list[str]]:
-    """Labels 0, 1, ... of one column, and what they stand for: those found, in order, or ``classes``. Raises ValueError
-    for several columns, a single label, gaps, or one that is not among the classes.
+def as_labels(
+    path: Path, name: str, column: pd.Series, classes: list[str] | None
+) -> tuple[Int[Tensor, " rows"], list[str]]:
+    """Labels 0, 1, ... of a column of text, and what they stand for: those found, in order, or ``classes``. Raises
+    ValueError for a single label, gaps, or one that is not among the classes.
     """
-    if frame.shape[1] != 1:
-        raise ValueError(f"labels are one column, but --y takes {frame.shape[1]} of {path}: {shown(list(frame))}.")
-    name = frame.columns[0]
-    column = frame[name]
     if column.isna().any():
-        raise ValueError(f"{int(column.isna().sum())} of {len(column)} labels in column {name!r} of {path} are empty.")
-    if pd.api.types.is_float_dtype(column) and (column == column.round()).all():
-        column = column.astype("int64")
-    found = sorted(column.unique().tolist(), key=lambda value: (isinstance(value, str), value))
-    named = column.astype(str).str.strip()
-    known = classes or [str(value).strip() for value in found]
+        raise ValueError(
+            f"{int(column.isna().sum())} of {len(column)} labels in column {name!r} of {path} are empty: leave these "
+            "rows out with --drop-incomplete."
+        )
+    found = sorted(column.unique().tolist(), key=_as_number_or_text)
+    known = classes or found
     if len(known) < 2:
         raise ValueError(f"column {name!r} of {path} has a single label, {known[0]!r}: there is nothing to tell apart.")
-    strange = sorted(set(named.unique()) - set(known))
-    if strange:
+    if strange := [label for label in found if label not in known]:
         raise ValueError(f"column {name!r} of {path} has labels that the run does not know: {shown(strange)}.")
-    codes = pd.Categorical(named, categories=known).codes
+    codes = pd.Categorical(column, categories=known).codes
     return torch.as_tensor(codes.copy(), dtype=torch.int64), known
+
+
+def _as_number_or_text(label: str) -> tuple[bool, float, str]:
+    """Numbers first, by size, and then text."""
+    try:
+        return False, float(label), label
+    except ValueError:
+        return True, 0.0, label
 
 
 def refuse_text(path: Path, frame: pd.DataFrame) -> None:

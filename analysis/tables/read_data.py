@@ -79,7 +79,11 @@ def read_data(
         return _from_arrays(path, x, y, labels, classes)
     table = TextTable(path) if kind in _TEXT else FrameTable(path)
     inputs, outputs = inputs_and_outputs(path, table.names, x, y)
-    frame = table.read(inputs + outputs)
+    if labels and len(outputs) > 1:
+        raise ValueError(f"labels are one column, but --y takes {len(outputs)} of {path}: {shown(outputs)}.")
+    frame = table.read(inputs if labels else inputs + outputs)
+    if labels and outputs:
+        frame = frame.assign(**{outputs[0]: table.read_text(outputs[0])})
     if not len(frame):
         raise ValueError(f"{path} names {len(table.names)} columns but has 0 rows.")
     kept, rows = np.arange(len(frame)), len(frame)
@@ -91,7 +95,7 @@ def read_data(
     coded: Tensor | None = None
     found: list[str] = []
     if labels and outputs:
-        coded, found = as_labels(path, frame[outputs], classes)
+        coded, found = as_labels(path, outputs[0], frame[outputs[0]], classes)
     elif outputs:
         refuse_text(path, frame[outputs])
     numbers = torch.from_numpy(_numbers(frame[inputs if labels else inputs + outputs], table, kept))
@@ -150,7 +154,10 @@ def _from_arrays(
     parts = {option: torch.from_numpy(array) for option, array in arrays.items()}
     found: list[str] = []
     if labels and y is not None:
-        parts["--y"], found = as_labels(path, pd.DataFrame(arrays["--y"], columns=columns["--y"]), classes)
+        if arrays["--y"].shape[1] > 1:
+            raise ValueError(f"labels are one number a row, but {names['--y']!r} of {path} has {len(columns['--y'])}.")
+        text = pd.Series([f"{value:g}" for value in arrays["--y"][:, 0]], dtype=object)
+        parts["--y"], found = as_labels(path, columns["--y"][0], text, classes)
     kept = np.arange(len(parts["--x"]))
     return _warned(TableData(path, parts["--x"], parts.get("--y"), columns["--x"], columns.get("--y", []), kept, found))
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
@@ -19,7 +20,7 @@ import pandas as pd
 from analysis.tables.columns import check_names
 
 _PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])  # doubles are exact by default from 3.1 on
-_SEPARATORS, _SEEN = ",;\t|", 20  # rows by which the separator is chosen
+_SEPARATORS, _SEEN = ";\t|,", 20  # rows by which the separator is chosen
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 _GAPS = {"", "na", "n/a", "nan", "null", "none", "-", "?", "#n/a"}
 
@@ -45,11 +46,21 @@ class TextTable:
         ValueError with the line, as the file counts them, if a row has more or fewer fields than the header.
         """
         chosen = [self.names.index(column) for column in columns]
+        self._check_lengths()
         if (table := self._plain_numbers(chosen)) is not None:
             return table.set_axis(columns, axis=1)
-        fields = [[row[index] for index in chosen] for row in self._whole_rows()]
-        parts = [_numbers(list(column), self._dialect.decimal) for column in zip(*fields, strict=True)]
+        parts = [_numbers(fields, self._dialect.decimal) for fields in self._fields(chosen)]
         return pd.DataFrame(dict(zip(columns, parts, strict=True)) if parts else {name: [] for name in columns})
+
+    def read_text(self, column: str) -> pd.Series:
+        """A column as it is written, as labels are; None where a field is empty."""
+        self._check_lengths()
+        fields = self._fields([self.names.index(column)])
+        return pd.Series([field.strip() or None for field in fields[0]] if fields else [], dtype=object)
+
+    def _fields(self, chosen: list[int]) -> list[tuple[str, ...]]:
+        """The fields of some columns, column by column; none if there are no rows."""
+        return list(zip(*([row[index] for index in chosen] for _, row in islice(self._rows(), 1, None)), strict=True))
 
     def _plain_numbers(self, chosen: list[int]) -> pd.DataFrame | None:
         """What pandas reads, ten times as fast, if it is numbers without gaps, in rows of equal length; else None."""
@@ -76,21 +87,20 @@ class TextTable:
         line, fields = next(islice(self._rows(), row + 1, None))
         return f"line {line} of {self.path}, column {column!r}, {holds(fields[self.names.index(column)])}"
 
-    def _whole_rows(self) -> Iterator[list[str]]:
-        """The fields below the header; ValueError, with the line, for more or fewer than it names."""
+    def _check_lengths(self) -> None:
+        """Raise ValueError, with the line, for a row of more or fewer fields than the header names."""
         for line, fields in islice(self._rows(), 1, None):
             if len(fields) != len(self.names):
                 raise ValueError(
                     f"line {line} of {self.path} has {len(fields)} field(s), but the header names {len(self.names)} "
                     "columns."
                 )
-            yield fields
 
     @cached_property
     def _text(self) -> str:
         try:
             data = gzip.decompress(self.path.read_bytes()) if _is_compressed(self.path) else self.path.read_bytes()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{self.path} cannot be unpacked: {error}") from error
         encodings = ["utf-16"] if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
         for encoding in encodings:
@@ -99,7 +109,7 @@ class TextTable:
             except UnicodeDecodeError:
                 continue
             if "\0" not in text:
-                return text
+                return text.replace("\r\n", "\n").replace("\r", "\n")
         raise ValueError(f"{self.path} is no text file, as a .csv file should be.")
 
     @cached_property
@@ -117,19 +127,31 @@ class TextTable:
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Line numbers and fields of the lines that are not empty, the header first."""
         reader = csv.reader(
-            io.StringIO(self._text, newline=""), delimiter=self._dialect.separator, skipinitialspace=True
+            io.StringIO(self._text), delimiter=self._dialect.separator, skipinitialspace=True, strict=True
         )
-        return ((reader.line_num, fields) for fields in reader if any(field.strip() for field in fields))
+        try:
+            for fields in reader:
+                if any(field.strip() for field in fields):
+                    yield reader.line_num, fields
+        except csv.Error as error:
+            raise ValueError(
+                f"{self.path} cannot be read up to line {reader.line_num}, as of a quote that does not close: {error}."
+            ) from error
 
 
-def _numbers(fields: list[str], decimal: str) -> pd.Series:
+def _numbers(fields: tuple[str, ...], decimal: str) -> pd.Series:
     """Fields as numbers if all that are not gaps are, else as text; gaps are missing."""
-    plain = [None if field.strip().lower() in _GAPS else field.strip() for field in fields]
-    numerals = [None if field is None else field.replace(decimal, ".") for field in plain]
+    plain = [None if field.strip().lower() in _GAPS else _numeral(field.strip(), decimal) for field in fields]
     try:
-        return pd.Series(np.array([np.nan if field is None else float(field) for field in numerals]))
+        return pd.Series(np.array([np.nan if field is None else float(field) for field in plain]))
     except ValueError:
         return pd.Series(plain, dtype=object)
+
+
+def _numeral(field: str, decimal: str) -> str:
+    """A field with a decimal point. Where commas are decimal, one with a point is no number: it may be thousands."""
+    is_strange = "_" in field or (decimal == "," and "." in field)
+    return f"{field} (?)" if is_strange else field.replace(decimal, ".")
 
 
 def holds(field: object) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +15,9 @@ from bayes_rpp import Categorical, Likelihood
 from bayes_rpp.types import Params, as_tensor
 from bayes_rpp.validation import without_validation
 from inference.posterior.predictive_mixture import PredictiveMixture
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NOT_KEPT = (
     "the samples of this prediction were not kept, since it was made with keep_samples=False: take predict(x) for "
@@ -137,23 +139,32 @@ class Prediction:
         ValueError
             If there are not as many names as outputs, and as ``interval``.
         """
+        import pandas as pd
+
         mean = self.mean.flatten(1)
         is_label = isinstance(self.likelihood, Categorical)
-        names = [str(i) if is_label else f"y{i}" for i in range(mean.shape[1])] if names is None else list(names)
+        if isinstance(names, str):
+            raise ValueError(f"names must be a list, got the text {names!r}.")
+        names = (
+            [str(i) if is_label else f"y{i}" for i in range(mean.shape[1])] if names is None else list(map(str, names))
+        )
         if len(names) != mean.shape[1]:
             raise ValueError(f"there are {mean.shape[1]} outputs, but {len(names)} names: {', '.join(names)}.")
         if is_label:
-            best = {"label": [names[index] for index in mean.argmax(1).tolist()]}
-            return pd.DataFrame(best | {f"p({name})": mean[:, i].numpy() for i, name in enumerate(names)})
-        columns = {"": mean, "_std": self.std.flatten(1)}
-        try:
-            lower, upper = self.interval(probability)
-            columns |= {"_lower": lower.flatten(1), "_upper": upper.flatten(1)}
-        except TypeError:  # of yes or no: the mean is its probability
-            pass
-        return pd.DataFrame(
-            {name + end: part[:, i].numpy() for i, name in enumerate(names) for end, part in columns.items()}
-        )
+            best = [names[index] for index in mean.argmax(1).tolist()]
+            columns = [("label", best), *((f"p({name})", mean[:, i].numpy()) for i, name in enumerate(names))]
+        else:
+            parts = {"": mean, "_std": self.std.flatten(1)}
+            try:
+                lower, upper = self.interval(probability)
+                parts |= {"_lower": lower.flatten(1), "_upper": upper.flatten(1)}
+            except TypeError:  # of yes or no: the mean is its probability
+                pass
+            columns = [(name + end, part[:, i].numpy()) for i, name in enumerate(names) for end, part in parts.items()]
+        headers = [header for header, _ in columns]
+        if twice := {header for header in headers if headers.count(header) > 1}:
+            raise ValueError(f"two columns would be called {min(twice)!r}: give other names than {', '.join(names)}.")
+        return pd.DataFrame(dict(columns))
 
     @cached_property
     def _mixture(self) -> PredictiveMixture:

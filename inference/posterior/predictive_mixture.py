@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from bayes_rpp import Likelihood
@@ -23,6 +23,9 @@ from bayes_rpp.types import Params
 from bayes_rpp.validation import without_validation
 from inference.memory import slices_that_fit
 from inference.posterior.map_draws import map_draws
+
+if TYPE_CHECKING:
+    from scipy import stats
 
 _HALVINGS = 50  # of the interval that holds a quantile
 _AT_ONCE = 12  # arrays of the size of the draws' outputs that a bisection holds
@@ -85,6 +88,8 @@ def _of_rows(mixture: PredictiveMixture, rows: slice, probability: float) -> Flo
 
 def _frozen(mixture: PredictiveMixture) -> tuple[stats.distributions.rv_frozen, bool]:
     """The components as one distribution of SciPy, with arrays (draw, batch, *event), and whether it is of counts."""
+    from scipy import stats
+
     with without_validation():
         laws = [getattr(law, "base_dist", law) for law in mixture.components()]
     kind = type(laws[0])
@@ -93,14 +98,14 @@ def _frozen(mixture: PredictiveMixture) -> tuple[stats.distributions.rv_frozen, 
             f"observations under {mixture.likelihood!r} have no quantiles here: `sample` draws them, and `mean` has "
             "the probabilities of labels."
         )
-    of_scipy, names = _FROZEN[kind]
+    name_there, names = _FROZEN[kind]
     arrays = {name: torch.stack([getattr(law, own) for law in laws]).double().numpy() for name, own in names.items()}
-    return of_scipy(**arrays), kind is dist.Poisson
+    return getattr(stats, name_there)(**arrays), kind is dist.Poisson
 
 
 _FROZEN = {
-    dist.Normal: (stats.norm, {"loc": "loc", "scale": "scale"}),
-    dist.Laplace: (stats.laplace, {"loc": "loc", "scale": "scale"}),
-    dist.StudentT: (stats.t, {"loc": "loc", "scale": "scale", "df": "df"}),
-    dist.Poisson: (stats.poisson, {"mu": "rate"}),
+    dist.Normal: ("norm", {"loc": "loc", "scale": "scale"}),
+    dist.Laplace: ("laplace", {"loc": "loc", "scale": "scale"}),
+    dist.StudentT: ("t", {"loc": "loc", "scale": "scale", "df": "df"}),
+    dist.Poisson: ("poisson", {"mu": "rate"}),
 }

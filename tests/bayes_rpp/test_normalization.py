@@ -183,5 +183,5 @@ def test_outputs_that_are_in_no_unit_of_y_stay_as_they_are():
     assert network(x).dtype == torch.float32
     with pytest.raises(TypeError, match=r"y must be floating-point.*torch.int64.*log rates.*fit\(network, x\)"):
         NormalizedNetwork.fit(rates, x, torch.ones(20, 1, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"y of shape \(20,\) does not fit Scalar.*logits.*fit\(network, x\)"):
-        NormalizedNetwork.fit(rates, x, torch.ones(20))
+    with pytest.raises(ValueError, match=r"y of shape \(20, 2\) does not fit Scalar.*logits.*fit\(network, x\)"):
+        NormalizedNetwork.fit(rates, x, torch.ones(20, 2))

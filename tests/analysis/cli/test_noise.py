@@ -40,6 +40,8 @@ def test_intervals_with_the_calibrated_noise_hold_nine_tenths():
         noise = calibrated(errors.square(), spread)
         held = (errors.abs() <= 1.6448536 * (spread + noise).sqrt()).double().mean()
         assert abs(float(held) - 0.9) < 1e-3
+    few = torch.arange(1.0, 10.0)[:, None].double()
+    assert calibrated(few, torch.zeros_like(few)) * 1.6448536**2 == pytest.approx(9.0)  # of nine errors the largest
     assert calibrated(torch.zeros(10, 1), torch.ones(10, 1)) == 0
 
 

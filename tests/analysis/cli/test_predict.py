@@ -100,6 +100,7 @@ def test_what_cannot_be_predicted_or_fitted_is_said(runs, tmp_path, capsys):
             "has no column 'b', an input of the run; its columns are a, c",
         ),
         (["predict", run, str(new), "--out", str(tmp_path / "there.csv")], "exists: give another --out, or --force"),
+        (["predict", run, str(new), "--out", str(new), "--force"], "is the table itself, which would be lost"),
         (["predict", run, str(new), "--out", str(tmp_path / "p.txt")], "--out must be a .csv file"),
         (["predict", run, str(new), *to, "--probability", "90"], "--probability must lie between 0 and 1, got 90"),
         (["predict", str(tmp_path / "none"), str(new), *to], "there is no run folder"),

@@ -203,6 +203,38 @@ def test_frames_and_arrays_are_read_alike(tmp_path, monkeypatch):
         read_data(tmp_path / "data.xlsx", "x*", "y*")
 
 
+STRANGE = {
+    "a short row beside": ("x0,x1,y,note\n1,2,3,a\n4,5,6\n", r"line 3 of .* has 3 field"),
+    "an open quote": ('x0,x1,y,note\n1,2,3,a\n4,5,6,"b\n7,8,9,c\n', r"cannot be read up to line 4, as of a quote"),
+    "thousands": ("x0;x1;y\n1,5;1.234;3,0\n2,5;999;4,0\n3,0;1;1\n", r"line 2 of .* column 'x1', holds '1\.234'"),
+    "underscores": ("x0,x1,y\n1_2,1,2\n3,4,5\n", r"column 'x0', holds '1_2', which is no number"),
+    "a bad decimal": ("x0;x1;y\n1,5;1;3,0\n2,5;2;abc\n3,0;1;1\n", r"line 3 of .*column 'y', holds 'abc'"),
+}
+
+
+def test_what_would_be_read_wrongly_is_refused_with_its_line(tmp_path):
+    for text, message in STRANGE.values():
+        (tmp_path / "data.csv").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_data(tmp_path / "data.csv", "x0,x1", "y")
+    (tmp_path / "data.csv").write_text("x0,x1,y\r1,2,3\r")  # as old Macs end lines
+    assert read_data(tmp_path / "data.csv", "x*", "y")[1].tolist() == [[3.0]]
+    with pytest.raises(ValueError, match=r"--x has an empty name"):
+        read_data(tmp_path / "data.csv", "x0,", "y")
+    (tmp_path / "data.csv.gz").write_bytes(gzip.compress(b"x,y\n1,2\n" * 500)[:-20] + b"\0" * 20)
+    with pytest.raises(ValueError, match=r"cannot be unpacked"):
+        read_data(tmp_path / "data.csv.gz", "x", "y")
+    pd.DataFrame({"x": [1.0], "y": pd.to_datetime(["2020-01-01"])}).to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(ValueError, match=r"column 'y' .* holds dates or times"):
+        read_data(tmp_path / "data.parquet", "x", "y")
+
+
+def test_labels_stay_as_they_are_written(tmp_path):
+    (tmp_path / "data.csv").write_text("x,y\n1,01\n2,Na\n3,1\n4,None\n5,\n")
+    data = read_table(tmp_path / "data.csv", "x", "y", labels=True, drop_incomplete=True)
+    assert (data.classes, data.y.tolist(), data.dropped) == (["01", "1", "Na", "None"], [0, 2, 1, 3], 1)
+
+
 def test_rows_with_gaps_are_left_out_when_asked(tmp_path):
     (tmp_path / "data.csv").write_text("x,y,note\n1,2,\n3,,a\nNA,5,b\n7,8,c\n")
     data = read_table(tmp_path / "data.csv", "x", "y", drop_incomplete=True)

@@ -125,6 +125,8 @@ def test_what_a_prediction_cannot_say_is_refused():
         (lambda: posterior_of(Exponential()).predict(X).quantile(0.5), TypeError, "no quantiles here"),
         (lambda: numbers_of.log_score(numbers(5, 2)), ValueError, "y has 5 rows, but the prediction is of 6 inputs"),
         (lambda: numbers_of.log_score(numbers(6, 3)), ValueError, "the network has 2 outputs"),
+        (lambda: numbers_of.to_dataframe(["y", "y_std"]), ValueError, "two columns would be called 'y_std'"),
+        (lambda: numbers_of.to_dataframe("ab"), ValueError, "names must be a list, got the text 'ab'"),
         (lambda: numbers_of.to_dataframe(["a"]), ValueError, "there are 2 outputs, but 1 names: a"),
         (lambda: posterior_of(Gaussian(0.2)).predict(X, keep_samples=False).std.sum() and posterior_of(Gaussian(0.2))
             .predict(X, keep_samples=False).interval(), ValueError, "keep_samples=False"),
