@@ -49,7 +49,10 @@ def predict(options: Namespace) -> None:
 def _columns_of(posterior: Posterior, options: Namespace) -> _Columns:
     columns: _Columns | None = posterior.stats.get("table")
     if not columns:
-        raise ValueError(f"{options.folder} does not say which columns it was fitted to; fit the run again.")
+        raise ValueError(
+            f"{options.folder} does not say which columns it was fitted to: it is of `demo`, or older than `predict`. Fit "
+            "a table with `fit`."
+        )
     return columns
 
 
@@ -75,4 +78,6 @@ def _print_scores(prediction: Prediction, columns: _Columns, options: Namespace,
     lower, upper = prediction.interval(options.probability)
     inside = float(((lower <= y) & (y <= upper)).double().mean())
     error = float((prediction.mean - y).square().mean())
-    print(f"the table has the outputs: MSE {error:.4g}; the {options.probability:.0%} intervals hold {inside:.1%}")
+    print(
+        f"the table has the outputs: MSE {error:.4g}; the {100 * options.probability:g} % intervals hold {inside:.1%}"
+    )
