@@ -50,8 +50,8 @@ def _columns_of(posterior: Posterior, options: Namespace) -> _Columns:
     columns: _Columns | None = posterior.stats.get("table")
     if not columns:
         raise ValueError(
-            f"{options.folder} does not say which columns it was fitted to: it is of `demo`, or older than `predict`. Fit "
-            "a table with `fit`."
+            f"{options.folder} does not say which columns it was fitted to: it is of `demo`, or older than `predict`. "
+            "Fit a table with `fit`."
         )
     return columns
 
