@@ -10,7 +10,8 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.multiclass import check_classification_targets
 
 from bayes_rpp import Categorical, Group, NormalizedNetwork, Rep
-from inference.scikit_learn.estimator import Network, NetworkEstimator, as_tensor, checked_pair
+from bayes_rpp.types import as_tensor
+from inference.scikit_learn.estimator import Network, NetworkEstimator, checked_pair
 
 
 class RPPClassifier(ClassifierMixin, NetworkEstimator):
@@ -106,7 +107,7 @@ class RPPClassifier(ClassifierMixin, NetworkEstimator):
         x, y = checked_pair(self, X, y)
         check_classification_targets(y)
         encoder = LabelEncoder()
-        features, labels = as_tensor(x), as_tensor(encoder.fit_transform(y))
+        features, labels = as_tensor(x, "X"), as_tensor(encoder.fit_transform(y), "y")
         if len(encoder.classes_) < 2:
             raise ValueError(f"y must hold at least two classes, got one class: {encoder.classes_.tolist()}.")
         network = NormalizedNetwork.fit(self._network(len(encoder.classes_), features.dtype), features)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bayes_rpp import Group, Rep, Scalar, Trivial, Vector, parse_group, parse_rep
+from bayes_rpp import Group, Rep, Scalar, Trivial, Vector
+from bayes_rpp.notation import as_group, as_rep
 from bayes_rpp.positive_integer import positive_integer
 
 
@@ -71,7 +72,7 @@ class DeclaredSymmetry:
             return cls(trivial, (size_in * Scalar)(trivial), (size_out * Scalar)(trivial), (width * Scalar)(trivial))
         if not isinstance(group, str | Group):
             raise TypeError(f"group must be text such as 'O(3)', a Group or None, got {group!r}.")
-        known = parse_group(group) if isinstance(group, str) else group
+        known = as_group(group)
         inputs = _bound("rep_in", Vector if rep_in is None else rep_in, known)
         outputs = _bound("rep_out", size_out * Scalar if rep_out is None else rep_out, known)
         for name, rep, size, what in (
@@ -95,4 +96,4 @@ def _is_integer(value: object) -> bool:
 def _bound(name: str, rep: object, group: Group) -> Rep:
     if not isinstance(rep, str | Rep):
         raise TypeError(f"{name} must be text such as '5*Scalar + 5*Vector' or a Rep, got {rep!r}.")
-    return (parse_rep(rep) if isinstance(rep, str) else rep)(group)
+    return as_rep(rep)(group)

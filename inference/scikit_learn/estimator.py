@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Group, Likelihood, Rep, RPPPrior
 from bayes_rpp.seeding import seeded
+from bayes_rpp.types import as_tensor
 from inference.data import Pair
 from inference.posterior.draws import uninterrupted
 from inference.posterior.posterior import Posterior
@@ -98,7 +99,7 @@ class NetworkEstimator(BaseEstimator):
     def _features(self, x: object) -> Float[Tensor, "batch n"]:
         """New features, checked against those of the fit."""
         check_is_fitted(self, "posterior_")
-        return as_tensor(validate_data(self, x, dtype=_TYPES, reset=False))
+        return as_tensor(validate_data(self, x, dtype=_TYPES, reset=False), "X")
 
     def _prediction(self, x: object) -> Prediction:
         """The posterior predictive, without the outputs of every member."""
@@ -108,11 +109,6 @@ class NetworkEstimator(BaseEstimator):
 
 def _is_count(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
-
-
-def as_tensor(values: np.ndarray) -> Tensor:
-    """A copy: arrays of users may be read-only, and in any order of memory."""
-    return torch.from_numpy(np.array(values, order="C"))
 
 
 def checked_pair(estimator: NetworkEstimator, x: object, y: object, **checks: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,8 @@ from sklearn.utils import check_array
 from torch import Tensor
 
 from bayes_rpp import Gaussian, Group, NormalizedNetwork, Rep
-from inference.scikit_learn.estimator import Network, NetworkEstimator, as_tensor, checked_pair
+from bayes_rpp.types import as_tensor
+from inference.scikit_learn.estimator import Network, NetworkEstimator, checked_pair
 
 _USUAL, _LEAST = 0.01, 1e-6  # noise variances, as shares of the variance of a target
 _LARGEST_RATIO = 100  # of the variances of targets that share one noise
@@ -129,7 +130,7 @@ class RPPRegressor(RegressorMixin, NetworkEstimator):
         """
         x, y = checked_pair(self, X, y, multi_output=True, y_numeric=True)
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)
-        features, targets = as_tensor(x), as_tensor(y.reshape(len(y), -1))
+        features, targets = as_tensor(x, "X"), as_tensor(y.reshape(len(y), -1), "y")
         network = NormalizedNetwork.fit(self._network(targets.shape[1], features.dtype), features, targets)
         self._one_target = y.ndim == 1
         return self._fit_posterior(network, self._likelihood(network), (features, targets))
