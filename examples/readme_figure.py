@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from analysis.cli.main import main
-from analysis.cli.report_files import PICTURE
+from analysis.report.files import PICTURE
 
 FIGURE = Path(__file__).parent / "figures" / PICTURE
 

@@ -9,11 +9,11 @@ from functools import partial
 
 import torch
 
+from analysis.cli.fitting.training import deciding, engine_of, train
 from analysis.cli.report import print_report
-from analysis.cli.report_files import check_report_replaceable
 from analysis.cli.run_folder import RunFolder
-from analysis.cli.runs import write_report
-from analysis.cli.training import deciding, engine_of, train
+from analysis.report.files import check_report_replaceable
+from analysis.report.write_report import write_report
 from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior
 from bayes_rpp.datasets import inertia
@@ -38,7 +38,7 @@ def demo(options: Namespace) -> None:
         model = BayesianModel(network, RPPPrior(), Gaussian(noise_variance=0.2))
         runs[label] = folders[label].fit(partial(train, engine, model, data.train, options, {}), data.test)
         if breaking:
-            offset = network.outputs.mean  # reports are about it, see Run.report
+            offset = network.outputs.mean  # reports are about it, see Run.centred
             function = partial(_about, data.function, offset)
             true = equivariance_error(function, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
             reference[label] = float(true)

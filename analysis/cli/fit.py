@@ -6,10 +6,10 @@ import sys
 from argparse import Namespace
 from functools import partial
 
-from analysis.cli.problem import Problem, read_problem
+from analysis.cli.fitting.problem import Problem, read_problem
+from analysis.cli.fitting.training import deciding, engine_of, size_of, train
+from analysis.cli.fitting.understood import understood
 from analysis.cli.run_folder import RunFolder
-from analysis.cli.training import deciding, engine_of, size_of, train
-from analysis.cli.understood import understood
 from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Categorical, Gaussian, NormalizedNetwork, RPPPrior
 from inference.checkpoint import digest
 

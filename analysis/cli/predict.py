@@ -8,7 +8,7 @@ from typing import TypedDict
 import pandas as pd
 
 from analysis.cli.run_folder import part_to_report
-from analysis.cli.runs import Run
+from analysis.report.run import Run
 from analysis.tables.columns import shown
 from analysis.tables.read_data import TableData, read_data
 from inference import Posterior

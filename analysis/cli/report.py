@@ -5,9 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from analysis.cli.report_files import PICTURE, REPORT, remove_report
 from analysis.cli.run_folder import part_to_report
-from analysis.cli.runs import POSTERIOR, Run, write_report
+from analysis.report.files import PICTURE, REPORT, remove_report
+from analysis.report.run import POSTERIOR, Run
+from analysis.report.write_report import write_report
 from inference.atomic_write import check_writable
 from inference.posterior.files import tensors_file
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
-from analysis.cli.report_files import remove_report
-from analysis.cli.runs import POSTERIOR, Run
+from analysis.report.files import remove_report
+from analysis.report.run import POSTERIOR, Run
 from inference import Posterior
 from inference.atomic_write import atomic_write, check_writable, remove_file
 from inference.data import Pair

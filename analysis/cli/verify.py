@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from analysis.cli.problem import read_problem
+from analysis.cli.fitting.problem import read_problem
 from analysis.cli.run_folder import part_to_report
-from analysis.cli.runs import Run
+from analysis.report.run import Run
 from analysis.verification.verify_symmetry import verify_symmetry
 from bayes_rpp import Rep
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from analysis.cli import main as cli
-from analysis.cli.report_files import MARK, PICTURE, REPORT
-from analysis.cli.runs import Run
+from analysis.report.files import MARK, PICTURE, REPORT
+from analysis.report.run import Run
 from bayes_rpp.datasets import inertia
 from inference import DeepEnsemble, Posterior
 from inference.posterior.files import HEADER

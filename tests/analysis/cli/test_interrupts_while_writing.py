@@ -8,7 +8,7 @@ import pytest
 
 from analysis.cli import main as cli
 from analysis.cli import run_folder
-from analysis.cli.runs import Run
+from analysis.report.run import Run
 from bayes_rpp.datasets import inertia
 from inference import Posterior
 from inference.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ import torch
 
 from analysis.cli import main as cli
 from analysis.cli import problem
-from analysis.cli.runs import Run
+from analysis.report.run import Run
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble, Posterior
 from inference.posterior.files import tensors_file

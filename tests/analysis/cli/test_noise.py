@@ -5,7 +5,7 @@ from argparse import Namespace
 import pytest
 import torch
 
-from analysis.cli.noise import calibrated, left_out_noise
+from analysis.cli.fitting.noise import calibrated, left_out_noise
 from bayes_rpp import RPPEMLP, BayesianModel, Gaussian, NormalizedNetwork, RPPPrior, Scalar, Trivial
 from tests.scenarios.numbers import numbers
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from analysis.cli import main as cli
-from analysis.cli.runs import Run
+from analysis.report.run import Run
 
 ARGUMENTS = ["--members", "2", "--channels", "16", "--layers", "1", "--epochs", "30", "--group", "SO(2)"]
 ARGUMENTS += ["--rep-in", "Scalar + Vector", "--rep-out", "Scalar", "--likelihood", "gaussian"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analysis.cli import main as cli
-from analysis.cli.runs import Run
+from analysis.report.run import Run
 
 TINY = ["--members", "3", "--channels", "16", "--layers", "1", "--epochs", "30", "--lr", "0.01"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from analysis.cli.noise import left_out_noise
+from analysis.cli.fitting.noise import left_out_noise
 from bayes_rpp import BayesianModel, Gaussian
 from inference import MAP, DeepEnsemble, Posterior
 from inference.data import Pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from analysis.cli.problem import Problem
+from analysis.cli.fitting.problem import Problem
 from analysis.tables.columns import shown
 from bayes_rpp import BayesianModel, NormalizedNetwork, Rep
 

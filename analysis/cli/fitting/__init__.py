@@ -1,0 +1,1 @@
+"""From a user's table and options to a fitted posterior."""

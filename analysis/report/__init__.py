@@ -1,0 +1,1 @@
+"""A fitted run with its held-out data, and the report on it: numbers, words and pictures."""
