@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 import xarray as xr
-from tqdm import tqdm
 
 from analysis.comparison.sweep_criteria import Criteria, check_criteria, measure, named_criteria, prediction_errors
 from analysis.comparison.sweep_training import Problem, TrainedCells, cells_at_once, train_cells
@@ -21,7 +20,7 @@ from bayes_rpp.known_variances import has_learned_noise
 from bayes_rpp.likelihoods import NOISE
 from inference import MAP, DeepEnsemble
 from inference.data import Data, refuse_hyperpriors, resolve_data, resolve_device
-from inference.progress import off_unless
+from inference.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +187,7 @@ def _sweep(problem: Problem, cells: list[dict[str, float]], progress: bool) -> I
     at_once = cells_at_once(problem, cells[0])
     for piece in np.array_split(np.arange(len(cells)), math.ceil(len(cells) / at_once)):
         trained = train_cells(problem, [cells[index] for index in piece], progress)
-        bar = tqdm(piece, desc="measuring", unit="cell", disable=off_unless(progress))
+        bar = ProgressBar(piece, desc="measuring", unit="cell", progress=progress)
         for number, index in enumerate(bar):
             fits = range(number * problem.members, (number + 1) * problem.members)
             yield int(index), _cell(problem, cells[index], trained, fits)

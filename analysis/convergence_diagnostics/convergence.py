@@ -10,13 +10,13 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from analysis.convergence_diagnostics.verdict import ERROR, verdict
 from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import LogDensity
 from inference import Posterior
 from inference.posterior.arviz import chain_diagnostics, least_draws
+from inference.progress import QUIET_SECONDS, ProgressBar
 
 _POINTS = 5
 
@@ -95,12 +95,12 @@ def convergence(
     """
     values: dict[str, xr.DataArray] = {}
     evaluated = _functions(posterior, x, functions or {})
-    for name, value in tqdm(evaluated, desc="evaluating", unit="function", delay=2, disable=None):
+    for name, value in ProgressBar(evaluated, desc="evaluating", unit="function", delay=QUIET_SECONDS):
         if name in values:
             raise ValueError(f"functions names {name!r}, which is judged anyway: give it another name.")
         values[name] = _as_array(name, value, posterior)
     total = sum(array[0, 0].size for array in values.values())
-    with tqdm(total=total, desc="R-hat", unit="element", delay=2, disable=None) as bar:
+    with ProgressBar(total=total, desc="R-hat", unit="element", delay=QUIET_SECONDS) as bar:
         rows = [_diagnose(name, array, bar) for name, array in values.items()]
     table = xr.concat(rows, dim=xr.Variable("function", list(values)))
     return Convergence(table, verdict(table, posterior))
@@ -154,7 +154,7 @@ def _as_array(name: str, value: Tensor | np.ndarray | xr.DataArray, posterior: P
     return value
 
 
-def _diagnose(name: str, array: xr.DataArray, bar: tqdm) -> xr.Dataset:
+def _diagnose(name: str, array: xr.DataArray, bar: ProgressBar) -> xr.Dataset:
     """The row of one function."""
     values = array.values.reshape(*array.shape[:2], -1)
     elements = [index for index in range(values.shape[2]) if not np.isnan(values[..., index]).all()]

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from analysis.discovery.limits import check_values
 from analysis.symmetry.binding import Function, check_output
@@ -22,7 +21,7 @@ from analysis.symmetry.evaluation import Evaluation
 from bayes_rpp import Rep
 from inference import Posterior
 from inference.posterior.map_draws import assembled
-from inference.progress import QUIET_SECONDS
+from inference.progress import QUIET_SECONDS, ProgressBar
 
 
 class ElementDistances(NamedTuple):
@@ -67,7 +66,7 @@ def element_distances(
     check_output(still, rep_out)
     check_values(still.double().square().sum((1, 2)), evaluation.shape)
     rows: list[list[Tensor]] = []
-    for g in tqdm(elements, desc="group elements", disable=None, delay=QUIET_SECONDS):
+    for g in ProgressBar(elements, desc="group elements", delay=QUIET_SECONDS):
         moved, turned = values(rep_in.apply(g, evaluation.x)).double(), rep_out.apply(g, still).double()
         away = moved - turned
         sizes = [part.square().sum((1, 2)) for part in (away, moved, turned)]

@@ -14,7 +14,6 @@ from pyro.distributions import Distribution
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 from torch.func import grad, vjp, vmap
-from tqdm import tqdm
 
 from bayes_rpp import BayesianModel, PathwayNormal
 from bayes_rpp.bases.joint_span import are_orthogonal
@@ -30,7 +29,7 @@ from inference.curvature.gauss_newton import (
     require_curvature,
 )
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.progress import QUIET_SECONDS, off_unless
+from inference.progress import QUIET_SECONDS, ProgressBar
 
 Blocks = list[Tensor]  # one a block of the structure: a matrix, or a vector for "diagonal"; float64
 
@@ -105,8 +104,8 @@ def gauss_newton_blocks(
     return blocks
 
 
-def _bar(description: str, rows: int, progress: bool) -> tqdm:
-    return tqdm(desc=description, total=rows, unit="row", disable=off_unless(progress), delay=QUIET_SECONDS)
+def _bar(description: str, rows: int, progress: bool) -> ProgressBar:
+    return ProgressBar(desc=description, total=rows, unit="row", progress=progress, delay=QUIET_SECONDS)
 
 
 def prior_precision(

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from tqdm import tqdm
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.known_variances import model_at
@@ -28,7 +27,7 @@ from inference.empirical_bayes.settings import EvidenceSettings
 from inference.laplace.expansion import Expansion
 from inference.laplace.find_mode import find_mode
 from inference.posterior.posterior import Posterior
-from inference.progress import off_unless
+from inference.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def refine(
     rounds: list[_Round] = []
     ascent.start_from(posterior.stats["variances"])
     weights = {m: {name: v[m, -1] for name, v in posterior.samples.items()} for m in range(posterior.chains)}
-    bar = tqdm(range(settings.refinements + 1), desc="refining", unit="round", disable=off_unless(progress))
+    bar = ProgressBar(range(settings.refinements + 1), desc="refining", unit="round", progress=progress)
     interrupted = False
     try:
         for number in bar:

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from inference.curvature.block_gaussian import GaussianApproximation
 from inference.curvature.block_structure import Structure
 from inference.curvature.covariance_root import NotPositiveDefiniteError
 from inference.curvature.hessian_blocks import Blocks, Precision, precision_at
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.progress import QUIET_SECONDS, off_unless
+from inference.progress import QUIET_SECONDS, ProgressBar
 
 # How often H is formed, and the steps that are taken with each, at most. Large networks take the diagonal.
 _BUDGET = {"full": (15, 150), "last_layer": (15, 150), "layer": (15, 150), "diagonal": (4, 240)}
@@ -56,7 +55,7 @@ def find_mode(
     Raises RuntimeError if U or its slope is not finite at z.
     """
     search = _Search(density, z, structure, close)
-    with tqdm(desc="mode", unit="step", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:
+    with ProgressBar(desc="mode", unit="step", progress=progress, delay=QUIET_SECONDS) as bar:
         rounds, steps = _BUDGET[structure.curvature]
         for round_ in range(rounds + 1):
             curvature = precision_at(density, search.z, structure, progress)
@@ -108,7 +107,7 @@ class _Search:
         """H^-1 g."""
         return self._inverse.covariance_times(gradient.double()).to(gradient)
 
-    def descend(self, most: int, bar: tqdm) -> bool:
+    def descend(self, most: int, bar: ProgressBar) -> bool:
         """Steps until the decrement is tiny or nothing is gained any more; returns whether there was a step."""
         before = self.steps
         for _ in range(most):

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from bayes_rpp.types import Params
 from inference.memory import Cost
-from inference.progress import QUIET_SECONDS
+from inference.progress import QUIET_SECONDS, ProgressBar
 
 Draws = Params | Tensor | tuple["Draws", ...]
 
@@ -51,7 +50,7 @@ def in_pieces(draws: Draws, blocks: Sequence[slice], cost: Cost, what: str) -> I
     is a bar of ``what`` where it takes long.
     """
     count, rows = count_draws(draws), sum(block.stop - block.start for block in blocks)
-    with tqdm(total=count * rows, desc=what, unit="row", unit_scale=True, disable=None, delay=QUIET_SECONDS) as bar:
+    with ProgressBar(total=count * rows, desc=what, unit="row", unit_scale=True, delay=QUIET_SECONDS) as bar:
         for some, of_rows in chain.from_iterable(cost.pieces(count, block) for block in blocks):
             yield Piece(some, of_rows, _apply(draws, itemgetter(some)))
             bar.update((some.stop - some.start) * (of_rows.stop - of_rows.start))

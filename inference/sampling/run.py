@@ -8,11 +8,10 @@ from typing import Generic
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from inference.metrics.preconditioned import PreconditionedDensity
-from inference.progress import off_unless
+from inference.progress import ProgressBar
 from inference.sampling.kernel import Kernel, S, named_tensors, where, with_tensors
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.trace import Trace, TraceRecord, finite_rows
@@ -68,9 +67,9 @@ class Run(Generic[S]):
     def sample(self, progress: bool) -> None:
         """All steps that are left."""
         sampler, trace = self.sampler, self.trace
-        bar = tqdm(
+        bar = ProgressBar(
             total=sampler.steps, initial=self.step, desc=f"{sampler.chains} chain(s)", unit="step",
-            disable=off_unless(progress),
+            progress=progress,
         )  # fmt: skip
         began, earlier, saved = time.perf_counter(), self.seconds, time.perf_counter()
         try:

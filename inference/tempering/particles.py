@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from bayes_rpp.seeding import seeded_generator
-from inference.progress import QUIET_SECONDS, off_unless
+from inference.progress import QUIET_SECONDS, ProgressBar
 from inference.sampling.hmc.leapfrog import leapfrog
 from inference.tempering.curvature import Coordinates
 from inference.tempering.path import Particles, TemperedPath
@@ -61,7 +60,7 @@ def anneal(
     total = torch.zeros(shape[0], dtype=particles.gain.dtype, device=particles.gain.device)
     within = torch.full(shape, 1 / shape[1], dtype=total.dtype, device=total.device).log()
     t, temperatures, acceptance = 0.0, [], []
-    with tqdm(desc="tempering", unit="level", disable=off_unless(progress), delay=QUIET_SECONDS) as bar:
+    with ProgressBar(desc="tempering", unit="level", progress=progress, delay=QUIET_SECONDS) as bar:
         while t < 1:
             before, t = t, guide.next_temperature(t, particles.gain, (total[:, None] + within).flatten())
             within = within + (t - before) * particles.gain.reshape(shape)

@@ -11,11 +11,10 @@ from typing import Protocol
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from bayes_rpp.types import Params
 from inference.posterior.draws import Snapshot
-from inference.progress import off_unless
+from inference.progress import ProgressBar
 from inference.training.minibatches import Minibatches
 from inference.training.parameter_stack import ParameterStack, finite_members
 from inference.training.settings import TrainingSettings
@@ -78,8 +77,8 @@ def train(
         checkpoint.restore(record)
     each = len(minibatches)
     _note_epochs(record, stack, each)
-    bar = tqdm(
-        desc=description, total=settings.epochs * each, initial=stack.steps, unit="step", disable=off_unless(progress)
+    bar = ProgressBar(
+        desc=description, total=settings.epochs * each, initial=stack.steps, unit="step", progress=progress
     )
     try:
         stack.prepare(settings.compile, settings.epochs * each, minibatches.example())

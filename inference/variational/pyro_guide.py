@@ -25,14 +25,13 @@ import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import init_to_value
-from tqdm import tqdm
 
 from bayes_rpp.seeding import plain_seed, seeded
 from bayes_rpp.types import Params
 from bayes_rpp.validation import without_validation
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.posterior.posterior import Posterior
-from inference.progress import off_unless
+from inference.progress import ProgressBar
 from inference.settings import require_integers, require_positive
 from inference.variational.pyro_program import Program, PyroProgram
 
@@ -158,7 +157,7 @@ class PyroGuide:
         svi = SVI(program, guide, optimizer, Trace_ELBO(num_particles=self.particles))
         history: list[float] = []
         try:
-            with tqdm(range(self.steps), desc="fitting a guide", unit="step", disable=off_unless(progress)) as bar:
+            with ProgressBar(range(self.steps), desc="fitting a guide", unit="step", progress=progress) as bar:
                 for _ in bar:
                     history.append(-float(svi.step(*program.arguments)))
                     if not math.isfinite(history[-1]):

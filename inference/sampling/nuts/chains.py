@@ -8,12 +8,11 @@ from typing import TypedDict
 
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from bayes_rpp.seeding import seeded
 from inference.checkpoint import Checkpoint
 from inference.metrics.preconditioned import PreconditionedDensity
-from inference.progress import off_unless
+from inference.progress import ProgressBar
 from inference.sampling.nuts.kernel import Chain, ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
 
@@ -48,9 +47,9 @@ def sample_sequentially(
     failed: dict[int, ChainResult] = {}
     chain = Chain(preconditioned, settings)
     try:
-        with tqdm(
+        with ProgressBar(
             total=settings.chains * settings.steps, initial=len(finished) * settings.steps,
-            desc=f"{settings.chains} chain(s)", unit="step", disable=off_unless(progress),
+            desc=f"{settings.chains} chain(s)", unit="step", progress=progress,
         ) as bar:  # fmt: skip
             for number, (own, seed) in enumerate(zip(u, seeds, strict=True)):
                 if number in finished:

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from pyro.infer.mcmc import NUTS as PyroNUTS
 from torch import Tensor
-from tqdm import tqdm
 
 from bayes_rpp.types import Params
 from inference.metrics.preconditioned import PreconditionedDensity
+from inference.progress import ProgressBar
 from inference.sampling.nuts.settings import NUTSSettings
 
 
@@ -97,7 +97,7 @@ class Chain:
         """The number of draws so far."""
         return len(self._rows)
 
-    def sample(self, u: Float[Tensor, " size"], bar: tqdm) -> None:
+    def sample(self, u: Float[Tensor, " size"], bar: ProgressBar) -> None:
         """Warm up and draw."""
         settings = self.settings
         params = self.kernel.initial_params = {"u": u.clone()}
