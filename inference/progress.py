@@ -21,7 +21,7 @@ QUIET_SECONDS = 2.0  # before a bar shows, of work that is often short
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-class ProgressBar(tqdm):  # type: ignore[type-arg]
+class ProgressBar(tqdm):
     """A bar of tqdm, which takes the same settings, and ``progress``: False shows nothing."""
 
     def __init__(self, *iterable: Any, progress: bool = True, **settings: Any) -> None:

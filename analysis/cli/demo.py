@@ -9,7 +9,8 @@ from functools import partial
 
 import torch
 
-from analysis.cli.fitting.training import deciding, engine_of, train
+from analysis.cli.fitting.engines import engine_of
+from analysis.cli.fitting.training import deciding, train
 from analysis.cli.report import print_report
 from analysis.cli.run_folder import RunFolder
 from analysis.report.files import check_report_replaceable
@@ -22,7 +23,7 @@ from inference.atomic_write import check_writable
 
 def demo(options: Namespace) -> None:
     """Fit ensembles to two kinds of inertia data, symmetric and not, and report on both."""
-    engine, runs, reference = engine_of(options, "ensemble", snapshots=max(0, min(4, options.epochs - 1))), {}, {}
+    engine, runs, reference = engine_of(options, snapshots=max(0, min(4, options.epochs - 1))), {}, {}
     cases = {"inertia": 0.0, "modified inertia": 0.3}
     check_writable(options.out)
     check_report_replaceable(options.out)

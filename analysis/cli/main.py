@@ -20,6 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     used.
     """
     logging.basicConfig(level=logging.WARNING, format="bayes-rpp: %(message)s")
+    logging.getLogger("inference.progress").setLevel(logging.INFO)
+    logging.getLogger("analysis.cli").setLevel(logging.INFO)
     options = parser().parse_args(arguments)
     import matplotlib  # seconds of imports that --help and wrong options do without
 

@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", type=Path, default=Path("demo"), help="folder for runs, picture and report (default: demo)"
     )
+    demo.set_defaults(engine="ensemble", prior="fixed")
     _add_training_options(demo, epochs=150)
     _add_force(demo)
 
@@ -55,9 +56,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_table_options(fit, _DATA)
     fit.add_argument("--out", type=Path, default=Path("run"), help="folder for the run (default: run)")
-    fit.add_argument(
-        "--engine", choices=["ensemble", "map"], default="ensemble", help="many modes or one (default: ensemble)"
-    )
+    _add_engine_options(fit)
     fit.add_argument(
         "--network",
         choices=["rpp", "emlp", "mlp"],
@@ -80,7 +79,13 @@ def parser() -> argparse.ArgumentParser:
         help="go on with the interrupted run in --out, to the same result as without a break",
     )
 
-    predict = commands.add_parser("predict", help="predictions of new rows, with intervals")
+    _add_predict_options(commands.add_parser("predict", help="predictions of new rows, with intervals"))
+    _add_verify_options(commands.add_parser("verify", help="whether a group and representations fit a table, or a run"))
+    _add_report_options(commands.add_parser("report", help="numbers and a picture from a fitted run"))
+    return whole
+
+
+def _add_predict_options(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("folder", type=Path, metavar="RUN", help="the folder that `fit --out` wrote")
     predict.add_argument("data", type=Path, metavar="DATA", help=f"{_DATA}, with the input columns of the run")
     predict.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .csv file to write")
@@ -90,13 +95,32 @@ def parser() -> argparse.ArgumentParser:
     _add_drop_incomplete(predict)
     predict.add_argument("--force", action="store_true", help="replace the file in --out")
 
-    verify = commands.add_parser("verify", help="whether a group and representations fit a table, or a run")
+
+def _add_verify_options(verify: argparse.ArgumentParser) -> None:
     _add_table_options(verify, f"{_DATA}; or the folder of a run")
     verify.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
 
-    report = commands.add_parser("report", help="numbers and a picture from a fitted run")
+
+def _add_report_options(report: argparse.ArgumentParser) -> None:
     report.add_argument("folder", type=Path, metavar="RUN", help="the folder that `fit --out` wrote")
-    return whole
+
+
+def _add_engine_options(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument(
+        "--engine",
+        choices=["ensemble", "map", "laplace", "hmc", "empirical-bayes"],
+        default="ensemble",
+        help="many modes; one; a Gaussian over the last layer, about one; chains, one from each of many; or many whose "
+        "prior variances the evidence chooses (default: ensemble)",
+    )
+    fit.add_argument("--draws", type=int, default=200, help="of laplace, and of each chain of hmc (default: 200)")
+    fit.add_argument("--warmup", type=int, default=500, help="trajectories of hmc before the first draw (default: 500)")
+    fit.add_argument(
+        "--prior",
+        choices=["fixed", "learned"],
+        default="fixed",
+        help="learned: prior variances by the evidence of a first ensemble, for every engine (default: fixed)",
+    )
 
 
 def _add_table_options(parser: argparse.ArgumentParser, data: str) -> None:
@@ -110,8 +134,9 @@ def _add_table_options(parser: argparse.ArgumentParser, data: str) -> None:
     parser.add_argument("--y", default="y*", help="output columns likewise (default: y*)")
     parser.add_argument(
         "--likelihood",
-        choices=["gaussian", "categorical"],
-        help="numbers with Gaussian noise, or labels in one column (default: gaussian, but for what may be labels)",
+        choices=["gaussian", "laplace-noise", "student-t", "poisson", "categorical"],
+        help="numbers with Gaussian or heavy-tailed noise, counts, or labels in one column (default: gaussian, but for "
+        "what may be labels)",
     )
     _add_drop_incomplete(parser)
     parser.add_argument("--test-fraction", type=float, default=0.2, help="held out for the report (default: 0.2)")
@@ -131,7 +156,9 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_training_options(parser: argparse.ArgumentParser, epochs: int) -> None:
-    parser.add_argument("--members", type=int, default=10, help="size of the ensemble (default: 10)")
+    parser.add_argument(
+        "--members", type=int, default=10, help="size of the ensemble, or the number of chains (default: 10)"
+    )
     parser.add_argument("--channels", type=int, default=256, help="width of the hidden layers (default: 256)")
     parser.add_argument("--layers", type=int, default=3, help="number of hidden layers (default: 3)")
     parser.add_argument("--epochs", type=int, default=epochs, help=f"passes through the data (default: {epochs})")

@@ -2,7 +2,7 @@
 
 posterior/     the finished posterior with its held-out data: there as a whole, or not at all
 report.json, equivariance.png     what ``report`` says of it
-unfinished/    the options, the checkpoint, and after an interrupt the posterior so far, of a fit that has not ended
+unfinished/    the options, checkpoints, and after an interrupt the posterior so far, of a fit that has not ended
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
+from analysis.cli.fitting.engines import START
 from analysis.report.files import remove_report
 from analysis.report.run import POSTERIOR, Run
 from inference import Posterior
@@ -74,7 +75,7 @@ class RunFolder:
             raise FileExistsError(
                 f"{path} holds a finished run: give another --out, or --force to replace it when the new one is whole."
             )
-        kept = begun and any((self.unfinished / name).exists() for name in (CHECKPOINT, POSTERIOR))
+        kept = begun and any((self.unfinished / name).exists() for name in (CHECKPOINT, START, POSTERIOR))
         if kept and not (resume or force):
             go_on = "" if resume is None else "--resume to go on with it, "
             raise FileExistsError(
@@ -138,7 +139,7 @@ class RunFolder:
         go_on = "" if self.resume is None else "; go on with the same command and --resume"
         if tensors_file(self.unfinished / POSTERIOR) != before:
             return f"what was trained is in {self.unfinished}{go_on}"
-        if self.resume is not None and (self.unfinished / CHECKPOINT).exists():
+        if self.resume is not None and any((self.unfinished / name).exists() for name in (CHECKPOINT, START)):
             return f"only a checkpoint of what was trained is in {self.unfinished}{go_on}"
         if before is None:
             self._discard(with_folders=[self.unfinished])
@@ -161,7 +162,7 @@ class RunFolder:
         """Remove the unfinished run's own files, and these folders as far as nothing else is in them."""
         remove_report(self.unfinished)
         remove_posterior(self.unfinished / POSTERIOR)
-        for name in (CHECKPOINT, OPTIONS):
+        for name in (CHECKPOINT, START, OPTIONS):
             remove_file(self.unfinished / name)
         for folder in with_folders or []:
             with suppress(OSError):

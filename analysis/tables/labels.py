@@ -62,5 +62,5 @@ def refuse_what_may_be_labels(path: Path, names: list[str], y: Tensor) -> None:
         several = [f"{value:g}" for value in values.tolist()]
         raise ValueError(
             f"column {names[0]!r} of {path} holds {len(values)} different whole numbers in {len(y)} rows: "
-            f"{shown(several, 5)}. {_LABELS}; for quantities, --likelihood gaussian."
+            f"{shown(several, 5)}. {_LABELS}; for quantities, --likelihood gaussian; for counts, poisson."
         )

@@ -1,45 +1,62 @@
-"""Engines by the options of the command, and which options decide a result."""
+"""The training of the command, and which options decide its result."""
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from analysis.cli.fitting.engines import Engine, learned_prior
 from analysis.cli.fitting.noise import left_out_noise
 from bayes_rpp import BayesianModel, Gaussian
-from inference import MAP, DeepEnsemble, Posterior
+from inference import Posterior
 from inference.data import Pair
 
+logger = logging.getLogger(__name__)
 
-def engine_of(options: Namespace, kind: str, snapshots: int = 0) -> DeepEnsemble | MAP:
-    """The engine of this kind, "ensemble" or "map"."""
-    training = {name: getattr(options, name) for name in ("epochs", "batch_size", "lr")} | {"snapshots": snapshots}
-    return MAP(**training) if kind == "map" else DeepEnsemble(members=options.members, **training)
+_OF_NOISE = {"hmc", "laplace", "empirical-bayes"}  # engines whose posterior is as wide as the noise says
 
 
 def train(
-    engine: DeepEnsemble | MAP,
-    model: BayesianModel,
-    data: Pair,
-    options: Namespace,
-    table: dict[str, Any],
-    checkpoint: Path,
+    engine: Engine, model: BayesianModel, data: Pair, options: Namespace, table: dict[str, Any], checkpoint: Path
 ) -> Posterior:
     """Fit, and note among the ``stats`` what the columns of the user's table are called. Without a noise among the
-    options, it is taken from left-out rows.
+    options, it is taken from left-out rows; engines other than ensembles, whose width rests on it, are given it for
+    the training too.
     """
     trained = predicting = model
-    if getattr(options, "noise_variance", None) is None and table and not table["classes"]:
+    if table and isinstance(model.likelihood, Gaussian) and options.noise_variance is None:
+        logger.info("estimating the noise from rows that a first ensemble has not seen")
         trained, predicting = left_out_noise(model, data, options)
-    posterior = engine.fit(trained, data, seed=options.seed, device=options.device, checkpoint=checkpoint)
+        trained = predicting if options.engine in _OF_NOISE else trained
+    variances = None
+    if options.prior == "learned" and options.engine != "empirical-bayes":
+        logger.info("learning the prior variances by the evidence")
+        learned = learned_prior(trained, data, options)
+        if learned.interrupted:
+            return _noted(learned, trained, predicting, table)
+        variances = learned.stats["variances"]
+        trained = _with_prior(trained, learned.bayesian_model)
+        predicting = _with_prior(predicting, learned.bayesian_model)
+    posterior = engine.fit(trained, data, options, checkpoint)
+    if variances is not None:
+        posterior.stats["variances"] = variances
+    return _noted(posterior, trained, predicting, table)
+
+
+def _with_prior(model: BayesianModel, other: BayesianModel) -> BayesianModel:
+    return BayesianModel(model.network, other.prior, model.likelihood, model.num_outputs)
+
+
+def _noted(posterior: Posterior, trained: BayesianModel, predicting: BayesianModel, table: dict[str, Any]) -> Posterior:
     posterior.stats["table"] = table
     if predicting is not trained:
         assert isinstance(trained.likelihood, Gaussian)
         posterior.stats["training_noise_variance"] = torch.as_tensor(trained.likelihood.noise_variance).tolist()
-        posterior.model = predicting
+        posterior.model = _with_prior(predicting, posterior.bayesian_model)
     return posterior
 
 
@@ -47,9 +64,3 @@ def deciding(options: Namespace) -> dict[str, Any]:
     """The options that decide the result, by the names that the user gives them; the data have a digest instead."""
     others = {"command", "data", "test", "out", "force", "resume", "device"}
     return {f"--{name.replace('_', '-')}": value for name, value in vars(options).items() if name not in others}
-
-
-def size_of(model: BayesianModel, engine: DeepEnsemble | MAP) -> int:
-    """The bytes of the members and of a checkpoint, which has two moments for every parameter."""
-    one = sum(value.numel() * value.element_size() for value in model.initial_params(0).values())
-    return getattr(engine, "members", 1) * (4 + 2 * engine.snapshots) * one

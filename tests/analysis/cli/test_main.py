@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analysis.cli import main as cli
-from analysis.cli import problem
+from analysis.cli.fitting import problem
 from analysis.report.run import Run
 from bayes_rpp.datasets import inertia
 from inference import MAP, DeepEnsemble, Posterior
