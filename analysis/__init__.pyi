@@ -2,6 +2,8 @@ from analysis.calibration.classification import accuracy_against_rejection as ac
 from analysis.calibration.classification import reliability as reliability
 from analysis.comparison.compare import Comparison as Comparison
 from analysis.comparison.compare import compare as compare
+from analysis.comparison.held_out import HeldOutComparison as HeldOutComparison
+from analysis.comparison.held_out import compare_posteriors as compare_posteriors
 from analysis.comparison.prior_sweep import chosen_cell as chosen_cell
 from analysis.comparison.prior_sweep import prior_sweep as prior_sweep
 from analysis.comparison.symmetry_candidates import symmetry_candidates as symmetry_candidates

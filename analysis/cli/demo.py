@@ -11,7 +11,8 @@ import torch
 
 from analysis.cli.fitting.engines import engine_of
 from analysis.cli.fitting.training import deciding, train
-from analysis.cli.report import print_report
+from analysis.cli.outcome import Outcome
+from analysis.cli.report import outcome_of
 from analysis.cli.run_folder import RunFolder
 from analysis.report.files import check_report_replaceable
 from analysis.report.write_report import write_report
@@ -21,7 +22,7 @@ from bayes_rpp.datasets import inertia
 from inference.atomic_write import check_writable
 
 
-def demo(options: Namespace) -> None:
+def demo(options: Namespace) -> Outcome:
     """Fit ensembles to two kinds of inertia data, symmetric and not, and report on both."""
     engine, runs, reference = engine_of(options, snapshots=max(0, min(4, options.epochs - 1))), {}, {}
     cases = {"inertia": 0.0, "modified inertia": 0.3}
@@ -43,7 +44,7 @@ def demo(options: Namespace) -> None:
             function = partial(_about, data.function, offset)
             true = equivariance_error(function, data.test.x, rep_in=data.rep_in, rep_out=data.rep_out)
             reference[label] = float(true)
-    print_report(write_report(runs, options.out, reference), options.out, reference)
+    return outcome_of(*write_report(runs, options.out, reference), options.out, reference)
 
 
 def _about(function: Callable[[torch.Tensor], torch.Tensor], offset: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

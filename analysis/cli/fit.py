@@ -10,12 +10,13 @@ from analysis.cli.fitting.engines import engine_of, size_of
 from analysis.cli.fitting.models import model_of
 from analysis.cli.fitting.problem import read_problem
 from analysis.cli.fitting.training import deciding, train
-from analysis.cli.fitting.understood import understood
+from analysis.cli.fitting.understood import understood, warnings_of
+from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import RunFolder
 from inference.checkpoint import digest
 
 
-def fit(options: Namespace) -> None:
+def fit(options: Namespace) -> Outcome:
     """Fit a posterior to a user's data, and save it with the held-out part of them."""
     engine = engine_of(options)
     problem = read_problem(options)
@@ -30,4 +31,6 @@ def fit(options: Namespace) -> None:
     print(understood(problem, model), file=sys.stderr)
     columns = {"x": table.x_names, "y": table.y_names, "classes": table.classes}
     folder.fit(partial(train, engine, model, problem.train, options, columns), problem.test)
-    print(f"the run is in {options.out}; see it with: bayes-rpp report {options.out}")
+    words = f"the run is in {options.out}; see it with: bayes-rpp report {options.out}"
+    rows = {"train": len(problem.train[0]), "test": len(problem.test[0]), "dropped": table.dropped}
+    return Outcome(words, {"run": str(options.out), "rows": rows, "columns": columns, "warnings": warnings_of(problem)})

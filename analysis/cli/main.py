@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from analysis.cli.options import parser
+from analysis.cli.outcome import Outcome
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     matplotlib.use("Agg")
     with _interrupted_once(), _plain_warnings():
         try:
-            getattr(import_module(f"analysis.cli.{options.command}"), options.command)(options)
+            outcome: Outcome = getattr(import_module(f"analysis.cli.{options.command}"), options.command)(options)
+            print(outcome.as_json() if options.json else outcome.words)
         except (ValueError, TypeError, OSError, RuntimeError) as error:
             print(f"bayes-rpp: error: {error}", file=sys.stderr)
             return 2

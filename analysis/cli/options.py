@@ -10,6 +10,11 @@ _EPILOG = """examples:
   bayes-rpp fit bodies.csv --group "O(3)" --rep-in "5*Scalar + 5*Vector" --rep-out "T(2)" --out runs/bodies
   bayes-rpp report runs/bodies
   bayes-rpp predict runs/bodies new.csv --out predictions.csv
+  bayes-rpp compare bodies.csv --groups "O(3)" O2eR3 none --rep-in "5*Scalar + 5*Vector" --rep-out "T(2)"
+  bayes-rpp compare runs/bodies runs/mlp
+
+The exit status is 0; 1 after an interrupt; 2 for options or data that cannot be used. With --json the results are
+printed as JSON.
 
 A fit that is interrupted is kept in the folder "unfinished" of --out, and ends with status 1: `report` shows what was
 trained, and the same command with --resume goes on. Further interrupts do not stop the writing of what was trained. A
@@ -81,7 +86,12 @@ def parser() -> argparse.ArgumentParser:
 
     _add_predict_options(commands.add_parser("predict", help="predictions of new rows, with intervals"))
     _add_verify_options(commands.add_parser("verify", help="whether a group and representations fit a table, or a run"))
+    _add_compare_options(
+        commands.add_parser("compare", help="which group the evidence of a table supports, or which run predicts best")
+    )
     _add_report_options(commands.add_parser("report", help="numbers and a picture from a fitted run"))
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="print values for programs, instead of words")
     return whole
 
 
@@ -105,6 +115,15 @@ def _add_report_options(report: argparse.ArgumentParser) -> None:
     report.add_argument("folder", type=Path, metavar="RUN", help="the folder that `fit --out` wrote")
 
 
+def _add_compare_options(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument("paths", nargs="+", type=Path, metavar="DATA|RUN", help=f"{_DATA}; or two runs and more")
+    compare.add_argument(
+        "--groups", nargs="+", metavar="GROUP", help='to compare, the largest first, such as "O(3)" "O2eR3" none'
+    )
+    _add_column_options(compare)
+    _add_training_options(compare, epochs=400, members=2, channels=16, layers=1, lr=1e-2)
+
+
 def _add_engine_options(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--engine",
@@ -126,6 +145,10 @@ def _add_engine_options(fit: argparse.ArgumentParser) -> None:
 def _add_table_options(parser: argparse.ArgumentParser, data: str) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help=data)
     parser.add_argument("--group", help='the symmetry group, such as "O(3)" (default: no symmetry)')
+    _add_column_options(parser)
+
+
+def _add_column_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rep-in", help='how the inputs transform, such as "5*Scalar + 5*Vector"')
     parser.add_argument("--rep-out", help='how the outputs transform, such as "T(2)"')
     parser.add_argument(
@@ -155,15 +178,25 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_training_options(parser: argparse.ArgumentParser, epochs: int) -> None:
-    parser.add_argument(
-        "--members", type=int, default=10, help="size of the ensemble, or the number of chains (default: 10)"
-    )
-    parser.add_argument("--channels", type=int, default=256, help="width of the hidden layers (default: 256)")
-    parser.add_argument("--layers", type=int, default=3, help="number of hidden layers (default: 3)")
-    parser.add_argument("--epochs", type=int, default=epochs, help=f"passes through the data (default: {epochs})")
-    parser.add_argument("--batch-size", type=int, default=100, help="examples a step (default: 100)")
-    parser.add_argument("--lr", type=float, default=3e-3, help="learning rate (default: 0.003)")
+def _add_training_options(
+    parser: argparse.ArgumentParser,
+    *,
+    epochs: int,
+    members: int = 10,
+    channels: int = 256,
+    layers: int = 3,
+    lr: float = 3e-3,
+) -> None:
+    defaults: dict[str, tuple[float, str]] = {
+        "members": (members, "size of the ensemble, or the number of chains"),
+        "channels": (channels, "width of the hidden layers"),
+        "layers": (layers, "number of hidden layers"),
+        "epochs": (epochs, "passes through the data"),
+        "batch-size": (100, "examples a step"),
+        "lr": (lr, "learning rate"),
+    }
+    for name, (value, words) in defaults.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{words} (default: {value:g})")
     parser.add_argument("--device", default="auto", help='where to train, such as "cpu" or "cuda" (default: auto)')
     parser.add_argument("--seed", type=_seed, default=0, help="random seed (default: 0)")
 

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import pandas as pd
 
+from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import part_to_report
 from analysis.report.run import Run
 from analysis.tables.columns import shown
@@ -22,7 +23,7 @@ class _Columns(TypedDict):
     classes: list[str]
 
 
-def predict(options: Namespace) -> None:
+def predict(options: Namespace) -> Outcome:
     """Predict the rows of a table, and write them as another, with the names of the first one's outputs."""
     if not 0 < options.probability < 1:
         raise ValueError(f"--probability must lie between 0 and 1, got {options.probability}.")
@@ -42,8 +43,10 @@ def predict(options: Namespace) -> None:
     with atomic_write(options.out) as beside:
         whole.to_csv(beside, index=False)
     of_gaps = f", {table.dropped} of them empty for their gaps" if table.dropped else ""
-    print(f"{len(whole)} rows{of_gaps} of {shown(list(found))} are in {options.out}")
-    _print_scores(prediction, columns, options, table)
+    words = f"{len(whole)} rows{of_gaps} of {shown(list(found))} are in {options.out}"
+    values = {"out": str(options.out), "rows": len(whole), "incomplete": table.dropped, "columns": list(found)}
+    scores = _scores(prediction, columns, options, table)
+    return Outcome("\n".join([words, scores.words] if scores else [words]), values | (scores.values if scores else {}))
 
 
 def _columns_of(posterior: Posterior, options: Namespace) -> _Columns:
@@ -56,7 +59,7 @@ def _columns_of(posterior: Posterior, options: Namespace) -> _Columns:
     return columns
 
 
-def _print_scores(prediction: Prediction, columns: _Columns, options: Namespace, table: TableData) -> None:
+def _scores(prediction: Prediction, columns: _Columns, options: Namespace, table: TableData) -> Outcome | None:
     """How good the predictions are, if the table has the outputs as well."""
     try:
         y = read_data(
@@ -68,16 +71,17 @@ def _print_scores(prediction: Prediction, columns: _Columns, options: Namespace,
             drop_incomplete=options.drop_incomplete,
         ).y
     except ValueError:
-        return
+        return None
     assert y is not None
     if len(y) != len(table.x):
-        return
+        return None
     if columns["classes"]:
-        print(f"the table has the labels: {float((prediction.mean.argmax(1) != y).double().mean()):.2%} are wrong")
-        return
+        wrong = float((prediction.mean.argmax(1) != y).double().mean())
+        return Outcome(f"the table has the labels: {wrong:.2%} are wrong", {"error": wrong})
     lower, upper = prediction.interval(options.probability)
     inside = float(((lower <= y) & (y <= upper)).double().mean())
     error = float((prediction.mean - y).square().mean())
-    print(
+    words = (
         f"the table has the outputs: MSE {error:.4g}; the {100 * options.probability:g} % intervals hold {inside:.1%}"
     )
+    return Outcome(words, {"mse": error, "coverage": inside})

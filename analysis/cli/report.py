@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
+from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import part_to_report
 from analysis.report.files import PICTURE, REPORT, remove_report
 from analysis.report.run import POSTERIOR, Run
@@ -13,7 +15,7 @@ from inference.atomic_write import check_writable
 from inference.posterior.files import tensors_file
 
 
-def report(options: Namespace) -> None:
+def report(options: Namespace) -> Outcome:
     """Report on a saved run."""
     folder = part_to_report(options.folder)
     reported = None
@@ -23,14 +25,15 @@ def report(options: Namespace) -> None:
         reported = tensors_file(folder / POSTERIOR)
         run = Run.load(folder)
         check_writable(folder)
-        table = write_report({options.folder.resolve().name: run}, folder)
-    print_report(table, folder, {})
+        found = write_report({options.folder.resolve().name: run}, folder)
+    return outcome_of(*found, folder, {})
 
 
-def print_report(table: str, folder: Path, reference: dict[str, float]) -> None:
+def outcome_of(table: str, reports: dict[str, Any], folder: Path, reference: dict[str, float]) -> Outcome:
     """The table, what the truth is where it is known, and the files."""
-    print(table)
-    for label, value in reference.items():
-        print(f"{label}: the equivariance error of the true function is {value:.4f}")
+    true = [
+        f"{label}: the equivariance error of the true function is {value:.4f}" for label, value in reference.items()
+    ]
     picture = folder / PICTURE
-    print(f"picture: {picture}   numbers: {folder / REPORT}" if picture.exists() else f"numbers: {folder / REPORT}")
+    files = f"picture: {picture}   numbers: {folder / REPORT}" if picture.exists() else f"numbers: {folder / REPORT}"
+    return Outcome("\n".join([table, *true, files]), reports)

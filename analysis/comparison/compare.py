@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from analysis.comparison.aligned import aligned
 from analysis.comparison.log_score import log_scores
 from analysis.evidence import PSISLOO, ConditionalEvidence, Evidence, EvidenceMethod, LaplaceEvidence, loo_of
 from analysis.evidence.cross_validation import Engine, require_draws, require_engine
@@ -78,12 +79,7 @@ class Comparison:
         for model in self.dataset.model.values:
             values = [(float(self.dataset[name].sel(model=model)), form) for name, (_, form) in shown.items()]
             rows.append([str(model), *("" if math.isnan(value) else f"{value:{form}}" for value, form in values)])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))])
-            for first, *rest in rows
-        ]
-        return "\n".join([*lines, *([""] if self.warnings else []), *self.warnings])
+        return "\n".join([*aligned(rows), *([""] if self.warnings else []), *self.warnings])
 
 
 def compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -14,8 +15,11 @@ from analysis.report.run import Run
 from analysis.report.table import table_of
 
 
-def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float] | None = None) -> str:
-    """Write ``report.json`` and ``equivariance.png`` for labelled runs, and return the table as text. Raises
+def write_report(
+    runs: dict[str, Run], folder: Path, reference: dict[str, float] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Write ``report.json`` and ``equivariance.png`` for labelled runs, and return the
+    table as text, and the numbers. Raises
     FileExistsError, before anything is computed, if files of these names are there that no report has written.
     """
     check_report_replaceable(folder)
@@ -33,4 +37,4 @@ def write_report(runs: dict[str, Run], folder: Path, reference: dict[str, float]
         write_picture(figure, folder)
         plt.close(figure)
     kept = [f"{label}: {report['kept']}" for label, report in reports.items() if report["kept"]]
-    return "\n".join([table_of(reports), *kept])
+    return "\n".join([table_of(reports), *kept]), reports

@@ -62,5 +62,5 @@ def _noted(posterior: Posterior, trained: BayesianModel, predicting: BayesianMod
 
 def deciding(options: Namespace) -> dict[str, Any]:
     """The options that decide the result, by the names that the user gives them; the data have a digest instead."""
-    others = {"command", "data", "test", "out", "force", "resume", "device"}
+    others = {"command", "data", "test", "out", "force", "resume", "device", "json"}
     return {f"--{name.replace('_', '-')}": value for name, value in vars(options).items() if name not in others}

@@ -27,7 +27,7 @@ def understood(problem: Problem, model: BayesianModel) -> str:
     else:
         lines += ["outputs:", *_pieces(problem.rep_out, table.y_names, outputs)]
     lines += [f"group {problem.group}, {model.likelihood!r}"] if problem.is_of_labels else [f"group {problem.group}"]
-    return "\n".join(lines + [f"warning: {warning}" for warning in _warnings(problem)])
+    return "\n".join(lines + [f"warning: {warning}" for warning in warnings_of(problem)])
 
 
 def _left_out(problem: Problem) -> str:
@@ -59,7 +59,8 @@ def _scales(scale: Tensor | None, own: slice) -> str:
     return f"   (scale {low:.3g})" if low == high else f"   (scales {low:.3g} to {high:.3g})"
 
 
-def _warnings(problem: Problem) -> list[str]:
+def warnings_of(problem: Problem) -> list[str]:
+    """What looks wrong with the data, in sentences."""
     found, test = [], len(problem.test[0])
     if test < _FEW:
         found += [f"there are only {test} rows to test on, so that numbers of the report rest on few."]

@@ -110,7 +110,10 @@ def test_what_cannot_be_predicted_or_fitted_is_said(runs, tmp_path, capsys):
         ),
         (fit, "2 different whole numbers in 40 rows: 0, 1. For labels give --likelihood categorical"),
         ([*fit, "--group", "O(3)"], "--rep-in and --rep-out missing: a symmetry needs --group, --rep-in and --rep-out"),
-        ([*fit, "--likelihood", "categorical", "--noise-variance", "1"], "--noise-variance is for --likelihood gaussian"),
+        (
+            [*fit, "--likelihood", "categorical", "--noise-variance", "1"],
+            "--noise-variance is for --likelihood gaussian",
+        ),
     ):
         assert cli.main(arguments) == 2
         assert message in capsys.readouterr().err

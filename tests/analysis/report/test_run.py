@@ -79,7 +79,7 @@ def test_median_of_an_even_number_of_members_is_the_same_for_every_number(bodies
 
 def test_written_report_has_table_numbers_and_picture(run, bodies, fit_small, tmp_path):
     other = Run(fit_small(bodies, MLP, epochs=1), *bodies.test)
-    table = write_report({"inertia": run, "free of symmetry": other}, tmp_path, {"inertia": 0.0863})
+    table, _ = write_report({"inertia": run, "free of symmetry": other}, tmp_path, {"inertia": 0.0863})
     header, first, second, *kept = table.splitlines()
     for line, label in zip(kept, ("inertia", "free of symmetry"), strict=True):
         assert line == f"{label}: {strict_json(tmp_path / REPORT)[label]['kept']}"
@@ -110,7 +110,7 @@ def test_exactly_equivariant_runs_have_numbers_but_no_picture_not_even_an_older_
 @pytest.mark.parametrize("rows", [slice(1), slice(10)], ids=["one example", "constant outputs"])
 def test_outputs_that_do_not_vary_have_a_report_too(run, tmp_path, rows):
     constant = Run(run.posterior, run.x[rows], torch.ones_like(run.y[rows]))
-    table = write_report({"constant": constant}, tmp_path)
+    table, _ = write_report({"constant": constant}, tmp_path)
     assert f"{numbers_of(constant)['test_mse_of_mean']:.4g}" in table
     assert strict_json(tmp_path / REPORT)["constant"]["output_variance"] == 0
 

@@ -1,0 +1,63 @@
+"""Groups of a table by their evidence, and runs by held-out rows."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.cli import main as cli
+
+TINY = ["--members", "1", "--channels", "4", "--layers", "0", "--epochs", "40", "--lr", "0.05"]
+REPS = ["--rep-in", "Vector", "--rep-out", "Vector"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """y is x, with its third coordinate doubled, and noise: symmetric about the z axis alone."""
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(150, 3))
+    y = x * [1, 1, 2] + 0.1 * generator.normal(size=x.shape)
+    path = tmp_path_factory.mktemp("compare") / "data.csv"
+    pd.DataFrame({f"{k}{i}": v[:, i] for k, v in (("x", x), ("y", y)) for i in range(3)}).to_csv(path, index=False)
+    return path
+
+
+def compared(capsys, *words):
+    assert cli.main(["compare", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_evidence_prefers_the_group_that_the_table_has(table, capsys):
+    found = compared(capsys, table, "--groups", "O(3)", "O2eR3", "none", *REPS, *TINY)
+    models = found["models"]
+    assert list(models) == ["O(3)", "O2eR3", "none"]
+    assert max(models, key=lambda name: models[name]["log_evidence"]) == "O2eR3"
+    assert models["O(3)"]["equivariance_error"] < 1e-5 < 0.01 < models["O2eR3"]["equivariance_error"]
+    assert models["O2eR3"]["test_mse"] < 0.05 < models["O(3)"]["test_mse"]
+    assert found["verdict"][0].startswith("The evidence prefers O2eR3 to none by ")
+
+
+def test_runs_are_compared_by_the_same_rows(table, tmp_path, capsys):
+    fit = ["fit", str(table), *TINY, "--noise-variance", "0.01"]
+    for name, options in {"emlp": ["--network", "emlp"], "rpp": [], "other": ["--seed", "1"]}.items():
+        assert cli.main([*fit, "--group", "O(3)", *REPS, *options, "--out", str(tmp_path / name)]) == 0
+    capsys.readouterr()
+    found = compared(capsys, tmp_path / "emlp", tmp_path / "rpp")
+    assert set(found["posteriors"]) == {"emlp", "rpp"}
+    assert found["posteriors"]["emlp"]["behind"] > 1
+    assert found["verdict"] == ["rpp predicts these 30 rows better than emlp, by over 2 standard errors."]
+    assert cli.main(["compare", str(tmp_path / "emlp"), str(tmp_path / "rpp")]) == 0
+    assert capsys.readouterr().out.startswith("30 held-out rows\n")
+    for words, message in {
+        (tmp_path / "emlp", tmp_path / "other"): "other and emlp were judged by different rows",
+        (tmp_path / "emlp",): "compare takes two runs or more",
+        (tmp_path / "emlp", table): "compare takes one table with --groups, or runs",
+        (table,): "a table needs --groups to compare",
+        (tmp_path / "emlp", tmp_path / "rpp", "--groups", "O(3)"): "--groups is for a table",
+        (table, "--groups", "none", "O(3)", *REPS): "--groups takes two or more, the largest first",
+        (table, "--groups", "O(3)", *REPS): "--groups takes two or more, the largest first",
+        (table, "--groups", "O(3)", "none"): "--rep-in and --rep-out missing",
+    }.items():
+        assert cli.main(["compare", *map(str, words)]) == 2
+        assert message in capsys.readouterr().err
