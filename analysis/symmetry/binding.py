@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from bayes_rpp import Group, Rep, restrict
 from bayes_rpp.networks.precision import warn_of_rounded_inputs
 from bayes_rpp.representations.factors import SIGN, VECTOR
-from bayes_rpp.representations.tensor_products import terms_text
 from bayes_rpp.types import as_tensor
 from inference import Posterior
 
@@ -75,21 +73,3 @@ def check_output(value: Float[Tensor, "*draws batch size_out"], rep_out: Rep) ->
             f"f gives {value.shape[-1]} numbers a point, but rep_out = {rep_out} of {rep_out.group} has size "
             f"{rep_out.size}."
         )
-
-
-def piece_names(rep: Rep) -> list[str]:
-    """A name for every copy of every piece: its own, with a number where there are several of the kind."""
-    kinds = [terms_text([(1, run.piece)], rep.group) for run in rep.runs for _ in range(run.multiplicity)]
-    copies, seen, names = Counter(kinds), Counter[str](), []
-    for kind in kinds:
-        names.append(f"{kind} {seen[kind]}" if copies[kind] > 1 else kind)
-        seen[kind] += 1
-    return names
-
-
-def norms_of(value: Float[Tensor, "*batch size"], rep: Rep | None) -> Float[Tensor, "*pieces batch"]:
-    """The norm of every copy of every piece, (piece, *batch); without a representation that of the whole, (*batch)."""
-    if rep is None:
-        return value.norm(dim=-1)
-    parts = (value[..., run.start : run.stop].unflatten(-1, (run.multiplicity, run.piece_size)) for run in rep.runs)
-    return torch.cat([part.norm(dim=-1) for part in parts], dim=-1).movedim(-1, 0)

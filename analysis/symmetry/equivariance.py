@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,9 +11,10 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, piece_names
+from analysis.symmetry.binding import Function, bind, check_output, check_points
 from analysis.symmetry.evaluation import Evaluation, PointSums
 from analysis.symmetry.group_elements import GroupElements
+from analysis.symmetry.output_parts import OutputParts
 from bayes_rpp import Group, Rep
 from bayes_rpp.representations.rep import Element
 from inference import Posterior
@@ -32,6 +34,7 @@ def equivariance_error(
     elements: int | Element = 8,
     per_element: bool = False,
     per_output: bool = False,
+    per_column: bool | Sequence[str] = False,
     seed: int = 0,
 ) -> xr.DataArray:
     r"""How far a function is from commuting with a group.
@@ -62,21 +65,35 @@ def equivariance_error(
         elements themselves, (element, d, d) or a tuple of such for a direct product, then the same for every point.
     per_element : keep the group elements apart, and use the same ones for every point.
     per_output : keep the pieces of rep_out apart, copy by copy: a piece's error is that of its own coordinates alone,
-        with norms taken over them. Single coordinates of a piece have no error of their own, since the group mixes
-        them. The error is relative to the piece: where a piece of f is nearly 0, a small difference is a large error.
+        with norms taken over them. The error is relative to the piece: where a piece of f is nearly 0, a small
+        difference is a large error.
+    per_column : keep the single numbers of the output apart; a sequence of strings names them. The error of column j,
+        which lies in the piece P of rep_out, is
+
+            |a_j - b_j| / (||a_P|| + ||b_P||),
+
+        with the same denominator for all columns of a piece. So at each point and element the squares of the columns'
+        errors e_j add up to the square of the piece's error e_P. The reduced errors do so too by "ratio_of_norms"; by
+        "mean_of_ratios" sqrt(sum_j e_j^2) <= e_P <= sum_j e_j; by "geometric_mean" sqrt(sum_j e_j^2) <= e_P. As the
+        group mixes the columns of a piece, what breaks in one of them is seen in the others too, though less: if f is
+        equivariant but for a constant added to one column of an irreducible orthogonal piece of dimension d, then of
+        sum_j e_j^2, by "ratio_of_norms" and over the whole group, that column has (1 + 1/d) / 2 and each other one
+        1/(2d).
     seed : of the sample of group elements.
 
     Returns
     -------
     DataArray with dims (chain, draw) for a posterior and none for a function; then "element" if per_element, where the
     attribute "elements" holds the elements, (element, d, d), block diagonal for a direct product; and last "output" if
-    per_output, with the names of the pieces for coordinates: "T(2)", or "Vector 0", "Vector 1" where there are several.
+    per_output, with the names of the pieces for coordinates: "T(2)", or "Vector 0", "Vector 1" where there are several;
+    or "column" if per_column, with the given names or such as "T(2)[0, 1]", and beside them the coordinate "output",
+    the piece of each column, so that ``(error**2).groupby("output").sum()`` adds them up.
 
     Raises
     ------
     ValueError
-        If a representation or group is missing or does not fit, the reduction is unknown, or all of the group acts as
-        the identity and the mean is geometric.
+        If a representation or group is missing or does not fit, the reduction is unknown, all of the group acts as the
+        identity and the mean is geometric, both pieces and columns are asked for, or their names do not fit.
 
     Examples
     --------
@@ -91,7 +108,7 @@ def equivariance_error(
     x = check_points(f, x, rep_in)
     moving = (rep_in, rep_out) if reduction == "geometric_mean" else ()
     sampled = GroupElements(rep_in.bound_group, elements, len(x), seed, moving, shared=per_element)
-    evaluation, outputs = Evaluation(f, x), rep_out if per_output else None
+    evaluation, parts = Evaluation(f, x), OutputParts(rep_out, per_output, per_column)
     sums = PointSums(evaluation.draws)
     for piece in evaluation.pieces("equivariance errors", sampled.blocks):
         points, elements_there = evaluation.x[piece.rows], sampled.at(piece.rows)
@@ -104,9 +121,9 @@ def equivariance_error(
             images = [rep_in.apply(g, points) for g in elements_there] if fit else None
         for k, g in enumerate(elements_there):
             moved = rep_in.apply(g, points) if images is None else images[k]
-            norms = pair_norms(rep_out.apply(g, still), evaluation.values(piece, moved), outputs)
+            norms = pair_norms(rep_out.apply(g, still), evaluation.values(piece, moved), parts)
             terms.append(point_terms(norms.double(), reduction).sum(-1))
-        # For every element (or their sum), term, piece if per_output, and draw.
+        # For every element (or their sum), term, part of the output, and draw.
         sums.add(piece.draws, torch.stack(terms) if per_element else torch.stack(terms).sum(0, keepdim=True))
     count = len(x) * (1 if per_element else sampled.count)
     values = evaluation.by_chain(reduced(sums.total.movedim(1, 0), count, reduction).movedim(-1, 0))
@@ -115,18 +132,20 @@ def equivariance_error(
     attrs |= {"elements": sampled.at(slice(0, 1))[:, 0].numpy()} if per_element else {}
     return xr.DataArray(
         values.numpy(),
-        dims=[*dims, *["element"] * per_element, *["output"] * per_output],
-        coords={"output": piece_names(rep_out)} if per_output else None,
+        dims=[*dims, *["element"] * per_element, *parts.dims],
+        coords=parts.coords,
         name="equivariance_error",
         attrs=attrs,
     )
 
 
 def pair_norms(
-    a: Float[Tensor, "*batch size"], b: Float[Tensor, "*batch size"], rep: Rep | None = None
+    a: Float[Tensor, "*batch size"], b: Float[Tensor, "*batch size"], parts: OutputParts | None = None
 ) -> Float[Tensor, "3 *norms"]:
-    """The norms of a - b, a and b; of their pieces, if a representation is given."""
-    return torch.stack([norms_of(v, rep) for v in (a - b, a, b)])
+    """The norms of a - b, a and b; of their parts, if they are given."""
+    if parts is None:
+        return torch.stack([v.norm(dim=-1) for v in (a - b, a, b)])
+    return torch.stack([parts.residuals(a - b), parts.scales(a), parts.scales(b)])
 
 
 def point_terms(norms: Float[Tensor, "3 *which points"], reduction: Reduction) -> Float[Tensor, "term *which points"]:

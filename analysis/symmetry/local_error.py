@@ -7,9 +7,10 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from analysis.symmetry.binding import Function, bind, check_output, check_points, norms_of, piece_names
+from analysis.symmetry.binding import Function, bind, check_output, check_points
 from analysis.symmetry.evaluation import Evaluation, PointSums
 from analysis.symmetry.generator_names import generator_names
+from analysis.symmetry.output_parts import OutputParts
 from bayes_rpp import Group, Rep
 from bayes_rpp.forward_mode import jvp
 from inference import Posterior
@@ -84,32 +85,31 @@ def local_equivariance_error(
     unit = group.lie_algebra / torch.where(lengths > 0, lengths, 1.0)[:, None, None]
     directions = unit if per_generator else 2**0.5 * group.orthonormal_algebra
     matrices = [(rep_in.drho(a).mT, rep_out.drho(a).mT) for a in directions]
-    outputs = rep_out if per_output else None
+    parts = OutputParts(rep_out, per_output)
 
-    def measure(f: Function, x: Float[Tensor, "batch size_in"]) -> Float[Tensor, "rows *pieces batch"]:
+    def measure(f: Function, x: Float[Tensor, "batch size_in"]) -> Float[Tensor, "rows *parts batch"]:
         """The norms of f, and of its Lie derivatives along the directions."""
         rows: list[Tensor] = []
         for inward, outward in matrices:
             value, derivative = jvp(f, (x,), (x @ inward.to(x),))
             check_output(value, rep_out)
-            rows = rows or [norms_of(value, outputs)]
-            rows.append(norms_of(value @ outward.to(value) - derivative, outputs))
+            rows = rows or [parts.scales(value)]
+            rows.append(parts.residuals(value @ outward.to(value) - derivative))
         return torch.stack(rows)
 
     evaluation = Evaluation(f, x)
     sums = PointSums(evaluation.draws)
     for piece in evaluation.pieces("local errors"):
-        norms = evaluation.measured(piece, measure).double().movedim(0, -2)  # (rows, *pieces, draw, some)
+        norms = evaluation.measured(piece, measure).double().movedim(0, -2)  # (rows, *parts, draw, some)
         speed = norms[1:] if per_generator else norms[1:].square().mean(0).sqrt()
         sums.add(piece.draws, torch.where(speed > 0, speed / (2 * norms[0]), 0.0).sum(-1))
     values = evaluation.by_chain(sums.total.movedim(-1, 0) / len(x))
     names, unseen = generator_names(group)[: len(directions)], generator_names(group)[len(group.lie_algebra) :]
-    coords = {"generator": names} if per_generator else {}
-    coords |= {"output": piece_names(rep_out)} if per_output else {}
+    generators = {"generator": names} if per_generator else {}
     return xr.DataArray(
         values.numpy(),
-        dims=[*dims, *coords],
-        coords=coords,
+        dims=[*dims, *generators, *parts.dims],
+        coords=generators | parts.coords,
         name="local_equivariance_error",
         attrs={"group": str(group), "points": len(x), "inner_product": "tr(a^T b) / 2", "not_seen": unseen},
     )

@@ -40,7 +40,7 @@ def everything(posterior):
     found |= {"log likelihood": posterior.log_likelihood(x, y), "log joint": posterior.log_joint()}
     found |= {"replicates": arviz.posterior_predictive["y"].values, "shares": pathway_shares(posterior).values}
     for reduction in ("mean_of_ratios", "ratio_of_norms", "geometric_mean"):
-        for options in ({}, {"per_element": True, "per_output": True}):
+        for options in ({}, {"per_element": True, "per_output": True}, {"per_column": True}):
             error = equivariance_error(posterior, x, reduction=reduction, elements=2, **options)
             found[f"{reduction} {options}"] = error.values
     for options in ({}, {"per_generator": True, "per_output": True}):
