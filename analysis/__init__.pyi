@@ -23,12 +23,12 @@ from analysis.evidence import log_evidence as log_evidence
 from analysis.plots.calibration import plot_rejection as plot_rejection
 from analysis.plots.calibration import plot_reliability as plot_reliability
 from analysis.plots.comparison import plot_comparison as plot_comparison
-from analysis.plots.density_and_predictive import plot_equivariance_density as plot_equivariance_density
-from analysis.plots.density_and_predictive import plot_predictive as plot_predictive
+from analysis.plots.equivariance_density import plot_equivariance_density as plot_equivariance_density
 from analysis.plots.kept_symmetry import plot_kept_axis as plot_kept_axis
 from analysis.plots.kept_symmetry import plot_kept_symmetry as plot_kept_symmetry
 from analysis.plots.kernel_density import log_density as log_density
 from analysis.plots.kernel_density import log_grid as log_grid
+from analysis.plots.predictive import plot_predictive as plot_predictive
 from analysis.plots.prior_sweep import plot_prior_sweep as plot_prior_sweep
 from analysis.plots.symmetry_breaking import plot_symmetry_breaking as plot_symmetry_breaking
 from analysis.symmetry.equivariance import equivariance_error as equivariance_error

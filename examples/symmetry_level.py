@@ -33,7 +33,7 @@ from torch import Tensor
 
 from analysis import equivariance_error, interval
 from analysis.evidence import HierarchicalPosterior, exact_posterior, hierarchical_posterior
-from analysis.plots.panels import COLORS
+from analysis.plots.style import COLORS
 from bayes_rpp import EMLP, RPPEMLP, BayesianModel, Gaussian, O, RPPPrior, T
 from bayes_rpp.datasets import inertia
 from bayes_rpp.datasets.inertia import BODIES

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 
-import matplotlib.pyplot as plt
 import xarray as xr
 from matplotlib.axes import Axes
 
-from analysis.plots.panels import COLORS
+from analysis.plots.style import COLORS, MARKERS, legend_above, new_axes, trim
 
 
 def plot_reliability(found: Mapping[str, xr.Dataset], ax: Axes | None = None) -> Axes:
@@ -25,17 +25,19 @@ def plot_reliability(found: Mapping[str, xr.Dataset], ax: Axes | None = None) ->
     >>> plot_reliability({"ensemble": reliability(post.predict(data.test.x).mean, data.test.y)})
     """
     ax = _axes(ax, "mean confidence", "accuracy")
-    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=0)
-    for color, (name, each) in zip(COLORS, found.items(), strict=False):
-        label = f"{name} (error {100 * each.attrs['error']:.1f} %, calibration {each.attrs['calibration_error']:.3f})"
+    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=0, label="calibrated")
+    for color, marker, (name, each) in zip(cycle(COLORS), cycle(MARKERS), found.items(), strict=False):
+        label = (
+            f"{name} (error {100 * each.attrs['error']:.1f} %, calibration error {each.attrs['calibration_error']:.3f})"
+        )
         ax.errorbar(
             each["confidence"], each["accuracy"], each["standard_error"],
-            color=color, marker="o", markersize=3.5, linewidth=1.2, label=label,
+            color=color, marker=marker, markersize=4, linewidth=1.2, label=label,
         )  # fmt: skip
     low = min(float(each[part].min()) for each in found.values() for part in ("confidence", "accuracy"))
     ax.set_xlim(max(0.0, low - 0.05), 1.01)
     ax.set_ylim(max(0.0, low - 0.05), 1.02)
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    legend_above(ax)
     return ax
 
 
@@ -52,18 +54,17 @@ def plot_rejection(found: Mapping[str, xr.DataArray], ax: Axes | None = None) ->
     >>> plot_rejection({"ensemble": accuracy_against_rejection(post.predict(data.test.x).mean, data.test.y)})
     """
     ax = _axes(ax, "share of rejected examples", "accuracy on the others")
-    for color, (name, curve) in zip(COLORS, found.items(), strict=False):
+    for color, (name, curve) in zip(cycle(COLORS), found.items(), strict=False):
         part = curve[curve["rejected"] <= 1 - 1 / 50]
         ax.plot(part["rejected"], part, color=color, linewidth=1.4, label=name)
     ax.set_xlim(0, 1)
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    legend_above(ax)
     return ax
 
 
 def _axes(ax: Axes | None, x: str, y: str) -> Axes:
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    ax = ax or new_axes(4.4, width=4.8)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    ax.spines[["top", "right"]].set_visible(False)
+    trim(ax)
     return ax

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.comparison.compare import Comparison
-from analysis.plots.panels import COLORS, panels
+from analysis.plots.style import COLORS, GREY, SMALL, panels, trim
 
 # The panels, as far as a comparison has them: variable, its title, its axis, and whether it is drawn against the best.
 _PANELS = (
@@ -41,7 +41,7 @@ def plot_comparison(comparison: Comparison, axes: Sequence[Axes] | None = None) 
     dataset = comparison.dataset
     shown = [panel for panel in _PANELS if dataset[panel[0]].notnull().any()]
     names = [str(name) for name in dataset.model.values]
-    size = 1.2 + 2.9 * len(shown), 1.3 + 0.45 * len(names)
+    size = 1.2 + 2.1 * len(shown), 1.3 + 0.45 * len(names)
     axes = panels(axes, [title for _, title, _, _ in shown], size, sharey=True)
     for ax, (variable, title, label, relative) in zip(axes, shown, strict=True):
         values = dataset[variable].values
@@ -50,14 +50,17 @@ def plot_comparison(comparison: Comparison, axes: Sequence[Axes] | None = None) 
             _differences(ax, values - np.nanmax(values), errors)
         else:
             _points(ax, values, errors)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
         if variable == "log_evidence":
             for row, p in enumerate(dataset.probability.values):
                 at = ax.get_yaxis_transform()
-                ax.text(0.02, row - 0.32, f"p = {p:.2g}", transform=at, fontsize=8, color="#555555", va="center")
-        ax.set_title(title, loc="left")
-        ax.set(xlabel=label, ylim=(len(names) - 0.4, -0.6))
+                ax.text(0.02, row - 0.32, f"p = {p:.2g}", transform=at, fontsize=SMALL, color=GREY, va="center")
+        ax.set_title(title, loc="left", fontsize="medium")
+        ax.set_xlabel(label, fontsize=SMALL)
+        ax.set_ylim(len(names) - 0.4, -0.6)
         ax.set_yticks(np.arange(len(names)), names)
-        ax.spines[["top", "right"]].set_visible(False)
+        trim(ax)
+        ax.tick_params(axis="y", labelleft=ax is axes[0])
     return axes
 
 

@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 
 from analysis.comparison.prior_sweep import chosen_cell, criterion_of
-from analysis.plots.panels import COLORS, panels
+from analysis.plots.style import COLORS, SMALL, legend_above, panels, trim
 
 _MAP = "viridis"  # even in lightness, and the same for the colour-blind
 _LABELS = {
@@ -24,6 +24,7 @@ _LABELS = {
     "exact_evidence": "log evidence (exact)",
 }
 _DECADE = 10.0
+_ABOVE_LEGEND = 20.0  # points
 _QUANTITIES = {"mse": "mean square error", "error": "share of wrong labels"}
 _NEAR = 10.0  # nats
 _FAR = 3.0  # times the median distance from the best: what is further off is drawn as if it were there
@@ -63,17 +64,13 @@ def plot_prior_sweep(
             f"the sweep must be over one or two settings, got {', '.join(map(str, variables[0].dims)) or 'none'}; "
             "select a value of the others, dataset.sel(name=value)."
         )
-    axes = panels(axes, names, ((5.2 if variables[0].ndim == 2 else 4.4) * len(names), 4.2))
+    axes = panels(axes, names, ((3.9 if variables[0].ndim == 2 else 3.6) * len(names), 3.6))
     chosen = chosen_cell(dataset, names[0])
     for ax, variable in zip(axes, variables, strict=True):
         own = chosen_cell(dataset, str(variable.name))
         (_draw_map if variable.ndim == 2 else _draw_line)(ax, variable, chosen, own)
-        ax.set_title(_label(str(variable.name)), loc="left", fontsize=10)
-        if own != chosen:
-            above = ax.legend(
-                loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=2, fontsize=8, markerscale=0.6
-            )
-            above.set_frame_on(False)
+        legend_above(ax, markerscale=0.6)
+        ax.set_title(_label(str(variable.name)), loc="left", fontsize="medium", pad=_ABOVE_LEGEND)
     return axes
 
 
@@ -86,6 +83,8 @@ def _draw_map(ax: Axes, values: xr.DataArray, chosen: dict[str, float], own: dic
     mesh = ax.pcolormesh(_edges(x), _edges(y), np.ma.masked_invalid(shown), norm=norm, cmap=colours, linewidth=0)
     lowest = np.nanmin(np.where(np.isfinite(shown), shown, np.nan))
     bar = ax.figure.colorbar(mesh, ax=ax, label=label, extend="min" if lowest < norm.vmin else "neither")
+    bar.ax.tick_params(which="both", labelsize=SMALL)
+    ax.tick_params(labelsize=SMALL)
     if isinstance(norm, SymLogNorm):
         bar.locator = SymmetricalLogLocator(base=_DECADE, linthresh=_NEAR)
         bar.update_ticks()
@@ -104,14 +103,14 @@ def _draw_line(ax: Axes, values: xr.DataArray, chosen: dict[str, float], own: di
     ax.plot(values[setting].values, values.values, ".-", color=COLORS[0])
     for cell, marker, size, label in _marks(chosen, own):
         height = float(values.sel({setting: cell[setting]}))
-        ax.plot(cell[setting], height, marker, color=COLORS[1], markersize=size, label=label)
+        ax.plot(cell[setting], height, marker, color=COLORS[1], markersize=size, label=label, clip_on=False)
     ax.set(xscale="log", xlabel=_label(setting), ylabel=_quantity(values))
     finite = values.values[np.isfinite(values.values)]
     if values.attrs.get("units") == "nats":
         ax.set_ylim(finite.max() - 1.05 * _reach(finite), finite.max() + 0.05 * _reach(finite))
     elif _spans_a_decade(finite):
         ax.set_yscale("log")
-    ax.spines[["top", "right"]].set_visible(False)
+    trim(ax)
 
 
 def _marks(chosen: dict[str, float], own: dict[str, float]) -> list[tuple[dict[str, float], str, int, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 
-from analysis.plots.density_and_predictive import plot_equivariance_density
+from analysis.plots.equivariance_density import plot_equivariance_density
 from analysis.report.files import check_report_replaceable, remove_report, write_numbers, write_picture
 from analysis.report.numbers import numbers_of
 from analysis.report.run import Run

@@ -32,7 +32,7 @@ from recording.result_pages import RESULTS, captioned, figure, page, parser, pub
 from recording.resumed_runs import Results, run_all
 
 from analysis import equivariance_error
-from analysis.plots.panels import COLORS
+from analysis.plots.style import COLORS
 from bayes_rpp import BayesianModel, Gaussian, RPPPrior
 from bayes_rpp.datasets import TrajectoryData, double_pendulum
 from inference import DeepEnsemble, Posterior

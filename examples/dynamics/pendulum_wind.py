@@ -34,7 +34,7 @@ from torch import Tensor
 from analysis import prior_sweep
 from analysis.comparison.prior_sweep import chosen_cell
 from analysis.evidence import LaplaceEvidence
-from analysis.plots.panels import COLORS
+from analysis.plots.style import COLORS
 from bayes_rpp import (
     RPPEMLP,
     BayesianModel,

@@ -30,7 +30,7 @@ from recording.result_pages import RESULTS, captioned, figure, page, parser, pub
 from recording.resumed_runs import Results, run_all
 from torch import Tensor
 
-from analysis.plots.panels import COLORS
+from analysis.plots.style import COLORS
 from bayes_rpp import (
     MLP,
     RPPEMLP,

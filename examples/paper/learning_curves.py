@@ -29,7 +29,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from recording.result_pages import rows_of
 from recording.resumed_runs import Results, known, run_all
 
-from analysis.plots.panels import COLORS
+from analysis.plots.style import COLORS
 from bayes_rpp.rl import RPPSACPolicy, environment_symmetry
 from bayes_rpp.rl.rollout_data import replayed
 

@@ -23,7 +23,11 @@ def test_errors_and_the_axis_are_drawn():
     heights = torch.cat([torch.as_tensor(container.lines[0].get_ydata()) for container in ax.containers])
     expected = torch.as_tensor(kept.local_errors.median(["chain", "draw"]).values)
     torch.testing.assert_close(heights, expected)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["unrelated", "kept", "broken"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "chance",
+        "kept: 1 of 3 directions",
+        "broken: 2 of 3 directions",
+    ]
     assert sum(text.get_text().endswith(" sd") for text in ax.texts) == 3
     sphere = plot_kept_axis(kept)
     _x, _y, z = sphere.lines[0].get_data_3d()  # from one end to the other

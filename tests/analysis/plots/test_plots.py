@@ -48,7 +48,7 @@ def ink(path):
 def test_density_has_a_curve_a_state_and_a_tick_a_draw(posterior, bodies):
     ax = plot_equivariance_density({"modified inertia": posterior}, bodies.test.x)
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == (
-        "equivariance error",
+        "equivariance error under O(3)",
         "posterior density (per decade)",
         "log",
     )
@@ -121,7 +121,7 @@ def test_predictive_shows_mean_bands_and_observations_in_order(posterior, bodies
     x, y = bodies.test
     ax, prediction = plot_predictive(posterior, x, y, output=4), posterior.predict(x)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("test example, in order of the observed value", "output 4")
-    assert labels(ax) == ["± 2 sd, with noise", "± 2 sd, epistemic", "predictive mean", "observed"]
+    assert labels(ax) == ["± 2 sd, with noise", "± 2 sd, epistemic", "predictive mean (ensemble of 8)", "observed"]
     mean, observed = ax.get_lines()
     order = y[:, 4].argsort()
     np.testing.assert_allclose(observed.get_ydata(), y[order, 4])
@@ -174,7 +174,7 @@ def test_few_draws_are_ticks_and_no_density(tmp_path):
         "members": (of_draws(7, 1), "members (ensemble of 7)", 0),
         "many members": (of_draws(8, 1), "many members (ensemble of 8)", 1),
         "short chains": (of_draws(2, 3), "short chains (6 draws)", 0),
-        "chains": (of_draws(2, 4), "chains", 1),
+        "chains": (of_draws(2, 4), "chains (8 draws)", 1),
     }
     for name, (values, label, curves) in cases.items():
         ax = plot_equivariance_density({name: values})
@@ -182,9 +182,46 @@ def test_few_draws_are_ticks_and_no_density(tmp_path):
         assert ax.get_ylabel() == ("posterior density (per decade)" if curves else "")
         np.testing.assert_allclose(ticks(ax)[0].get_xdata(), values.values.reshape(-1))
     together = plot_equivariance_density({name: values for name, (values, _, _) in cases.items()})
-    rows = [line.get_ydata()[0] for line in ticks(together) if line.get_transform() != together.transData]
-    assert len(set(rows)) == len(rows) == 3
+    rows = [line.get_ydata()[0] for line in ticks(together)]
+    assert len(set(rows)) == len(rows) == 5
     together.get_figure().savefig(tmp_path / "together.png")
+
+
+def test_ticks_stay_between_the_densities_and_the_axis(posterior, bodies):
+    """Each in a row of its own, clear of the labels of the axis, and none at all of more than 100 draws."""
+    many = of_draws(1, 400)
+    for given in ({"inertia": posterior, "other": of_draws(10, 1), "few": of_draws(3, 1)}, {"few": of_draws(5, 1)}):
+        ax = plot_equivariance_density(given | {"Laplace": many}, bodies.test.x)
+        ax.figure.canvas.draw()
+        baseline, foot = ax.transData.transform((1, 0))[1], ax.bbox.y0
+        rows = [line.get_window_extent() for line in ticks(ax)]
+        assert [len(line.get_xdata()) for line in ticks(ax)] == [8, 10, 3] if len(given) == 3 else [5]
+        assert all(foot <= row.y0 < row.y1 <= baseline + 1 for row in rows)
+        assert all(above.y0 >= below.y1 for above, below in itertools.pairwise(rows))
+        assert "Laplace (400 draws)" in labels(ax)
+        assert min(ax.get_yticks()) == 0
+
+
+def test_a_legend_hides_nothing_and_fits_even_in_narrow_axes(posterior, bodies):
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
+    errors = {"modified inertia of bodies": posterior, "Laplace": of_draws(1, 400)}
+    for ax in axes:
+        plot_equivariance_density(errors, bodies.test.x, ax=ax)
+    figure.canvas.draw()
+    legends = [ax.get_legend().get_window_extent() for ax in axes]
+    assert all(legend.y0 >= ax.bbox.y1 for legend, ax in zip(legends, axes, strict=True))
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(legends))
+    assert legends[-1].x1 <= figure.bbox.x1
+
+
+def test_pictures_leave_the_settings_of_matplotlib_alone_and_letters_follow_them(posterior, bodies):
+    before = dict(mpl.rcParams)
+    small = plot_equivariance_density({"inertia": posterior}, bodies.test.x)
+    assert dict(mpl.rcParams) == before
+    with mpl.rc_context({"font.size": 20.0}):
+        large = plot_predictive(posterior, *bodies.test)
+    sizes = [ax.get_legend().get_texts()[0].get_fontsize() for ax in (small, large)]
+    assert sizes[1] == pytest.approx(2 * sizes[0])
 
 
 def test_no_density_lies_beyond_an_error_of_one():

@@ -50,7 +50,7 @@ def test_the_chosen_cell_is_marked_in_both_panels(found):
     evidence, error = plot_prior_sweep(found, beside="test_mse")
     assert marks(evidence) == {"*": pytest.approx((1e-5, 1.0))}
     assert marks(error) == {"*": pytest.approx((1e-5, 1.0)), "o": pytest.approx((1e-4, 1.0))}
-    assert evidence.get_legend() is None
+    assert [text.get_text() for text in evidence.get_legend().get_texts()] == ["chosen"]
     assert [text.get_text() for text in error.get_legend().get_texts()] == ["chosen", "best here"]
     assert (evidence.get_title(loc="left"), error.get_title(loc="left")) == (
         "log evidence (Laplace, symmetric)",
