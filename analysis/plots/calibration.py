@@ -27,9 +27,8 @@ def plot_reliability(found: Mapping[str, xr.Dataset], ax: Axes | None = None) ->
     ax = _axes(ax, "mean confidence", "accuracy")
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=0, label="calibrated")
     for color, marker, (name, each) in zip(cycle(COLORS), cycle(MARKERS), found.items(), strict=False):
-        label = (
-            f"{name} (error {100 * each.attrs['error']:.1f} %, calibration error {each.attrs['calibration_error']:.3f})"
-        )
+        wrong, calibration = 100 * each.attrs["error"], each.attrs["calibration_error"]
+        label = f"{name} (error {wrong:.1f}\u00a0%, calibration error\u00a0{calibration:.3f})"
         ax.errorbar(
             each["confidence"], each["accuracy"], each["standard_error"],
             color=color, marker=marker, markersize=4, linewidth=1.2, label=label,
