@@ -124,7 +124,7 @@ def _finish_densities(ax: Axes, below: float, highest: float) -> None:
     top = 1.05 * highest
     ax.set_ylim(-top * below / (1 - below), top)
     ax.spines["left"].set_bounds(0, top)
-    values = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, top)
+    values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0, top)
     ax.yaxis.set_major_locator(FixedLocator([value for value in values if 0 <= value <= top]))
     ax.set_ylabel("posterior density (per decade)")
 
