@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -23,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="bayes-rpp: %(message)s")
     logging.getLogger("inference.progress").setLevel(logging.INFO)
     logging.getLogger("analysis.cli").setLevel(logging.INFO)
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_args(given)
+    options.words = shlex.join(["bayes-rpp", *given])
     import matplotlib  # seconds of imports that --help and wrong options do without
 
     matplotlib.use("Agg")

@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import part_to_report
-from analysis.report.files import PICTURE, REPORT, remove_report
+from analysis.report.files import PAGE, PICTURE, REPORT, remove_report
 from analysis.report.run import POSTERIOR, Run
 from analysis.report.write_report import write_report
 from inference.atomic_write import check_writable
@@ -34,6 +34,6 @@ def outcome_of(table: str, reports: dict[str, Any], folder: Path, reference: dic
     true = [
         f"{label}: the equivariance error of the true function is {value:.4f}" for label, value in reference.items()
     ]
-    picture = folder / PICTURE
-    files = f"picture: {picture}   numbers: {folder / REPORT}" if picture.exists() else f"numbers: {folder / REPORT}"
-    return Outcome("\n".join([table, *true, files]), reports)
+    files = {"page": PAGE, "picture": PICTURE, "numbers": REPORT}
+    written = "   ".join(f"{kind}: {folder / name}" for kind, name in files.items() if (folder / name).exists())
+    return Outcome("\n".join([table, *true, written]), reports)

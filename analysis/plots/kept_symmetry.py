@@ -43,7 +43,7 @@ def plot_kept_symmetry(kept: KeptAlgebra, ax: Axes | None = None) -> Axes:
                 fmt=marker, color=color, capsize=3, markersize=5, label=f"{label}: {stop - start} of {k} directions",
             )  # fmt: skip
     if 0 < r < k and errors[:, :r].max() < errors[:, r:].min():
-        ax.axhspan(errors[:, :r].max(), errors[:, r:].min(), color="0.9", zorder=0)
+        ax.axhspan(errors[:, :r].max(), errors[:, r:].min(), color=GREY, alpha=0.2, linewidth=0, zorder=0)
     if kept.bases.shape[0] > 1:
         for place, (distance, top) in enumerate(zip(kept.distances_along.values, errors.max(0), strict=True), 1):
             ax.annotate(
@@ -92,7 +92,7 @@ def plot_kept_axis(kept: KeptAlgebra, ax: Axes3D | None = None) -> Axes3D:
     axes *= np.where(axes @ view < 0, -1.0, 1.0)[:, None] / np.linalg.norm(axes, axis=1)[:, None]
     around, up = np.meshgrid(np.linspace(0, 2 * np.pi, 37), np.linspace(0, np.pi, 19))
     sphere = np.cos(around) * np.sin(up), np.sin(around) * np.sin(up), np.cos(up)
-    ax.plot_wireframe(*sphere, color="0.85", linewidth=0.4, rcount=10, ccount=13)
+    ax.plot_wireframe(*sphere, color=GREY, alpha=0.25, linewidth=0.4, rcount=10, ccount=13)
     ax.plot(*np.stack([-axes[0], axes[0]], 1) * 1.25, color=COLORS[0], linewidth=1.6, label="the axis that is kept")
     ax.scatter(*axes[1:].T, color=COLORS[1], s=14, depthshade=False, label=f"{len(axes) - 1} draws")
     radius = math.radians(kept.radius())
@@ -108,6 +108,7 @@ def plot_kept_axis(kept: KeptAlgebra, ax: Axes3D | None = None) -> Axes3D:
     ax.set_zlabel("z")
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.set_ticks([-1, 0, 1])
+        axis.set_pane_color((0.5, 0.5, 0.5, 0.05))
     ax.tick_params(labelsize=SMALL)
     legend_above(ax)
     return ax

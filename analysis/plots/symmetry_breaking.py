@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -14,11 +13,9 @@ from torch import Tensor
 
 from analysis.convergence_diagnostics.intervals import interval
 from analysis.plots.style import COLORS, SMALL, WIDTH, draws_in_words, panels, trim
-from analysis.symmetry.binding import bind
 from analysis.symmetry.equivariance import equivariance_error
-from analysis.symmetry.generator_names import generator_names
 from analysis.symmetry.layer_errors import layer_equivariance_error, symmetric_layers
-from analysis.verification.generator_errors import elements_to_try
+from analysis.verification.fitted_generators import errors_of_generators
 from bayes_rpp import Group
 from inference import Posterior
 
@@ -89,7 +86,7 @@ def _measured(
     by_column = per_column is not False
     outputs = equivariance_error(posterior, x, group, per_output=not by_column, per_column=per_column)
     errors = {
-        "generator": {"": _of_generators(posterior, x, group)},
+        "generator": {"": errors_of_generators(posterior, x, group)},
         "column" if by_column else "output": {"": outputs},
     }
     if symmetric_layers(posterior.bayesian_model.network):
@@ -98,15 +95,6 @@ def _measured(
             "this layer alone": layer_equivariance_error(posterior, x, group, kind="own"),
         }
     return errors
-
-
-def _of_generators(posterior: Posterior, x: Tensor, group: Group | None) -> xr.DataArray:
-    group = bind(posterior, group, None, None, "plot_symmetry_breaking")[0].bound_group
-    elements, owner = elements_to_try(group)
-    errors = equivariance_error(posterior, x, group, elements=elements, per_element=True)
-    means = torch.stack([torch.as_tensor(errors.values)[..., owner == k].mean(-1) for k in owner.unique()], dim=-1)
-    dims = ["chain", "draw", "generator"]
-    return xr.DataArray(means.numpy(), dims=dims, coords={"generator": generator_names(group)}, attrs=errors.attrs)
 
 
 def _bars(ax: Axes, dim: str, series: dict[str, xr.DataArray]) -> None:

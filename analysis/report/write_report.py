@@ -9,32 +9,50 @@ import matplotlib.pyplot as plt
 import torch
 
 from analysis.plots.equivariance_density import plot_equivariance_density
-from analysis.report.files import check_report_replaceable, remove_report, write_numbers, write_picture
-from analysis.report.numbers import numbers_of
+from analysis.report.files import check_report_replaceable, remove_report, write_numbers, write_page, write_picture
+from analysis.report.findings import Findings, findings_of
+from analysis.report.page.page import page_of
 from analysis.report.run import Run
 from analysis.report.table import table_of
+from analysis.report.verdict import declares_no_group
+
+_NO_PICTURE = 1e-7  # of a smaller equivariance error
 
 
 def write_report(
     runs: dict[str, Run], folder: Path, reference: dict[str, float] | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """Write ``report.json`` and ``equivariance.png`` for labelled runs, and return the
-    table as text, and the numbers. Raises
-    FileExistsError, before anything is computed, if files of these names are there that no report has written.
+    """Write ``report.json``, ``equivariance.png`` and, on a single run, the page ``report.html``; return the table as
+    text, and the numbers. Raises FileExistsError, before anything is computed, if files of these names are there that
+    no report has written.
     """
     check_report_replaceable(folder)
-    reports = {label: numbers_of(run) for label, run in runs.items()}
-    exact = [label for label, report in reports.items() if report["equivariance_error"]["minimum"] <= 1e-7]
-    pictured = {label: run.centred()[0] for label, run in runs.items() if label not in exact}
+    found = {label: findings_of(run) for label, run in runs.items()}
+    reports = {label: each.numbers for label, each in found.items()}
+    pages = [page_of(each, label) for label, each in found.items()] if len(found) == 1 else []
+    pictured = {label: each for label, each in found.items() if not _why_no_picture(each)}
     remove_report(folder)
     write_numbers(reports, folder)
+    for page in pages:
+        write_page(page, folder)
     if pictured:
         same_width = len({run.x.shape[1] for run in runs.values()}) == 1
         points = torch.cat([run.x for run in runs.values()]) if same_width else None
-        axes = plot_equivariance_density(pictured, points, reference)
+        axes = plot_equivariance_density({label: each.centred for label, each in pictured.items()}, points, reference)
         figure = axes.get_figure(root=True)
         assert figure is not None
         write_picture(figure, folder)
         plt.close(figure)
     kept = [f"{label}: {report['kept']}" for label, report in reports.items() if report["kept"]]
-    return "\n".join([table_of(reports), *kept]), reports
+    without = [f"{label}: {_why_no_picture(each)}" for label, each in found.items() if label not in pictured]
+    return "\n".join([table_of(reports), *kept, *without]), reports
+
+
+def _why_no_picture(findings: Findings) -> str:
+    """Why there is no density of the equivariance error; empty if there is one."""
+    why, group = "", findings.numbers["group"]
+    if declares_no_group(findings):
+        why = "no group was declared"
+    elif findings.numbers["equivariance_error"]["minimum"] <= _NO_PICTURE:
+        why = f"the network is {group}-equivariant exactly"
+    return why and f"there is no picture of the equivariance error, since {why}."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import platform
 from argparse import Namespace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +39,29 @@ def train(
         logger.info("learning the prior variances by the evidence")
         learned = learned_prior(trained, data, options)
         if learned.interrupted:
-            return _noted(learned, trained, predicting, table)
+            return _noted(learned, trained, predicting, table, options)
         variances = learned.stats["variances"]
         trained = _with_prior(trained, learned.bayesian_model)
         predicting = _with_prior(predicting, learned.bayesian_model)
     posterior = engine.fit(trained, data, options, checkpoint)
     if variances is not None:
         posterior.stats["variances"] = variances
-    return _noted(posterior, trained, predicting, table)
+    return _noted(posterior, trained, predicting, table, options)
 
 
 def _with_prior(model: BayesianModel, other: BayesianModel) -> BayesianModel:
     return BayesianModel(model.network, other.prior, model.likelihood, model.num_outputs)
 
 
-def _noted(posterior: Posterior, trained: BayesianModel, predicting: BayesianModel, table: dict[str, Any]) -> Posterior:
+def _noted(
+    posterior: Posterior,
+    trained: BayesianModel,
+    predicting: BayesianModel,
+    table: dict[str, Any],
+    options: Namespace,
+) -> Posterior:
     posterior.stats["table"] = table
+    posterior.stats["made_by"] = {"command": options.words, "versions": _versions()}
     if predicting is not trained:
         assert isinstance(trained.likelihood, Gaussian)
         posterior.stats["training_noise_variance"] = torch.as_tensor(trained.likelihood.noise_variance).tolist()
@@ -60,7 +69,12 @@ def _noted(posterior: Posterior, trained: BayesianModel, predicting: BayesianMod
     return posterior
 
 
+def _versions() -> dict[str, str]:
+    names = ("bayes_rpp", "torch", "pyro-ppl", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
 def deciding(options: Namespace) -> dict[str, Any]:
     """The options that decide the result, by the names that the user gives them; the data have a digest instead."""
-    others = {"command", "data", "test", "out", "force", "resume", "device", "json"}
+    others = {"command", "data", "test", "out", "force", "resume", "device", "json", "words"}
     return {f"--{name.replace('_', '-')}": value for name, value in vars(options).items() if name not in others}

@@ -10,7 +10,7 @@ import torch
 
 from analysis import equivariance_error, pathway_shares
 from analysis.report.files import PICTURE, REPORT
-from analysis.report.numbers import numbers_of
+from analysis.report.findings import findings_of
 from analysis.report.run import POSTERIOR, Run
 from analysis.report.write_report import write_report
 from bayes_rpp import EMLP, MLP
@@ -49,7 +49,7 @@ def test_outputs_may_be_the_inputs_themselves(run, tmp_path):
 
 
 def test_report_is_what_the_diagnostics_say(run):
-    report, prediction = numbers_of(run), run.posterior.predict(run.x)
+    report, prediction = findings_of(run).numbers, run.posterior.predict(run.x)
     error, shares = equivariance_error(run.posterior, run.x).values, pathway_shares(run.posterior)
     squares = ((prediction.samples[:, 0] - run.y) ** 2).mean((1, 2)).tolist()
     assert report["test_mse_of_mean"] == pytest.approx(float(((prediction.mean - run.y) ** 2).mean()), rel=1e-5)
@@ -68,11 +68,11 @@ def test_report_is_what_the_diagnostics_say(run):
 
 @pytest.mark.parametrize("network", [EMLP, MLP])
 def test_networks_without_pathways_have_no_shares(bodies, fit_small, network):
-    assert numbers_of(Run(fit_small(bodies, network, epochs=1), *bodies.test))["equivariant_share"] is None
+    assert findings_of(Run(fit_small(bodies, network, epochs=1), *bodies.test)).numbers["equivariant_share"] is None
 
 
 def test_median_of_an_even_number_of_members_is_the_same_for_every_number(bodies, fit_small):
-    report = numbers_of(Run(fit_small(bodies, members=2, epochs=1), *bodies.test))
+    report = findings_of(Run(fit_small(bodies, members=2, epochs=1), *bodies.test)).numbers
     for numbers in (report["test_mse_of_members"], report["equivariance_error"]):
         assert numbers["median"] == pytest.approx((numbers["minimum"] + numbers["maximum"]) / 2, rel=1e-5)
 
@@ -92,7 +92,7 @@ def test_written_report_has_table_numbers_and_picture(run, bodies, fit_small, tm
     assert f"{report['inertia']['test_mse_of_mean']:.4g}" in first
     assert second.startswith("free of symmetry ")
     assert "no pathways" in second
-    assert report == {"inertia": numbers_of(run), "free of symmetry": numbers_of(other)}
+    assert report == {"inertia": findings_of(run).numbers, "free of symmetry": findings_of(other).numbers}
     picture = plt.imread(tmp_path / PICTURE)[..., :3]
     assert 0.02 < (picture < 0.99).any(-1).mean() < 0.9
     assert {path.name for path in tmp_path.iterdir()} == {REPORT, PICTURE}
@@ -111,7 +111,7 @@ def test_exactly_equivariant_runs_have_numbers_but_no_picture_not_even_an_older_
 def test_outputs_that_do_not_vary_have_a_report_too(run, tmp_path, rows):
     constant = Run(run.posterior, run.x[rows], torch.ones_like(run.y[rows]))
     table, _ = write_report({"constant": constant}, tmp_path)
-    assert f"{numbers_of(constant)['test_mse_of_mean']:.4g}" in table
+    assert f"{findings_of(constant).numbers['test_mse_of_mean']:.4g}" in table
     assert strict_json(tmp_path / REPORT)["constant"]["output_variance"] == 0
 
 
