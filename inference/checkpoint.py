@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -123,6 +125,18 @@ def digest(*tensors: Tensor) -> str:
         result.update(f"{tuple(part.shape)} {part.dtype}".encode())
         result.update(part.detach().cpu().contiguous().numpy().tobytes())
     return result.hexdigest()[:16]
+
+
+def direction(z: Float[Tensor, "chain size"]) -> Float[Tensor, " size"]:
+    """A vector with no zeros, along which starts differ."""
+    return 0.1 * torch.arange(z.shape[1], dtype=z.dtype, device=z.device).cos()
+
+
+def start_identity(z: Float[Tensor, "chain size"]) -> dict[str, Any]:
+    """What tells a start from another: a projection of each chain, up to rounding."""
+    aside = direction(z).double()
+    projections = [float(chain.double() @ aside) for chain in z]
+    return {"projections": projections, "within": torch.finfo(z.dtype).eps ** 0.5}
 
 
 def _short(value: object) -> str:

@@ -23,6 +23,7 @@ from bayes_rpp.validation import without_validation
 from inference.compilation import Compile, GradientGraph
 from inference.data import Model, Pair
 from inference.density.fixed_priors import FixedPriors
+from inference.density.latest_draws import check_start, latest_draws
 from inference.posterior.map_draws import map_draws
 from inference.posterior.posterior import Posterior
 
@@ -61,23 +62,12 @@ class UnconstrainedDensity:
         return self.free({name: torch.stack([start[name] for start in starts]) for name in starts[0]})
 
     def latest(self, posterior: Posterior, chains: int) -> Float[Tensor, "chain size"]:
-        """Draws of a posterior, one for each chain: the last draw of each of its chains, then the draws before, and
-        again from the first. Variances that it had no hyperpriors for are those of the model's own initial state.
-        Raises ValueError if its parameters are not this model's, not finite, or on the boundary of their constraint.
+        """Draws of a posterior, one for each chain, see ``latest_draws``. Raises ValueError if its parameters are not
+        this model's, not finite, or on the boundary of their constraint.
         """
-        expected = {name: tuple(value.shape[1:]) for name, value in self.params(self.initial([0])).items()}
-        samples, start = dict(posterior.samples), self._initial_params(0)
-        for name in self.model.hyperpriors if isinstance(self.model, BayesianModel) else ():
-            samples.setdefault(name, start[name].expand(posterior.chains, posterior.draws))
-        found = {name: tuple(value.shape[2:]) for name, value in samples.items()}
-        if found != expected:
-            hint = "" if found.keys() == expected.keys() else "; see Posterior.in_parametrization for residual layers"
-            raise ValueError(f"start is of another model: it has parameters {found}, expected {expected}{hint}.")
-        ordered = {name: value.flip(1).transpose(0, 1).flatten(0, 1) for name, value in samples.items()}
-        index = torch.arange(chains) % (posterior.chains * posterior.draws)
-        z = self.free({name: value[index] for name, value in ordered.items()}).to(self.dtype)
-        if not z.isfinite().all():
-            raise ValueError("start holds parameters that are not finite, or on the boundary of their constraint.")
+        draws = latest_draws(self.model, self._initial_params(0), posterior, range(chains))
+        z = self.free(draws).to(self.dtype)
+        check_start(z)
         return z
 
     def free(self, params: Params) -> Float[Tensor, "*batch size"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayes_rpp.serialization.models import model_identity
-from inference.checkpoint import digest
+from inference.checkpoint import digest, direction, start_identity
 from inference.data import Pair
 from inference.density.unconstrained import UnconstrainedDensity
 
@@ -31,7 +31,7 @@ def run_identity(
     differs between machines and numbers of threads.
     """
     initial = density.initial([0])
-    aside = 0.1 * torch.arange(density.size, dtype=z.dtype, device=z.device).cos()
+    aside = direction(z)
     densities = [-float(density.gradients(z)[1]) for z in (initial, initial + aside)]
     parameters = {name: (list(shape), str(density.model.constraints[name])) for name, shape in density.shapes.items()}
     within = torch.finfo(z.dtype).eps ** 0.5
@@ -44,5 +44,5 @@ def run_identity(
             "parameters": parameters,
             "log_densities": {"at_two_points": densities, "within": within},
         },
-        "start": {"projections": (z.double() @ aside.double()).tolist(), "within": within},
+        "start": start_identity(z),
     }

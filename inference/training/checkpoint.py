@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import torch
 
 from bayes_rpp.serialization.models import model_identity
-from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint, digest
+from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint, digest, start_identity
 from inference.data import Model, Pair
 from inference.posterior.draws import Snapshot
 from inference.training.augmentation import Augmentation
@@ -100,12 +100,14 @@ def training_checkpoint(
     seed: int,
     first: int,
     pair: Pair | None,
+    started: bool,
     stack: ParameterStack,
     minibatches: Minibatches,
     history: list[Snapshot],
 ) -> EnsembleCheckpoint:
-    """A checkpoint that only the same training resumes. A network that is not of this package is known by its modules,
-    and by the losses of its initial states, which are compared up to rounding.
+    """A checkpoint that only the same training resumes, from the same states if it was ``started`` from a posterior. A
+    network that is not of this package is known by its modules, and by the losses of its initial states, which are
+    compared up to rounding.
     """
     streamed = isinstance(minibatches.examples, DatasetExamples)  # other readings of x may give other numbers
     rounding = torch.finfo(next(iter(stack.coordinates.values())).dtype).eps
@@ -118,6 +120,7 @@ def training_checkpoint(
     identity["version of the training"] = 4  # others trained in other units, or kept other states
     if first:  # of members that are trained one after another
         identity["first member"] = first
+    identity["start"] = _start(stack) if started else None
     identity["data"] = len(minibatches.examples or ()) if pair is None else digest(*pair[streamed:])
     identity["model"] = {**model_identity(model), "parameters": parameters, "losses": losses}
     return EnsembleCheckpoint(Checkpoint(path, identity), stack, minibatches, history, settings.epochs)
@@ -150,6 +153,12 @@ def _description(augment: Augmentation) -> str:
         return text
     named = augment if hasattr(augment, "__qualname__") else type(augment)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+@torch.no_grad()
+def _start(stack: ParameterStack) -> dict[str, Any]:
+    """What tells the states of the members from others, before training."""
+    return start_identity(torch.cat([leaf.flatten(1) for leaf in stack.coordinates.values()], dim=1))
 
 
 @torch.no_grad()

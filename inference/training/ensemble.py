@@ -28,6 +28,7 @@ from inference.settings import require_integers
 from inference.training.checkpoint import at_once_of_checkpoints, part_of, training_checkpoint
 from inference.training.examples import Examples, resolve_examples
 from inference.training.loop import TrainingCheckpoint, TrainingRecord, snapshots_into, train
+from inference.training.member_starts import check_member_starts, member_starts
 from inference.training.member_store import MemberStore
 from inference.training.members_at_once import members_at_once
 from inference.training.minibatches import Minibatches, member_seeds
@@ -84,6 +85,7 @@ class DeepEnsemble(TrainingSettings):
         seed: int,
         device: str | torch.device = "auto",
         progress: bool = True,
+        start: Posterior | None = None,
         checkpoint: str | Path | None = None,
         save_to: str | Path | None = None,
     ) -> Posterior:
@@ -101,6 +103,8 @@ class DeepEnsemble(TrainingSettings):
         seed : members take seeds derived from it; the same seed gives the same bits.
         device : "auto" takes an accelerator if there is one.
         progress : whether to show a progress bar, in a terminal.
+        start : a posterior to start from, with as many chains as there are members: each member starts from the last
+            draw of its chain, under a new learning-rate schedule. None takes the model's initial states.
         checkpoint : a file that the state of the training is written to every minute, on Ctrl-C and at the end. If it
             exists, the training goes on from there, and ends with the same bits as one without a break. Members that
             are trained one after another have a file each, with a number behind the name.
@@ -111,28 +115,29 @@ class DeepEnsemble(TrainingSettings):
         Raises
         ------
         ValueError, TypeError
-            If the data are missing or refused, the checkpoint is of another run, or variances have hyperpriors: the
-            joint density has no maximum then.
+            If the data are missing or refused, ``start`` is of another model or of another number of chains, the
+            checkpoint is of another run, or variances have hyperpriors: the joint density has no maximum then.
         RuntimeError
             If every member diverged.
         """
-        at_once = None if self.members_at_once == "auto" else self.members_at_once
+        own = self.members, None if self.members_at_once == "auto" else self.members_at_once
         files = None if checkpoint is None else Path(checkpoint), None if save_to is None else Path(save_to)
-        return fit_modes("DeepEnsemble", self, self.members, model, data, seed, device, progress, *files, at_once)
+        return fit_modes("DeepEnsemble", self, *own, model, data, seed, device, progress, start, *files)
 
 
 def fit_modes(
     engine: str,
     settings: TrainingSettings,
     members: int,
+    at_once: int | None,
     model: Model,
     data: Data,
     seed: int,
     device: str | torch.device,
     progress: bool,
+    start: Posterior | None,
     checkpoint: Path | None,
     save_to: Path | None,
-    at_once: int | None,
 ) -> Posterior:
     """Check the model and the data, train, and leave out the members that diverged; RuntimeError if that is all."""
     refuse_hyperpriors(engine, model)
@@ -142,6 +147,7 @@ def fit_modes(
             raise ValueError(f"the checkpoint {checkpoint} must not lie in save_to={save_to}, a folder of its own.")
     seed, place, began = plain_seed(seed), resolve_device(device), time.perf_counter()
     pair, examples = resolve_examples(model, data, place)
+    check_member_starts(model, start, members)
     seeds = member_seeds(seed, members)
     at_once = at_once_of_checkpoints(checkpoint, members, at_once)
     if at_once is None:
@@ -155,8 +161,10 @@ def fit_modes(
         resumed = None
         if checkpoint is not None:
             own = checkpoint if at_once >= members else part_of(checkpoint, first)
-            resumed = partial(training_checkpoint, own, engine, settings, model, seed, first, pair)
-        trained, snapshots = train_modes(settings, model, examples, some, place, progress, resumed)
+            resumed = partial(training_checkpoint, own, engine, settings, model, seed, first, pair, start is not None)
+        numbers = range(first, first + len(some))
+        starts = None if start is None else member_starts(model, start, numbers)
+        trained, snapshots = train_modes(settings, model, examples, some, place, progress, resumed, starts)
         whole.add(trained, first)
         kept.add(trained.params)
         history.append(snapshots)
@@ -194,12 +202,15 @@ def train_modes(
     device: torch.device,
     progress: bool,
     checkpoint: MakeCheckpoint | None = None,
+    starts: Params | None = None,
 ) -> tuple[TrainingRecord, list[Snapshot]]:
-    """Minimise -log joint / N for every seed at once; each has its own initial state and its own order of the data."""
+    """Minimise -log joint / N for every seed at once; each has its own order of the data, and its own initial state,
+    unless ``starts`` are given.
+    """
     history: list[Snapshot] = []
     minibatches = Minibatches(data, settings.batch_size, seeds, device, augment=settings.augment)
     count = 0 if minibatches.examples is None else len(minibatches.examples)
-    stack = joint_stack(model, seeds, count, device, settings.bfloat16)
+    stack = joint_stack(model, seeds, count, device, settings.bfloat16, starts)
     name = f"training {len(seeds)} member(s)"
     resumed = None if checkpoint is None else checkpoint(stack, minibatches, history)
     trained = train(stack, minibatches, settings, name, progress, [snapshots_into(history, stack, settings)], resumed)

@@ -38,9 +38,10 @@ class MAP(TrainingSettings):
         seed: int,
         device: str | torch.device = "auto",
         progress: bool = True,
+        start: Posterior | None = None,
         checkpoint: str | Path | None = None,
         save_to: str | Path | None = None,
     ) -> Posterior:
         """Train, and return one chain with one draw. See DeepEnsemble.fit."""
         files = None if checkpoint is None else Path(checkpoint), None if save_to is None else Path(save_to)
-        return fit_modes("MAP", self, 1, model, data, seed, device, progress, *files, at_once=None)
+        return fit_modes("MAP", self, 1, None, model, data, seed, device, progress, start, *files)

@@ -99,6 +99,20 @@ def initial_params(model: Model, seeds: list[int]) -> Params:
     return {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
 
 
+def initial_states(model: Model, seeds: list[int]) -> Params:
+    """Initial states, name -> (member, *shape), that are no wider than the model's prior."""
+    starts = initial_params(model, seeds)
+    if not isinstance(model, BayesianModel):
+        return starts
+    known = model.prior.variances(model.network).items()
+    variances = {
+        name: torch.full((len(seeds),), value, dtype=torch.float64)
+        for name, value in known
+        if name not in model.hyperpriors
+    }
+    return no_wider_than_prior(starts, {name: model.parameter_priors[name] for name in model.fixed_priors}, variances)
+
+
 def no_wider_than_prior(starts: Params, laws: Mapping[str, ParameterPrior], variances: Params) -> Params:
     """The starts, (member, *shape), under prior variances (member,); those of the network's parameters wider than the
     prior are shrunk to its width, parameter by parameter: Adam's small steps would not bring them back.

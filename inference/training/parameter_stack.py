@@ -22,7 +22,7 @@ from inference.data import Model, Pair
 from inference.density.fixed_priors import FixedPriors
 from inference.density.unconstrained import to_constrained, to_free
 from inference.interrupts import not_interrupted
-from inference.training.objectives import LogJoint, LogJointGivenVariances, initial_params, no_wider_than_prior
+from inference.training.objectives import LogJoint, LogJointGivenVariances, initial_states
 
 
 class ParameterStack:
@@ -209,18 +209,17 @@ class ParameterStack:
 
 
 def joint_stack(
-    model: Model, seeds: list[int], num_data: int, device: torch.device | str = "cpu", bfloat16: bool = False
+    model: Model,
+    seeds: list[int],
+    num_data: int,
+    device: torch.device | str = "cpu",
+    bfloat16: bool = False,
+    starts: Params | None = None,
 ) -> ParameterStack:
-    """Members of a model as it is, each from the initial state of its seed, which means the same on every device."""
-    starts = initial_params(model, seeds)
-    if isinstance(model, BayesianModel):
-        known = {
-            name: value for name, value in model.prior.variances(model.network).items() if name not in model.hyperpriors
-        }
-        variances = {name: torch.full((len(seeds),), value, dtype=torch.float64) for name, value in known.items()}
-        starts = no_wider_than_prior(
-            starts, {name: model.parameter_priors[name] for name in model.fixed_priors}, variances
-        )
+    """Members of a model as it is, from constrained ``starts``, name -> (member, *shape), or each from the initial
+    state of its seed, which means the same on every device.
+    """
+    starts = initial_states(model, seeds) if starts is None else starts
     placed = model.without_weights(device) if isinstance(model, BayesianModel) else model.to(device)
     return ParameterStack(LogJoint(placed, num_data), starts, device, bfloat16=bfloat16)
 

@@ -9,8 +9,8 @@ TRAINING = {"epochs": 3, "batch_size": 8, "lr": 1e-2}
 SAMPLERS_OWN = ["start", "checkpoint"]
 # engine, chains and draws of its posteriors, what its fit takes beyond what all take
 CASES = [
-    (MAP(**TRAINING), (1, 1), ["checkpoint", "save_to"]),
-    (DeepEnsemble(members=3, **TRAINING), (3, 1), ["checkpoint", "save_to"]),
+    (MAP(**TRAINING), (1, 1), ["start", "checkpoint", "save_to"]),
+    (DeepEnsemble(members=3, **TRAINING), (3, 1), ["start", "checkpoint", "save_to"]),
     (SGLD(step_size=1e-6, batch_size=8, **WALK), (2, 3), SAMPLERS_OWN),
     (SGHMC(step_size=1e-4, batch_size=8, **WALK), (2, 3), SAMPLERS_OWN),
     (HMC(metric="diagonal", trajectory_length=0.1, **WALK), (2, 3), SAMPLERS_OWN),
