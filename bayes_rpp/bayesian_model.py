@@ -16,7 +16,8 @@ from torch.distributions import constraints
 
 from bayes_rpp.likelihoods import Gaussian, Likelihood
 from bayes_rpp.likelihoods.likelihood import check_likelihood, event_shape
-from bayes_rpp.network_checks import check_examples_are_separate, own_copy
+from bayes_rpp.network_checks import check_examples_are_separate, check_finite, own_copy
+from bayes_rpp.networks.descriptions import network_text
 from bayes_rpp.networks.layers.roles import free_parameters
 from bayes_rpp.networks.precision import input_dtype, warn_of_rounded_inputs
 from bayes_rpp.priors.hyperpriors import exact_hyperprior, typical_value
@@ -99,6 +100,9 @@ class BayesianModel:
         self.hierarchical = tuple(name for name in self.parameter_priors if name not in self.fixed_priors)
         self._exact: dict[tuple[str, torch.device], dist.Distribution] = {}
         self._others: dict[str, dist.Distribution] = {**self.hyperpriors, **likelihood.priors(self.num_outputs)}
+
+    def __repr__(self) -> str:
+        return f"BayesianModel({network_text(self.network)}, {self.prior!r}, {self.likelihood!r})"
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BayesianModel:
         """The same model with a copy of its network on a device, in a type; the model itself stays as it is."""
@@ -258,7 +262,7 @@ class BayesianModel:
         if len(x) != len(y) or len(x) == 0:
             raise ValueError(f"x has {len(x)} examples and y has {len(y)}; they must agree, and there must be some.")
         self._check_width(x)
-        _check_finite("y", y)
+        check_finite("y", y)
         self.likelihood.check(y, self.num_outputs)
         if hasattr(self.network, "rep_out") and y.shape[1:] != (
             event := event_shape(self.likelihood, self.num_outputs)
@@ -280,7 +284,7 @@ class BayesianModel:
             expected = " or ".join(f"(batch, {', '.join(map(str, shape))})" for shape in shapes)
             size = "" if rep_in is None or len(shapes) > 1 else f"rep_in = {rep_in} has size {rep_in.size}: "
             raise ValueError(f"x has shape {tuple(x.shape)}, but {size}expected {expected}.")
-        _check_finite("x", x)
+        check_finite("x", x)
 
     def as_input(self, x: Tensor) -> Tensor:
         """Inputs in the type that the network takes, its ``input_dtype`` or that of its parameters; whole numbers stay
@@ -289,10 +293,3 @@ class BayesianModel:
         as_bytes = x.dtype == torch.uint8 and hasattr(self.network, "input_shapes")
         whole = not (x.is_floating_point() or hasattr(self.network, "rep_in"))
         return x if as_bytes or whole else x.to(input_dtype(self.network))
-
-
-def _check_finite(name: str, value: Tensor) -> None:
-    bad = ~torch.isfinite(value)
-    if bad.any():
-        where = tuple(int(i) for i in bad.nonzero()[0])
-        raise ValueError(f"{name} holds {int(bad.sum())} NaN or infinite number(s), the first at index {where}.")

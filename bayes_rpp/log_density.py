@@ -57,6 +57,14 @@ class LogDensity:
         if value.shape != () or not torch.isfinite(value):
             raise ValueError(f"log_density must give a finite scalar at the example, got {value}.")
 
+    def __repr__(self) -> str:
+        real = constraints.real
+        parts = [
+            f"{name} {tuple(value.shape)}" + ("" if (own := self.constraints[name]) is real else f" in {own}")
+            for name, value in self.example.items()
+        ]
+        return f"LogDensity({', '.join(parts)})"
+
     def initial_params(self, seed: int) -> Params:
         """Uniform on (-2, 2) in the unconstrained space, in the constrained one."""
         generator, params = seeded_generator(seed), {}

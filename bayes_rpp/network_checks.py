@@ -88,3 +88,11 @@ def _differ(one: Tensor, other: Tensor) -> bool:
         return True
     size = one[finite].abs().amax() if finite.any() else one.new_zeros(())
     return bool(((one - other)[finite].abs() > _LARGEST_DIFFERENCE * size).any())
+
+
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise ValueError, with the place of the first one, if a number is NaN or infinite."""
+    bad = ~torch.isfinite(value)
+    if bad.any():
+        where = tuple(int(i) for i in bad.nonzero()[0])
+        raise ValueError(f"{name} holds {int(bad.sum())} NaN or infinite number(s), the first at index {where}.")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import equivariant_basis
 from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.descriptions import network_text
 from bayes_rpp.networks.precision import input_dtype, output_dtype
 from bayes_rpp.representations.rep import Rep, Run
 from bayes_rpp.rounding import warn_if_coarse, warn_if_rounded
@@ -98,6 +99,10 @@ class Standardizer(nn.Module):
             scale[run.start : run.stop] = copies.repeat_interleave(run.piece_size)
         return cls(rep, mean.to(x.dtype), scale.to(x.dtype))
 
+    def extra_repr(self) -> str:
+        """The representation and its group."""
+        return f"{self.rep}, group {self.rep.group}"
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Standardizer:
         given = list(self.named_buffers())
         super()._apply(fn, recurse)
@@ -154,6 +159,9 @@ class NormalizedNetwork(nn.Module):
         self.network, self.inputs, self.outputs = network, inputs, outputs
         self.rep_in, self.rep_out = inputs.rep, outputs.rep
         self.group: Group = inputs.rep.bound_group
+
+    def __repr__(self) -> str:
+        return f"NormalizedNetwork({network_text(self.network)})"
 
     @classmethod
     def fit(

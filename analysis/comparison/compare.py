@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from analysis.comparison.log_score import log_scores
 from analysis.evidence import PSISLOO, ConditionalEvidence, Evidence, EvidenceMethod, LaplaceEvidence, loo_of
 from analysis.evidence.cross_validation import Engine, require_draws, require_engine
 from analysis.evidence.integrated import integrated_evidence
+from analysis.in_words import InWords
 from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import BayesianModel, Group
 from inference import EmpiricalBayes, Posterior
@@ -54,8 +55,8 @@ _POINTS = 500  # at which the equivariance error is measured
 _CLOSE = 3.0  # nats, below which an evidence without a standard error decides nothing: Kass & Raftery, 1995
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(InWords):
     """What ``compare`` found; ``print`` shows the table and the warnings.
 
     Attributes
@@ -70,7 +71,7 @@ class Comparison:
     """
 
     dataset: xr.Dataset
-    posteriors: Mapping[str, Posterior] = field(repr=False)
+    posteriors: Mapping[str, Posterior]
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.convergence_diagnostics.verdict import ERROR, verdict
+from analysis.in_words import InWords
 from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import LogDensity
 from inference import Posterior
@@ -23,8 +24,8 @@ _POINTS = 5
 Function = Callable[[Posterior], Tensor | np.ndarray | xr.DataArray]
 
 
-@dataclass(frozen=True)
-class Convergence:
+@dataclass(frozen=True, repr=False)
+class Convergence(InWords):
     """What ``convergence`` found; ``print`` shows the table and the verdict.
 
     Attributes

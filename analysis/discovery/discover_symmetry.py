@@ -16,6 +16,7 @@ from analysis.discovery.kept_algebra import KeptAlgebra
 from analysis.discovery.kept_symmetry import kept_symmetry
 from analysis.evidence import EvidenceMethod
 from analysis.evidence.cross_validation import Engine
+from analysis.in_words import InWords
 from analysis.symmetry.binding import rebind
 from bayes_rpp import MLP, BayesianModel, Gaussian, Group, NormalizedNetwork, Rep, RPPPrior, Trivial
 from bayes_rpp.likelihoods import LaplaceNoise, Likelihood, StudentT
@@ -47,8 +48,8 @@ class Confirmation:
     layers: int = 1
 
 
-@dataclass(frozen=True)
-class Discovery:
+@dataclass(frozen=True, repr=False)
+class Discovery(InWords):
     """What ``discover_symmetry`` found.
 
     Attributes
@@ -61,9 +62,9 @@ class Discovery:
     """
 
     kept: KeptAlgebra
-    posterior: Posterior = field(repr=False)
+    posterior: Posterior
     fit_error: float
-    comparison: Comparison | None = field(repr=False)
+    comparison: Comparison | None
 
     @property
     def found(self) -> Group | None:

@@ -15,14 +15,15 @@ from torch import Tensor
 from analysis.discovery.subalgebra import Subalgebra
 from analysis.discovery.subalgebra_names import Known, recognise
 from analysis.discovery.subspaces import principal_angles
+from analysis.in_words import InWords
 from bayes_rpp import Group
 
 _TOO_UNSURE = 0.3  # of the local error of unrelated terms
 _CLOSED = 1e-6  # what brackets of a Lie algebra leave by, for rounding
 
 
-@dataclass(frozen=True)
-class KeptAlgebra:
+@dataclass(frozen=True, repr=False)
+class KeptAlgebra(InWords):
     """The part of a Lie algebra that a posterior, or a function, keeps.
 
     Attributes

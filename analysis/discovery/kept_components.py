@@ -13,6 +13,7 @@ from analysis.discovery.element_distances import element_distances
 from analysis.discovery.kept_algebra import KeptAlgebra
 from analysis.discovery.limits import Criterion, points_and_limits
 from analysis.discovery.subalgebra_names import vector_words
+from analysis.in_words import InWords
 from analysis.symmetry.binding import Function, bind, rebind
 from bayes_rpp import Group, O, Rep
 from bayes_rpp.seeding import seeded_generator
@@ -22,8 +23,8 @@ _EACH = 4  # representatives of a component, since what is kept is kept approxim
 _FIXED = 1e-6
 
 
-@dataclass(frozen=True)
-class KeptComponents:
+@dataclass(frozen=True, repr=False)
+class KeptComponents(InWords):
     """Which of the components that rotations leave open a posterior, or a function, keeps.
 
     Attributes

@@ -15,6 +15,7 @@ from torch import Tensor
 from analysis.discovery.element_distances import ElementDistances, element_distances
 from analysis.discovery.limits import Criterion, points_and_limits
 from analysis.discovery.subgroups import exchangeable_blocks, largest_subgroup, orbits
+from analysis.in_words import InWords
 from analysis.symmetry.binding import Function, bind
 from analysis.symmetry.generator_names import generator_names
 from bayes_rpp import Group, Rep
@@ -23,8 +24,8 @@ from inference import Posterior
 _LARGEST_ORDER = 1_000  # of groups all of whose elements are tried
 
 
-@dataclass(frozen=True)
-class KeptSubgroup:
+@dataclass(frozen=True, repr=False)
+class KeptSubgroup(InWords):
     """The subgroup of a finite group that a posterior, or a function, keeps.
 
     Attributes

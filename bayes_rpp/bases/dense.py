@@ -25,6 +25,9 @@ class StructuredBasis:
         self._tensors = tuple(tensors)
         self._cast: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rank {self.rank:,} of {self.size:,})"
+
     def _like(self, value: Tensor) -> tuple[Tensor, ...]:
         """The tensors on the device of a value, the floating-point ones in its type."""
         key = (value.dtype, value.device)

@@ -41,6 +41,9 @@ class JointSpan:
         self._back = vectors[:, kept] / scale  # Z = [Q_1 ... Q_K] back
         self._ends = list(accumulate(ranks))
 
+    def __repr__(self) -> str:
+        return f"JointSpan(rank {self.rank:,} of {self.bases[0].size:,})"
+
     def coordinates(self, vector: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch rank"]:
         """Z^T v."""
         return torch.cat([basis.coordinates(vector) for basis in self.bases], dim=-1) @ self._back.to(vector)

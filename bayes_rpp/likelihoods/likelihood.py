@@ -41,6 +41,10 @@ class Likelihood(Protocol):
     ...             raise ValueError(f"waiting times must be positive, of shape (batch, {num_outputs}).")
     """
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
     def parameters(self, num_outputs: int) -> Params:
         """Initial values of the likelihood's own parameters, constrained; empty if it has none."""
         return {}

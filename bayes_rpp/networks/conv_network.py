@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bayes_rpp.bases.convolutions.planar_groups import ORDERS, Field, PlanarGroup
 from bayes_rpp.bases.convolutions.toeplitz import PaddingMode
+from bayes_rpp.networks.descriptions import parameters_text
 from bayes_rpp.networks.emlp import PlainLinear
 from bayes_rpp.networks.layers.convolution import EquivariantConv2d, RPPConv2d
 from bayes_rpp.networks.layers.image_map import ImageMap
@@ -118,6 +119,11 @@ class RPPConvNet(nn.Module):
             )
         result: Tensor = self.network(x.flatten(1).to(weights_dtype(self)))
         return result
+
+    def __repr__(self) -> str:
+        group = f", group {self.planar}" if self.planar else ""
+        settings = f"{self.kind}, image {self.image} -> {self.outputs} outputs{group}, channels {self.channels}"
+        return f"RPPConvNet({settings}; {parameters_text(self)})"
 
     def config(self) -> dict[str, Any]:
         """The arguments that rebuild the network."""

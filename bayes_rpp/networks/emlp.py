@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.descriptions import mapping_text, parameters_text
 from bayes_rpp.networks.layers.bilinear import EquivariantBilinear
 from bayes_rpp.networks.layers.gated import GatedNonlinearity, gated, gates_itself
 from bayes_rpp.networks.layers.linear import EquivariantLinear
@@ -92,6 +93,14 @@ class SymmetricNetwork(nn.Module):
                 f"{self.rep_in} of {self.group} has size {self.rep_in.size}."
             )
         return self.network(x)
+
+    def __repr__(self) -> str:
+        sizes = [hidden.size for hidden in self.hidden]
+        channels = f"channels {sizes[0] if len(set(sizes)) == 1 else sizes}, " if sizes else ""
+        kinds = {module.parametrization for module in self.modules() if isinstance(module, RPPLinear)} - {"residual"}
+        mapping = mapping_text(self.rep_in, self.rep_out, getattr(self, "chain", ()))
+        settings = ", ".join([f"{mapping}, {channels}layers {len(sizes)}", *kinds])
+        return f"{type(self).__name__}({settings}; {parameters_text(self)})"
 
     def config(self) -> dict[str, Any]:
         """The arguments that rebuild the network."""

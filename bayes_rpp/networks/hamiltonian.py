@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import equivariant_basis, equivariant_maps
+from bayes_rpp.networks.descriptions import network_text
 from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.positive_integer import positive_integer
 from bayes_rpp.representations.rep import Rep
@@ -77,6 +78,9 @@ class HamiltonianRollout(Rollout):
         return torch.stack(
             [x, *self._states(x, self.steps if steps is None else positive_integer(steps, "steps"))], dim=-2
         )
+
+    def __repr__(self) -> str:
+        return f"HamiltonianRollout({network_text(self.energy)}, steps {self.steps}, dt {self.dt:g})"
 
     def over(self, steps: int) -> HamiltonianRollout:
         """See Rollout."""

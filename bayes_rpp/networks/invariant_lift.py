@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import equivariant_maps
 from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.descriptions import mapping_text, network_text
 from bayes_rpp.networks.precision import input_dtype, output_dtype
 from bayes_rpp.representations.rep import Rep, Scalar
 
@@ -50,6 +51,10 @@ class InvariantLift(nn.Module):
         self._exact = _invariant_forms(self.rep_in)
         self.rep_out = self.rep_in + len(self._exact) * Scalar(group)
         self.register_buffer("forms", self._exact.to(torch.get_default_dtype()), persistent=False)
+
+    def extra_repr(self) -> str:
+        """The representations."""
+        return mapping_text(self.rep_in, self.rep_out)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> InvariantLift:
         super()._apply(fn, recurse)
@@ -97,6 +102,9 @@ class LiftedNetwork(nn.Module):
             raise ValueError(f"the network takes {given}, but the lift gives {lift.rep_out}.")
         self.network, self.lift = network, lift
         self.rep_in, self.rep_out, self.group = lift.rep_in, network.rep_out, lift.group
+
+    def __repr__(self) -> str:
+        return f"LiftedNetwork({network_text(self.network)}, {self.lift!r})"
 
     @property
     def input_dtype(self) -> torch.dtype:

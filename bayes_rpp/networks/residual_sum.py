@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayes_rpp.networks.descriptions import network_text
 from bayes_rpp.networks.layers.roles import Pathway
 from bayes_rpp.networks.precision import input_dtype, output_dtype, warn_of_rounded_inputs
 
@@ -40,6 +41,9 @@ class ResidualSum(nn.Module):
         for name in ("rep_in", "rep_out", "group"):
             if hasattr(structured, name):
                 setattr(self, name, getattr(structured, name))
+
+    def __repr__(self) -> str:
+        return f"ResidualSum({network_text(self.structured)} + {network_text(self.residual)})"
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """The sum of both networks, each of the inputs in the type that it takes."""

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayes_rpp.networks.descriptions import network_text
 from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.representations.rep import Rep
 from bayes_rpp.types import Params
@@ -67,6 +68,9 @@ class TransitionRollout(Rollout):
     def trajectory(self, x: Float[Tensor, "*batch state+steps*action"]) -> Float[Tensor, "*batch steps+1 state"]:
         """The first state and those that follow, one row each."""
         return torch.stack([x[..., : self.rep_state.size], *self._states(x)], dim=-2)
+
+    def __repr__(self) -> str:
+        return f"TransitionRollout({network_text(self.change)}, actions {self.rep_action}, steps {self.steps})"
 
     def over(self, steps: int) -> TransitionRollout:
         """See Rollout."""

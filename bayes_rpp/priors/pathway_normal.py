@@ -16,6 +16,7 @@ from torch.distributions.utils import _standard_normal
 
 from bayes_rpp.bases.equivariant import EquivariantBasis
 from bayes_rpp.bases.joint_span import JointSpan, are_orthogonal
+from bayes_rpp.priors.checked_variances import check_variances
 from bayes_rpp.priors.conditional import draw_coordinates
 from bayes_rpp.priors.spectrum import Eigenvalues, leverage
 from bayes_rpp.priors.woodbury import JointCovariance
@@ -86,7 +87,9 @@ class PathwayNormal(TorchDistribution):
         self.numel = math.prod(event_shape)
         self.support = constraints.independent(constraints.real, len(event_shape))
         if validate_args is not False:
-            self._check(event_shape)
+            check_variances(
+                event_shape, self.dense_variance, self.bases, self.pathway_variances, self.relative_variances
+            )
         orthogonal = len(self.bases) < 2 or are_orthogonal(self.bases)
         self._joint = (
             None
@@ -97,26 +100,11 @@ class PathwayNormal(TorchDistribution):
         self._log_normalizer = -0.5 * (self._log_determinant() + self.numel * math.log(2 * math.pi))
         super().__init__(self.dense_variance.shape, torch.Size(event_shape), validate_args=validate_args)
 
-    def _check(self, event_shape: Sequence[int]) -> None:
-        if not ((self.dense_variance > 0) & torch.isfinite(self.dense_variance)).all():
-            raise ValueError(f"dense_variance must be positive and finite, got {self.dense_variance.tolist()}.")
-        for variance, basis in zip(self.pathway_variances, self.bases, strict=True):
-            if not ((variance >= 0) & torch.isfinite(variance)).all():
-                raise ValueError(f"pathway_variances must be non-negative and finite, got {variance.tolist()}.")
-            if basis.size != self.numel:
-                raise ValueError(
-                    f"a basis of size {basis.size} does not fit the event shape {tuple(event_shape)}, which has "
-                    f"{self.numel} coordinates."
-                )
-        for index, relative in enumerate(self.relative_variances):
-            size = self.bases[index].rank if self.bases else self.numel
-            if relative is None:
-                continue
-            if relative.shape != (size,) or not ((relative > 0) & torch.isfinite(relative)).all():
-                raise ValueError(
-                    f"relative_variances[{index}] must be {size} positive and finite numbers, got shape "
-                    f"{tuple(relative.shape)}, from {float(relative.min())} to {float(relative.max())}."
-                )
+    def __repr__(self) -> str:
+        pathways = "".join(f", rank {basis.rank:,} of {basis.size:,}" for basis in self.bases)
+        variance = self.dense_variance
+        dense = f"batch {tuple(self.batch_shape)}" if variance.ndim else f"dense variance {float(variance):.3g}"
+        return f"PathwayNormal({tuple(self.event_shape)}{pathways}, {dense})"
 
     @property
     def dense_variances(self) -> Float[Tensor, "*batch coordinate"]:

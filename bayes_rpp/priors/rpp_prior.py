@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bayes_rpp.networks.layers.roles import FanIn, ParameterRole, StructuredPathway, free_parameters, parameter_roles
 from bayes_rpp.priors.parameter_prior import ParameterPrior, Share
 from bayes_rpp.priors.pathway_normal import PathwayNormal
-from bayes_rpp.priors.variance_settings import Entry, Variance, checked_setting, entries, entry_of
+from bayes_rpp.priors.variance_settings import Entry, Variance, checked_setting, entries, entry_of, setting_text
 
 Convention = Literal["penalty", "adam"]
 Scaling = Literal["fan_in", "layer_fan_in", "none"]
@@ -96,6 +96,13 @@ class RPPPrior:
             object.__setattr__(self, name, checked_setting(name, getattr(self, name)))
         if self.scaling not in get_args(Scaling):
             raise ValueError(f"scaling must be 'fan_in', 'layer_fan_in' or 'none', got {self.scaling!r}.")
+
+    def __repr__(self) -> str:
+        given = [f"{name}={setting_text(getattr(self, name))}" for name in _SETTINGS]
+        given.append(f"scaling={self.scaling!r}")
+        if self.pathway_variances is not None:
+            given.append(f"pathway_variances=[{', '.join(map(setting_text, self.pathway_variances))}]")
+        return f"RPPPrior({', '.join(given)})"
 
     def _settings(self) -> Iterator[tuple[str, Variance]]:
         for name in _SETTINGS:

@@ -40,6 +40,16 @@ def entry_of(name: str, setting: Variance, parameter: str) -> str:
     return entry_name(name, max(matches, key=len))
 
 
+def setting_text(setting: Variance) -> str:
+    """A setting as it would be given, hyperpriors with their parameters."""
+    if isinstance(setting, Mapping):
+        return "{" + ", ".join(f"{layer!r}: {setting_text(value)}" for layer, value in setting.items()) + "}"
+    if not isinstance(setting, Distribution):
+        return repr(setting)
+    parameters = ", ".join(f"{name}={float(getattr(setting, name)):g}" for name in setting.arg_constraints)
+    return f"{type(setting).__name__}({parameters})"
+
+
 def checked_setting(name: str, setting: Variance) -> Variance:
     """A setting whose numbers, of any kind, have become plain floats, since they are saved as they are. Raises
     TypeError unless every entry is a number or a Pyro distribution, and ValueError unless numbers are positive and

@@ -47,7 +47,7 @@ def signed_permutation(order: Sequence[int], negated: Sequence[int] = ()) -> Flo
     return matrix
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EnvironmentSymmetry:
     """How a group acts on the observations and actions of an environment.
 
@@ -80,6 +80,10 @@ class EnvironmentSymmetry:
     features: Features = field(default_factory=RawFeatures)
     set_observation: Callable[[Any, Any], None] | None = None
     names: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        reps = f"group {self.group}, states {self.rep_state}, actions {self.rep_action}"
+        return f"EnvironmentSymmetry({reps}, {self.features!r})"
 
     @classmethod
     def of_generators(

@@ -18,7 +18,7 @@ Reward = Callable[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CrossEntropyPlanner:
     """The sequence of actions with the largest expected return, by the cross-entropy method (Rubinstein, 1999; for
     ensembles of transition models Chua et al., NeurIPS 2018).
@@ -68,6 +68,11 @@ class CrossEntropyPlanner:
             raise ValueError(f"low and high must be finite vectors with low < high, got {low} and {high}.")
         object.__setattr__(self, "low", low.clone())
         object.__setattr__(self, "high", high.clone())
+
+    def __repr__(self) -> str:
+        bounds = f"actions from {self.low.tolist()} to {self.high.tolist()}, horizon {self.horizon}"
+        search = f"candidates {self.candidates}, elites {self.elites}, iterations {self.iterations}"
+        return f"CrossEntropyPlanner({bounds}, {search})"
 
     def plan(
         self, state: Float[Tensor, " n"], *, seed: int, start: Float[Tensor, "horizon m"] | None = None

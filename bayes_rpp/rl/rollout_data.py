@@ -23,7 +23,7 @@ _SAME = 1e-6  # within which a state is the one that the transition before led t
 _NAMES = ("observations", "actions", "next_observations", "dones")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TransitionData:
     """Chunks of trajectories with actions as a regression problem, for a ``TransitionRollout``.
 
@@ -44,6 +44,10 @@ class TransitionData:
     group: Group
     steps: int
     test_steps: int
+
+    def __repr__(self) -> str:
+        chunks = f"{len(self.train.x):,} chunks of {self.steps} steps, {len(self.test.x):,} tests of {self.test_steps}"
+        return f"TransitionData({chunks}; states {self.rep_state}, actions {self.rep_action}, group {self.group})"
 
     @property
     def one_step(self) -> Split:

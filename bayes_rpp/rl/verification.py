@@ -54,7 +54,7 @@ class Symmetry(Protocol):
     def observation_size(self) -> int: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SymmetryReport:
     """How far each generator is from a symmetry of the simulator.
 
@@ -68,6 +68,10 @@ class SymmetryReport:
     errors: pd.DataFrame
     coordinates: pd.DataFrame
     wrong_signs: dict[str, dict[str, float]]
+
+    def __repr__(self) -> str:
+        words = str(self)
+        return f"SymmetryReport:{chr(10) if chr(10) in words else ' '}{words}"
 
     @property
     def exact(self) -> bool:

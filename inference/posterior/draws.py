@@ -13,12 +13,16 @@ from bayes_rpp.types import Params
 from inference.data import Model, Pair
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Snapshot:
     """The state of every chain before a given epoch of training."""
 
     epoch: int
     samples: Params
+
+    def __repr__(self) -> str:
+        values = next(iter(self.samples.values()))
+        return f"Snapshot(epoch {self.epoch}: {len(values)} chain(s), {len(self.samples)} tensors)"
 
 
 D = TypeVar("D", bound="Draws")
@@ -50,7 +54,9 @@ class Draws:
         engine = self.stats.get("engine", "unknown engine")
         lost = f"; {len(self.partial)} chain{'s' * (len(self.partial) > 1)} diverged" if self.partial else ""
         lost += "; interrupted" if self.interrupted else ""
-        return f"Posterior({engine}: {self.chains} chain(s) x {self.draws} draw(s), {parameters:,} parameters{lost})"
+        draws = f"{self.chains} chain(s) x {self.draws} draw(s), {parameters:,} parameters{lost}"
+        of = "" if self.model is None else f"\n  of {self.model!r}"
+        return f"{type(self).__name__}({engine}: {draws}){of}"
 
     @property
     def chains(self) -> int:

@@ -32,7 +32,7 @@ class Interval(NamedTuple):
     upper: Float[Tensor, "batch *event"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The posterior predictive at a batch of inputs.
 
@@ -60,6 +60,10 @@ class Prediction:
     aleatoric: Float[Tensor, "batch *event"]
     likelihood: Likelihood
     noise: Params
+
+    def __repr__(self) -> str:
+        kept = "no samples" if self.kept_samples is None else f"samples {tuple(self.kept_samples.shape)}"
+        return f"Prediction(mean {tuple(self.mean.shape)}, {kept}, {self.likelihood!r})"
 
     @property
     def samples(self) -> Float[Tensor, "chain draw batch *output"]:

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _HISTORY = 100  # numbers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PyroGuide:
     """Variational inference with a Pyro guide: AutoNormal, a normalising flow, one written by hand.
 
@@ -74,6 +74,15 @@ class PyroGuide:
             raise TypeError(f"guide must be a class or function that makes a guide for a model, got {self.guide!r}.")
         require_integers(self, steps=1, particles=1, draws=1)
         require_positive("lr", self.lr)
+
+    def __repr__(self) -> str:
+        guide: Any = self.guide
+        options = ""
+        if isinstance(guide, functools.partial):
+            options, guide = "".join(f", {name}={value!r}" for name, value in guide.keywords.items()), guide.func
+        name = getattr(guide, "__name__", type(guide).__name__)
+        settings = f"steps={self.steps}, lr={self.lr}, particles={self.particles}, draws={self.draws}"
+        return f"PyroGuide({f'partial({name}{options})' if options else name}, {settings})"
 
     def fit(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True

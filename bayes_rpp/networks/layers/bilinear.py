@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayes_rpp.networks.descriptions import mapping_text, parameters_text
 from bayes_rpp.networks.layers.bilinear_terms import Term, bilinear_terms
 from bayes_rpp.networks.layers.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep, Run
@@ -101,6 +102,10 @@ class EquivariantBilinear(nn.Module):
     def reset_parameters(self) -> None:
         """Draw a new initial state from torch's global generator."""
         nn.init.normal_(self.weight, std=_INIT_STD)
+
+    def extra_repr(self) -> str:
+        """The representation and the number of weights."""
+        return f"{mapping_text(self.rep_in, self.rep_out)}; {parameters_text(self)}"
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """Apply the layer to vectors of ``rep``."""

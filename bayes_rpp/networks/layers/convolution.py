@@ -76,6 +76,10 @@ class RPPConv2d(ResidualPathways):
         self.map, self.activated = found, activated
         self.reset_parameters()
 
+    def extra_repr(self) -> str:
+        """The convolution, and see ResidualPathways."""
+        return f"{self.map}; {super().extra_repr()}"
+
     def forward(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Map images (*batch, c_in, h, w) to (*batch, c_out, h', w'), or flattened ones (*batch, n) to (*batch, m).
         Raises ValueError for images of another size.
@@ -158,6 +162,10 @@ class EquivariantConv2d(nn.Module):
             self.beta.copy_(self.map.initial_beta())
         if self.bias_beta is not None:
             nn.init.zeros_(self.bias_beta)
+
+    def extra_repr(self) -> str:
+        """The convolution."""
+        return str(self.map)
 
     def forward(self, x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """See RPPConv2d."""

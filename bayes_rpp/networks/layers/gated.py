@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayes_rpp.networks.descriptions import mapping_text
 from bayes_rpp.networks.layers.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep, Run, Scalar
 
@@ -56,6 +57,11 @@ class GatedNonlinearity(nn.Module):
         """Reset the residual weights to 1e-3."""
         if self.swish is not None:
             nn.init.constant_(self.swish, _SWISH_INIT)
+
+    def extra_repr(self) -> str:
+        """The representations, the first with its gates."""
+        residual = "" if self.swish is None else "; residual Swish"
+        return f"{mapping_text(self.rep_in, self.rep_out)}{residual}"
 
     def forward(self, x: Float[Tensor, "*batch gated"]) -> Float[Tensor, "*batch n"]:
         """Apply the nonlinearity to vectors of ``gated(rep)``."""

@@ -47,6 +47,11 @@ class ImageMap:
     group: PlanarGroup | None = None
     fields: tuple[Field, Field] = ("scalar", "scalar")
 
+    def __str__(self) -> str:
+        group = f", group {self.group}" if self.group else ""
+        channels = f"{self.in_channels} -> {self.out_channels} channels"
+        return f"{channels} of images {self.image}, kernel {self.kernel_size}{group}"
+
     @cached_property
     def taps(self) -> ToeplitzBasis:
         """All convolutions."""

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equivariant_maps
+from bayes_rpp.networks.descriptions import mapping_text
 from bayes_rpp.networks.layers.fan_in import coordinate_fan_ins, layer_fan_in
 from bayes_rpp.networks.layers.pathway_sums import LinearMap, PathwaySum
 from bayes_rpp.networks.layers.roles import ParameterRole
@@ -67,6 +68,10 @@ class EquivariantLinear(nn.Module):
     def effective_bias(self) -> Float[Tensor, " m"] | None:
         """The vector that the layer adds."""
         return None if self.bias_beta is None else self.bias_basis.expand(self.bias_beta)
+
+    def extra_repr(self) -> str:
+        """The representations and the number of equivariant maps."""
+        return f"{mapping_text(self.rep_in, self.rep_out)}; rank {self.basis.rank:,} of {self.basis.size:,}"
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         """Apply the layer to vectors of ``rep_in``."""

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayes_rpp.networks.descriptions import mapping_text, parameters_text
 from bayes_rpp.networks.layers.bilinear_terms import Term, bilinear_terms
 from bayes_rpp.networks.layers.roles import ParameterRole
 from bayes_rpp.representations.rep import Rep, Run
@@ -96,6 +97,10 @@ class LowRankBilinear(nn.Module):
         for parameter, fan_ins in ((self.combinations, self._copies()), (self.weight, self._fan_ins())):
             with torch.no_grad():
                 parameter.copy_(torch.randn_like(parameter) / fan_ins.to(parameter).sqrt())
+
+    def extra_repr(self) -> str:
+        """The representation and the number of weights."""
+        return f"{mapping_text(self.rep_in, self.rep_out)}; {parameters_text(self)}"
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """Apply the layer to vectors of ``rep``."""

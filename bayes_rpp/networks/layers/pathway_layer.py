@@ -69,6 +69,12 @@ class ResidualPathways(nn.Module):
         if not self.has_bias:
             self.register_parameter("bias_dense" if parametrization == "residual" else "bias", None)
 
+    def extra_repr(self) -> str:
+        """The size, the pathways and the parametrization."""
+        ranks = ", ".join(f"{basis.rank:,}" for basis in self.bases)
+        weights = f"{self.shape[1]} -> {self.shape[0]}, rank {ranks} of {self.shape[0] * self.shape[1]:,}"
+        return f"{weights}, {self.parametrization}{'' if self.has_bias else ', without bias'}"
+
     @property
     def beta_names(self) -> list[str]:
         """The names of the coordinates of the weight's structured pathways, held or not."""

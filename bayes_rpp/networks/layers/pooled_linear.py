@@ -27,6 +27,10 @@ class ImageMean(nn.Module):
         super().__init__()
         self.image, self.orientations = image, orientations
 
+    def extra_repr(self) -> str:
+        """The image, and how many channels are averaged together."""
+        return f"image {self.image}, orientations {self.orientations}"
+
     def forward(self, x: Float[Tensor, "batch n"]) -> Float[Tensor, "batch fields"]:
         """Take the means."""
         return x.unflatten(1, (self.image[0] // self.orientations, -1)).mean(-1)

@@ -11,6 +11,7 @@ from bayes_rpp.bases.equivariant import EquivariantBasis, equivariant_basis, equ
 from bayes_rpp.bases.joint_span import are_orthogonal
 from bayes_rpp.bases.subgroup_chain import chain_basis, chain_maps
 from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.descriptions import mapping_text
 from bayes_rpp.networks.layers.fan_in import coordinate_fan_ins, dense_fan_in, layer_fan_in
 from bayes_rpp.networks.layers.linear import apply_linear, initial_beta, initial_coordinates
 from bayes_rpp.networks.layers.pathway_layer import ResidualPathways
@@ -73,6 +74,10 @@ class RPPLinear(ResidualPathways):
         super().__init__((rep_out.size, rep_in.size), bases, bias_bases if bias else None, names, parametrization)
         self.rep_in, self.rep_out, self.is_equivariant, self.activated = rep_in, rep_out, pathways is None, activated
         self.reset_parameters()
+
+    def extra_repr(self) -> str:
+        """The representations, and see ResidualPathways."""
+        return f"{mapping_text(self.rep_in, self.rep_out)}; {super().extra_repr()}"
 
     @property
     def bias_basis(self) -> EquivariantBasis:

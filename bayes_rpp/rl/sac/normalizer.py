@@ -45,6 +45,10 @@ class SymmetricVecNormalize(VecNormalize):
         if self.norm_obs:
             self.obs_rms = SymmetricMoments(symmetry)  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        kept = f", {self.obs_rms.symmetry!r}" if isinstance(self.obs_rms, SymmetricMoments) else ""
+        return f"SymmetricVecNormalize({self.num_envs} environment(s){kept})"
+
 
 class SymmetricMoments(RunningMeanStd):
     """Moments over observations and all their images under a finite group."""

@@ -16,6 +16,7 @@ from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import Tensor, nn
 
 from bayes_rpp.groups.group import Group
+from bayes_rpp.networks.descriptions import parameters_text
 from bayes_rpp.representations.constructors import Regular, matrix_rep
 from bayes_rpp.representations.rep import Rep, Scalar
 from bayes_rpp.rl.environment_symmetry import EnvironmentSymmetry
@@ -136,6 +137,10 @@ class RPPSACPolicy(SACPolicy):
             optimizer_kwargs if "foreach" in optimizer_kwargs else {"fused": True} | optimizer_kwargs
         )
         super().__init__(observation_space, action_space, lr_schedule, **others)
+
+    def __repr__(self) -> str:
+        critic = "RPP critic" if self.rpp_critic else "plain critic"
+        return f"RPPSACPolicy({self.symmetry!r}, decay {self.decay:g}, {critic}; {parameters_text(self)})"
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)

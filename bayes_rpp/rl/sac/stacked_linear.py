@@ -40,6 +40,11 @@ class StackedRPPLinear(nn.Module):
         self.weight = nn.Parameter(scale * _GAIN * weights)
         self.bias = nn.Parameter(scale * deviation * biases)
 
+    def extra_repr(self) -> str:
+        """How many layers, and of what sizes."""
+        members, m, n = self.weight.shape
+        return f"{members} of {n} -> {m}, rank {self.basis.rank:,} of {self.basis.size:,}"
+
     def forward(self, x: Float[Tensor, "*member batch n"]) -> Float[Tensor, "member batch m"]:
         """Apply each layer to its own inputs, or all to the same."""
         members = len(self.weight)

@@ -52,8 +52,8 @@ def test_a_posterior_has_none_by_default_and_says_how_many_chains_diverged(sampl
     plain = Posterior(slope, sampled.samples)
     assert (plain.sample_stats, plain.partial) == ({}, [])
     assert "diverged" not in repr(plain)
-    assert repr(sampled).endswith("2 parameters; 2 chains diverged)")
-    assert repr(Posterior(slope, sampled.samples, partial=sampled.partial[:1])).endswith("; 1 chain diverged)")
+    assert "2 parameters; 2 chains diverged)" in repr(sampled)
+    assert "; 1 chain diverged)" in repr(Posterior(slope, sampled.samples, partial=sampled.partial[:1]))
 
 
 def test_statistics_and_diverged_chains_come_back_bit_by_bit(sampled, slope, tmp_path):
