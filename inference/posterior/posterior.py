@@ -40,7 +40,7 @@ class Posterior(Draws):
     ----------
     model : the BayesianModel or LogDensity; None for files of a network that this package did not build.
     samples : name -> (chain, draw, *shape), constrained. A member of an ensemble is a chain of one draw.
-    stats : what the engine recorded.
+    stats : what the engine recorded; "interrupted" is True in those of a run that Ctrl-C ended early, of every engine.
     history : earlier states, where the engine kept some.
     data : the training data (x, y), if there were any.
     sample_stats : what a sampler recorded of every draw, by ArviZ's names ("lp", "acceptance_rate", "diverging",
