@@ -17,6 +17,7 @@ from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
 from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
+from inference.sampling.initialization import advise_start
 from inference.sampling.kernel import Kernel, S
 from inference.sampling.random_streams import ChainRandom
 from inference.sampling.run import Run
@@ -62,7 +63,8 @@ class ChainSampler(Kernel[S]):
         device : "auto" takes an accelerator if there is one.
         progress : whether to show a progress bar, in a terminal.
         start : a posterior to start from: the last draw of each of its chains, then the draws before, one a chain, and
-            again from the first where there are too few. None takes the model's initial states.
+            again from the first where there are too few. None takes the model's initial states, from which the chains
+            of a network have a long way to go: from 100 parameters on, a warning says so.
         checkpoint : a file that the run's state is written to every minute, on Ctrl-C and at the end. If it exists, the
             run goes on from there, and ends with the same bits as one without a break.
 
@@ -82,6 +84,8 @@ class ChainSampler(Kernel[S]):
         """
         seed, pair = plain_seed(seed), resolve_data(model, data)
         _check_batch_size(self.minibatch, pair)
+        if start is None:
+            advise_start(model, self.chains)
         sampled_model, start = choose_parametrization(self, model, pair, start, seed, resolve_device(device))
         density = sampling_density(sampled_model, pair, self.temperature, resolve_device(device), centred=self.centred)
         start_seeds, noise_seeds = zip(*chain_seeds(seed, self.chains), strict=True)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import scipy
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayes_rpp import BayesianModel
 from bayes_rpp.forward_mode import hessian
 from bayes_rpp.validation import without_validation
+from inference.data import Model
 from inference.density.unconstrained import UnconstrainedDensity
 from inference.metrics.preconditioned import PreconditionedDensity
+
+logger = logging.getLogger(__name__)
 
 _MOST_FOR_HESSIAN = 200  # coordinates
 _FAR_OUT = 10.0  # nats a coordinate: typical draws are half a nat a coordinate above the mode
 _HESSIANS = 4  # chains whose Hessians are averaged
+_MANY_PARAMETERS = 100  # of a network, whose posterior is far from its initial states
 
 
 def initialize_chains(
@@ -38,6 +45,26 @@ def check_starts(gradient: Float[Tensor, "chain size"], potential: Float[Tensor,
         raise ValueError(
             f"chain {first + index} starts where {what}; start elsewhere, for example from a MAP: start=MAP().fit(...)."
         )
+
+
+def advise_start(model: Model, chains: int) -> None:
+    """Warn of chains that begin at the initial states of a network, far out in the tails of its posterior."""
+    if not isinstance(model, BayesianModel):
+        return
+    initial = model.initial_params(0)
+    count = sum(value.numel() for value in initial.values())
+    if count < _MANY_PARAMETERS:
+        return
+    of = "model"
+    if model.hyperpriors:
+        numbers = {name: float(f"{float(initial[name]):.2g}") for name in model.hyperpriors}
+        of = f"BayesianModel(model.network, model.prior.with_variances({numbers}), model.likelihood)"
+    engine = "MAP()" if chains == 1 else f"DeepEnsemble(members={chains})"
+    logger.warning(
+        "the chains start at the network's initial states: from there to the bulk of the posterior of %s parameters "
+        "they may need far more steps than the warm-up has. Start them at modes: start=%s.fit(%s, data, seed=0).",
+        f"{count:,}", engine, of,
+    )  # fmt: skip
 
 
 def descend_to_bulk(density: UnconstrainedDensity, z: Float[Tensor, "chain size"]) -> Float[Tensor, "chain size"]:

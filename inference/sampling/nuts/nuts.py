@@ -28,7 +28,7 @@ from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
 from inference.sampling.chain_sampler import ChainsDiverged
 from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
-from inference.sampling.initialization import check_starts, initialize_chains
+from inference.sampling.initialization import advise_start, check_starts, initialize_chains
 from inference.sampling.nuts.chains import sample_sequentially
 from inference.sampling.nuts.kernel import ChainResult
 from inference.sampling.nuts.settings import NUTSSettings
@@ -113,6 +113,8 @@ class NUTS(NUTSSettings):
                 self.warmup, _SHORTEST_WARMUP,
             )  # fmt: skip
         seed, pair = plain_seed(seed), resolve_data(model, data)
+        if start is None:
+            advise_start(model, self.chains)
         sampled_model, start = choose_parametrization(self, model, pair, start, seed, resolve_device(device))
         density = sampling_density(sampled_model, pair, self.temperature, resolve_device(device), centred=self.centred)
         if self.dense_mass:
