@@ -25,7 +25,7 @@ from bayes_rpp.priors.pathway_normal import PathwayNormal
 from bayes_rpp.priors.rpp_prior import RPPPrior
 from bayes_rpp.seeding import seeded
 from bayes_rpp.stateless import StatelessNetwork, without_weights
-from bayes_rpp.types import Params
+from bayes_rpp.types import Params, as_device
 
 
 class BayesianModel:
@@ -105,7 +105,10 @@ class BayesianModel:
         return f"BayesianModel({network_text(self.network)}, {self.prior!r}, {self.likelihood!r})"
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BayesianModel:
-        """The same model with a copy of its network on a device, in a type; the model itself stays as it is."""
+        """The same model with a copy of its network on a device, in a type; the model itself stays as it is. Raises
+        ValueError if the device is not there.
+        """
+        device = None if device is None else as_device(device)
         result = copy.copy(self)
         result.network = copy.deepcopy(self.network).to(device=device, dtype=dtype)
         frozen = {name: value.to(device=device, dtype=dtype) for name, value in self.frozen.items()}

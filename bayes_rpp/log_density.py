@@ -26,8 +26,11 @@ class LogDensity:
 
     Raises
     ------
+    TypeError
+        If a constraint is none of ``torch.distributions.constraints``.
     ValueError
-        If the example breaks a constraint, or the log density of the example is not a finite scalar.
+        If a constraint has no bijection from unconstrained numbers, as "lower_cholesky" and discrete ones, the example
+        breaks one, or the log density of the example is not a finite scalar.
 
     Examples
     --------
@@ -49,6 +52,7 @@ class LogDensity:
         self.log_density, self.example = log_density, dict(example)
         self.constraints = {name: (constraints or {}).get(name, real) for name in example}
         for name, value in example.items():
+            check_constraint(name, self.constraints[name])
             if not self.constraints[name].check(value).all():
                 raise ValueError(
                     f"the example's {name!r} = {value.tolist()} breaks its constraint {self.constraints[name]}."
@@ -84,3 +88,23 @@ class LogDensity:
     ) -> Float[Tensor, ""]:
         """The log density; takes no data."""
         return self.log_density(params)
+
+
+def check_constraint(name: str, constraint: constraints.Constraint) -> None:
+    """Raise TypeError unless it is a constraint, and ValueError unless unconstrained numbers are mapped onto it, one to
+    one.
+    """
+    if not isinstance(constraint, constraints.Constraint):
+        raise TypeError(
+            f"the constraint of {name!r} must be one of torch.distributions.constraints, such as "
+            f"constraints.positive, got {constraint!r}."
+        )
+    try:
+        biject_to(constraint)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"the constraint of {name!r}, {constraint}, has no bijection from unconstrained numbers (see "
+            "torch.distributions.biject_to). Give its free parts as parameters, and build it in log_density: of a "
+            "Cholesky factor the entries below the diagonal, real, and the diagonal, positive; of a covariance the "
+            "same, or standard deviations and the corr_cholesky factor of the correlations."
+        ) from error

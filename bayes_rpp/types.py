@@ -30,3 +30,17 @@ def as_tensor(values: Any, name: str) -> Tensor:
         raise TypeError(f"{name} must hold numbers, got {type(values).__name__} of {array.dtype}.{text}")
     usable = array.flags.writeable and array.flags.c_contiguous and array.dtype.isnative
     return torch.from_numpy(array if usable else array.astype(array.dtype.newbyteorder("="), order="C", copy=True))
+
+
+def as_device(device: str | torch.device) -> torch.device:
+    """A device by its name. Raises ValueError if torch knows none of this name, or it is not there."""
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:  # torch raises all of these
+        cuda = [f"'cuda:{index}'" for index in range(torch.cuda.device_count())]
+        there = " or ".join(["'cpu'", *cuda, *(["'mps'"] if torch.backends.mps.is_available() else [])])
+        raise ValueError(
+            f"device must be one that this machine and this torch have, {there}, got {device!r}."
+        ) from error
+    return found

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from bayes_rpp import BayesianModel, LogDensity
 from bayes_rpp.likelihoods.likelihood import event_shape
 from bayes_rpp.networks.rollout import Rollout
 from bayes_rpp.rounding import warn_if_rounded
-from bayes_rpp.types import as_tensor
+from bayes_rpp.types import as_device, as_tensor
 
 Data = Sequence[Any] | Dataset | None
 Model = BayesianModel | LogDensity
@@ -31,6 +31,11 @@ def resolve_data(model: Model, data: Data) -> Pair | None:
         return None
     if data is None:
         raise ValueError("this model needs data: a pair (x, y) or a torch Dataset.")
+    if isinstance(data, DataLoader):
+        raise TypeError(
+            "data must be a pair (x, y) or a torch Dataset, got a DataLoader: engines take minibatches themselves. "
+            f"Give loader.dataset, and batch_size={data.batch_size} to the engine, if it has one."
+        )
     if isinstance(data, IterableDataset):
         raise TypeError("an IterableDataset has no examples by number: give a map-style Dataset, with a length.")
     if isinstance(data, Dataset):
@@ -89,7 +94,7 @@ def read_examples(dataset: Dataset, index: Sequence[int]) -> Pair:
     for name, parts in (("x", x), ("y", y)):
         if len(shapes := {tuple(part.shape) for part in parts}) > 1:
             raise ValueError(f"the Dataset gives {name} of several shapes: {', '.join(map(str, sorted(shapes)[:3]))}.")
-    return torch.stack(x), torch.stack(y)
+    return torch.stack(x).detach(), torch.stack(y).detach()
 
 
 def _as_tensor(name: str, part: Any) -> Tensor:
@@ -102,7 +107,12 @@ def _as_tensor(name: str, part: Any) -> Tensor:
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device; "auto" is an accelerator if torch sees one, else the CPU."""
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device; "auto" is an accelerator if torch sees one, else the CPU. Raises ValueError if it is not there, or
+    has no numbers.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = as_device(device)
+    if found.type == "meta":
+        raise ValueError("device='meta' has shapes and no numbers: nothing can be fitted there.")
+    return found

@@ -13,6 +13,7 @@ from torch.distributions import constraints
 from torch.func import grad, vmap
 
 from bayes_rpp.forward_mode import hessian, jvp
+from bayes_rpp.log_density import check_constraint
 from bayes_rpp.types import Params
 from bayes_rpp.validation import without_validation
 
@@ -89,6 +90,7 @@ def check_likelihood(likelihood: Likelihood, num_outputs: int) -> None:
                 f"they differ in {min(differing)!r}."
             )
     for name, value in values.items():
+        check_constraint(name, bounds[name])
         if not bounds[name].check(value).all():
             raise ValueError(f"{kind}'s initial {name!r} = {value.tolist()} breaks its constraint {bounds[name]}.")
         if (priors[name].batch_shape, priors[name].event_shape) != ((), value.shape):

@@ -26,6 +26,7 @@ from inference.data import Data, Model, resolve_data, resolve_device
 from inference.empirical_bayes.learning import VarianceLearning
 from inference.empirical_bayes.refinement import refine
 from inference.empirical_bayes.settings import EvidenceSettings
+from inference.gradients import with_gradients
 from inference.posterior.posterior import Posterior
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class EmpiricalBayes(EvidenceSettings):
     >>> DeepEnsemble(members=10).fit(posterior.model, data.train, seed=0)
     """
 
+    @with_gradients
     def fit(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Posterior:

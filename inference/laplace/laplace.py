@@ -22,6 +22,7 @@ from inference.curvature.covariance_root import NotPositiveDefiniteError
 from inference.curvature.names import BlockCurvature, check_curvature
 from inference.data import Data, Model, refuse_hyperpriors, resolve_data, resolve_device
 from inference.density.unconstrained import float64_density
+from inference.gradients import with_gradients
 from inference.laplace.find_mode import Mode, find_mode
 from inference.laplace.posterior import LaplacePosterior
 from inference.posterior.draws import uninterrupted
@@ -69,6 +70,7 @@ class Laplace:
             )
         require_positive("temperature", self.temperature)
 
+    @with_gradients
     def fit(
         self,
         model: Model,

@@ -21,6 +21,7 @@ import torch
 from bayes_rpp.seeding import plain_seed
 from bayes_rpp.types import Params
 from inference.data import Data, Model, Pair, refuse_hyperpriors, resolve_device
+from inference.gradients import with_gradients
 from inference.posterior.draws import Snapshot
 from inference.posterior.files import check_replaceable
 from inference.posterior.posterior import Posterior
@@ -77,6 +78,7 @@ class DeepEnsemble(TrainingSettings):
             require_integers(self, members_at_once=1)
         super().__post_init__()
 
+    @with_gradients
     def fit(
         self,
         model: Model,

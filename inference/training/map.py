@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from inference.data import Data, Model
+from inference.gradients import with_gradients
 from inference.posterior.posterior import Posterior
 from inference.training.ensemble import fit_modes
 from inference.training.settings import TrainingSettings
@@ -30,6 +31,7 @@ class MAP(TrainingSettings):
     >>> posterior = MAP(epochs=500).fit(model, data.train, seed=0)
     """
 
+    @with_gradients
     def fit(
         self,
         model: Model,

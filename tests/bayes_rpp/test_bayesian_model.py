@@ -257,3 +257,11 @@ def test_numbers_that_are_not_finite_are_refused_with_their_index(which, bad):
 def test_data_that_do_not_fit_are_refused(x, y, message):
     with pytest.raises(ValueError, match=message):
         MODELS["known noise"]().check_data(x, y)
+
+
+def test_a_model_goes_to_devices_that_are_there():
+    model = BayesianModel(RPPEMLP(Vector, Scalar, SO(3), layers=0), RPPPrior(), Gaussian(0.1))
+    for device in ("cudaa", "cuda:99", 99.0):
+        with pytest.raises(ValueError, match=f"one that this machine and this torch have, 'cpu'.*, got {device!r}"):
+            model.to(device)
+    assert model.to(torch.device("cpu"), torch.float64).initial_params(0)["network.0.dense"].dtype == torch.float64

@@ -81,3 +81,24 @@ def test_an_example_outside_its_constraint_is_refused():
 def test_a_density_that_is_no_finite_scalar_is_refused(function):
     with pytest.raises(ValueError, match="must give a finite scalar at the example"):
         LogDensity(function, {"z": torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("value", "constraint"),
+    [
+        (torch.eye(2), constraints.lower_cholesky),
+        (torch.eye(2), constraints.positive_definite),
+        (torch.eye(2), constraints.lower_triangular),
+        (torch.ones(2), constraints.nonnegative_integer),
+        (torch.ones(2), constraints.dependent),
+    ],
+)
+def test_constraints_that_no_unconstrained_numbers_are_mapped_onto_are_refused(value, constraint):
+    message = r"the constraint of 'v', .*, has no bijection from unconstrained numbers .* corr_cholesky"
+    with pytest.raises(ValueError, match=message):
+        LogDensity(lambda p: -p["v"].sum(), {"v": value}, {"v": constraint})
+
+
+def test_what_is_no_constraint_is_refused():
+    with pytest.raises(TypeError, match=r"constraints, such as constraints\.positive, got 'positive'"):
+        LogDensity(lambda p: -p["v"].sum(), {"v": torch.ones(2)}, {"v": "positive"})

@@ -90,7 +90,7 @@ def test_training_leaves_the_users_data_alone(model, bodies):
         (lambda x, y: x.numpy(), TypeError, r"pair \(x, y\) or a torch Dataset, got ndarray"),
         (lambda x, y: (x, y, y), TypeError, r"pair \(x, y\).*got .*3"),
         (lambda x, y: {"x": x, "y": y}, TypeError, r"pair \(x, y\) or a torch Dataset, got dict"),
-        (lambda x, y: DataLoader(TensorDataset(x, y)), TypeError, r"torch Dataset, got DataLoader"),
+        (lambda x, y: DataLoader(TensorDataset(x, y)), TypeError, r"torch Dataset, got a DataLoader: .* Give loader"),
         (lambda x, y: TensorDataset(x[:0], y[:0]), ValueError, r"there must be some"),
         (lambda x, y: TensorDataset(x), TypeError, r"pair"),
         (lambda x, y: (1.0, 2.0), (TypeError, ValueError), r"\bx\b"),

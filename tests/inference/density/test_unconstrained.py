@@ -56,6 +56,20 @@ def test_potential_holds_the_jacobian_of_the_constraints(constrained):
     torch.testing.assert_close(density.potential(z), expected, rtol=1e-12, atol=1e-12)
 
 
+def test_correlations_have_their_jacobian_too():
+    """Of a Cholesky factor with rows of length one: those entries below the diagonal are its coordinates."""
+    example, constraint = {"v": torch.eye(4, dtype=torch.float64)}, {"v": constraints.corr_cholesky}
+    density = UnconstrainedDensity(LogDensity(lambda p: p["v"].diagonal().log().sum(), example, constraint), None)
+    z = torch.linspace(-1, 1, density.size, dtype=torch.float64)
+    below = torch.tril_indices(4, 4, -1)
+    factor = density.params(z)["v"]
+    torch.testing.assert_close((factor @ factor.mT).diagonal(), torch.ones(4).double(), rtol=0, atol=1e-12)
+    jacobian = torch.func.jacrev(lambda z: density.params(z)["v"][below[0], below[1]])(z)
+    assert jacobian.shape == (6, 6)
+    expected = -factor.diagonal().log().sum() - torch.linalg.slogdet(jacobian).logabsdet
+    torch.testing.assert_close(density.potential(z), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_potential_of_learned_noise_has_its_jacobian_too(learned_noise):
     model, (x, y) = learned_noise
     density = UnconstrainedDensity(model, (x, y))
