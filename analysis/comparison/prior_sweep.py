@@ -20,6 +20,7 @@ from bayes_rpp.known_variances import has_learned_noise
 from bayes_rpp.likelihoods import NOISE
 from inference import MAP, DeepEnsemble
 from inference.data import Data, refuse_hyperpriors, resolve_data, resolve_device
+from inference.gradients import with_gradients
 from inference.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 _ERRORS = ("train_mse", "test_mse", "train_error", "test_error")
 
 
+@with_gradients
 def prior_sweep(
     model: BayesianModel,
     data: Data,

@@ -56,7 +56,7 @@ class Draws:
         lost += "; interrupted" if self.interrupted else ""
         draws = f"{self.chains} chain(s) x {self.draws} draw(s), {parameters:,} parameters{lost}"
         of = "" if self.model is None else f"\n  of {self.model!r}"
-        return f"{type(self).__name__}({engine}: {draws}){of}"
+        return f"Posterior({engine}: {draws}){of}"
 
     @property
     def chains(self) -> int:

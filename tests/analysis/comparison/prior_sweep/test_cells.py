@@ -59,6 +59,13 @@ def test_what_the_gradient_says_bounds_what_the_evidence_lacks(observations, lin
     assert bool((lacking <= found.gradient_norm**2 / 2 * (1 + 1e-8)).all())
 
 
+def test_a_sweep_takes_gradients_where_they_are_switched_off(observations, linear, sweep):
+    options = {"mode": MAP(epochs=2), "noise_variance": [0.1, 1.0]}
+    expected = sweep(linear(), observations(), **options)
+    with torch.inference_mode():
+        xr.testing.assert_equal(sweep(linear(), observations(), **options), expected)
+
+
 def test_the_gradient_norm_is_in_units_of_the_prior(observations, linear, sweep):
     data, model, kept = observations(), linear("collapsed", prior=RPPPrior(2.0, 0.1)), []
     criteria = {"kept": lambda posterior: kept.append(posterior) or 1.0}
