@@ -15,8 +15,9 @@ def check_member_starts(model: Model, start: Posterior | None, members: int) -> 
     """Raise ValueError or TypeError unless a posterior has a finite start for every member."""
     if start is None:
         return
-    for member in range(members):
-        for value in to_free(member_starts(model, start, [member]), model.constraints).values():
+    initial = model.initial_params(0)
+    for member in range(members):  # one by one, since all of them may be larger than memory
+        for value in to_free(latest_draws(model, initial, start, [member]), model.constraints).values():
             check_start(value)
     if start.chains != members:
         fitting = "MAP" if start.chains == 1 else f"DeepEnsemble(members={start.chains})"
