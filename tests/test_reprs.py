@@ -15,6 +15,7 @@ import inference
 from analysis import (
     Confirmation,
     compare,
+    compare_posteriors,
     convergence,
     discover_symmetry,
     kept_components,
@@ -155,6 +156,7 @@ def findings(laplace):
         kept_components(norms, x.double(), kept, **reps),
         kept_subgroup(lambda x: x.sum(1, keepdim=True), x.double(), S(3), rep_in=Vector(S(3)), rep_out=Scalar(S(3))),
         compare({"linear": model, "again": model}, laplace.data, **of_engine, progress=False),
+        compare_posteriors({"one": laplace}, laplace.data),
         convergence(laplace, x),
     ]
 

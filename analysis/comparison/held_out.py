@@ -19,6 +19,7 @@ import xarray as xr
 
 from analysis.comparison.aligned import aligned
 from analysis.comparison.log_score import log_scores
+from analysis.in_words import InWords
 from analysis.symmetry.equivariance import equivariance_error
 from bayes_rpp import Categorical, Trivial
 from inference import Posterior
@@ -40,8 +41,8 @@ _COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class HeldOutComparison:
+@dataclass(frozen=True, repr=False)
+class HeldOutComparison(InWords):
     """What ``compare_posteriors`` found; ``print`` shows the table and the verdict.
 
     Attributes
