@@ -29,6 +29,9 @@ _REFINEMENTS = 10
 
 def compare(options: Namespace) -> Outcome:
     """Which group the evidence of a table supports; or which of several runs predicts best."""
+    for path in options.paths:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no table or run {path}.")
     folders = [path for path in options.paths if path.is_dir()]
     if folders and len(folders) == len(options.paths):
         return _of_runs(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from typing import TypedDict
 
@@ -10,11 +11,13 @@ import pandas as pd
 from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import part_to_report
 from analysis.report.run import Run
-from analysis.tables.columns import shown
+from analysis.tables.columns import NoSuchColumnError, shown
 from analysis.tables.read_data import TableData, read_data
 from inference import Posterior
 from inference.atomic_write import atomic_write
 from inference.posterior.prediction import Prediction
+
+logger = logging.getLogger(__name__)
 
 
 class _Columns(TypedDict):
@@ -34,6 +37,8 @@ def predict(options: Namespace) -> Outcome:
     if options.out.exists() and not options.force:
         raise FileExistsError(f"{options.out} exists: give another --out, or --force to replace it.")
     posterior = Run.load(part_to_report(options.folder)).posterior
+    if posterior.interrupted:
+        logger.warning("the fit in %s was interrupted: these are predictions of what was trained.", options.folder)
     columns = _columns_of(posterior, options)
     table = read_data(options.data, columns["x"], None, drop_incomplete=options.drop_incomplete)
     prediction = posterior.predict(table.x)
@@ -70,8 +75,10 @@ def _scores(prediction: Prediction, columns: _Columns, options: Namespace, table
             classes=columns["classes"] or None,
             drop_incomplete=options.drop_incomplete,
         ).y
-    except ValueError:
+    except NoSuchColumnError:
         return None
+    except ValueError as refused:
+        return Outcome(f"the predictions are not scored: {refused}", {"not_scored": str(refused)})
     assert y is not None
     if len(y) != len(table.x):
         return None

@@ -59,7 +59,7 @@ class RunFolder:
         reported_in: tuple[Path, ...] = (),
     ) -> None:
         self.path, self.unfinished, self.resume = path, path / UNFINISHED, resume
-        self.reported_in, self._finishing = (path, *reported_in), False
+        self.reported_in, self._finishing, self._made = (path, *reported_in), False, list[Path]()
         self.options: dict[str, Any] = json.loads(json.dumps(options))
         check_writable(path, size)
         check_replaceable(path / POSTERIOR, size)
@@ -101,7 +101,7 @@ class RunFolder:
         that is; nothing stays of a fit that fails. An older run, and the report on it, are there until the new one is
         whole.
         """
-        made = [folder for folder in (self.path, *self.path.absolute().parents) if not folder.exists()]
+        self._made = [folder for folder in (self.path, *self.path.absolute().parents) if not folder.exists()]
         with self._claimed():
             if not self.resume:
                 self._discard()
@@ -110,7 +110,7 @@ class RunFolder:
                     beside.write_text(json.dumps(begun, indent=1))
             before = tensors_file(self.unfinished / POSTERIOR)
             try:
-                posterior = self._trained(train, made)
+                posterior = self._trained(train)
                 run = Run(posterior, *held_out)
                 if posterior.interrupted:
                     remove_report(self.unfinished)
@@ -121,12 +121,12 @@ class RunFolder:
                 raise KeyboardInterrupt(self._kept(before)) from interrupt
         return run
 
-    def _trained(self, train: Callable[[Path], Posterior], made: list[Path]) -> Posterior:
+    def _trained(self, train: Callable[[Path], Posterior]) -> Posterior:
         try:
             return train(self.unfinished / CHECKPOINT)
         except (ValueError, TypeError, RuntimeError):
             if not self.resume:
-                self._discard(with_folders=[self.unfinished, *made])
+                self._discard(with_folders=[self.unfinished, *self._made])
             raise
 
     def _kept(self, before: str | None) -> str:
@@ -142,7 +142,7 @@ class RunFolder:
         if self.resume is not None and any((self.unfinished / name).exists() for name in (CHECKPOINT, START)):
             return f"only a checkpoint of what was trained is in {self.unfinished}{go_on}"
         if before is None:
-            self._discard(with_folders=[self.unfinished])
+            self._discard(with_folders=[self.unfinished, *self._made])
         return "nothing of what was trained is kept"
 
     def _finish(self, run: Run) -> None:

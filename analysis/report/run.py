@@ -16,6 +16,7 @@ from inference.posterior.files import load_with_held_out, save_posterior
 
 POSTERIOR = "posterior"
 _TEST_OF_OLDER_RUNS = "test.safetensors"
+_SHOWN = 5  # runs, in a message
 
 
 @dataclass
@@ -33,8 +34,7 @@ class Run:
     @staticmethod
     def load(folder: Path) -> Run:
         """Read a saved run; FileNotFoundError or ValueError if it is missing, damaged, or of another version."""
-        if not folder.is_dir():
-            raise FileNotFoundError(f"there is no run folder {folder}.")
+        _check_is_run(folder)
         posterior, held_out = load_with_held_out(folder / POSTERIOR, None, Posterior)
         if held_out is not None:
             return Run(posterior, *held_out)
@@ -56,3 +56,16 @@ class Run:
         centred = NormalizedNetwork(network.network, network.inputs, outputs)
         of_centred = BayesianModel(centred, model.prior, model.likelihood, model.num_outputs)
         return replace(self.posterior, model=of_centred, data=None), network.outputs.mean
+
+
+def _check_is_run(folder: Path) -> None:
+    """FileNotFoundError if the folder is not there, or of something else; it names the runs that are in it."""
+    if folder.is_file():
+        raise FileNotFoundError(f"{folder} is a file; give the folder of a run, which `fit --out` wrote.")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no run folder {folder}.")
+    if (folder / POSTERIOR).exists():
+        return
+    runs = sorted(str(path.parent) for path in folder.glob(f"*/{POSTERIOR}") if path.is_dir())
+    held = f"give one of the runs in it: {', '.join(runs[:_SHOWN])}" if runs else "give the one that `fit --out` wrote"
+    raise FileNotFoundError(f"{folder} is not the folder of a run, and holds no saved posterior; {held}.")

@@ -1,9 +1,8 @@
-"""Tables in binary files: Parquet, spreadsheets, and arrays of NumPy."""
+"""Tables in binary files: Parquet, spreadsheets, and rows of NumPy."""
 
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -73,35 +72,3 @@ def _rows(path: Path) -> pd.DataFrame:
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         raise ValueError(f"{path} must hold a table of numbers, got {array.dtype} of shape {array.shape}.")
     return pd.DataFrame(array, columns=[str(index) for index in range(array.shape[1])])
-
-
-def read_arrays(path: Path, names: dict[str, str]) -> dict[str, np.ndarray]:
-    """Arrays of an .npz file as rows of numbers, by the option that names each. Raises ValueError if one is missing or
-    holds no rows of numbers.
-    """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {option: _array(path, arrays, name, option) for option, name in names.items()}
-    except _Refused:
-        raise
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no readable .npz file: {error}") from error
-
-
-def _array(path: Path, arrays: np.lib.npyio.NpzFile, name: str, option: str) -> np.ndarray:
-    if name not in arrays.files:
-        raise _Refused(f"{path} has no array {name!r} (from {option}); its arrays are {', '.join(arrays.files)}.")
-    try:
-        array = arrays[name]
-    except ValueError as error:
-        raise _Refused(f"array {name!r} of {path} cannot be read: {error}") from error
-    if array.dtype.kind not in "biuf" or array.ndim < 1:
-        raise _Refused(f"array {name!r} of {path} must hold rows of numbers, got {array.dtype} of shape {array.shape}.")
-    if len(array) == 0:
-        raise _Refused(f"array {name!r} of {path} has 0 rows.")
-    rows = array.reshape(len(array), -1)
-    return rows if array.dtype.kind == "f" and array.dtype.itemsize <= 8 else rows.astype(np.float64)
-
-
-class _Refused(ValueError):
-    """A readable array that cannot be data; its message stands as it is."""

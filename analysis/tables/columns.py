@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 _SHOWN = 12  # names in a message
+_NUMERAL = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
+
+
+class NoSuchColumnError(ValueError):
+    """A table lacks a column that was asked for."""
 
 
 def check_names(path: Path, names: list[str]) -> None:
     """Raise ValueError if a table has no columns, or two of the same name."""
     if not any(names):
         raise ValueError(f"{path} is empty; its first line must name the columns.")
+    if names[0].startswith("#") or names[0].lower().startswith("sep="):
+        raise ValueError(f"the first line of {path} begins with {names[0]!r}: remove what is above the columns' names.")
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise ValueError(f"{path} names the column {twice[0]!r} more than once; every column needs a name of its own.")
@@ -19,19 +28,19 @@ def check_names(path: Path, names: list[str]) -> None:
 
 def matching(path: Path, names: list[str], patterns: str | list[str], option: str) -> list[str]:
     """The columns that comma-separated names or patterns such as ``x*`` take: names in the order given, those of a
-    pattern in the file's. A list is of names alone. Raises ValueError, with the option they come from, if one takes
-    none.
+    pattern in the file's; a name with a comma stands in double quotes. A list is of names alone. Raises
+    NoSuchColumnError, with the option they come from, if one takes none.
     """
     found: list[str] = []
     listed = isinstance(patterns, list)
-    for pattern in patterns if isinstance(patterns, list) else (part.strip() for part in patterns.split(",")):
+    for pattern in patterns if isinstance(patterns, list) else _split(patterns):
         if not pattern:
             raise ValueError(f"{option} has an empty name, as before or after a comma; the columns are {shown(names)}.")
         fitting = [name for name in names if name == pattern]
         fitting = fitting or [name for name in names if fnmatchcase(name, pattern) and not listed]
         if not fitting:
             source = f", an {option} of the run" if listed else f" (from {option})"
-            raise ValueError(f"{path} has no column {pattern!r}{source}; its columns are {shown(names)}.")
+            raise NoSuchColumnError(f"{path} has no column {pattern!r}{source}; its columns are {shown(names)}.")
         found += [name for name in fitting if name not in found]
     return found
 
@@ -39,7 +48,20 @@ def matching(path: Path, names: list[str], patterns: str | list[str], option: st
 def shown(names: list[str], count: int = _SHOWN) -> str:
     """The first names, and how many others there are."""
     others = f" and {len(names) - count} others" if len(names) > count else ""
-    return ", ".join(name or "(no name)" for name in names[:count]) + others
+    return ", ".join((f'"{name}"' if "," in name else name) or "(no name)" for name in names[:count]) + others
+
+
+def _split(patterns: str) -> list[str]:
+    return [part.strip() for part in next(csv.reader([patterns], skipinitialspace=True), None) or [""]]
+
+
+def refuse_numbers_for_names(path: Path, names: list[str]) -> None:
+    """Raise ValueError if all names are numbers: a first row of data."""
+    if all(_NUMERAL.fullmatch(name) for name in names):
+        raise ValueError(
+            f"the first line of {path} holds numbers, {shown(names, 4)}: put a line above it that names the columns, "
+            "such as x1,x2,y1."
+        )
 
 
 def inputs_and_outputs(

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from analysis.tables.binary_tables import FrameTable, read_arrays
+from analysis.tables.binary_tables import FrameTable
 from analysis.tables.columns import inputs_and_outputs, shown
 from analysis.tables.labels import as_labels, refuse_text
+from analysis.tables.named_arrays import read_named_arrays
+from analysis.tables.table_data import TableData, in_double
 from analysis.tables.text_table import TextTable
-from bayes_rpp.rounding import warn_if_rounded
 
 _TEXT, _FRAMES = {".csv", ".tsv", ".txt"}, {".parquet", ".xlsx", ".npy"}
 _KINDS = ".csv, .tsv, .txt (or one of these with .gz), .parquet, .xlsx, .npy or .npz"
-
-
-@dataclass(frozen=True)
-class TableData:
-    """What is read of a file.
-
-    Attributes
-    ----------
-    path : the file.
-    x : (rows, inputs), float64.
-    y : (rows, outputs), float64; labels (rows,), int64, if they were asked for; None if no outputs were.
-    x_names, y_names : of the columns.
-    classes : what the labels 0, 1, ... stand for.
-    dropped : how many rows were left out, since they had gaps.
-    kept : (rows,), the number in the file of each row, from 0 on.
-    """
-
-    path: Path
-    x: Float[Tensor, "rows inputs"]
-    y: Tensor | None
-    x_names: list[str]
-    y_names: list[str]
-    kept: np.ndarray
-    classes: list[str] = field(default_factory=list)
-    dropped: int = 0
 
 
 def read_data(
@@ -73,10 +47,11 @@ def read_data(
         the line and the column.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no data file {path}.")
+        what = f"{path} is a folder, not a table." if path.is_dir() else f"there is no data file {path}."
+        raise FileNotFoundError(what)
     kind = _kind(path)
     if kind == ".npz":
-        return _from_arrays(path, x, y, labels, classes)
+        return read_named_arrays(path, x, y, labels, classes, drop_incomplete)
     table = TextTable(path) if kind in _TEXT else FrameTable(path)
     inputs, outputs = inputs_and_outputs(path, table.names, x, y)
     if labels and len(outputs) > 1:
@@ -102,7 +77,7 @@ def read_data(
     if outputs and not labels:
         coded = numbers[:, len(inputs) :].contiguous()
     given = numbers[:, : len(inputs)].contiguous()
-    return _warned(TableData(path, given, coded, inputs, outputs, kept, found, rows - len(kept)))
+    return in_double(TableData(path, given, coded, inputs, outputs, kept, found, rows - len(kept)))
 
 
 def _kind(path: Path) -> str:
@@ -129,50 +104,3 @@ def _numbers(frame: pd.DataFrame, table: TextTable | FrameTable, kept: np.ndarra
         row, column = (int(index) for index in np.argwhere(~np.isfinite(numbers))[0])
         raise ValueError(f"{table.place(list(columns)[column], int(kept[row]))}, which is not finite.")
     return numbers
-
-
-def _from_arrays(
-    path: Path, x: str | list[str], y: str | list[str] | None, labels: bool, classes: list[str] | None
-) -> TableData:
-    # The defaults are patterns for columns; for arrays they mean the names before the star.
-    names = {"--x": _array_name(x)} | ({} if y is None else {"--y": _array_name(y)})
-    if len(set(names.values())) < len(names):
-        raise ValueError(
-            f"array {names['--x']!r} of {path} is both an input and an output; give --x and --y other names."
-        )
-    arrays = read_arrays(path, names)
-    if len({len(array) for array in arrays.values()}) > 1:
-        counts = " but ".join(f"{len(arrays[option])} in {name!r}" for option, name in names.items())
-        raise ValueError(f"{path} has rows that do not agree: {counts}.")
-    columns = {option: [f"{names[option]}[{i}]" for i in range(array.shape[1])] for option, array in arrays.items()}
-    for option, array in arrays.items():
-        if not np.isfinite(array).all():
-            row, column = (int(index) for index in np.argwhere(~np.isfinite(array))[0])
-            raise ValueError(
-                f"{path} holds a NaN or infinite number, first in row {row + 1} of {columns[option][column]}."
-            )
-    parts = {option: torch.from_numpy(array) for option, array in arrays.items()}
-    found: list[str] = []
-    if labels and y is not None:
-        if arrays["--y"].shape[1] > 1:
-            raise ValueError(f"labels are one number a row, but {names['--y']!r} of {path} has {len(columns['--y'])}.")
-        text = pd.Series([f"{value:g}" for value in arrays["--y"][:, 0]], dtype=object)
-        parts["--y"], found = as_labels(path, columns["--y"][0], text, classes)
-    kept = np.arange(len(parts["--x"]))
-    return _warned(TableData(path, parts["--x"], parts.get("--y"), columns["--x"], columns.get("--y", []), kept, found))
-
-
-def _array_name(names: str | list[str]) -> str:
-    return names[0].rpartition("[")[0] if isinstance(names, list) else names.rstrip("*")
-
-
-def _warned(data: TableData) -> TableData:
-    """The data in float64, after a warning of numbers that have lost their variation to rounding."""
-    parts = {"x": data.x, "y": data.y}
-    for name, part in parts.items():
-        if part is not None:
-            warn_if_rounded(name, part, part.dtype)
-    double = {
-        name: part.double() if part is not None and part.is_floating_point() else part for name, part in parts.items()
-    }
-    return TableData(**{**vars(data), **double})

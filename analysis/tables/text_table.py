@@ -17,11 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.tables.columns import check_names
+from analysis.tables.columns import check_names, refuse_numbers_for_names
 
 _PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])  # doubles are exact by default from 3.1 on
 _SEPARATORS, _SEEN = ";\t|,", 20  # rows by which the separator is chosen
-_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
+_DECIMAL_COMMA = r"(^|{0})[\"\s]*[-+]?\d+,\d+([eE][-+]?\d+)?[\"\s]*({0}|$)"  # a field, after and before a separator
+STRANGE = " (?)"  # after a field that is no number, though it could be taken for one
 _GAPS = {"", "na", "n/a", "nan", "null", "none", "-", "?", "#n/a"}
 
 
@@ -40,6 +41,7 @@ class TextTable:
         names = next(self._rows(), (0, []))[1]
         self.names = [name.strip() for name in names]
         check_names(path, self.names)
+        refuse_numbers_for_names(path, self.names)
 
     def read(self, columns: list[str]) -> pd.DataFrame:
         """These columns: numbers where all fields are, else text; NaN where a field is empty, "NA" or the like. Raises
@@ -120,8 +122,8 @@ class TextTable:
             widths = [len(fields) for fields in csv.reader(lines, delimiter=separator, skipinitialspace=True)]
             counts[separator] = (widths.count(widths[0]) == len(widths), widths[0]) if widths else (False, 0)
         separator = max(_SEPARATORS, key=lambda each: (counts[each][1] > 1, *counts[each]))
-        fields = [field for row in csv.reader(lines, delimiter=separator) for field in row]
-        comma = separator != "," and any(_DECIMAL_COMMA.fullmatch(field) for field in fields)
+        field = re.compile(_DECIMAL_COMMA.format(re.escape(separator)), re.MULTILINE)
+        comma = separator != "," and field.search(self._text) is not None
         return _Dialect(separator, "," if comma else ".")
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -151,7 +153,7 @@ def _numbers(fields: tuple[str, ...], decimal: str) -> pd.Series:
 def _numeral(field: str, decimal: str) -> str:
     """A field with a decimal point. Where commas are decimal, one with a point is no number: it may be thousands."""
     is_strange = "_" in field or (decimal == "," and "." in field)
-    return f"{field} (?)" if is_strange else field.replace(decimal, ".")
+    return field + STRANGE if is_strange else field.replace(decimal, ".")
 
 
 def holds(field: object) -> str:

@@ -65,6 +65,8 @@ def warnings_of(problem: Problem) -> list[str]:
     if test < _FEW:
         found += [f"there are only {test} rows to test on, so that numbers of the report rest on few."]
     x = problem.train[0]
+    if len(x) < _FEW:
+        found += [f"there are only {len(x)} rows to train on: intervals tend to hold fewer observations than they say."]
     constant = [name for name, same in zip(problem.table.x_names, (x == x[:1]).all(0).tolist(), strict=True) if same]
     if constant and len(x) > 1:
         found += [f"the same in every row to train on: {shown(constant)}."]

@@ -68,7 +68,7 @@ def test_suffixes_may_be_upper_case(tmp_path):
         ("x,y\n1,2,3\n", "x*", r"line 2 of .* has 3 field\(s\), but the header names 2"),
         ("x,y\n1,inf\n", "x*", r"line 2 of .*column 'y', holds 'inf', which is not finite"),
         ("x,x,y\n1,2,3\n", "x", r"data\.csv .*'x'.*(twice|more than once|2)"),
-        ("1.5,2\n3,4\n", "x*", r"no column 'x\*'.*its columns are 1\.5, 2"),
+        ("1.5,2\n3,4\n", "x*", r"the first line of .* holds numbers, 1\.5, 2: put a line above it"),
     ],
     ids=[
         "empty",
@@ -160,8 +160,8 @@ def test_other_kinds_and_missing_files_are_refused(tmp_path):
         (tmp_path / name).write_text("x")
         with pytest.raises(ValueError, match=message):
             read_data(tmp_path / name, "x*", "y*")
-    for path in (tmp_path / "nowhere.csv", tmp_path):
-        with pytest.raises(FileNotFoundError, match="there is no data file"):
+    for path, words in ((tmp_path / "nowhere.csv", "there is no data file"), (tmp_path, "is a folder, not a table")):
+        with pytest.raises(FileNotFoundError, match=words):
             read_data(path, "x*", "y*")
 
 
