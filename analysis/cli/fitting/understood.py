@@ -7,7 +7,7 @@ from torch import Tensor
 
 from analysis.cli.fitting.problem import Problem
 from analysis.tables.columns import shown
-from bayes_rpp import BayesianModel, NormalizedNetwork, Rep
+from bayes_rpp import BayesianModel, Gaussian, NormalizedNetwork, Rep, Trivial
 
 _FEW = 30  # test rows on which numbers hardly rest
 _PIECES = 12  # that are shown
@@ -26,7 +26,8 @@ def understood(problem: Problem, model: BayesianModel) -> str:
         lines += [f"labels: {table.y_names[0]}, {len(table.classes)} different: {shown(table.classes)}"]
     else:
         lines += ["outputs:", *_pieces(problem.rep_out, table.y_names, outputs)]
-    lines += [f"group {problem.group}, {model.likelihood!r}"] if problem.is_of_labels else [f"group {problem.group}"]
+    group = "no symmetry is declared" if isinstance(problem.group, Trivial) else f"group {problem.group}"
+    lines += [group if isinstance(model.likelihood, Gaussian) else f"{group}; {model.likelihood!r}"]
     return "\n".join(lines + [f"warning: {warning}" for warning in warnings_of(problem)])
 
 
