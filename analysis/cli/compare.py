@@ -124,12 +124,14 @@ def _candidates(
 def _verdict(dataset: xr.Dataset) -> str:
     """The likeliest model in words."""
     order = dataset.log_evidence.values.argsort()[::-1]
-    names = [str(name) for name in dataset.model.values]
-    best, others = names[order[0]], [names[k] for k in order[1:]]
+    best, *others = (str(dataset.model.values[k]) for k in order)
     gaps = (float(dataset.log_evidence.max() - dataset.log_evidence.sel(model=name)) for name in others)
-    against = ", ".join(f"to {name} by {gap:.1f} nats" for name, gap in zip(others, gaps, strict=True))
-    what = "no symmetry" if best == "none" else best
-    return f"The evidence prefers {what} {against}."
+    against = ", ".join(f"to {_in_words(name)} by {gap:.1f} nats" for name, gap in zip(others, gaps, strict=True))
+    return f"The evidence prefers {_in_words(best)} {against}."
+
+
+def _in_words(name: str) -> str:
+    return "no exact symmetry" if name == "none" else name
 
 
 def _values(dataset: xr.Dataset, verdict: tuple[str, ...], over: str) -> dict[str, Any]:
