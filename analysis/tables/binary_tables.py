@@ -41,7 +41,8 @@ class FrameTable:
 
     def place(self, column: str, row: int) -> str:
         """Where the field of a row stands, and what it holds, in words."""
-        return f"row {row + 1} of {self.path}, column {column!r}, {holds(self._frame[column].iloc[row])}"
+        first = 2 if self.path.suffix.lower() == ".xlsx" else 1  # spreadsheets count the line of names
+        return f"row {row + first} of {self.path}, column {column!r}, {holds(self._frame[column].iloc[row])}"
 
 
 def _parquet(path: Path) -> pd.DataFrame:

@@ -264,3 +264,12 @@ def test_labels_are_read_as_labels_and_not_as_numbers(tmp_path):
         refuse_what_may_be_labels(tmp_path / "data.csv", numbers.y_names, numbers.y)
     refuse_what_may_be_labels(tmp_path / "data.csv", ["y"], torch.arange(15.0)[:, None])
     refuse_what_may_be_labels(tmp_path / "data.csv", ["y"], torch.tensor([0.5, 1.0]).repeat(20)[:, None])
+
+
+def test_rows_of_spreadsheets_are_counted_as_they_show_them(tmp_path, monkeypatch):
+    path = tmp_path / "data.xlsx"
+    path.touch()
+    monkeypatch.setattr(pd, "read_excel", lambda _: pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, np.nan]}))
+    with pytest.raises(ValueError, match=r"row 3 of .*data\.xlsx, column 'y', is empty"):
+        read_data(path, "x", "y")
+    assert read_data(path, "x", "y", drop_incomplete=True).x.tolist() == [[1.0]]
