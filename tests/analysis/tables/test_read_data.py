@@ -272,4 +272,4 @@ def test_rows_of_spreadsheets_are_counted_as_they_show_them(tmp_path, monkeypatc
     monkeypatch.setattr(pd, "read_excel", lambda _: pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, np.nan]}))
     with pytest.raises(ValueError, match=r"row 3 of .*data\.xlsx, column 'y', is empty"):
         read_data(path, "x", "y")
-    assert read_data(path, "x", "y", drop_incomplete=True).x.tolist() == [[1.0]]
+    assert read_table(path, "x", "y", drop_incomplete=True).x.tolist() == [[1.0]]
