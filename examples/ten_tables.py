@@ -149,8 +149,8 @@ def report(results: Results) -> str:
         "Each table is made by the script, from the length, the amplitude and the period of a pendulum, and holds what "
         "tables of people hold; new.csv is made in the same way, with other numbers. What is typed, and all that is printed:"
     ]
-    for title, found in results.items():
-        row: Any = found
+    for title in (title for title in TABLES if title in results):
+        row: Any = results[title]
         parts += [f"## {title}", _block(row["head"], "csv")]
         shown = []
         for line in row["lines"]:

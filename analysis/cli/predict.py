@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from typing import TypedDict
+from typing import Any, TypedDict
 
+import numpy as np
 import pandas as pd
 
 from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import part_to_report
 from analysis.report.run import Run
 from analysis.tables.columns import NoSuchColumnError, shown
-from analysis.tables.read_data import TableData, read_data
+from analysis.tables.read_data import read_data
 from inference import Posterior
 from inference.atomic_write import atomic_write
-from inference.posterior.prediction import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +41,15 @@ def predict(options: Namespace) -> Outcome:
         logger.warning("the fit in %s was interrupted: these are predictions of what was trained.", options.folder)
     columns = _columns_of(posterior, options)
     table = read_data(options.data, columns["x"], None, drop_incomplete=options.drop_incomplete)
-    prediction = posterior.predict(table.x)
-    found = prediction.to_dataframe(columns["classes"] or columns["y"], options.probability)
+    found = posterior.predict(table.x).to_dataframe(columns["classes"] or columns["y"], options.probability)
     found.index = pd.Index(table.kept)
     whole = found.reindex(range(len(found) + table.dropped))  # a line for each of the table's, empty for those left out
     with atomic_write(options.out) as beside:
         whole.to_csv(beside, index=False)
-    of_gaps = f", {table.dropped} of them empty for their gaps" if table.dropped else ""
+    of_gaps = f" ({table.dropped} of them empty, for gaps in the inputs)" if table.dropped else ""
     words = f"{len(whole)} rows{of_gaps} of {shown(list(found))} are in {options.out}"
     values = {"out": str(options.out), "rows": len(whole), "incomplete": table.dropped, "columns": list(found)}
-    scores = _scores(prediction, columns, options, table)
+    scores = _scores(found, columns, options)
     return Outcome("\n".join([words, scores.words] if scores else [words]), values | (scores.values if scores else {}))
 
 
@@ -64,31 +63,23 @@ def _columns_of(posterior: Posterior, options: Namespace) -> _Columns:
     return columns
 
 
-def _scores(prediction: Prediction, columns: _Columns, options: Namespace, table: TableData) -> Outcome | None:
-    """How good the predictions are, if the table has the outputs as well."""
+def _scores(found: pd.DataFrame, columns: _Columns, options: Namespace) -> Outcome | None:
+    """How good the predictions are, of the rows that have outputs too; None if the table has no such columns."""
+    classes = columns["classes"]
+    how: dict[str, Any] = {"labels": bool(classes), "classes": classes or None, "drop_incomplete": True}
     try:
-        y = read_data(
-            options.data,
-            columns["x"],
-            columns["y"],
-            labels=bool(columns["classes"]),
-            classes=columns["classes"] or None,
-            drop_incomplete=options.drop_incomplete,
-        ).y
+        known = read_data(options.data, columns["x"], columns["y"], **how)
     except NoSuchColumnError:
         return None
     except ValueError as refused:
         return Outcome(f"the predictions are not scored: {refused}", {"not_scored": str(refused)})
-    assert y is not None
-    if len(y) != len(table.x):
-        return None
-    if columns["classes"]:
-        wrong = float((prediction.mean.argmax(1) != y).double().mean())
-        return Outcome(f"the table has the labels: {wrong:.2%} are wrong", {"error": wrong})
-    lower, upper = prediction.interval(options.probability)
-    inside = float(((lower <= y) & (y <= upper)).double().mean())
-    error = float((prediction.mean - y).square().mean())
-    words = (
-        f"the table has the outputs: MSE {error:.4g}; the {100 * options.probability:g} % intervals hold {inside:.1%}"
-    )
-    return Outcome(words, {"mse": error, "coverage": inside})
+    assert known.y is not None
+    y, own = known.y.numpy(), found.loc[known.kept]
+    head, scored = f"{len(own)} rows have the {'labels' if classes else 'outputs'}", {"scored": len(own)}
+    if classes:
+        wrong = float((own["label"].to_numpy() != np.array(classes)[y]).mean())
+        return Outcome(f"{head}: {wrong:.2%} are wrong", scored | {"error": wrong})
+    mean, lower, upper = (own.iloc[:, k :: len(own.columns) // y.shape[1]].to_numpy() for k in (0, 2, 3))
+    inside, error = float(((lower <= y) & (y <= upper)).mean()), float(np.square(mean - y).mean())
+    held = f"the {100 * options.probability:g} % intervals hold {inside:.1%}"
+    return Outcome(f"{head}: MSE {error:.4g}; {held}", scored | {"mse": error, "coverage": inside})

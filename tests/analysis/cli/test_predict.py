@@ -40,7 +40,12 @@ def test_numbers_of_new_rows_have_their_names_and_intervals(runs, tmp_path, caps
     )
     np.testing.assert_allclose(found.y, prediction.mean[:, 0])
     np.testing.assert_allclose(found.y_lower, prediction.quantile(0.1)[:, 0])
-    assert "the table has the outputs: MSE" in capsys.readouterr().out
+    true = pd.read_csv(new, sep=";").y
+    inside = ((found.y_lower <= true) & (true <= found.y_upper)).mean()
+    error = ((found.y - true) ** 2).mean()
+    assert (
+        f"120 rows have the outputs: MSE {error:.4g}; the 80 % intervals hold {inside:.1%}" in capsys.readouterr().out
+    )
 
 
 def test_labels_of_new_rows_are_the_labels_of_the_table(runs, tmp_path, capsys):
@@ -56,12 +61,14 @@ def test_labels_of_new_rows_are_the_labels_of_the_table(runs, tmp_path, capsys):
 
 def test_rows_with_gaps_stay_in_their_place(runs, tmp_path, capsys):
     new, out = tmp_path / "new.csv", tmp_path / "p.csv"
-    new.write_text("a,b\n1,2\n,1\n3,4\n1,\n")
+    new.write_text("a,b,y\n1,2,3\n,1,2\n3,4,\n1,,1\n")
     assert cli.main(["predict", str(runs / "numbers"), str(new), "--out", str(out)]) == 2
     assert "line 3 of" in capsys.readouterr().err
     assert cli.main(["predict", str(runs / "numbers"), str(new), "--out", str(out), "--drop-incomplete"]) == 0
     assert pd.read_csv(out, skip_blank_lines=False).y.isna().tolist() == [False, True, False, True]
-    assert "4 rows, 2 of them empty for their gaps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "4 rows (2 of them empty, for gaps in the inputs) of y, y_std" in said
+    assert "1 rows have the outputs: MSE" in said  # the third has inputs and no output
 
 
 def test_a_file_of_its_own_judges_the_run(tmp_path, capsys):
