@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -67,7 +70,8 @@ def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -
     parts = list(order.split(count))
     for left_out in parts if count < _FEW else parts[:1]:
         kept = order[~torch.isin(order, left_out)]
-        fitted = engine.fit(model, (x[kept], y[kept]), seed=options.seed, device=options.device)
+        with _nothing_is_kept():
+            fitted = engine.fit(model, (x[kept], y[kept]), seed=options.seed, device=options.device)
         if fitted.interrupted:
             raise KeyboardInterrupt
         prediction = fitted.predict(x[left_out], keep_samples=False)
@@ -82,6 +86,17 @@ def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -
             found = calibrated(missed[:, own], around[:, own])
             noise.append(torch.full((run.piece_size,), found, dtype=torch.float64))
     return torch.cat(noise).clamp_min(_LEAST * squares), float((missed.mean(0) / squares).mean())
+
+
+@contextmanager
+def _nothing_is_kept() -> Iterator[None]:
+    """Without the words of the training that an interrupt keeps what was trained."""
+    loop = logging.getLogger("inference.training.loop")
+    before, loop.disabled = loop.disabled, True
+    try:
+        yield
+    finally:
+        loop.disabled = before
 
 
 def calibrated(errors: Float[Tensor, "rows numbers"], spread: Float[Tensor, "rows numbers"]) -> float:
