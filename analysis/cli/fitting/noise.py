@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,9 @@ def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -
     assert isinstance(network, NormalizedNetwork)
     order = torch.randperm(len(x), generator=seeded_generator(options.seed))
     members = 1 if options.engine == "map" else min(_MEMBERS, options.members)
-    engine = DeepEnsemble(members=members, epochs=options.epochs, batch_size=options.batch_size, lr=options.lr)
+    steps = [math.ceil(rows / options.batch_size) for rows in (len(x), len(x) - count)]  # in an epoch
+    epochs = math.ceil(options.epochs * steps[0] / steps[1])
+    engine = DeepEnsemble(members=members, epochs=epochs, batch_size=options.batch_size, lr=options.lr)
     errors, spread = [], []
     parts = list(order.split(count))
     for left_out in parts if count < _FEW else parts[:1]:
