@@ -88,7 +88,7 @@ def script(monkeypatch):
     examples = root / "examples"
     folders = [
         examples,
-        *(examples / name for name in ("paper", "dynamics", "discovery")),
+        *(examples / name for name in ("paper", "dynamics", "discovery", "command")),
         root / "tests" / "benchmarks",
     ]
     for folder in folders:

@@ -24,7 +24,7 @@ from inference import EmpiricalBayes
 from inference.data import Pair
 
 _NOISE = 0.01  # of the standardised outputs, where the search begins
-_REFINEMENTS = 10
+_REFINEMENTS = 20
 
 
 def compare(options: Namespace) -> Outcome:
@@ -45,6 +45,8 @@ def _of_runs(options: Namespace) -> Outcome:
         raise ValueError("--groups is for a table; runs have their groups.")
     if len(options.paths) < 2:
         raise ValueError("compare takes two runs or more; or one table, with --groups.")
+    if len({path.resolve() for path in options.paths}) < len(options.paths):
+        raise ValueError("compare takes different runs, and one is named twice.")
     runs = {_name(path, options.paths): Run.load(part_to_report(path)) for path in options.paths}
     first = next(iter(runs.values()))
     for name, run in list(runs.items())[1:]:
@@ -86,7 +88,7 @@ def _of_groups(options: Namespace) -> Outcome:
     found = compare_models(
         models, train, engine=engine, test=test, group=groups[0], seed=options.seed, device=options.device
     )
-    verdict = (_verdict(found.dataset), *found.warnings)
+    verdict = (_verdict(found.dataset, bool(found.warnings)), *found.warnings)
     units = [] if problem.is_of_labels else ["Outputs are in units of their scales: an MSE of 1 is that of a constant."]
     words = "\n".join([str(replace(found, warnings=())), *units, *verdict])
     return Outcome(words, _values(found.dataset, verdict, "model"))
@@ -121,13 +123,14 @@ def _candidates(
     return wrapped, (x, y), (test_x, test_y)
 
 
-def _verdict(dataset: xr.Dataset) -> str:
+def _verdict(dataset: xr.Dataset, doubted: bool) -> str:
     """The likeliest model in words."""
     order = dataset.log_evidence.values.argsort()[::-1]
     best, *others = (str(dataset.model.values[k]) for k in order)
     gaps = (float(dataset.log_evidence.max() - dataset.log_evidence.sel(model=name)) for name in others)
     against = ", ".join(f"to {_in_words(name)} by {gap:.1f} nats" for name, gap in zip(others, gaps, strict=True))
-    return f"The evidence prefers {_in_words(best)} {against}."
+    found = f"The evidence prefers {_in_words(best)} {against}"
+    return f"{found}, as far as the warnings below allow." if doubted else f"{found}."
 
 
 def _in_words(name: str) -> str:

@@ -14,6 +14,7 @@ from analysis.cli.run_folder import part_to_report
 from analysis.report.run import Run
 from analysis.tables.columns import NoSuchColumnError, shown
 from analysis.tables.read_data import read_data
+from analysis.tables.table_data import rows_among
 from inference import Posterior
 from inference.atomic_write import atomic_write
 
@@ -46,9 +47,17 @@ def predict(options: Namespace) -> Outcome:
     whole = found.reindex(range(len(found) + table.dropped))  # a line for each of the table's, empty for those left out
     with atomic_write(options.out) as beside:
         whole.to_csv(beside, index=False)
+    trained = rows_among(table.x, posterior.data[0]) if posterior.data is not None else 0
     of_gaps = f" ({table.dropped} of them empty, for gaps in the inputs)" if table.dropped else ""
     words = f"{len(whole)} rows{of_gaps} of {shown(list(found))} are in {options.out}"
-    values = {"out": str(options.out), "rows": len(whole), "incomplete": table.dropped, "columns": list(found)}
+    words += f"\n{trained} of them are rows that the run was trained on: see `report` for others" if trained else ""
+    values = {
+        "out": str(options.out),
+        "rows": len(whole),
+        "incomplete": table.dropped,
+        "trained_on": trained,
+        "columns": list(found),
+    }
     scores = _scores(found, columns, options)
     return Outcome("\n".join([words, scores.words] if scores else [words]), values | (scores.values if scores else {}))
 

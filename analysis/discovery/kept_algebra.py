@@ -18,6 +18,7 @@ from analysis.discovery.subspaces import principal_angles
 from analysis.in_words import InWords
 from bayes_rpp import Group
 
+FEW_DRAWS = 8  # whose spread says little of what is kept
 _TOO_UNSURE = 0.3  # of the local error of unrelated terms
 _CLOSED = 1e-6  # what brackets of a Lie algebra leave by, for rounding
 
@@ -121,6 +122,8 @@ class KeptAlgebra(InWords):
         if r:
             words += f": {self._name()}"
         words += "."
+        if self.angles.ndim and draws < FEW_DRAWS:
+            words += f" From {draws} draws this is hardly known; fit ten or more."
         if self.is_unsure:
             words += " But the draws differ so much that this may be ignorance."
         if self.angles.ndim:
@@ -140,7 +143,8 @@ class KeptAlgebra(InWords):
     def _distances(self) -> str:
         r, distances = self.dimension, self.distances.values
         parts = [f"at most {distances[r - 1]:.2g} along these"] if r else []
-        parts += [f"at least {distances[r]:.2g} along the others"] if r < len(distances) else []
+        others = "the others" if r else "all directions"
+        parts += [f"at least {distances[r]:.2g} along {others}"] if r < len(distances) else []
         words = f"In posterior standard deviations, the Lie derivative is from 0 {', '.join(parts)}."
         if r:
             words += f" Local errors below {float(self.detectable[:r].max()):.2g} along these are not told from 0."

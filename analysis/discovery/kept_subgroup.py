@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from analysis.discovery.element_distances import ElementDistances, element_distances
+from analysis.discovery.kept_algebra import FEW_DRAWS
 from analysis.discovery.limits import Criterion, points_and_limits
 from analysis.discovery.subgroups import exchangeable_blocks, largest_subgroup, orbits
 from analysis.in_words import InWords
@@ -74,6 +75,8 @@ class KeptSubgroup(InWords):
         if draws:
             words += f", in {round(self.share * math.prod(draws))} of {math.prod(draws)} draws"
         words += f": {self.words}."
+        if draws and math.prod(draws) < FEW_DRAWS:
+            words += f" From {math.prod(draws)} draws this is hardly known; fit ten or more."
         if draws:
             seen = float(self.detectable.max())
             words += f" Errors below {seen:.2g} are not told from 0." if seen < 1 else " No error would be told from 0."

@@ -15,7 +15,7 @@ _NARROW, _WIDE = 0.8, 0.98  # of the rows that intervals of 90 % hold
 
 def verdict(findings: Findings) -> list[str]:
     """How symmetric the data are, what breaks, how good predictions are, and what is to be doubted."""
-    return [*_on_symmetry(findings), *_on_predictions(findings), *_doubts(findings)]
+    return [*_on_symmetry(findings), *_on_predictions(findings), *doubts(findings)]
 
 
 def percent(share: float) -> str:
@@ -56,7 +56,8 @@ def _on_predictions(findings: Findings) -> Iterator[str]:
         yield f"{rows}, {numbers['test_error']:.1%} are given a wrong label."
     else:
         relative = numbers["test_mse_over_variance"]
-        of_variance = "" if relative is None else f", {percent(relative)} % of the variance"
+        each = " of an output, on average" if findings.run.y.shape[1:].numel() > 1 else ""
+        of_variance = "" if relative is None else f", {percent(relative)} % of the variance{each}"
         yield (
             f"{rows}, the mean square error is {numbers['test_mse_of_mean']:.4g}{of_variance}; intervals of 90 % hold "
             f"{numbers['test_coverage_of_90']:.1%}."
@@ -65,10 +66,12 @@ def _on_predictions(findings: Findings) -> Iterator[str]:
         yield f"The log evidence is {findings.run.posterior.stats['log_evidence']:.1f}, of the Laplace approximation."
 
 
-def _doubts(findings: Findings) -> Iterator[str]:
+def doubts(findings: Findings) -> Iterator[str]:
+    """What speaks against relying on the numbers."""
     numbers, relative = findings.numbers, findings.numbers.get("test_mse_over_variance")
     if relative is not None and relative > _POOR:
-        yield "The networks have learned little: what is said of the symmetry says more of the prior than of the data."
+        prior = "" if declares_no_group(findings) else ": the symmetry that is seen is more the prior's than the data's"
+        yield f"The networks have learned little{prior}."
     if numbers["test_examples"] < _FEW:
         yield f"There are only {numbers['test_examples']} held-out rows, so that these numbers rest on few."
     elif not _NARROW <= (held := numbers.get("test_coverage_of_90", 0.9)) <= _WIDE:

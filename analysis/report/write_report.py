@@ -14,7 +14,7 @@ from analysis.report.findings import Findings, findings_of
 from analysis.report.page.page import page_of
 from analysis.report.run import Run
 from analysis.report.table import table_of
-from analysis.report.verdict import declares_no_group
+from analysis.report.verdict import declares_no_group, doubts
 
 _NO_PICTURE = 1e-7  # of a smaller equivariance error
 
@@ -45,7 +45,8 @@ def write_report(
         plt.close(figure)
     kept = [f"{label}: {report['kept']}" for label, report in reports.items() if report["kept"]]
     without = [f"{label}: {_why_no_picture(each)}" for label, each in found.items() if label not in pictured]
-    return "\n".join([table_of(reports), *kept, *without]), reports
+    doubted = [f"{label}: {doubt}" for label, each in found.items() for doubt in doubts(each)]
+    return "\n".join([table_of(reports), *kept, *without, *doubted]), reports
 
 
 def _why_no_picture(findings: Findings) -> str:

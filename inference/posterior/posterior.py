@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from inference.posterior.arviz import inference_data
 from inference.posterior.draws import Draws, Snapshot
 from inference.posterior.files import load_posterior, save_posterior
 from inference.posterior.map_draws import assembled
+from inference.posterior.named_columns import in_order_of_fit, output_names
 from inference.posterior.parametrization import in_parametrization
 from inference.posterior.predictive import (
     Prediction,
@@ -89,7 +90,7 @@ class Posterior(Draws):
 
     def outputs(self, x: Float[Tensor, "batch *input"]) -> Float[Tensor, "chain draw batch *output"]:
         """The noise-free network output of every draw."""
-        model, x = self.bayesian_model, as_tensor(x, "x").cpu()
+        model, x = self.bayesian_model, as_tensor(in_order_of_fit(x, self.stats), "x").cpu()
         model.check_inputs(x)
         return evaluate(model, self.flat_samples, x).unflatten(0, (self.chains, self.draws))
 
@@ -101,7 +102,7 @@ class Posterior(Draws):
 
         Parameters
         ----------
-        x : the inputs.
+        x : the inputs; of a frame of pandas, the columns that the command's table had are taken by their names.
         keep_samples : whether the prediction has ``samples``, the outputs of every draw; without them moments are the
             same, and asking for the samples raises ValueError.
 
@@ -124,10 +125,11 @@ class Posterior(Draws):
         >>> posterior.predict(data.test.x, keep_samples=False).variance.shape
         torch.Size([1000, 9])
         """
-        model, x = self.bayesian_model, as_tensor(x, "x").cpu()
+        model, x = self.bayesian_model, as_tensor(in_order_of_fit(x, self.stats), "x").cpu()
         model.check_inputs(x)
         pieces = outputs_in_pieces(model, self.flat_samples, x)
-        return predictive(model.likelihood, pieces, self.samples, len(x), keep_samples)
+        prediction = predictive(model.likelihood, pieces, self.samples, len(x), keep_samples)
+        return replace(prediction, names=output_names(self.stats))
 
     def over(self, steps: int) -> Posterior:
         """The posterior of trajectories over another number of steps, from the same draws; without training data.

@@ -45,6 +45,7 @@ class Prediction:
     aleatoric : the mean, over the draws, of the conditional variance.
     likelihood : of the model.
     noise : the likelihood's own parameters, name -> (chain, draw, *shape), where it learns some.
+    names : of the outputs, or the labels, if the posterior is of a table; else empty.
 
     Examples
     --------
@@ -60,6 +61,7 @@ class Prediction:
     aleatoric: Float[Tensor, "batch *event"]
     likelihood: Likelihood
     noise: Params
+    names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         kept = "no samples" if self.kept_samples is None else f"samples {tuple(self.kept_samples.shape)}"
@@ -135,7 +137,8 @@ class Prediction:
 
         Parameters
         ----------
-        names : of the outputs, by default y0, y1, ...; of labels, the labels.
+        names : of the outputs, or the labels; by default those of the table, if there was one, or y0, y1, ..., or 0, 1,
+            ...
         probability : of the intervals.
 
         Raises
@@ -149,9 +152,8 @@ class Prediction:
         is_label = isinstance(self.likelihood, Categorical)
         if isinstance(names, str):
             raise ValueError(f"names must be a list, got the text {names!r}.")
-        names = (
-            [str(i) if is_label else f"y{i}" for i in range(mean.shape[1])] if names is None else list(map(str, names))
-        )
+        numbered = [str(i) if is_label else f"y{i}" for i in range(mean.shape[1])]
+        names = list(map(str, names or self.names or numbered))
         if len(names) != mean.shape[1]:
             raise ValueError(f"there are {mean.shape[1]} outputs, but {len(names)} names: {', '.join(names)}.")
         if is_label:

@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
     "script", sorted(path.stem for path in EXAMPLES.rglob("*.py") if path.parent.name != "recording")
 )
 def test_scripts_can_be_imported(script, monkeypatch):
-    for folder in (EXAMPLES, EXAMPLES / "paper", EXAMPLES / "dynamics", EXAMPLES / "discovery"):
+    for folder in (EXAMPLES, EXAMPLES / "paper", EXAMPLES / "dynamics", EXAMPLES / "discovery", EXAMPLES / "command"):
         monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, script, raising=False)
     importlib.import_module(script)

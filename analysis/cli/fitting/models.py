@@ -19,6 +19,7 @@ from bayes_rpp import (
     Poisson,
     RPPPrior,
     StudentT,
+    Trivial,
 )
 from bayes_rpp.likelihoods import Likelihood
 
@@ -35,6 +36,8 @@ def model_of(options: Namespace, problem: Problem) -> BayesianModel:
     """The network of the options between standardised data, their prior, and the likelihood. Log rates of counts and
     logits of labels are not standardised. Raises ValueError for a noise where there is none.
     """
+    if options.network == "emlp" and isinstance(problem.group, Trivial):
+        raise ValueError("--network emlp is equivariant exactly, and needs --group, --rep-in and --rep-out.")
     network = NETWORKS[options.network](
         problem.rep_in, problem.rep_out, problem.group, channels=options.channels, layers=options.layers
     )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from analysis.cli.fitting.problem import Problem
 from analysis.tables.columns import shown
+from analysis.tables.table_data import rows_among
 from bayes_rpp import BayesianModel, Gaussian, NormalizedNetwork, Rep, Trivial
 
 _FEW = 30  # test rows on which numbers hardly rest
@@ -68,6 +69,8 @@ def warnings_of(problem: Problem) -> list[str]:
     x = problem.train[0]
     if len(x) < _FEW:
         found += [f"there are only {len(x)} rows to train on: intervals tend to hold fewer observations than they say."]
+    if both := rows_among(problem.test[0], x):
+        found += [f"{both} of the {test} rows to test on have the inputs of rows to train on."]
     constant = [name for name, same in zip(problem.table.x_names, (x == x[:1]).all(0).tolist(), strict=True) if same]
     if constant and len(x) > 1:
         found += [f"the same in every row to train on: {shown(constant)}."]

@@ -16,7 +16,7 @@ from analysis.report.page.sections import (
     share_section,
 )
 from analysis.report.page.style_sheet import STYLE
-from analysis.report.verdict import verdict
+from analysis.report.verdict import declares_no_group, verdict
 
 
 def page_of(findings: Findings, name: str) -> str:
@@ -38,7 +38,7 @@ def page_of(findings: Findings, name: str) -> str:
 <meta name="generator" content="{MARK}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
-<title>{escape(name)}: how symmetric are the data?</title>
+<title>{escape(name)}: {"what was learned" if declares_no_group(findings) else "how symmetric are the data"}?</title>
 <style>{STYLE}</style>
 </head>
 <body>

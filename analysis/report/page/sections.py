@@ -101,7 +101,8 @@ def health_section(findings: Findings) -> str:
     if posterior.draws >= _LEAST_CHAIN and engine != "Laplace":
         found = convergence(posterior, findings.run.x[:5])
         head = ("function", "R-hat", "bulk ESS", "tail ESS")
-        rows = [_convergence_row(found.table.sel(function=name), str(name)) for name in found.table.function.values]
+        judged = [str(name) for name in found.table.function.values[found.table.r_hat.notnull().values]]
+        rows = [_convergence_row(found.table.sel(function=name), name) for name in judged]
         parts += [paragraph(found.verdict), table(head, rows, "Convergence of the chains, by what they are used for.")]
     elif engine == "Laplace":
         parts += [
@@ -124,6 +125,8 @@ def settings_section(findings: Findings) -> str:
     made = stats.get("made_by", {})
     command = f"<p>The command that repeats it:</p><pre>{_escaped(made['command'])}</pre>" if "command" in made else ""
     rows = [(name, str(value)) for name, value in made.get("versions", {}).items()]
+    if "training_noise_variance" in stats:
+        rows += [("noise variance of the training", _numbers_in_words(stats["training_noise_variance"]))]
     rows += [
         (name.replace("_", " "), _numbers_in_words(value))
         for name, value in stats.items()
@@ -158,7 +161,9 @@ def _error_table(errors: xr.DataArray, group: str) -> str:
         (str(name), *(f"{percent(float(found.sel({part: name, 'stat': s})))} %" for s in ("lower", "median", "upper")))
         for name in found[part].values
     ]
-    return table((part, "least", "median", "most"), rows, f"The equivariance error under {group}, by {part}.")
+    squares = " The squares of a piece's columns add up to its own." if part == "column" else ""
+    caption = f"The equivariance error under {group}, by {part}.{squares}"
+    return table((part, "least", "median", "most"), rows, caption)
 
 
 def _has_an_axis(kept: KeptAlgebra) -> bool:

@@ -154,3 +154,32 @@ def test_the_version_is_told(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out.startswith("bayes-rpp 0.")
+
+
+def test_python_takes_columns_by_name_and_gives_the_names_back(runs, tmp_path):
+    new = table_of(tmp_path / "new.csv", rows=30, seed=1)
+    frame = pd.read_csv(new, sep=";")
+    posterior = Run.load(runs / "numbers").posterior
+    by_position = posterior.predict(frame[["b", "a"]].to_numpy())
+    for columns in (["a", "b"], ["name", "b", "a", "y"]):
+        assert torch.equal(posterior.predict(frame[columns]).mean, by_position.mean)
+        assert torch.equal(posterior.outputs(frame[columns]), by_position.samples)
+    assert list(by_position.to_dataframe()) == ["y", "y_std", "y_lower", "y_upper"]
+    with pytest.raises(ValueError, match="x lacks 'b'; the posterior was fitted to b, a"):
+        posterior.predict(frame[["a"]])
+    strangers = frame[["b", "a"]].set_axis(["p", "q"], axis=1)  # share no name, and are taken by position
+    assert torch.equal(posterior.predict(strangers).mean, by_position.mean)
+    labels = Run.load(runs / "labels").posterior.predict(frame)
+    assert list(labels.to_dataframe()) == ["label", "p(down)", "p(up)"]
+
+
+def test_rows_that_were_trained_on_are_counted(runs, tmp_path, capsys):
+    data = str(runs / "data.csv")
+    capsys.readouterr()
+    assert cli.main(["predict", str(runs / "numbers"), data, "--out", str(tmp_path / "p.csv")]) == 0
+    assert "96 of them are rows that the run was trained on" in capsys.readouterr().out
+    assert cli.main(["fit", data, "--x", "b,a", "--y", "y", *TINY, "--test", data, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr()
+    assert "warning: 120 of the 120 rows to test on have the inputs of rows to train on." in said.err
+    noise = Run.load(tmp_path / "run").posterior.bayesian_model.likelihood.noise_variance[0] ** 0.5
+    assert f"standard deviation of the noise: y {noise:.3g}" in said.out

@@ -83,6 +83,8 @@ WRONG = {
     "compare good.csv": "a table needs --groups to compare",
     "compare good.csv --groups none": "--groups takes two or more, the largest first",
     "compare run": "compare takes two runs or more",
+    "compare run run": "compare takes different runs, and one is named twice",
+    "fit good.csv --network emlp": "--network emlp is equivariant exactly, and needs --group",
     "compare run nowhere": "there is no table or run nowhere",
     "compare run other": "other and run were judged by different rows",
 }

@@ -1,8 +1,8 @@
 """The command on ten tables as people have them, from the file to predictions: a transcript.
 
-python examples/ten_tables.py                # ten minutes on one core
-python examples/ten_tables.py --quick --out quick/ten_tables.json  # the smallest table alone
-python examples/ten_tables.py --report-only
+python examples/command/ten_tables.py                # ten minutes on one core
+python examples/command/ten_tables.py --quick --out quick/ten_tables.json  # the smallest table alone
+python examples/command/ten_tables.py --report-only
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1]))
 
 from recording.result_pages import RESULTS, page, parser, publish, trial_options
 from recording.resumed_runs import Results, run_all

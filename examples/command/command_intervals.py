@@ -3,9 +3,9 @@
 Each split's tables are written as files of commas; ``fit`` takes what it takes by default, an ensemble of ten, and
 ``predict`` writes the 90 % intervals of the test rows.
 
-    python examples/command_intervals.py --root data/uci  # two hours on one core
-    python examples/command_intervals.py --root data/uci --quick --out quick/command_intervals.json  # a minute
-    python examples/command_intervals.py --report-only
+    python examples/command/command_intervals.py --root data/uci  # two hours on one core
+    python examples/command/command_intervals.py --root data/uci --quick --out quick/command_intervals.json  # a minute
+    python examples/command/command_intervals.py --report-only
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1]))
 
 from recording.result_pages import RESULTS, captioned, page, parser, publish, rows_of, trial_options
 from recording.resumed_runs import Results, Row, run_all
