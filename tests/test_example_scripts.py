@@ -3,14 +3,19 @@
 import contextlib
 import json
 import signal
+from functools import partial
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
+import torch
 import xarray as xr
 
 from analysis import chosen_cell
+from bayes_rpp.datasets.regression_data import Split
 from tests.seeds import shifted
+from tests.test_paper_scripts import measured, rows
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -115,3 +120,31 @@ def test_networks_picked_the_true_group_in_what_is_recorded(script):
     picks = [[int(cell) for cell in row.split(" | ")[1:4]] for row in rows]
     assert [sum(row) for row in picks] == [which.SETS] * 3
     assert all(row[place] == max(row) for place, row in enumerate(picks))
+
+
+def test_intervals_of_the_command_are_counted(script, monkeypatch):
+    intervals = script("command_intervals")
+
+    def uci(name, split, root):
+        x = torch.randn(60, 3, dtype=torch.float64)
+        y = x.sum(1, keepdim=True) + 0.1 * torch.randn(60, 1)
+        return SimpleNamespace(train=Split(x[:50], y[:50]), test=Split(x[50:], y[50:]))
+
+    monkeypatch.setattr(intervals, "uci", uci)
+    results = measured(partial(intervals.run, root=None, options=intervals.QUICK), ("wine", "0"))
+    assert results["wine/0"]["rows"] == 10
+    assert 0 <= results["wine/0"]["coverage"] <= 1
+    assert len(rows(intervals.report(results))) == 1
+
+
+def test_the_transcript_holds_what_was_typed_and_printed(script, monkeypatch):
+    tables = script("ten_tables")
+    assert len(tables.TABLES) == 10
+    write, fit, _ = tables.TABLES["Eight rows"]
+    monkeypatch.setitem(tables.TABLES, "Eight rows", (write, fit.replace("--epochs 150", "--epochs 2"), []))
+    found = tables.run("Eight rows")
+    assert [line["status"] for line in found["lines"]] == [0, 0, 0]
+    page = tables.report({"Eight rows": found})
+    assert "$ bayes-rpp report run" in page
+    assert "warning: there are only 6 rows to train on" in page
+    assert "period,period_std,period_lower,period_upper" in page
