@@ -17,7 +17,7 @@ from bayes_rpp.types import Params
 NOISE = "noise_variance"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Gaussian(NoiseAroundOutput):
     """y ~ N(f(x), v I), independently over outputs, with the noise variance v known or learned.
 

@@ -18,7 +18,7 @@ _SCALE = "noise_scale"
 _SPREAD = 1.0  # in the logarithm of a scale: that of a Gaussian's variance is twice as much
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LaplaceNoise(NoiseAroundOutput):
     """y ~ Laplace(f(x), b), independently over outputs, with the scale b known or learned: the error counts by its
     absolute value, and f(x) is the median of y.
@@ -82,7 +82,7 @@ class LaplaceNoise(NoiseAroundOutput):
         return diagonal_curvature(self.noise(params, output) ** -2, output)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudentT(NoiseAroundOutput):
     """y = f(x) + s t, independently over outputs, with t of Student's distribution, and the scale s known or learned.
 

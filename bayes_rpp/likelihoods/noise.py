@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pyro.distributions as dist
 import torch
@@ -90,8 +90,18 @@ def plain_numbers(field: str, given: object) -> Positive:
     return tuple(values.tolist()) if values.ndim else float(given)  # type: ignore[arg-type]
 
 
+def _repeated(value: object) -> str:
+    """The value as Python reads it; numbers that are all alike are written once."""
+    alike = isinstance(value, tuple) and len(value) > 1 and len(set(value)) == 1
+    return f"({value[0]!r},) * {len(value)}" if alike else repr(value)  # type: ignore[index, arg-type]
+
+
 class NoiseAroundOutput(Likelihood):
-    """y = f(x) + noise, independent over outputs: what is common to its kinds."""
+    """y = f(x) + noise, independent over outputs: what is common to its kinds, which are dataclasses."""
+
+    def __repr__(self) -> str:
+        shown = (f"{each.name}={_repeated(getattr(self, each.name))}" for each in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
     @abstractmethod
