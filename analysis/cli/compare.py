@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import xarray as xr
 
+from analysis.cli.fitting.log_levels import log_levels
 from analysis.cli.fitting.problem import Problem, read_problem
 from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import part_to_report
@@ -76,7 +77,6 @@ def _of_groups(options: Namespace) -> Outcome:
     problem = read_problem(options)
     groups = [_group(text, problem.group) for text in options.groups]
     models, train, test = _candidates(problem, groups, options)
-    logging.getLogger("analysis.comparison.compare").setLevel(logging.ERROR)  # its warnings are in the outcome
     print(f"fitting {len(models)} models to {len(train[0])} rows of {problem.table.path} ...", file=sys.stderr)
     engine = EmpiricalBayes(
         members=options.members,
@@ -85,9 +85,10 @@ def _of_groups(options: Namespace) -> Outcome:
         lr=options.lr,
         refinements=_REFINEMENTS,
     )
-    found = compare_models(
-        models, train, engine=engine, test=test, group=groups[0], seed=options.seed, device=options.device
-    )
+    with log_levels({"analysis.comparison.compare": logging.ERROR}):  # its warnings are in the outcome
+        found = compare_models(
+            models, train, engine=engine, test=test, group=groups[0], seed=options.seed, device=options.device
+        )
     verdict = (_verdict(found.dataset, bool(found.warnings)), *found.warnings)
     units = [] if problem.is_of_labels else ["Outputs are in units of their scales: an MSE of 1 is that of a constant."]
     words = "\n".join([str(replace(found, warnings=())), *units, *verdict])

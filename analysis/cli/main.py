@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
+from analysis.cli.fitting.log_levels import log_levels
 from analysis.cli.options import parser
 from analysis.cli.outcome import Outcome
+
+_TALKATIVE = {"inference.progress": logging.INFO, "analysis.cli": logging.INFO}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,15 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     used.
     """
     logging.basicConfig(level=logging.WARNING, format="bayes-rpp: %(message)s")
-    logging.getLogger("inference.progress").setLevel(logging.INFO)
-    logging.getLogger("analysis.cli").setLevel(logging.INFO)
     given = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(given)
     options.words = shlex.join(["bayes-rpp", *given])
     import matplotlib  # seconds of imports that --help and wrong options do without
 
     matplotlib.use("Agg")
-    with _interrupted_once(), _plain_warnings():
+    with _interrupted_once(), _plain_warnings(), log_levels(_TALKATIVE):
         try:
             outcome: Outcome = getattr(import_module(f"analysis.cli.{options.command}"), options.command)(options)
             print(outcome.as_json() if options.json else outcome.words)

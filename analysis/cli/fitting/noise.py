@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -14,6 +12,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 from torch import Tensor
 
+from analysis.cli.fitting.log_levels import log_levels
 from bayes_rpp import BayesianModel, Gaussian, NormalizedNetwork
 from bayes_rpp.seeding import seeded_generator
 from inference import DeepEnsemble
@@ -24,6 +23,8 @@ _Z90 = float(norm.ppf(0.95))
 _FEW = 50  # left-out rows of one ensemble
 _LEFT_OUT, _MEMBERS = 0.2, 3
 _NOISY = 0.1  # share of the variance that is missed, from which on the noise matters to the training
+
+_QUIET = {"inference.training.loop": logging.ERROR}
 
 Variance = Float[Tensor, " outputs"]
 
@@ -73,7 +74,7 @@ def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -
     parts = list(order.split(count))
     for left_out in parts if count < _FEW else parts[:1]:
         kept = order[~torch.isin(order, left_out)]
-        with _nothing_is_kept():
+        with log_levels(_QUIET):  # an interrupt keeps nothing here, whatever the training says
             fitted = engine.fit(model, (x[kept], y[kept]), seed=options.seed, device=options.device)
         if fitted.interrupted:
             raise KeyboardInterrupt
@@ -89,17 +90,6 @@ def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -
             found = calibrated(missed[:, own], around[:, own])
             noise.append(torch.full((run.piece_size,), found, dtype=torch.float64))
     return torch.cat(noise).clamp_min(_LEAST * squares), float((missed.mean(0) / squares).mean())
-
-
-@contextmanager
-def _nothing_is_kept() -> Iterator[None]:
-    """Without the words of the training that an interrupt keeps what was trained."""
-    loop = logging.getLogger("inference.training.loop")
-    before, loop.disabled = loop.disabled, True
-    try:
-        yield
-    finally:
-        loop.disabled = before
 
 
 def calibrated(errors: Float[Tensor, "rows numbers"], spread: Float[Tensor, "rows numbers"]) -> float:
