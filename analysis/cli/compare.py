@@ -21,11 +21,21 @@ from analysis.comparison.held_out import compare_posteriors
 from analysis.comparison.symmetry_candidates import symmetry_candidates
 from analysis.report.run import Run
 from bayes_rpp import BayesianModel, Categorical, Gaussian, Group, NormalizedNetwork, Standardizer, Trivial, parse_group
-from inference import EmpiricalBayes
+from inference import EmpiricalBayes, Posterior
 from inference.data import Pair
 
 _NOISE = 0.01  # of the standardised outputs, where the search begins
 _REFINEMENTS = 20
+
+
+class _UntilInterrupted(EmpiricalBayes):
+    """An interrupt ends the comparison, and not one of its fits alone."""
+
+    def fit(self, *arguments: Any, **settings: Any) -> Posterior:
+        posterior = super().fit(*arguments, **settings)
+        if posterior.interrupted:
+            raise KeyboardInterrupt("nothing is compared")
+        return posterior
 
 
 def compare(options: Namespace) -> Outcome:
@@ -73,12 +83,14 @@ def _of_groups(options: Namespace) -> Outcome:
         raise ValueError(
             f'--groups takes two or more, the largest first, such as "O(3)" none; got {" ".join(options.groups)}.'
         )
+    if options.likelihood not in (None, "gaussian", "categorical"):
+        raise ValueError(f"compare takes --likelihood gaussian or categorical, got {options.likelihood}.")
     options.group, options.data = options.groups[0], options.paths[0]
     problem = read_problem(options)
     groups = [_group(text, problem.group) for text in options.groups]
     models, train, test = _candidates(problem, groups, options)
     print(f"fitting {len(models)} models to {len(train[0])} rows of {problem.table.path} ...", file=sys.stderr)
-    engine = EmpiricalBayes(
+    engine = _UntilInterrupted(
         members=options.members,
         epochs=options.epochs,
         batch_size=options.batch_size,

@@ -10,7 +10,6 @@ from bayes_rpp import BayesianModel
 from inference import HMC, MAP, DeepEnsemble, EmpiricalBayes, Laplace, Posterior
 from inference.data import Pair
 
-ENGINES = ("ensemble", "map", "laplace", "hmc", "empirical-bayes")
 START = "start"  # the file beside a checkpoint that has one of the training before
 
 _LEARNING_MEMBERS = 3  # whose evidences choose the variances
@@ -71,8 +70,9 @@ def _training(options: Namespace) -> dict[str, Any]:
 
 
 def size_of(model: BayesianModel, engine: Engine) -> int:
-    """The bytes of the draws, of the training's weights, and of a checkpoint, which has two moments for every
-    parameter.
+    """The bytes of the draws, of the training's weights, and of a checkpoint, which has two moments for every parameter
+    and the history.
     """
     one = sum(value.numel() * value.element_size() for value in model.initial_params(0).values())
-    return (3 * getattr(engine.training, "members", 1) + engine.draws) * one
+    members = getattr(engine.training, "members", 1)
+    return (members * (3 + engine.training.snapshots) + engine.draws) * one

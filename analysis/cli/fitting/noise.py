@@ -61,7 +61,8 @@ def with_noise(model: BayesianModel, variance: Variance) -> BayesianModel:
 
 def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -> tuple[Variance, float]:
     """The noise by rows that ensembles have not seen, and what share of the variance they miss there: those of one
-    ensemble, or, where there are few, of five, each of which leaves out another fifth.
+    ensemble, or, where there are few, of five, each of which leaves out another fifth. They take as many steps as
+    the training on all rows, or they would have learned less.
     """
     network, (x, y) = model.network, train
     assert isinstance(network, NormalizedNetwork)

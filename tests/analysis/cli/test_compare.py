@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.cli import main as cli
+from inference import EmpiricalBayes, Posterior
 
 TINY = ["--members", "1", "--channels", "4", "--layers", "0", "--epochs", "40", "--lr", "0.05"]
 REPS = ["--rep-in", "Vector", "--rep-out", "Vector"]
@@ -61,3 +62,16 @@ def test_runs_are_compared_by_the_same_rows(table, tmp_path, capsys):
     }.items():
         assert cli.main(["compare", *map(str, words)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_the_whole_comparison(table, monkeypatch, capsys):
+    fits = []
+
+    def cut_short(self, model, data, **_):
+        fits.append(model)
+        return Posterior(model, {}, {"interrupted": True})
+
+    monkeypatch.setattr(EmpiricalBayes, "fit", cut_short)
+    assert cli.main(["compare", str(table), "--groups", "O(3)", "none", *REPS, *TINY]) == 1
+    assert "bayes-rpp: interrupted: nothing is compared" in capsys.readouterr().err
+    assert len(fits) == 1

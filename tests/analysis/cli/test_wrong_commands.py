@@ -83,6 +83,9 @@ WRONG = {
     "compare good.csv": "a table needs --groups to compare",
     "compare good.csv --groups none": "--groups takes two or more, the largest first",
     "compare run": "compare takes two runs or more",
+    "compare good.csv --groups 'O(3)' none --rep-in Vector --rep-out Scalar --likelihood poisson": (
+        "compare takes --likelihood gaussian or categorical, got poisson"
+    ),
     "compare run run": "compare takes different runs, and one is named twice",
     "fit good.csv --network emlp": "--network emlp is equivariant exactly, and needs --group",
     "compare run nowhere": "there is no table or run nowhere",
