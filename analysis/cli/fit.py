@@ -42,7 +42,7 @@ def fit(options: Namespace) -> Outcome:
     words = f"the run is in {options.out}; see it with: bayes-rpp report {options.out}"
     rows = {"train": len(problem.train[0]), "test": len(problem.test[0]), "dropped": table.dropped}
     values = {"run": str(options.out), "rows": rows, "columns": columns, "noise": noise}
-    return Outcome("\n".join([*of_noise, words]), values | {"warnings": warnings_of(problem)})
+    return Outcome("\n".join([*of_noise, words]), values | {"warnings": warnings_of(problem, model.likelihood)})
 
 
 def _noise_of(run: Run, names: list[str]) -> dict[str, float]:

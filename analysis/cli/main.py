@@ -17,6 +17,10 @@ from analysis.cli.fitting.log_levels import log_levels
 from analysis.cli.options import parser
 from analysis.cli.outcome import Outcome
 
+_SETTINGS = {
+    *("members", "channels", "layers", "epochs", "batch_size", "lr", "draws", "warmup", "device", "seed"),
+    *("noise_variance", "equivariant_variance", "dense_variance"),
+}
 _TALKATIVE = {"inference.progress": logging.INFO, "analysis.cli": logging.INFO}
 
 
@@ -34,14 +38,28 @@ def main(arguments: list[str] | None = None) -> int:
     with _interrupted_once(), _plain_warnings(), log_levels(_TALKATIVE):
         try:
             outcome: Outcome = getattr(import_module(f"analysis.cli.{options.command}"), options.command)(options)
-            print(outcome.as_json() if options.json else outcome.words)
+            _print(outcome.as_json() if options.json else outcome.words)
         except (ValueError, TypeError, OSError, RuntimeError) as error:
-            print(f"bayes-rpp: error: {error}", file=sys.stderr)
+            print(f"bayes-rpp: error: {_by_option(str(error))}", file=sys.stderr)
             return 2
         except KeyboardInterrupt as interrupt:
             print(": ".join(["bayes-rpp: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
             return 1
     return 0
+
+
+def _print(words: str) -> None:
+    """To standard output, whose reader may have ended before, as `head` does."""
+    try:
+        print(words, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _by_option(message: str) -> str:
+    """The message on a setting by the name of its option: that of Python is first in it."""
+    setting, rest = message.split(" ", 1) if " " in message else (message, "")
+    return f"--{setting.replace('_', '-')} {rest}" if setting in _SETTINGS else message
 
 
 @contextmanager

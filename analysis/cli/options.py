@@ -113,6 +113,11 @@ def _add_verify_options(verify: argparse.ArgumentParser) -> None:
 
 def _add_report_options(report: argparse.ArgumentParser) -> None:
     report.add_argument("folder", type=Path, metavar="RUN", help="the folder that `fit --out` wrote")
+    report.add_argument(
+        "--evidence",
+        action="store_true",
+        help="whether the training data support the group exactly, by the evidence of small networks; takes minutes",
+    )
 
 
 def _add_compare_options(compare: argparse.ArgumentParser) -> None:

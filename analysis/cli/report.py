@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from analysis.cli.fitting.log_levels import log_levels
 from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import part_to_report
 from analysis.report.files import PAGE, PICTURE, REPORT, remove_report
@@ -25,7 +27,8 @@ def report(options: Namespace) -> Outcome:
         reported = tensors_file(folder / POSTERIOR)
         run = Run.load(folder)
         check_writable(folder)
-        found = write_report({options.folder.resolve().name: run}, folder)
+        with log_levels({"analysis.comparison.compare": logging.ERROR}):  # its warnings are in the report
+            found = write_report({options.folder.resolve().name: run}, folder, with_evidence=options.evidence)
     return outcome_of(*found, folder, {})
 
 

@@ -74,13 +74,17 @@ class Comparison(InWords):
     posteriors: Mapping[str, Posterior]
     warnings: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    def rows(self) -> list[list[str]]:
+        """The table as text, its head first."""
         shown = {name: head for name, head in _COLUMNS.items() if self.dataset[name].notnull().any()}
         rows = [["model", *(label for label, _ in shown.values())]]
         for model in self.dataset.model.values:
             values = [(float(self.dataset[name].sel(model=model)), form) for name, (_, form) in shown.items()]
             rows.append([str(model), *("" if math.isnan(value) else f"{value:{form}}" for value, form in values)])
-        return "\n".join([*aligned(rows), *([""] if self.warnings else []), *self.warnings])
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join([*aligned(self.rows()), *([""] if self.warnings else []), *self.warnings])
 
 
 def compare(

@@ -43,7 +43,8 @@ def _on_agreement(table: xr.Dataset, posterior: Posterior) -> Iterator[str]:
         if float(worst.r_hat) >= AGREEMENT:
             who = "The chains" if chains > 1 else "The parts of the one chain"
             yield f"{who} do not agree: R-hat {r_hat} of {where}, where agreement is below {AGREEMENT};"
-            yield "run longer. Chains with one starting point say nothing about other modes: start from an ensemble."
+            yield "run longer. Chains that all had one starting point say nothing about other modes: start them from an"
+            yield "ensemble."
             return
         if chains > 1:
             yield f"{chains} chains agree (largest R-hat {r_hat}, of {where});"

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from analysis.comparison.compare_groups import GroupComparison
 from analysis.discovery.kept_algebra import KeptAlgebra
 from analysis.discovery.kept_subgroup import KeptSubgroup
+from analysis.report.evidence import evidence_of
 from analysis.report.files import MARK
 from analysis.report.kept import kept_of
 from analysis.report.run import Run
@@ -37,16 +39,18 @@ class Findings:
         are of these.
     numbers : test error, equivariance error over the members, the share of each pathway, ..., as JSON values.
     kept : the part of the group that is kept; None where nothing can be said.
+    evidence : of the group, exactly, against a network that only prefers it; None where it was not asked for.
     """
 
     run: Run
     centred: Posterior
     numbers: dict[str, Any]
     kept: KeptAlgebra | KeptSubgroup | None
+    evidence: GroupComparison | None
 
 
-def findings_of(run: Run) -> Findings:
-    """Judge a run by its held-out rows."""
+def findings_of(run: Run, *, with_evidence: bool = False) -> Findings:
+    """Judge a run by its held-out rows; the evidence takes minutes."""
     centred, offset = run.centred()
     y = run.y - offset if run.y.is_floating_point() else run.y  # labels have none
     prediction = centred.predict(run.x)
@@ -66,7 +70,10 @@ def findings_of(run: Run) -> Findings:
         "equivariant_share": _shares(run.posterior),
         "kept": None if kept is None else str(kept),
     }
-    return Findings(run, centred, numbers, None if isinstance(kept, str) else kept)
+    evidence = evidence_of(run) if with_evidence else None
+    if evidence is not None:
+        numbers["evidence"] = {"models": evidence.values, "verdict": list(evidence.verdict)}
+    return Findings(run, centred, numbers, None if isinstance(kept, str) else kept, evidence)
 
 
 def _shares(posterior: Posterior) -> dict[str, float] | None:

@@ -15,7 +15,7 @@ _NARROW, _WIDE = 0.8, 0.98  # of the rows that intervals of 90 % hold
 
 def verdict(findings: Findings) -> list[str]:
     """How symmetric the data are, what breaks, how good predictions are, and what is to be doubted."""
-    return [*_on_symmetry(findings), *_on_predictions(findings), *doubts(findings)]
+    return [*_on_symmetry(findings), *on_evidence(findings), *_on_predictions(findings), *doubts(findings)]
 
 
 def percent(share: float) -> str:
@@ -47,6 +47,11 @@ def _on_symmetry(findings: Findings) -> Iterator[str]:
         yield f"The fit keeps{str(findings.kept).removeprefix('It keeps')}"
     elif numbers["kept"]:
         yield f"{numbers['kept'][0].upper()}{numbers['kept'][1:]}"
+
+
+def on_evidence(findings: Findings) -> list[str]:
+    """Whether the evidence prefers exact symmetry, if that was asked for."""
+    return [] if findings.evidence is None else list(findings.evidence.verdict)
 
 
 def _on_predictions(findings: Findings) -> Iterator[str]:

@@ -46,20 +46,20 @@ class FrameTable:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
-    return _by_extra(path, pd.read_parquet, "pyarrow", "bayes_rpp[images]")
+    return _by_extra(path, pd.read_parquet, "pyarrow")
 
 
 def _spreadsheet(path: Path) -> pd.DataFrame:
-    return _by_extra(path, pd.read_excel, "openpyxl", "openpyxl")
+    return _by_extra(path, pd.read_excel, "openpyxl")
 
 
-def _by_extra(path: Path, reader, package: str, installed_by: str) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+def _by_extra(path: Path, reader, package: str) -> pd.DataFrame:  # type: ignore[no-untyped-def]
     try:
         return pd.DataFrame(reader(path))
     except ImportError as error:
         raise ValueError(
-            f'{path} needs the package {package}, which is not installed: pip install "{installed_by}", or save the '
-            "table as .csv."
+            f'{path} needs the package {package}, which is not installed: pip install "bayes_rpp[tables]", or save '
+            "the table as .csv."
         ) from error
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no readable {path.suffix} file: {error}") from error

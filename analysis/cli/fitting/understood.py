@@ -8,10 +8,12 @@ from torch import Tensor
 from analysis.cli.fitting.problem import Problem
 from analysis.tables.columns import shown
 from analysis.tables.table_data import rows_among
-from bayes_rpp import BayesianModel, Gaussian, NormalizedNetwork, Rep, Trivial
+from bayes_rpp import BayesianModel, Gaussian, Likelihood, NormalizedNetwork, Rep, Trivial
 
 _FEW = 30  # test rows on which numbers hardly rest
 _PIECES = 12  # that are shown
+_MAD_OF_NORMAL = 0.6745  # the median absolute deviation of a standard normal distribution
+_FAR = 20.0  # robust standard deviations from the median, beyond which Gaussian noise does not reach
 
 
 def understood(problem: Problem, model: BayesianModel) -> str:
@@ -29,7 +31,7 @@ def understood(problem: Problem, model: BayesianModel) -> str:
         lines += ["outputs:", *_pieces(problem.rep_out, table.y_names, outputs)]
     group = "no symmetry is declared" if isinstance(problem.group, Trivial) else f"group {problem.group}"
     lines += [group if isinstance(model.likelihood, Gaussian) else f"{group}; {model.likelihood!r}"]
-    return "\n".join(lines + [f"warning: {warning}" for warning in warnings_of(problem)])
+    return "\n".join(lines + [f"warning: {warning}" for warning in warnings_of(problem, model.likelihood)])
 
 
 def _left_out(problem: Problem) -> str:
@@ -61,7 +63,7 @@ def _scales(scale: Tensor | None, own: slice) -> str:
     return f"   (scale {low:.3g})" if low == high else f"   (scales {low:.3g} to {high:.3g})"
 
 
-def warnings_of(problem: Problem) -> list[str]:
+def warnings_of(problem: Problem, likelihood: Likelihood) -> list[str]:
     """What looks wrong with the data, in sentences."""
     found, test = [], len(problem.test[0])
     if test < _FEW:
@@ -77,6 +79,24 @@ def warnings_of(problem: Problem) -> list[str]:
     spread = x.std(0) if len(x) > 1 else torch.ones(x.shape[1])
     far = [name for name, mean, std in zip(problem.table.x_names, x.mean(0).tolist(), spread.tolist(), strict=True)
            if std > 0 and abs(mean) > 1e3 * std]  # fmt: skip
+    found += _outliers(problem) if isinstance(likelihood, Gaussian) else []
     if far:
         found += [f"the mean is over 1,000 times the spread in {shown(far)}: subtract a reference value."]
     return found
+
+
+def _outliers(problem: Problem) -> list[str]:
+    """Values of outputs that are far from all others, and what is less moved by them; noise variances would grow."""
+    y = problem.train[1]
+    if len(y) < _FEW:
+        return []
+    away = (y - y.median(0).values).abs()
+    spread = away.median(0).values / _MAD_OF_NORMAL
+    counts = ((away > _FAR * spread) & (spread > 0)).sum(0).tolist()
+    columns = [f"{name} ({count})" for name, count in zip(problem.table.y_names, counts, strict=True) if count]
+    if not columns:
+        return []
+    return [
+        f"values over {_FAR:g} robust standard deviations from the median, by column: {shown(columns)}. If they are "
+        "errors, leave them out; if not, --likelihood student-t follows them less."
+    ]

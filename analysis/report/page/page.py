@@ -9,6 +9,7 @@ from analysis.report.findings import Findings
 from analysis.report.page.elements import paragraph
 from analysis.report.page.sections import (
     error_section,
+    evidence_section,
     health_section,
     kept_section,
     prediction_section,
@@ -24,6 +25,7 @@ def page_of(findings: Findings, name: str) -> str:
     sections = (
         error_section(findings, name),
         kept_section(findings),
+        evidence_section(findings),
         prediction_section(findings),
         share_section(findings),
         health_section(findings),

@@ -65,6 +65,23 @@ def kept_section(findings: Findings) -> str:
     return section("What is kept?", *parts)
 
 
+def evidence_section(findings: Findings) -> str:
+    """Whether the training data support the group exactly, or how to ask."""
+    if declares_no_group(findings):
+        return ""
+    title = "Does the evidence support the group exactly?"
+    if findings.evidence is None:
+        return section(title, paragraph("Not compared here; `bayes-rpp report` of this run with --evidence does."))
+    caption = (
+        f"The log evidence of the training data for {findings.numbers['group']} exactly (EMLP), and for a network that "
+        "only prefers it (RPP): small ones, of one hidden layer of 16 channels, so that the evidence is that of the "
+        "group and not of this run. Prior variances and noise are integrated over; scores are those of the modes."
+    )
+    head, *rows = findings.evidence.comparison.rows()
+    sentences = map(paragraph, findings.evidence.verdict)
+    return section(title, *sentences, table(head, [tuple(row) for row in rows], caption))
+
+
 def prediction_section(findings: Findings) -> str:
     """How good predictions of the held-out rows are, and their intervals."""
     numbers = findings.numbers

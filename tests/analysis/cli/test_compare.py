@@ -39,6 +39,37 @@ def test_the_evidence_prefers_the_group_that_the_table_has(table, capsys):
     assert found["verdict"][0].startswith("The evidence prefers O2eR3 to no exact symmetry by ")
 
 
+def test_the_evidence_is_doubted_where_held_out_rows_say_otherwise(table, tmp_path, capsys):
+    """Rows to test on are symmetric, and those to train on are not."""
+    other = pd.read_csv(table)
+    other[[f"y{i}" for i in range(3)]] = other[[f"x{i}" for i in range(3)]] * 4 / 3
+    other.to_csv(tmp_path / "other.csv", index=False)
+    found = compared(capsys, table, "--groups", "O(3)", "none", *REPS, *TINY, "--test", tmp_path / "other.csv")
+    assert found["verdict"][0].startswith("The evidence prefers no exact symmetry to O(3) by ")
+    assert found["verdict"][0].endswith(", as far as the warnings below allow.")
+    assert found["verdict"][1].startswith(
+        "But the modes of no exact symmetry predict held-out rows worse than those of"
+    )
+
+
+def test_a_report_has_the_evidence_if_asked(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("analysis.report.evidence.SMALL", EmpiricalBayes(members=1, epochs=40, lr=0.05))
+    fit = ["fit", str(table), *TINY, "--noise-variance", "0.01"]
+    for name, options in {"rpp": ["--group", "O(3)", *REPS], "without": []}.items():
+        assert cli.main([*fit, *options, "--out", str(tmp_path / name)]) == 0
+    assert cli.main(["report", str(tmp_path / "rpp")]) == 0
+    page = tmp_path / "rpp/report.html"
+    assert "Not compared here" in page.read_text()
+    assert cli.main(["report", str(tmp_path / "rpp"), "--evidence"]) == 0
+    sentence = "The evidence prefers no exact symmetry to O(3) by "
+    assert f"rpp: {sentence}" in capsys.readouterr().out
+    assert page.read_text().count(sentence) == 2  # in the verdict, and with its table
+    found = json.loads((tmp_path / "rpp/report.json").read_text())["rpp"]["evidence"]
+    assert found["models"]["none"]["log_evidence"] > found["models"]["O(3)"]["log_evidence"] + 10
+    assert cli.main(["report", str(tmp_path / "without"), "--evidence"]) == 2
+    assert "this run was fitted without" in capsys.readouterr().err
+
+
 def test_runs_are_compared_by_the_same_rows(table, tmp_path, capsys):
     fit = ["fit", str(table), *TINY, "--noise-variance", "0.01"]
     for name, options in {"emlp": ["--network", "emlp"], "rpp": [], "other": ["--seed", "1"]}.items():

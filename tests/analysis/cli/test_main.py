@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import shutil
 
 import numpy as np
@@ -149,12 +150,12 @@ def not_a_number(x, y):
         ({"--rep-in": "5*Scalar + 5*Vektor"}, ["unknown representation 'Vektor'", f"\n{' ' * 15}^"]),
         ({"--x": "mass*"}, ["no column 'mass*' (from --x); its columns are x0, x1,"]),
         ({"--x": "*"}, ["column 'y0'", "both an input and an output"]),
-        ({"--members": "0"}, ["members must be an integer of at least 1, got 0"]),
-        ({"--epochs": "0"}, ["epochs must be an integer of at least 1, got 0"]),
-        ({"--lr": "-1"}, ["lr must be positive and finite, got -1"]),
-        ({"--batch-size": "0"}, ["batch_size must be", "at least 1", "got 0"]),
-        ({"--channels": "0"}, ["channels must be a positive integer, got 0"]),
-        ({"--layers": "-1"}, ["layers must not be negative, got -1"]),
+        ({"--members": "0"}, ["error: --members must be an integer of at least 1, got 0"]),
+        ({"--epochs": "0"}, ["error: --epochs must be an integer of at least 1, got 0"]),
+        ({"--lr": "-1"}, ["error: --lr must be positive and finite, got -1"]),
+        ({"--batch-size": "0"}, ["error: --batch-size must be", "at least 1", "got 0"]),
+        ({"--channels": "0"}, ["error: --channels must be a positive integer, got 0"]),
+        ({"--layers": "-1"}, ["error: --layers must not be negative, got -1"]),
         ({"--test-fraction": "1"}, ["--test-fraction must lie between 0 and 1, got 1.0"]),
         ({"--test-fraction": "nan"}, ["--test-fraction", "nan"]),
     ],
@@ -274,3 +275,12 @@ def test_interrupt_ends_with_status_one(fitted, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(problem, "read_data", interrupt)
     assert cli.main(["fit", str(fitted.parent / "bodies.csv"), *O3, *TINY, "--out", str(tmp_path / "run")]) == 1
     assert capsys.readouterr().err == "bayes-rpp: interrupted\n"
+
+
+def test_a_reader_that_ends_early_is_no_error(fitted, monkeypatch, capsys):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed, monkeypatch.context() as piped:
+        piped.setattr("sys.stdout", closed)
+        assert cli.main(["report", str(fitted)]) == 0
+    assert capsys.readouterr().err == ""
