@@ -106,8 +106,8 @@ def _contradiction(found: Comparison, best: str, test: Pair) -> list[str]:
     ahead = _in_words(str(scores.posterior.values[scores.log_score.values.argmax()]))
     return [
         f"But the modes of {_in_words(best)} predict held-out rows worse than those of {ahead}, by {behind:.2g} +- "
-        f"{error:.1g} nats a row: they follow the training data too closely. See whether more rows or other --channels "
-        "find the same."
+        f"{error:.2g} nats a row: they follow the training data too closely. See whether `bayes-rpp compare` with "
+        "other --channels finds the same."
     ]
 
 
