@@ -118,6 +118,11 @@ def _difference(name: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
     return name, found, wanted
 
 
+def stage_file(path: str | Path | None, stage: str) -> Path | None:
+    """The file of a stage of a fit, beside the one that is named; that itself for the first, which has no name."""
+    return None if path is None else Path(path).with_name("-".join([Path(path).name, *([stage] if stage else [])]))
+
+
 def digest(*tensors: Tensor) -> str:
     """A fingerprint of tensors."""
     result = hashlib.sha256()

@@ -2,7 +2,8 @@
 
 posterior/     the finished posterior with its held-out data: there as a whole, or not at all
 report.json, equivariance.png     what ``report`` says of it
-unfinished/    the options, checkpoints, and after an interrupt the posterior so far, of a fit that has not ended
+unfinished/    the options, a checkpoint of each stage, and after an interrupt the posterior so far, of a fit that has
+               not ended
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import fcntl
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
-from analysis.cli.fitting.engines import START
 from analysis.report.files import remove_report
 from analysis.report.run import POSTERIOR, Run
 from inference import Posterior
-from inference.atomic_write import atomic_write, check_writable, remove_file
+from inference.atomic_write import atomic_write, check_writable, remove_abandoned, remove_file
 from inference.data import Pair
 from inference.json_entries import read_entries
 from inference.posterior.files import HEADER, check_replaceable, remove_posterior, tensors_file
@@ -28,6 +29,8 @@ from inference.posterior.files import HEADER, check_replaceable, remove_posterio
 logger = logging.getLogger(__name__)
 
 UNFINISHED, OPTIONS, CHECKPOINT = "unfinished", "run.json", "checkpoint"
+_OF_STAGE = re.compile(rf"{CHECKPOINT}(-[a-z0-9]+)*")
+_ABANDONED = re.compile(rf"\.{_OF_STAGE.pattern}")
 _FORMAT = "bayes_rpp unfinished run"
 
 
@@ -75,7 +78,7 @@ class RunFolder:
             raise FileExistsError(
                 f"{path} holds a finished run: give another --out, or --force to replace it when the new one is whole."
             )
-        kept = begun and any((self.unfinished / name).exists() for name in (CHECKPOINT, START, POSTERIOR))
+        kept = begun and (self._checkpoints() or (self.unfinished / POSTERIOR).exists())
         if kept and not (resume or force):
             go_on = "" if resume is None else "--resume to go on with it, "
             raise FileExistsError(
@@ -139,7 +142,7 @@ class RunFolder:
         go_on = "" if self.resume is None else "; go on with the same command and --resume"
         if tensors_file(self.unfinished / POSTERIOR) != before:
             return f"what was trained is in {self.unfinished}{go_on}"
-        if self.resume is not None and any((self.unfinished / name).exists() for name in (CHECKPOINT, START)):
+        if self.resume is not None and self._checkpoints():
             return f"only a checkpoint of what was trained is in {self.unfinished}{go_on}"
         if before is None:
             self._discard(with_folders=[self.unfinished, *self._made])
@@ -162,11 +165,18 @@ class RunFolder:
         """Remove the unfinished run's own files, and these folders as far as nothing else is in them."""
         remove_report(self.unfinished)
         remove_posterior(self.unfinished / POSTERIOR)
-        for name in (CHECKPOINT, START, OPTIONS):
-            remove_file(self.unfinished / name)
+        for file in (*self._checkpoints(), self.unfinished / OPTIONS):
+            remove_file(file)
+        if self.unfinished.is_dir():
+            remove_abandoned(self.unfinished, _ABANDONED)  # of a fit that was killed in its first checkpoint
         for folder in with_folders or []:
             with suppress(OSError):
                 folder.rmdir()
+
+    def _checkpoints(self) -> list[Path]:
+        """Those of all stages, whose names begin alike."""
+        files = self.unfinished.iterdir() if self.unfinished.is_dir() else ()
+        return [file for file in files if _OF_STAGE.fullmatch(file.name)]
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:

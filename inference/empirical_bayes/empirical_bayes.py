@@ -16,12 +16,14 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.seeding import plain_seed
+from inference.checkpoint import stage_file
 from inference.data import Data, Model, resolve_data, resolve_device
 from inference.empirical_bayes.learning import VarianceLearning
 from inference.empirical_bayes.refinement import refine
@@ -76,7 +78,14 @@ class EmpiricalBayes(EvidenceSettings):
 
     @with_gradients
     def fit(
-        self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
+        self,
+        model: Model,
+        data: Data,
+        *,
+        seed: int,
+        device: str | torch.device = "auto",
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
     ) -> Posterior:
         """Train, and return the members as chains with one draw each, of a model with the learned variances.
 
@@ -84,6 +93,9 @@ class EmpiricalBayes(EvidenceSettings):
         ----------
         model : a BayesianModel; its settings of the prior are starting values.
         data, seed, device, progress : see DeepEnsemble.fit.
+        checkpoint : a file that the state is written to every minute and on Ctrl-C; later passes, and the refinement
+            after each of its rounds, have others beside it, whose names begin with its name. If they exist the fit goes
+            on from there, to the same bits as without a break.
 
         Returns
         -------
@@ -100,7 +112,7 @@ class EmpiricalBayes(EvidenceSettings):
             If the model is a LogDensity.
         ValueError
             If the data are missing or refused, a noise variance for each output is to be learned, or the curvature does
-            not suit the network.
+            not suit the network, or the checkpoint is of another run.
         RuntimeError
             If every member diverges.
         """
@@ -113,7 +125,7 @@ class EmpiricalBayes(EvidenceSettings):
         for number in range(self.passes):
             try:
                 learning = VarianceLearning(self, model, pair, plain_seed(seed), resolve_device(device), values)
-                finished = learning.run(progress)
+                finished = learning.run(progress, stage_file(checkpoint, f"pass-{number}" if number else ""))
                 interrupted = not finished
                 if posterior is None or finished:
                     posterior, path = learning.posterior(), path + [{"pass": number, **u} for u in learning.path]
@@ -128,7 +140,8 @@ class EmpiricalBayes(EvidenceSettings):
                 break
         assert posterior is not None
         if self.refinements and not interrupted:
-            posterior = refine(posterior, self.learned_model(model), self, resolve_device(device), progress)
+            own = stage_file(checkpoint, "refinement")
+            posterior = refine(posterior, self.learned_model(model), self, resolve_device(device), progress, own)
         seconds = time.perf_counter() - began
         logger.info("EmpiricalBayes: log evidence %.1f in %.1f s", posterior.stats["log_evidence"], seconds)
         posterior.stats.setdefault("refinements", [])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.known_variances import model_at
@@ -16,11 +18,14 @@ from bayes_rpp.seeding import seeded_generator
 from bayes_rpp.types import Params
 from inference.data import Pair
 from inference.density.unconstrained import float64_density
+from inference.empirical_bayes.checkpoint import ascent_state, restore_ascent
 from inference.empirical_bayes.evidence_ascent import EvidenceAscent
 from inference.empirical_bayes.settings import EvidenceSettings
+from inference.interrupts import not_interrupted
 from inference.laplace.expansion import Expansion
 from inference.posterior.draws import Snapshot
 from inference.posterior.posterior import Posterior
+from inference.training.checkpoint import training_checkpoint
 from inference.training.ensemble import as_chains
 from inference.training.loop import snapshots_into, train
 from inference.training.minibatches import Minibatches, member_seeds
@@ -69,11 +74,18 @@ class VarianceLearning:
         self.first_update = int(FIRST_UPDATE * settings.epochs)
         self.path: list[dict[str, Any]] = []
         self.history: list[Snapshot] = []
+        self.updated = -1  # the epoch of the last update
 
-    def run(self, progress: bool) -> bool:
-        """Train; returns whether no interrupt ended it early. Raises RuntimeError if every member diverges."""
+    def run(self, progress: bool, checkpoint: Path | None = None) -> bool:
+        """Train, on from a checkpoint if there is one; returns whether no interrupt ended it early. Raises RuntimeError
+        if every member diverges.
+        """
         before_epoch = [snapshots_into(self.history, self.stack, self.settings), self._update_when_due]
-        trained = train(self.stack, self.minibatches, self.settings, "empirical Bayes", progress, before_epoch)
+        kept = None
+        if checkpoint is not None:
+            what = "EmpiricalBayes", self.settings, self.given, self.seed, 0, self.pair, False
+            kept = training_checkpoint(checkpoint, *what, self.stack, self.minibatches, self.history, self)
+        trained = train(self.stack, self.minibatches, self.settings, "empirical Bayes", progress, before_epoch, kept)
         if trained.all_failed:
             raise RuntimeError(
                 f"the training diverged in epoch {trained.epochs}; try a smaller lr than {self.settings.lr}."
@@ -98,8 +110,14 @@ class VarianceLearning:
 
     def _update_when_due(self, epoch: int) -> None:
         since = epoch - self.first_update
-        if since >= 0 and since % UPDATE_EVERY == 0:
+        if since < 0 or since % UPDATE_EVERY or epoch == self.updated:
+            return
+        before = self.state()
+        try:
             self._update(epoch)
+        except KeyboardInterrupt:
+            self.restore(before)  # a checkpoint holds no half of an update
+            raise
 
     def _update(self, epoch: int) -> None:
         """Improve the evidence at the current weights, with the curvature there."""
@@ -108,8 +126,28 @@ class VarianceLearning:
         before = self.ascent.adam_steps(expansions, STEPS, LARGEST_RATE * cosine(share))
         if math.isnan(before):
             logger.warning("no member has an evidence in epoch %d; the variances stay as they are.", epoch + 1)
-            return
-        self.path.append({"epoch": epoch, "log_evidence": before, "variances": self.ascent.values})
+        with not_interrupted():
+            if not math.isnan(before):
+                self.path.append({"epoch": epoch, "log_evidence": before, "variances": self.ascent.values})
+                self.stack.set_variances(self._values())
+            self.updated = epoch
+
+    def state(self) -> dict[str, Tensor]:
+        """What is learned beside the parameters, as a checkpoint keeps it."""
+        path = [[u["epoch"], u["log_evidence"], *u["variances"].values()] for u in self.path]
+        rows = torch.tensor(path, dtype=torch.float64).reshape(len(path), 2 + len(self.ascent.logs))
+        others = {"path": rows, "updated": torch.tensor(self.updated), "probes": self.probes.get_state()}
+        return ascent_state(self.ascent) | others
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state, but for the parameters."""
+        restore_ascent(self.ascent, state)
+        self.probes.set_state(state["probes"])
+        self.updated = int(state["updated"])
+        self.path = [
+            {"epoch": int(epoch), "log_evidence": before, "variances": dict(zip(self.ascent.logs, values, strict=True))}
+            for epoch, before, *values in state["path"].tolist()
+        ]
         self.stack.set_variances(self._values())
 
     def posterior(self) -> Posterior:

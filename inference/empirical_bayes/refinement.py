@@ -12,52 +12,33 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from bayes_rpp import BayesianModel
 from bayes_rpp.known_variances import model_at
-from bayes_rpp.types import Params
-from inference.curvature.block_structure import Structure
-from inference.density.unconstrained import float64_density
+from inference.empirical_bayes.checkpoint import RefinementCheckpoint
 from inference.empirical_bayes.evidence_ascent import EvidenceAscent
+from inference.empirical_bayes.modes import Round, at_modes, kept_of
 from inference.empirical_bayes.settings import EvidenceSettings
-from inference.laplace.expansion import Expansion
-from inference.laplace.find_mode import find_mode
 from inference.posterior.posterior import Posterior
 from inference.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
 _NEGLIGIBLE_GAIN = 0.05  # nats: of the evidence, predicted by a Newton step or made by the last one
-_SMALL_DECREMENT = 0.01  # where the search for a mode ends, in posterior standard deviations by its curvature
 _LARGE_DECREMENT = 0.1  # which would show in the evidence
 
 
-@dataclass(frozen=True)
-class _Member:
-    """One member at its mode; the expansion holds the curvature."""
-
-    expansion: Expansion
-    log_evidence: float
-    decrement: float
-
-
-@dataclass(frozen=True)
-class _Round:
-    """What is kept of the members' modes under some variances."""
-
-    values: dict[str, float]
-    modes: dict[int, Params]
-    evidences: dict[int, float]
-    decrements: dict[int, float]
-    objective: float  # the mean log evidence, and the log density of hyperpriors
-
-
 def refine(
-    posterior: Posterior, given: BayesianModel, settings: EvidenceSettings, device: torch.device, progress: bool
+    posterior: Posterior,
+    given: BayesianModel,
+    settings: EvidenceSettings,
+    device: torch.device,
+    progress: bool,
+    checkpoint: Path | None = None,
 ) -> Posterior:
     """Alternate modes and variances, of the model ``given`` with its hyperpriors, until the predicted gain of a Newton
     step and the actual gain of the last one are negligible, or for all the steps that the settings allow.
@@ -68,28 +49,35 @@ def refine(
     The result is the posterior of the round with most members, and among these with the largest mean evidence (times
     the density of the hyperpriors), its members at their modes; ``stats["refinements"]`` has the log evidence and the
     variances of every round. A member without a mode or an evidence is left out, with a warning. Ctrl-C and errors end
-    it early; without any round, the posterior comes back as it was.
+    it early; without any round, the posterior comes back as it was. After every round its state is written to the
+    checkpoint, from which a refinement of the same posterior goes on.
     """
     ascent = EvidenceAscent(given)
-    rounds: list[_Round] = []
     ascent.start_from(posterior.stats["variances"])
+    kept = RefinementCheckpoint(checkpoint, posterior, given, settings)
+    rounds, finished = kept.restore(ascent)
     weights = {m: {name: v[m, -1] for name, v in posterior.samples.items()} for m in range(posterior.chains)}
-    bar = ProgressBar(range(settings.refinements + 1), desc="refining", unit="round", progress=progress)
+    for past in rounds:
+        weights |= past.modes
+    ahead = range(len(rounds), len(rounds) if finished else settings.refinements + 1)
+    bar = ProgressBar(ahead, desc="refining", unit="round", progress=progress)
     interrupted = False
     try:
         for number in bar:
-            members = _at_modes(model_at(given, ascent.values), weights, posterior, settings, device)
+            members = at_modes(model_at(given, ascent.values), weights, posterior, settings, device)
             if not members:
                 logger.warning("no member has a mode with an evidence: the variances are not refined any more.")
                 break
-            rounds.append(_kept_of(members, ascent))
+            rounds.append(kept_of(members, ascent))
             weights |= rounds[-1].modes
             bar.set_postfix(log_evidence=f"{rounds[-1].objective:.1f}")
-            if number == settings.refinements:
-                break
-            predicted_gain = ascent.newton_step([member.expansion for member in members.values()])
-            gain = rounds[-1].objective - rounds[-2].objective if number else math.inf
-            if predicted_gain < _NEGLIGIBLE_GAIN and gain < _NEGLIGIBLE_GAIN:
+            finished = number == settings.refinements
+            if not finished:
+                predicted_gain = ascent.newton_step([member.expansion for member in members.values()])
+                gain = rounds[-1].objective - rounds[-2].objective if number else math.inf
+                finished = predicted_gain < _NEGLIGIBLE_GAIN and gain < _NEGLIGIBLE_GAIN
+            kept.save(ascent, rounds, finished)
+            if finished:
                 break
             del members  # their curvatures, before the next are formed
     except KeyboardInterrupt:
@@ -103,48 +91,7 @@ def refine(
     return best
 
 
-def _at_modes(
-    model: BayesianModel,
-    weights: Mapping[int, Params],
-    posterior: Posterior,
-    settings: EvidenceSettings,
-    device: torch.device,
-) -> dict[int, _Member]:
-    """The members that have a mode with an evidence, sought from their weights."""
-    density = float64_density(model, posterior.data, 1.0, device)
-    structure = Structure.of(density, settings.mode_curvature)
-    structure.check_memory(density)
-    found = {}
-    for member, params in weights.items():
-        try:
-            z = density.free({name: value.double() for name, value in params.items()})
-            mode = find_mode(density, z, structure, progress=False, close=_SMALL_DECREMENT)
-            with torch.no_grad():
-                expansion = Expansion.at(density, mode.z, settings.curvature)
-                log_evidence = float(expansion.log_evidence())
-        except RuntimeError as error:
-            logger.warning("member %d of those trained has no mode with an evidence: %s", member, error)
-            continue
-        if math.isfinite(log_evidence):
-            found[member] = _Member(expansion, log_evidence, mode.decrement)
-        else:
-            logger.warning("the evidence of member %d of those trained is %s.", member, log_evidence)
-    return found
-
-
-@torch.no_grad()
-def _kept_of(members: Mapping[int, _Member], ascent: EvidenceAscent) -> _Round:
-    evidences = {number: member.log_evidence for number, member in members.items()}
-    return _Round(
-        ascent.values,
-        {number: member.expansion.params for number, member in members.items()},
-        evidences,
-        {number: member.decrement for number, member in members.items()},
-        sum(evidences.values()) / len(evidences) + float(ascent.log_hyperprior(ascent.logs)),
-    )
-
-
-def _best_of(rounds: list[_Round], posterior: Posterior, given: BayesianModel) -> Posterior:
+def _best_of(rounds: list[Round], posterior: Posterior, given: BayesianModel) -> Posterior:
     """The posterior of the round with most members, and then with the largest objective."""
     best = max(rounds, key=lambda round_: (len(round_.modes), round_.objective))
     kept = list(best.modes)
@@ -163,13 +110,9 @@ def _best_of(rounds: list[_Round], posterior: Posterior, given: BayesianModel) -
     }
     stats = posterior.stats | {
         "variances": best.values,
-        "log_evidence": _mean(best),
+        "log_evidence": best.log_evidence,
         "log_evidences": list(best.evidences.values()),
-        "refinements": [{"log_evidence": _mean(round_), "variances": round_.values} for round_ in rounds],
+        "refinements": [{"log_evidence": round_.log_evidence, "variances": round_.values} for round_ in rounds],
     }
     history = [replace(past, samples={n: v[kept] for n, v in past.samples.items()}) for past in posterior.history]
     return Posterior(model_at(given, best.values), samples, stats, history, posterior.data)
-
-
-def _mean(round_: _Round) -> float:
-    return sum(round_.evidences.values()) / len(round_.evidences)

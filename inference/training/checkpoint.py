@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import torch
+from torch import Tensor
 
 from bayes_rpp.serialization.models import model_identity
 from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint, digest, start_identity
@@ -22,6 +23,7 @@ from inference.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
+_COMPANION = "companion/"
 _SECONDS_BETWEEN_FOR_EACH = 20  # that a checkpoint takes to write: a twentieth of the time at most
 
 
@@ -35,9 +37,20 @@ class _Plain(TypedDict):
     history: list[int]
 
 
+class Companion(Protocol):
+    """What an engine learns beside the parameters."""
+
+    def state(self) -> dict[str, Tensor]:
+        """From which it goes on with the same bits."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state; called before the parameters are restored."""
+
+
 class EnsembleCheckpoint:
-    """The parameters, what Adam keeps of them, the orders of the data, and the ``history``, as they are between two
-    steps. They are written every minute, less often where that takes long, and when the training ends, however it does.
+    """The parameters, what Adam keeps of them, the orders of the data, the ``history`` and the state of a
+    ``companion``, as they are between two steps. They are written every minute, less often where that takes long, and
+    when the training ends, however it does.
     """
 
     def __init__(
@@ -47,8 +60,10 @@ class EnsembleCheckpoint:
         minibatches: Minibatches,
         history: list[Snapshot],
         epochs: int,
+        companion: Companion | None = None,
     ) -> None:
         self.checkpoint, self.stack, self.minibatches, self.history = checkpoint, stack, minibatches, history
+        self.companion = companion
         self.total = epochs * len(minibatches)
         self.began = time.perf_counter()
         self._due = self.began + CHECKPOINT_SECONDS
@@ -58,13 +73,14 @@ class EnsembleCheckpoint:
         if (found := self.checkpoint.load(_Plain)) is None:
             return
         tensors, plain = found
+        if self.companion is not None:
+            self.companion.restore(_named(tensors, _COMPANION))
         self.stack.restore(tensors, plain["steps"])
         self.minibatches.restore(tensors, plain["steps"] // len(self.minibatches))
         record.losses, record.epochs, record.seconds = tensors["losses"].clone(), plain["epochs"], plain["seconds"]
         record.failures = {int(member): epoch for member, epoch in plain["failures"].items()}
         for index, epoch in enumerate(plain["history"]):
-            prefix = f"history/{index}/"
-            samples = {name.removeprefix(prefix): v.clone() for name, v in tensors.items() if name.startswith(prefix)}
+            samples = {name: value.clone() for name, value in _named(tensors, f"history/{index}/").items()}
             self.history.append(Snapshot(epoch, samples))
         logger.info("going on from %s, after %d steps", self.checkpoint.path, plain["steps"])
 
@@ -78,6 +94,8 @@ class EnsembleCheckpoint:
         began, steps = time.perf_counter(), self.stack.steps
         tensors = self.stack.state(done=steps == self.total) | self.minibatches.state(steps // len(self.minibatches))
         tensors |= {"losses": record.losses}
+        if self.companion is not None:
+            tensors |= {f"{_COMPANION}{name}": value for name, value in self.companion.state().items()}
         for index, snapshot in enumerate(self.history):
             tensors |= {f"history/{index}/{name}": value for name, value in snapshot.samples.items()}
         plain = {
@@ -104,6 +122,7 @@ def training_checkpoint(
     stack: ParameterStack,
     minibatches: Minibatches,
     history: list[Snapshot],
+    companion: Companion | None = None,
 ) -> EnsembleCheckpoint:
     """A checkpoint that only the same training resumes, from the same states if it was ``started`` from a posterior. A
     network that is not of this package is known by its modules, and by the losses of its initial states, which are
@@ -123,7 +142,11 @@ def training_checkpoint(
     identity["start"] = _start(stack) if started else None
     identity["data"] = len(minibatches.examples or ()) if pair is None else digest(*pair[streamed:])
     identity["model"] = {**model_identity(model), "parameters": parameters, "losses": losses}
-    return EnsembleCheckpoint(Checkpoint(path, identity), stack, minibatches, history, settings.epochs)
+    return EnsembleCheckpoint(Checkpoint(path, identity), stack, minibatches, history, settings.epochs, companion)
+
+
+def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def part_of(path: Path, first: int) -> Path:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from bayes_rpp import BayesianModel
 from inference import HMC, MAP, DeepEnsemble, EmpiricalBayes, Laplace, Posterior
+from inference.checkpoint import stage_file
 from inference.data import Pair
-
-START = "start"  # the file beside a checkpoint that has one of the training before
 
 _LEARNING_MEMBERS = 3  # whose evidences choose the variances
 
@@ -30,11 +29,9 @@ class Engine(NamedTuple):
     def fit(self, model: BayesianModel, data: Pair, options: Namespace, checkpoint: Path) -> Posterior:
         """Fit in stages. A training that is interrupted is returned as far as it is."""
         how: dict[str, Any] = {"seed": options.seed, "device": options.device}
-        if isinstance(self.training, EmpiricalBayes):
-            return self.training.fit(model, data, **how)
         if self.then is None:
             return self.training.fit(model, data, **how, checkpoint=checkpoint)
-        start = self.training.fit(model, data, **how, checkpoint=checkpoint.with_name(START))
+        start = self.training.fit(model, data, **how, checkpoint=stage_file(checkpoint, "start"))
         if start.interrupted:
             return start
         if isinstance(self.then, Laplace):
@@ -59,10 +56,11 @@ def engine_of(options: Namespace, snapshots: int = 0) -> Engine:
     return Engine(DeepEnsemble(members=options.members, **training), then)
 
 
-def learned_prior(model: BayesianModel, data: Pair, options: Namespace) -> Posterior:
+def learned_prior(model: BayesianModel, data: Pair, options: Namespace, checkpoint: Path) -> Posterior:
     """Networks under the prior variances that the evidence of the data chooses, see EmpiricalBayes."""
     engine = EmpiricalBayes(members=min(_LEARNING_MEMBERS, options.members), **_training(options))
-    return engine.fit(model, data, seed=options.seed, device=options.device)
+    own = stage_file(checkpoint, "prior")
+    return engine.fit(model, data, seed=options.seed, device=options.device, checkpoint=own)
 
 
 def _training(options: Namespace) -> dict[str, Any]:

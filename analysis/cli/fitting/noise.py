@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from analysis.cli.fitting.log_levels import log_levels
 from bayes_rpp import BayesianModel, Gaussian, NormalizedNetwork
 from bayes_rpp.seeding import seeded_generator
 from inference import DeepEnsemble
+from inference.checkpoint import stage_file
 from inference.data import Pair
 
 _ASSUMED, _LEAST = 0.01, 1e-4  # of the variance of each output
@@ -29,14 +31,17 @@ _QUIET = {"inference.training.loop": logging.ERROR}
 Variance = Float[Tensor, " outputs"]
 
 
-def left_out_noise(model: BayesianModel, train: Pair, options: Namespace) -> tuple[BayesianModel, BayesianModel]:
+def left_out_noise(
+    model: BayesianModel, train: Pair, options: Namespace, checkpoint: Path | None = None
+) -> tuple[BayesianModel, BayesianModel]:
     """The model to train, and that to predict with, which differ in the variance of their Gaussian noise.
 
     An ensemble of three is trained for a noise of 1 % of each output's variance, on four fifths of the rows (or five
     are, where rows are few). The noise of predictions is that with which its 90 % intervals hold nine tenths of the
     others. If it misses over 10 % of their variance, a second ensemble is trained for that noise; it is the one to
     train for, too, if the second one misses less than the first. One value for each copy of a piece, as the scales are:
-    another would prefer directions. Raises KeyboardInterrupt if the training of these ensembles is interrupted.
+    another would prefer directions. Raises KeyboardInterrupt if the training of these ensembles is interrupted, which
+    goes on from their checkpoints.
     """
     network = model.network
     assert isinstance(network, NormalizedNetwork)
@@ -45,10 +50,10 @@ def left_out_noise(model: BayesianModel, train: Pair, options: Namespace) -> tup
     count = max(1, round(_LEFT_OUT * len(train[0])))
     if count == len(train[0]):
         return (with_noise(model, assumed),) * 2
-    first, missed = _missed(with_noise(model, assumed), train, count, options)
+    first, missed = _missed(with_noise(model, assumed), train, count, options, stage_file(checkpoint, "noise-1"))
     if missed <= _NOISY:
         return with_noise(model, assumed), with_noise(model, first)
-    second, missed_then = _missed(with_noise(model, first), train, count, options)
+    second, missed_then = _missed(with_noise(model, first), train, count, options, stage_file(checkpoint, "noise-2"))
     if missed_then < missed:
         return (with_noise(model, second),) * 2
     return with_noise(model, assumed), with_noise(model, first)
@@ -59,7 +64,9 @@ def with_noise(model: BayesianModel, variance: Variance) -> BayesianModel:
     return BayesianModel(model.network, model.prior, Gaussian(tuple(variance.tolist())), model.num_outputs)
 
 
-def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -> tuple[Variance, float]:
+def _missed(
+    model: BayesianModel, train: Pair, count: int, options: Namespace, checkpoint: Path | None
+) -> tuple[Variance, float]:
     """The noise by rows that ensembles have not seen, and what share of the variance they miss there: those of one
     ensemble, or, where there are few, of five, each of which leaves out another fifth. They take as many steps as
     the training on all rows, or they would have learned less.
@@ -73,10 +80,11 @@ def _missed(model: BayesianModel, train: Pair, count: int, options: Namespace) -
     engine = DeepEnsemble(members=members, epochs=epochs, batch_size=options.batch_size, lr=options.lr)
     errors, spread = [], []
     parts = list(order.split(count))
-    for left_out in parts if count < _FEW else parts[:1]:
+    for number, left_out in enumerate(parts if count < _FEW else parts[:1]):
+        how = {"seed": options.seed, "device": options.device, "checkpoint": stage_file(checkpoint, str(number))}
         kept = order[~torch.isin(order, left_out)]
         with log_levels(_QUIET):  # an interrupt keeps nothing here, whatever the training says
-            fitted = engine.fit(model, (x[kept], y[kept]), seed=options.seed, device=options.device)
+            fitted = engine.fit(model, (x[kept], y[kept]), **how)
         if fitted.interrupted:
             raise KeyboardInterrupt
         prediction = fitted.predict(x[left_out], keep_samples=False)

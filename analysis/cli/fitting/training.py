@@ -32,12 +32,12 @@ def train(
     trained = predicting = model
     if table and isinstance(model.likelihood, Gaussian) and options.noise_variance is None:
         logger.info("estimating the noise from rows that a first ensemble has not seen")
-        trained, predicting = left_out_noise(model, data, options)
+        trained, predicting = left_out_noise(model, data, options, checkpoint)
         trained = predicting if options.engine in _OF_NOISE else trained
     variances = None
     if options.prior == "learned" and options.engine != "empirical-bayes":
         logger.info("learning the prior variances by the evidence")
-        learned = learned_prior(trained, data, options)
+        learned = learned_prior(trained, data, options, checkpoint)
         if learned.interrupted:
             return _noted(learned, trained, predicting, table, options)
         variances = learned.stats["variances"]

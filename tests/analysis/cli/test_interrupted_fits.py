@@ -24,6 +24,9 @@ OPTIONS = {
 }  # fmt: skip
 
 
+NOT_GIVEN = object()
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "bodies.npz"
@@ -34,11 +37,12 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def fit(data):
-    """Run `fit` into a folder, with options changed or added; None takes no value."""
+    """Run `fit` into a folder, with options changed or added; None takes no value, and NOT_GIVEN leaves one out."""
 
     def run(out, path=data, **changes):
         options = OPTIONS | {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
-        words = [word for pair in options.items() for word in pair if word is not None]
+        given = {name: value for name, value in options.items() if value is not NOT_GIVEN}
+        words = [word for pair in given.items() for word in pair if word is not None]
         return cli.main(["fit", str(path), *words, "--out", str(out)])
 
     return run
@@ -115,6 +119,30 @@ def test_an_interrupted_fit_is_kept_apart_marked_and_goes_on_to_the_same_bits(fi
     assert Posterior.load(folder / "posterior").stats.keys() == Posterior.load(whole / "posterior").stats.keys()
     assert fit(folder, resume=None) == 2
     assert "--resume goes on with an unfinished run in" in capsys.readouterr().err
+
+
+STAGES = {  # of a fit by its options: the stages of which there are checkpoints, and steps in which an interrupt comes
+    "noise": ({"noise_variance": NOT_GIVEN}, {"-noise-1-0", "-noise-1-4"}, (2, 150)),
+    "prior": ({"prior": "learned"}, {"-prior", ""}, (8, 25)),
+    "evidence": ({"engine": "empirical-bayes"}, {""}, (8, 11)),
+    "laplace": ({"engine": "laplace", "draws": "5"}, {"-start"}, (8,)),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_of_a_fit_goes_on_to_the_same_bits(fit, tmp_path, stage, capsys):
+    options, checkpoints, steps = STAGES[stage]
+    assert fit(tmp_path / "whole", **options) == 0
+    found, resume = set(), {}
+    for step in steps:
+        with stop(step, ctrl_c):
+            assert fit(tmp_path / "run", **options, **resume) == 1
+        assert "go on with the same command and --resume" in capsys.readouterr().err
+        found |= {path.name for path in (tmp_path / "run" / "unfinished").glob("checkpoint*")}
+        resume = {"resume": None}
+    assert found >= {f"checkpoint{name}" for name in checkpoints}
+    assert fit(tmp_path / "run", **options, resume=None) == 0
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
 def test_other_options_or_data_than_those_of_the_interrupted_run_are_refused_by_name(fit, tmp_path, capsys):

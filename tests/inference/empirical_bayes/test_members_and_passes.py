@@ -102,11 +102,11 @@ def test_of_a_failed_second_pass_the_first_is_kept(monkeypatch, caplog, linear_d
     first = EmpiricalBayes(**short).fit(model, data, seed=0, progress=False)
     runs = []
 
-    def failing(self, progress):
+    def failing(self, *arguments):
         runs.append(self)
         if len(runs) == 2:
             raise RuntimeError("the training diverged")
-        return run(self, progress)
+        return run(self, *arguments)
 
     monkeypatch.setattr(VarianceLearning, "run", failing)
     kept = EmpiricalBayes(**short, passes=3).fit(model, data, seed=0, progress=False)

@@ -9,7 +9,7 @@ from pyro.distributions import HalfCauchy
 
 from bayes_rpp import RPPEMLP, SO, BayesianModel, Categorical, Gaussian, RPPLinear, RPPPrior, Scalar, Vector
 from inference import EmpiricalBayes, Laplace, Posterior
-from inference.empirical_bayes import refinement as variance_refinement
+from inference.empirical_bayes import modes
 from inference.empirical_bayes.learning import VarianceLearning
 from inference.laplace import find_mode as mode_search
 from tests.seeds import shifted
@@ -116,7 +116,7 @@ def test_a_noise_at_its_floor_keeps_nothing_else_from_settling(linear_model, bro
 
 def failing(monkeypatch, error, *numbers):
     """Some searches for a mode end in an error or an interrupt."""
-    find_mode, calls = variance_refinement.find_mode, []
+    find_mode, calls = modes.find_mode, []
 
     def search(*arguments, **options):
         calls.append(1)
@@ -124,7 +124,7 @@ def failing(monkeypatch, error, *numbers):
             raise error
         return find_mode(*arguments, **options)
 
-    monkeypatch.setattr(variance_refinement, "find_mode", search)
+    monkeypatch.setattr(modes, "find_mode", search)
 
 
 def test_a_member_without_a_mode_is_left_out(monkeypatch, caplog, linear_model, broken):
