@@ -71,6 +71,8 @@ def _differences(ax: Axes, values: np.ndarray, errors: np.ndarray) -> None:
     if lowest < -_MANY:
         ax.set_xscale("symlog", linthresh=1.0)
         ax.set_xlim(5 * lowest, max(1.2 * highest, 0.6))
+        decades = int(np.log10(-lowest))  # four labels or fewer fit
+        ax.set_xticks([0.0, *(-(10.0**k) for k in range(decades, -1, -(decades // 3 + 1)))])
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         ax.set_xlim(1.15 * lowest, max(1.15 * highest, -0.06 * lowest))

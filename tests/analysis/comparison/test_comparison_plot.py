@@ -1,5 +1,6 @@
 """The picture of a comparison."""
 
+import itertools
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -46,3 +47,17 @@ def test_large_differences_are_on_a_logarithmic_scale(symmetric, candidates, exa
         [ax, *_] = plot_comparison(replace(found, dataset=dataset))
         assert ax.get_xscale() == scale
         assert ax.get_xlim()[0] < min(values)
+
+
+@pytest.mark.usefixtures("_no_display")
+def test_the_labels_of_large_differences_do_not_overlap(symmetric, candidates, exactly):
+    found = exactly(candidates(), symmetric)
+    for lowest in (-150.0, -2e3, -3e4, -4e6):
+        [ax, *_] = plot_comparison(
+            replace(found, dataset=found.dataset.assign(log_evidence=("model", [0.0, lowest, -2])))
+        )
+        ax.figure.canvas.draw()
+        inside = [label for label in ax.get_xticklabels() if ax.get_xlim()[0] <= label.get_position()[0]]
+        assert len(inside) >= 3
+        boxes = sorted((label.get_window_extent() for label in inside), key=lambda box: box.x0)
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
