@@ -91,7 +91,7 @@ def _verdict(found: Comparison, test: Pair) -> tuple[str, ...]:
     evidence = found.dataset.log_evidence
     best, *others = (str(found.dataset.model.values[k]) for k in evidence.values.argsort()[::-1])
     gaps = (float(evidence.max() - evidence.sel(model=name)) for name in others)
-    against = ", ".join(f"to {_in_words(name)} by {gap:.1f} nats" for name, gap in zip(others, gaps, strict=True))
+    against = ", ".join(f"to {_in_words(name)} by {_nats(gap)} nats" for name, gap in zip(others, gaps, strict=True))
     words = f"The evidence prefers {_in_words(best)} {against}"
     doubts = (*_contradiction(found, best, test), *found.warnings)
     return (f"{words}, as far as the warnings below allow." if doubts else f"{words}.", *doubts)
@@ -109,6 +109,10 @@ def _contradiction(found: Comparison, best: str, test: Pair) -> list[str]:
         f"{error:.2g} nats a row: they follow the training data too closely. See whether `bayes-rpp compare` with "
         "other --channels finds the same."
     ]
+
+
+def _nats(gap: float) -> str:
+    return f"{gap:.1f}" if gap < 100 else f"{gap:,.0f}"
 
 
 def _in_words(name: str) -> str:

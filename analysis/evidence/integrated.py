@@ -71,8 +71,9 @@ def integrated_evidence(
     slope = gradient * torch.tensor(movable)
     missed = 0.5 * float(slope @ newton_direction(slope, hessian))
     if missed > _UNFINISHED:
+        nats = f"{missed:.2g}" if missed < 100 else f"{missed:,.0f}"
         warnings.append(
-            f"the variances stopped about {missed:.2g} nats below the maximum of the evidence: take more epochs or "
+            f"the variances stopped about {nats} nats below the maximum of the evidence: take more epochs or "
             "refinements."
         )
     volume = 0.5 * float((2 * math.pi / curvatures).log().sum())

@@ -237,3 +237,7 @@ class PlainLinear(nn.Linear):
             "weight": ParameterRole("plain", self.in_features, self.in_features),
             "bias": ParameterRole("plain", 1, 1),
         }
+
+
+# By the names that estimators and commands take.
+NETWORKS: dict[str, type[RPPEMLP] | type[EMLP] | type[MLP]] = {"rpp": RPPEMLP, "emlp": EMLP, "mlp": MLP}

@@ -13,7 +13,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from bayes_rpp import EMLP, MLP, RPPEMLP, BayesianModel, Group, Likelihood, Rep, RPPPrior
+from bayes_rpp import BayesianModel, Group, Likelihood, Rep, RPPPrior
+from bayes_rpp.networks.emlp import NETWORKS
 from bayes_rpp.seeding import seeded
 from bayes_rpp.types import as_tensor
 from inference.data import Pair
@@ -25,7 +26,6 @@ from inference.training.ensemble import DeepEnsemble
 
 Network = Literal["rpp", "emlp", "mlp"]
 
-_NETWORKS: dict[Network, type[RPPEMLP] | type[EMLP] | type[MLP]] = {"rpp": RPPEMLP, "emlp": EMLP, "mlp": MLP}
 _TYPES = np.float64, np.float32  # of features; others become the first
 
 
@@ -74,14 +74,14 @@ class NetworkEstimator(BaseEstimator):
 
     def _network(self, size_out: int, dtype: torch.dtype) -> nn.Module:
         """A network between what is declared of features and outputs, with parameters of the type of the features."""
-        if self.network not in _NETWORKS:
+        if self.network not in NETWORKS:
             raise ValueError(f"network must be 'rpp', 'emlp' or 'mlp', got {self.network!r}.")
         if not _is_count(self.layers):
             raise ValueError(f"layers must be 0 or a positive integer, got {self.layers!r}.")
         declared = DeclaredSymmetry.of(
             self.group, self.rep_in, self.rep_out, self.channels, self.n_features_in_, size_out
         )
-        build = _NETWORKS[self.network]
+        build = NETWORKS[self.network]
         with seeded(0, torch.device("cpu")):  # every member has an initial state of its own; the global one stays
             network = build(declared.rep_in, declared.rep_out, declared.group, declared.channels, int(self.layers))
         return network.to(dtype)

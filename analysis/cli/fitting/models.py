@@ -8,9 +8,6 @@ from functools import partial
 
 from analysis.cli.fitting.problem import Problem
 from bayes_rpp import (
-    EMLP,
-    MLP,
-    RPPEMLP,
     BayesianModel,
     Categorical,
     Gaussian,
@@ -22,8 +19,8 @@ from bayes_rpp import (
     Trivial,
 )
 from bayes_rpp.likelihoods import Likelihood
+from bayes_rpp.networks.emlp import NETWORKS
 
-NETWORKS = {"rpp": RPPEMLP, "emlp": EMLP, "mlp": MLP}
 HEAVY_TAILED: dict[str, Callable[..., Likelihood]] = {
     "laplace-noise": LaplaceNoise,
     "student-t": partial(StudentT, 4.0),

@@ -21,6 +21,7 @@ from bayes_rpp import Rep
 
 _POINTS = 200  # at which errors are split by generator, column and layer
 _MOST_COLUMNS = 30  # that a picture and a table show one by one
+_LABELS = {"seconds": "seconds of the last training or sampling"}
 _LEAST_CHAIN = 4  # draws of a chain whose convergence is judged
 
 
@@ -77,9 +78,9 @@ def evidence_section(findings: Findings) -> str:
         "only prefers it (RPP): small ones, of one hidden layer of 16 channels, so that the evidence is that of the "
         "group and not of this run. Prior variances and noise are integrated over; scores are those of the modes."
     )
-    head, *rows = findings.evidence.comparison.rows()
+    (_, *names), *rows = zip(*findings.evidence.comparison.rows(), strict=True)  # a column for each model
     sentences = map(paragraph, findings.evidence.verdict)
-    return section(title, *sentences, table(head, [tuple(row) for row in rows], caption))
+    return section(title, *sentences, table(("", *names), [row for row in rows if row[0] != "seconds"], caption))
 
 
 def prediction_section(findings: Findings) -> str:
@@ -145,7 +146,7 @@ def settings_section(findings: Findings) -> str:
     if "training_noise_variance" in stats:
         rows += [("noise variance of the training", _numbers_in_words(stats["training_noise_variance"]))]
     rows += [
-        (name.replace("_", " "), _numbers_in_words(value))
+        (_LABELS.get(name, name.replace("_", " ")), _numbers_in_words(value))
         for name, value in stats.items()
         if isinstance(value, int | float | str) and not isinstance(value, bool)
     ]

@@ -22,7 +22,8 @@ svg { display: block; max-width: 100%; min-width: 27rem; height: auto; }
 table { border-collapse: collapse; width: 100%; max-width: 34rem;
   font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: 0.3rem; }
-th, td { padding: 0.25rem 0.9rem 0.25rem 0; text-align: right; border-bottom: 1px solid var(--line); }
+th, td { padding: 0.25rem 0.9rem 0.25rem 0; text-align: right; overflow-wrap: break-word;
+  border-bottom: 1px solid var(--line); }
 th:first-child { text-align: left; }
 th { font-weight: 600; }
 tbody th { font-weight: 400; }
