@@ -21,7 +21,7 @@ _SETTINGS = {
     *("members", "channels", "layers", "epochs", "batch_size", "lr", "draws", "warmup", "device", "seed"),
     *("noise_variance", "equivariant_variance", "dense_variance"),
 }
-_TALKATIVE = {"inference.progress": logging.INFO, "analysis.cli": logging.INFO}
+_TALKATIVE = dict.fromkeys(("inference.progress", "analysis.cli", "analysis.comparison.progress"), logging.INFO)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,11 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(given)
     options.words = shlex.join(["bayes-rpp", *given])
-    import matplotlib  # seconds of imports that --help and wrong options do without
-
-    matplotlib.use("Agg")
     with _interrupted_once(), _plain_warnings(), log_levels(_TALKATIVE):
         try:
+            import matplotlib  # seconds of imports that --help and wrong options do without
+
+            matplotlib.use("Agg")
             outcome: Outcome = getattr(import_module(f"analysis.cli.{options.command}"), options.command)(options)
             _print(outcome.as_json() if options.json else outcome.words)
         except (ValueError, TypeError, OSError, RuntimeError) as error:

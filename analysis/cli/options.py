@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any, NoReturn
 
 _EPILOG = """examples:
   bayes-rpp demo
@@ -38,9 +39,20 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Options are given in full, and what is wrong with them is said in a line."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with status 2."""
+        self.exit(2, f"bayes-rpp: error: {message}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Of the command and its parts."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="bayes-rpp",
         description="Fit networks that prefer a symmetry without being held to it, and see how symmetric the data are.",
         epilog=_EPILOG,
@@ -102,7 +114,7 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
     predict.add_argument(
         "--probability", type=float, default=0.9, help="that an interval holds an observation (default: 0.9)"
     )
-    _add_drop_incomplete(predict)
+    _add_drop_incomplete(predict, "leave the predictions of rows with gaps empty")
     predict.add_argument("--force", action="store_true", help="replace the file in --out")
 
 
@@ -126,7 +138,7 @@ def _add_compare_options(compare: argparse.ArgumentParser) -> None:
         "--groups", nargs="+", metavar="GROUP", help='to compare, the largest first, such as "O(3)" "O2eR3" none'
     )
     _add_column_options(compare)
-    _add_training_options(compare, epochs=400, members=2, channels=16, layers=1, lr=1e-2)
+    _add_training_options(compare, epochs=400, members=2, channels=None, layers=1, lr=1e-2)
 
 
 def _add_engine_options(fit: argparse.ArgumentParser) -> None:
@@ -171,8 +183,8 @@ def _add_column_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=Path, metavar="FILE", help="judge by this file, and train on all of DATA")
 
 
-def _add_drop_incomplete(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--drop-incomplete", action="store_true", help="leave rows with gaps out, rather than stop")
+def _add_drop_incomplete(parser: argparse.ArgumentParser, gaps: str = "leave rows with gaps out") -> None:
+    parser.add_argument("--drop-incomplete", action="store_true", help=gaps)
 
 
 def _add_force(parser: argparse.ArgumentParser) -> None:
@@ -188,13 +200,14 @@ def _add_training_options(
     *,
     epochs: int,
     members: int = 10,
-    channels: int = 256,
+    channels: int | None = 256,
     layers: int = 3,
     lr: float = 3e-3,
 ) -> None:
+    width = "8 scalars, and 2 of every other piece" if channels is None else f"{channels}"
+    parser.add_argument("--channels", type=int, default=channels, help=f"width of the hidden layers (default: {width})")
     defaults: dict[str, tuple[float, str]] = {
         "members": (members, "size of the ensemble, or the number of chains"),
-        "channels": (channels, "width of the hidden layers"),
         "layers": (layers, "number of hidden layers"),
         "epochs": (epochs, "passes through the data"),
         "batch-size": (100, "examples a step"),

@@ -47,10 +47,11 @@ def predict(options: Namespace) -> Outcome:
     whole = found.reindex(range(len(found) + table.dropped))  # a line for each of the table's, empty for those left out
     with atomic_write(options.out) as beside:
         whole.to_csv(beside, index=False)
-    trained = rows_among(table.x, posterior.data[0]) if posterior.data is not None else 0
+    seen = rows_among(table.x, posterior.data[0]) if posterior.data is not None else np.zeros(len(table.x), dtype=bool)
+    trained = int(seen.sum())
     of_gaps = f" ({table.dropped} of them empty, for gaps in the inputs)" if table.dropped else ""
     words = f"{len(whole)} rows{of_gaps} of {shown(list(found))} are in {options.out}"
-    words += f"\n{trained} of them are rows that the run was trained on: see `report` for others" if trained else ""
+    words += f"\n{trained} of them have the inputs of rows that the run was trained on" if trained else ""
     values = {
         "out": str(options.out),
         "rows": len(whole),
@@ -58,7 +59,7 @@ def predict(options: Namespace) -> Outcome:
         "trained_on": trained,
         "columns": list(found),
     }
-    scores = _scores(found, columns, options)
+    scores = _scores(found, found.index[~seen], columns, options)
     return Outcome("\n".join([words, scores.words] if scores else [words]), values | (scores.values if scores else {}))
 
 
@@ -72,8 +73,10 @@ def _columns_of(posterior: Posterior, options: Namespace) -> _Columns:
     return columns
 
 
-def _scores(found: pd.DataFrame, columns: _Columns, options: Namespace) -> Outcome | None:
-    """How good the predictions are, of the rows that have outputs too; None if the table has no such columns."""
+def _scores(found: pd.DataFrame, new: pd.Index, columns: _Columns, options: Namespace) -> Outcome | None:
+    """How good the predictions are, of the rows that have outputs too and are new, if there are any; None if the table
+    has no such columns.
+    """
     classes = columns["classes"]
     how: dict[str, Any] = {"labels": bool(classes), "classes": classes or None, "drop_incomplete": True}
     try:
@@ -83,8 +86,10 @@ def _scores(found: pd.DataFrame, columns: _Columns, options: Namespace) -> Outco
     except ValueError as refused:
         return Outcome(f"the predictions are not scored: {refused}", {"not_scored": str(refused)})
     assert known.y is not None
-    y, own = known.y.numpy(), found.loc[known.kept]
-    head, scored = f"{len(own)} rows have the {'labels' if classes else 'outputs'}", {"scored": len(own)}
+    judged = np.isin(known.kept, new) if np.isin(known.kept, new).any() else np.ones(len(known.kept), dtype=bool)
+    y, own = known.y.numpy()[judged], found.loc[known.kept[judged]]
+    which = " new" if len(new) < len(found) and judged.sum() < len(known.kept) else ""
+    head, scored = f"{len(own)}{which} rows have the {'labels' if classes else 'outputs'}", {"scored": len(own)}
     if classes:
         wrong = float((own["label"].to_numpy() != np.array(classes)[y]).mean())
         return Outcome(f"{head}: {wrong:.2%} are wrong", scored | {"error": wrong})

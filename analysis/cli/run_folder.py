@@ -29,7 +29,7 @@ from inference.posterior.files import HEADER, check_replaceable, remove_posterio
 logger = logging.getLogger(__name__)
 
 UNFINISHED, OPTIONS, CHECKPOINT = "unfinished", "run.json", "checkpoint"
-_OF_STAGE = re.compile(rf"{CHECKPOINT}(-[a-z0-9]+)*")
+_OF_STAGE = re.compile(rf"({CHECKPOINT}(-[a-z0-9]+)*|start)")  # older versions named one "start"
 _ABANDONED = re.compile(rf"\.{_OF_STAGE.pattern}")
 _FORMAT = "bayes_rpp unfinished run"
 

@@ -31,6 +31,7 @@ from inference.data import Data, Pair, resolve_data
 from inference.posterior.predictive import prediction_errors
 
 logger = logging.getLogger(__name__)
+_progress = logging.getLogger("analysis.comparison.progress")
 
 # What a method gives that is no evidence of the data: the name of its column.
 _SCORES: dict[type, str] = {PSISLOO: "elpd_loo", ConditionalEvidence: "log_conditional_evidence"}
@@ -52,7 +53,7 @@ _COLUMNS = {
     "seconds": ("seconds", ".1f"),
 }
 _POINTS = 500  # at which the equivariance error is measured
-_CLOSE = 3.0  # nats, below which an evidence without a standard error decides nothing: Kass & Raftery, 1995
+CLOSE = 3.0  # nats, below which an evidence without a standard error decides nothing: Kass & Raftery, 1995
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +66,8 @@ class Comparison(InWords):
         against the best model (at most 0), probability; elpd_loo; test_log_score, the mean over test examples of
         log p(y | x, data), with the standard error that examples and draws leave, see ``log_scores``, and test_mse, or
         of labels test_error, the share that is wrong; equivariance_error, the median over the draws; parameters of the
-        network; seconds. The score of ConditionalEvidence is log_conditional_evidence.
+        network; seconds; unfinished, by about how many nats the search for the best variances ended early. The score
+        of ConditionalEvidence is log_conditional_evidence.
     posteriors : of every model.
     warnings : what should be known before the table is relied on, in sentences.
     """
@@ -137,8 +139,10 @@ def compare(
     if method is not None and not callable(getattr(method, "estimate", None)):
         raise TypeError(f"method must be an evidence method, as LaplaceEvidence(), got {method!r}.")
     _check(models, data, test)
-    rows, posteriors, warnings = [], {}, []
+    rows: list[dict[str, float | None]] = []
+    posteriors, warnings = {}, []
     for name, model in models.items():
+        _progress.info("fitting %s, model %d of %d", name, len(rows) + 1, len(models))
         began = time.perf_counter()
         posterior = posteriors[name] = engine.fit(model, data, seed=seed, device=device, progress=progress)
         fitted = posterior.bayesian_model
@@ -147,7 +151,8 @@ def compare(
         else:
             evidence = (method or LaplaceEvidence()).estimate(fitted, data, seed=seed, device=device, progress=progress)
         column = _SCORES.get(type(method), "log_evidence")
-        row: dict[str, float | None] = {column: evidence.value, f"{column}_error": evidence.standard_error}
+        row = {column: evidence.value, f"{column}_error": evidence.standard_error}
+        row["unfinished"] = evidence.details.get("unfinished")
         row["parameters"] = float(sum(math.prod(law.shape) for law in fitted.parameter_priors.values()))
         row["seconds"] = time.perf_counter() - began
         loo = _leave_one_out(posterior)
@@ -160,7 +165,8 @@ def compare(
         if posterior.interrupted:
             warnings.append(f"{name}: the fit was interrupted, and its row is of what was trained until then.")
         warnings += [f"{name}: {warning}" for warning in (*evidence.warnings, *(loo.warnings if loo else ()))]
-    table = {name: ("model", np.array([row.get(name) for row in rows], dtype=float)) for name in _COLUMNS}
+    names = *_COLUMNS, "unfinished"
+    table = {name: ("model", np.array([row.get(name) for row in rows], dtype=float)) for name in names}
     dataset = xr.Dataset(table, {"model": list(models)})
     dataset.attrs = {"engine": type(engine).__name__, "evidence": evidence.method}
     factors = dataset.log_evidence - dataset.log_evidence.max()  # all evidences are finite, or none
@@ -226,7 +232,7 @@ def _remarks(dataset: xr.Dataset, chosen_before: bool) -> list[str]:
         second, first = np.argsort(logs)[-2:]
         gap, error = logs[first] - logs[second], np.hypot(*dataset.log_evidence_error.values[[first, second]])
         best = " and ".join(str(dataset.model.values[k]) for k in (first, second))
-        if gap < (_CLOSE if np.isnan(error) else 2 * error):
+        if gap < (CLOSE if np.isnan(error) else 2 * error):
             known = "without a standard error" if np.isnan(error) else f"with a standard error of {error:.2g}"
             remarks.append(f"The log evidences of {best} differ by {gap:.2g}, {known}: that does not decide.")
     return remarks

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from analysis.comparison.compare import Comparison
+from analysis.comparison.compare import CLOSE, Comparison
 from analysis.comparison.compare import compare as compare_models
 from analysis.comparison.held_out import compare_posteriors
 from analysis.comparison.symmetry_candidates import symmetry_candidates
@@ -17,6 +17,8 @@ from inference import EmpiricalBayes, Posterior
 from inference.data import Pair
 
 _NOISE = 0.01  # of the standardised outputs, where the search begins
+_SCALARS, _COPIES = 8, 2  # in the hidden layers
+_MISSED = 0.25  # of the variance
 _WORSE = 2  # standard errors of the difference of held-out scores
 
 
@@ -39,11 +41,19 @@ class _UntilInterrupted(EmpiricalBayes):
     def fit(self, *arguments: Any, **settings: Any) -> Posterior:
         posterior = super().fit(*arguments, **settings)
         if posterior.interrupted:
-            raise KeyboardInterrupt("nothing is compared")
+            raise KeyboardInterrupt("nothing of the comparison is kept")
         return posterior
 
 
 SMALL = EmpiricalBayes(members=2, epochs=400, batch_size=100, lr=1e-2, refinements=20)
+
+
+def small_channels(rep_in: Rep, rep_out: Rep) -> Rep:
+    """8 scalars, and 2 of every other piece of the inputs and outputs: without those of the outputs, an equivariant
+    network cannot form them, and spread evenly over ranks few channels are all scalars and vectors.
+    """
+    pieces = dict.fromkeys(run.piece for rep in (rep_in, rep_out) for run in rep.runs if run.piece)
+    return Rep(((_SCALARS, ()), *((_COPIES, piece) for piece in pieces)), rep_in.bound_group)
 
 
 def compare_groups(
@@ -53,13 +63,13 @@ def compare_groups(
     train: Pair,
     test: Pair,
     *,
-    channels: int = 16,
+    channels: int | None = None,
     layers: int = 1,
     engine: EmpiricalBayes = SMALL,
     seed: int = 0,
     device: str = "auto",
 ) -> GroupComparison:
-    """The evidence of ``symmetry_candidates``, of numbers or of labels.
+    """The evidence of ``symmetry_candidates``, of numbers or of labels; see ``small_channels`` for their channels.
 
     Outputs are standardised by the first group, which is the largest, so that all models have the same ones; labels are
     integers. The trivial group is named "none". Raises ValueError as ``symmetry_candidates`` and ``compare`` do, and
@@ -67,7 +77,8 @@ def compare_groups(
     """
     labels = not train[1].is_floating_point()
     likelihood = Categorical() if labels else Gaussian(_NOISE, learned=True)
-    models = symmetry_candidates(rep_in, rep_out, groups, likelihood, channels=channels, layers=layers)
+    hidden = small_channels(rep_in, rep_out) if channels is None else channels
+    models = symmetry_candidates(rep_in, rep_out, groups, likelihood, channels=hidden, layers=layers)
     (x, y), (test_x, test_y) = train, test
     if not labels:
         outputs = Standardizer.fit(y, rep_out, "y")
@@ -88,13 +99,30 @@ def compare_groups(
 
 def _verdict(found: Comparison, test: Pair) -> tuple[str, ...]:
     """The likeliest group in words, and what speaks against relying on that."""
-    evidence = found.dataset.log_evidence
-    best, *others = (str(found.dataset.model.values[k]) for k in evidence.values.argsort()[::-1])
-    gaps = (float(evidence.max() - evidence.sel(model=name)) for name in others)
-    against = ", ".join(f"to {_in_words(name)} by {_nats(gap)} nats" for name, gap in zip(others, gaps, strict=True))
-    words = f"The evidence prefers {_in_words(best)} {against}"
-    doubts = (*_contradiction(found, best, test), *found.warnings)
-    return (f"{words}, as far as the warnings below allow." if doubts else f"{words}.", *doubts)
+    dataset = found.dataset
+    best, *others = (str(dataset.model.values[k]) for k in dataset.log_evidence.values.argsort()[::-1])
+    gaps = {name: float(dataset.log_evidence.max() - dataset.log_evidence.sel(model=name)) for name in others}
+    early = dataset.unfinished.fillna(0)
+    open_to = [name for name, gap in gaps.items() if gap < max(CLOSE, float(early.sel(model=name)))]
+    beaten = [f"to {_in_words(name)} by {_nats(gap)} nats" for name, gap in gaps.items() if name not in open_to]
+    doubts = (*_too_small(found), *_contradiction(found, best, test), *found.warnings)
+    sentences = [f"The evidence prefers {_in_words(best)} {', '.join(beaten)}"] if beaten else []
+    if open_to:
+        undecided = " and ".join(map(_in_words, [best, *open_to]))
+        why = ": the search for the best variances ended early" if early.sel(model=open_to).max() > CLOSE else ""
+        sentences += [f"The evidence does not decide between {undecided}{why}"]
+    return (*(f"{sentence}{'; but see below' if doubts else ''}." for sentence in sentences), *doubts)
+
+
+def _too_small(found: Comparison) -> list[str]:
+    """Whether all models miss so much that their evidences may say more of their size than of the group."""
+    missed = float(found.dataset.test_mse.min())
+    if not missed > _MISSED:
+        return []
+    return [
+        f"All of these networks miss {missed:.0%} or more of the variance of held-out rows, by noise or because they "
+        "are too small: if `bayes-rpp fit` misses less, give `bayes-rpp compare` more --channels or --layers."
+    ]
 
 
 def _contradiction(found: Comparison, best: str, test: Pair) -> list[str]:
@@ -106,7 +134,7 @@ def _contradiction(found: Comparison, best: str, test: Pair) -> list[str]:
     ahead = _in_words(str(scores.posterior.values[scores.log_score.values.argmax()]))
     return [
         f"But the modes of {_in_words(best)} predict held-out rows worse than those of {ahead}, by {behind:.2g} +- "
-        f"{error:.2g} nats a row: they follow the training data too closely. See whether `bayes-rpp compare` with "
+        f"{error:.2g} nats a row: they may follow the training data too closely. See whether `bayes-rpp compare` with "
         "other --channels finds the same."
     ]
 

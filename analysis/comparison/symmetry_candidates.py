@@ -35,7 +35,7 @@ def symmetry_candidates(
     rep_in, rep_out : representations of inputs and outputs; those of another group are restricted to each of these.
     groups : of matrices of one size, the largest first; at most one Trivial.
     likelihood : of all models; a noise that is learned lets each model fit the data as well as it can.
-    channels, layers : of all networks; give channels as unbound representations.
+    channels, layers : of all networks; channels that are a representation are restricted to each group, too.
     prior : of all networks. By default, hyperpriors: LogNormal(0, 2) for the equivariant variance and LogNormal(log
         1e-2, 2) for the dense one. A dense pathway is then a hypothesis about how much of the symmetry is broken, which
         exactly symmetric data contradict.
@@ -60,6 +60,7 @@ def symmetry_candidates(
     models = {}
     for name, group in zip(names, groups, strict=True):
         of, network = (groups[0], RPPEMLP) if isinstance(group, Trivial) else (group, EMLP)
-        net = network(rebind(rep_in, of), rebind(rep_out, of), of, channels=channels, layers=layers)
+        hidden = rebind(channels, of) if isinstance(channels, Rep) else channels
+        net = network(rebind(rep_in, of), rebind(rep_out, of), of, channels=hidden, layers=layers)
         models[name] = BayesianModel(net, prior, likelihood)
     return models

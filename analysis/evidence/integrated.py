@@ -78,4 +78,9 @@ def integrated_evidence(
         )
     volume = 0.5 * float((2 * math.pi / curvatures).log().sum())
     method = f"Laplace, {engine.curvature}, integrated over variances"
-    return Evidence(float(value.detach()) + volume, method, warnings=tuple(warnings), details={"volume": volume})
+    return Evidence(
+        float(value.detach()) + volume,
+        method,
+        warnings=tuple(warnings),
+        details={"volume": volume, "unfinished": missed},
+    )

@@ -94,6 +94,7 @@ def _test_scores(prediction: Prediction, y: Tensor) -> dict[str, Any]:
     return score | {
         "test_mse_of_mean": float((prediction.mean - y).square().mean()),
         "test_mse_of_members": summarize(members),
+        "test_share_of_worst_row": _share_of_worst_row(prediction.mean, y),
         "test_coverage_of_90": held["90"],
         "test_coverage": held,
         "output_variance": float(y.var(0, correction=0).mean()),
@@ -111,6 +112,12 @@ def _relative_error(mean: Tensor, y: Tensor) -> float | None:
     variance, error = y.var(0, correction=0), (mean - y).square().mean(0)
     varies = variance > 0
     return float((error[varies] / variance[varies]).mean()) if varies.any() else None
+
+
+def _share_of_worst_row(mean: Tensor, y: Tensor) -> float:
+    """Of the squared errors together."""
+    errors = (mean - y).double().square().flatten(1).sum(1)
+    return float(errors.max() / errors.sum()) if errors.sum() > 0 else 0.0
 
 
 def _coverage(prediction: Prediction, y: Tensor, probability: float) -> float:

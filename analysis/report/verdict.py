@@ -10,6 +10,7 @@ from bayes_rpp import Trivial
 EXACT = 1e-5  # the equivariance error of what rounding alone keeps from 0
 _POOR = 0.5  # of the variance of the outputs: then little was learned
 _FEW = 30  # held-out rows on which numbers hardly rest
+_MOST = 0.5  # of the squared error, that one of many rows makes
 _NARROW, _WIDE = 0.8, 0.98  # of the rows that intervals of 90 % hold
 
 
@@ -74,11 +75,19 @@ def _on_predictions(findings: Findings) -> Iterator[str]:
 def doubts(findings: Findings) -> Iterator[str]:
     """What speaks against relying on the numbers."""
     numbers, relative = findings.numbers, findings.numbers.get("test_mse_over_variance")
-    if relative is not None and relative > _POOR:
+    rows, worst = numbers["test_examples"], numbers.get("test_share_of_worst_row", 0.0)
+    if rows >= _FEW and worst > _MOST:
+        without = numbers["test_mse_of_mean"] * (1 - worst) * rows / (rows - 1)
+        yield (
+            f"One of the {rows:,} held-out rows makes {worst:.1%} of the squared error: is it an error? Without it the "
+            f"mean square error is {without:.4g}."
+        )
+    elif relative is not None and relative > _POOR:
         prior = "" if declares_no_group(findings) else ": the symmetry that is seen is more the prior's than the data's"
         yield f"The networks have learned little{prior}."
     if numbers["test_examples"] < _FEW:
-        yield f"There are only {numbers['test_examples']} held-out rows, so that these numbers rest on few."
+        count = "is only one held-out row" if rows == 1 else f"are only {rows} held-out rows"
+        yield f"There {count}, so that these numbers rest on few."
     elif not _NARROW <= (held := numbers.get("test_coverage_of_90", 0.9)) <= _WIDE:
         yield f"Intervals are too {'wide' if held > 0.9 else 'narrow'}: do not rely on them."
     if numbers["interrupted"]:

@@ -7,6 +7,7 @@ import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+_BY_DEFAULT = ("x*", "y*")
 _SHOWN = 12  # names in a message
 _NUMERAL = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
 
@@ -40,7 +41,9 @@ def matching(path: Path, names: list[str], patterns: str | list[str], option: st
         fitting = fitting or [name for name in names if fnmatchcase(name, pattern) and not listed]
         if not fitting:
             source = f", an {option} of the run" if listed else f" (from {option})"
-            raise NoSuchColumnError(f"{path} has no column {pattern!r}{source}; its columns are {shown(names)}.")
+            advice = f" Name those to take with {option}." if pattern in _BY_DEFAULT else ""
+            known = f"its columns are {shown(names)}.{advice}"
+            raise NoSuchColumnError(f"{path} has no column {pattern!r}{source}; {known}")
         found += [name for name in fitting if name not in found]
     return found
 

@@ -98,8 +98,10 @@ def _numbers(frame: pd.DataFrame, table: TextTable | FrameTable, kept: np.ndarra
         row, column = (int(index) for index in np.argwhere(missing)[0])
         name, gaps = list(columns)[column], int(frame.isna().any(axis=1).sum())
         place = table.place(name, int(kept[row]))
-        advice = f"{gaps} of {len(frame)} rows have gaps: fill them, or leave them out with --drop-incomplete."
-        raise ValueError(f"{place}, which is no number. " + (advice if gaps else "Narrow --x or --y, or mend it."))
+        advice = "Narrow --x or --y, or mend it; of text as an input, give each word a column of 0 and 1."
+        if pd.isna(frame[name].iloc[row]):
+            advice = f"{gaps} of {len(frame)} rows have gaps: fill them, or leave them out with --drop-incomplete."
+        raise ValueError(f"{place}, which is no number. {advice}")
     if not np.isfinite(numbers).all():
         row, column = (int(index) for index in np.argwhere(~np.isfinite(numbers))[0])
         raise ValueError(f"{table.place(list(columns)[column], int(kept[row]))}, which is not finite.")

@@ -49,8 +49,8 @@ def in_double(data: TableData) -> TableData:
     return TableData(**{**vars(data), **double})
 
 
-def rows_among(x: Float[Tensor, "rows inputs"], others: Float[Tensor, "others inputs"]) -> int:
-    """How many of the rows are among others, number for number."""
+def rows_among(x: Float[Tensor, "rows inputs"], others: Float[Tensor, "others inputs"]) -> np.ndarray:
+    """Which of the rows are among others, number for number: (rows,), true or false."""
     own, known = (np.ascontiguousarray(part.to(others.dtype).numpy()) for part in (x, others))
     kind = np.dtype((np.void, own.dtype.itemsize * own.shape[1]))
-    return int(np.isin(own.view(kind), known.view(kind)).sum())
+    return np.isin(own.view(kind), known.view(kind))[:, 0]

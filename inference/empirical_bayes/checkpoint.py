@@ -20,6 +20,20 @@ from inference.posterior.posterior import Posterior
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
+def check_stages(path: str | Path | None) -> None:
+    """Raise ValueError if there are files of later stages without that of the first: the fit would train as a whole
+    before it refused them.
+    """
+    if path is None or Path(path).exists():
+        return
+    for file in sorted(Path(path).parent.glob(f"{Path(path).name}-*")):
+        if file.name.endswith("-refinement") or "-pass-" in file.name:
+            raise ValueError(
+                f"the checkpoint {file} is of a fit whose first file, {path}, is gone: remove it too to start anew, or "
+                "give another path."
+            )
+
+
 def ascent_state(ascent: EvidenceAscent) -> dict[str, Tensor]:
     """The logarithms, in their order, and what Adam keeps of each, if it has taken a step."""
     state = {"logs": torch.stack([log.detach() for log in ascent.logs.values()])}
@@ -68,10 +82,10 @@ class RefinementCheckpoint:
             identity = {
                 "engine": "the refinement of EmpiricalBayes",
                 **vars(settings),
-                "start": start_identity(weights),
-                "variances": posterior.stats["variances"],
                 "data": digest(*posterior.data),
                 "model": model_identity(given),
+                "start": start_identity(weights),
+                "variances": posterior.stats["variances"],
             }
             self.file = Checkpoint(path, identity)
 

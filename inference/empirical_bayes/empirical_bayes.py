@@ -25,10 +25,11 @@ from bayes_rpp import BayesianModel
 from bayes_rpp.seeding import plain_seed
 from inference.checkpoint import stage_file
 from inference.data import Data, Model, resolve_data, resolve_device
+from inference.empirical_bayes.checkpoint import check_stages
 from inference.empirical_bayes.learning import VarianceLearning
 from inference.empirical_bayes.refinement import refine
 from inference.empirical_bayes.settings import EvidenceSettings
-from inference.gradients import with_gradients
+from inference.engine_fit import engine_fit
 from inference.posterior.posterior import Posterior
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class EmpiricalBayes(EvidenceSettings):
     >>> DeepEnsemble(members=10).fit(posterior.model, data.train, seed=0)
     """
 
-    @with_gradients
+    @engine_fit
     def fit(
         self,
         model: Model,
@@ -119,6 +120,7 @@ class EmpiricalBayes(EvidenceSettings):
         pair = resolve_data(model, data)
         if not isinstance(model, BayesianModel) or pair is None:
             raise TypeError("EmpiricalBayes needs a BayesianModel, whose prior has variances; a LogDensity has none.")
+        check_stages(checkpoint)
         began, values, posterior = time.perf_counter(), None, None
         path: list[dict[str, Any]] = []
         interrupted = False
@@ -127,6 +129,7 @@ class EmpiricalBayes(EvidenceSettings):
                 learning = VarianceLearning(self, model, pair, plain_seed(seed), resolve_device(device), values)
                 finished = learning.run(progress, stage_file(checkpoint, f"pass-{number}" if number else ""))
                 interrupted = not finished
+                began -= learning.seconds
                 if posterior is None or finished:
                     posterior, path = learning.posterior(), path + [{"pass": number, **u} for u in learning.path]
                     values = posterior.stats["variances"]

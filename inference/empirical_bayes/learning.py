@@ -75,6 +75,7 @@ class VarianceLearning:
         self.path: list[dict[str, Any]] = []
         self.history: list[Snapshot] = []
         self.updated = -1  # the epoch of the last update
+        self.seconds = 0.0  # of the runs that this one resumes
 
     def run(self, progress: bool, checkpoint: Path | None = None) -> bool:
         """Train, on from a checkpoint if there is one; returns whether no interrupt ended it early. Raises RuntimeError
@@ -86,6 +87,7 @@ class VarianceLearning:
             what = "EmpiricalBayes", self.settings, self.given, self.seed, 0, self.pair, False
             kept = training_checkpoint(checkpoint, *what, self.stack, self.minibatches, self.history, self)
         trained = train(self.stack, self.minibatches, self.settings, "empirical Bayes", progress, before_epoch, kept)
+        self.seconds = trained.seconds
         if trained.all_failed:
             raise RuntimeError(
                 f"the training diverged in epoch {trained.epochs}; try a smaller lr than {self.settings.lr}."
@@ -116,7 +118,9 @@ class VarianceLearning:
         try:
             self._update(epoch)
         except KeyboardInterrupt:
-            self.restore(before)  # a checkpoint holds no half of an update
+            if epoch != self.updated:  # a checkpoint holds no half of an update
+                with not_interrupted():
+                    self.restore(before)
             raise
 
     def _update(self, epoch: int) -> None:

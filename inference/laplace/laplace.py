@@ -22,7 +22,7 @@ from inference.curvature.covariance_root import NotPositiveDefiniteError
 from inference.curvature.names import BlockCurvature, check_curvature
 from inference.data import Data, Model, refuse_hyperpriors, resolve_data, resolve_device
 from inference.density.unconstrained import float64_density
-from inference.gradients import with_gradients
+from inference.engine_fit import engine_fit
 from inference.laplace.find_mode import Mode, find_mode
 from inference.laplace.posterior import LaplacePosterior
 from inference.posterior.draws import uninterrupted
@@ -70,7 +70,7 @@ class Laplace:
             )
         require_positive("temperature", self.temperature)
 
-    @with_gradients
+    @engine_fit
     def fit(
         self,
         model: Model,

@@ -14,7 +14,7 @@ from inference.checkpoint import Checkpoint
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.density.noncentred import sampling_density
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.gradients import with_gradients
+from inference.engine_fit import engine_fit
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
 from inference.sampling.choose_parametrization import choose_parametrization, in_given_parametrization
@@ -40,7 +40,7 @@ class ChainsDiverged(RuntimeError):
 class ChainSampler(Kernel[S]):
     """A sampler that moves all of its chains with one call."""
 
-    @with_gradients
+    @engine_fit
     def fit(
         self,
         model: Model,

@@ -21,7 +21,7 @@ import torch
 from bayes_rpp.seeding import plain_seed
 from bayes_rpp.types import Params
 from inference.data import Data, Model, Pair, refuse_hyperpriors, resolve_device
-from inference.gradients import with_gradients
+from inference.engine_fit import engine_fit
 from inference.posterior.draws import Snapshot
 from inference.posterior.files import check_replaceable
 from inference.posterior.posterior import Posterior
@@ -78,7 +78,7 @@ class DeepEnsemble(TrainingSettings):
             require_integers(self, members_at_once=1)
         super().__post_init__()
 
-    @with_gradients
+    @engine_fit
     def fit(
         self,
         model: Model,

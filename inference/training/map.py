@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from inference.data import Data, Model
-from inference.gradients import with_gradients
+from inference.engine_fit import engine_fit
 from inference.posterior.posterior import Posterior
 from inference.training.ensemble import fit_modes
 from inference.training.settings import TrainingSettings
@@ -31,7 +31,7 @@ class MAP(TrainingSettings):
     >>> posterior = MAP(epochs=500).fit(model, data.train, seed=0)
     """
 
-    @with_gradients
+    @engine_fit
     def fit(
         self,
         model: Model,

@@ -30,7 +30,7 @@ from bayes_rpp.seeding import plain_seed, seeded
 from bayes_rpp.types import Params
 from bayes_rpp.validation import without_validation
 from inference.data import Data, Model, resolve_data, resolve_device
-from inference.gradients import with_gradients
+from inference.engine_fit import engine_fit
 from inference.posterior.posterior import Posterior
 from inference.progress import ProgressBar
 from inference.settings import require_integers, require_positive
@@ -85,7 +85,7 @@ class PyroGuide:
         settings = f"steps={self.steps}, lr={self.lr}, particles={self.particles}, draws={self.draws}"
         return f"PyroGuide({f'partial({name}{options})' if options else name}, {settings})"
 
-    @with_gradients
+    @engine_fit
     def fit(
         self, model: Model, data: Data, *, seed: int, device: str | torch.device = "auto", progress: bool = True
     ) -> Posterior:

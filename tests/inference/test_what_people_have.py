@@ -8,7 +8,7 @@ import torch
 from analysis import equivariance_error
 from bayes_rpp import SO, BayesianModel, Gaussian, NormalizedNetwork, RPPLinear, RPPPrior, Scalar, Vector
 from bayes_rpp.types import as_tensor
-from inference import MAP, Posterior
+from inference import MAP, EmpiricalBayes, Posterior
 
 REP = (Scalar + Vector)(SO(3))
 TABLE = np.random.default_rng(0).normal(size=(20, 5))
@@ -62,3 +62,20 @@ def test_a_frame_and_a_series_fit_like_tensors(tmp_path):
         assert torch.equal(one, other)
     posterior.save(tmp_path / "run" / "posterior")
     assert torch.equal(Posterior.load(tmp_path / "run", model).predict(x).mean, found[0][0])
+
+
+def test_predictions_take_the_columns_of_a_frame_by_the_names_that_the_fit_had(tmp_path):
+    frame = pd.DataFrame(TABLE, columns=list("mxyzt"))
+    x, y = frame[list("mxyz")], frame["t"]
+    model = BayesianModel(RPPLinear(REP, Scalar(SO(3))), RPPPrior(), Gaussian(0.1))
+    for engine in (MAP(epochs=2), EmpiricalBayes(epochs=2)):
+        fitted = engine.fit(model, (x, y), seed=0, progress=False)
+        fitted.save(tmp_path / "run")
+        for posterior in (fitted, Posterior.load(tmp_path / "run", fitted.model)):
+            assert torch.equal(posterior.predict(frame[list("tzyxm")]).mean, posterior.predict(x).mean)
+            assert not torch.equal(posterior.predict(x[list("zyxm")].to_numpy()).mean, posterior.predict(x).mean)
+            assert next(iter(posterior.predict(x).to_dataframe())) == "t"
+            with pytest.raises(ValueError, match="x lacks 'm'; the posterior was fitted to m, x, y, z"):
+                posterior.predict(x[list("xyz")])
+    nameless = MAP(epochs=2).fit(model, (x.to_numpy(), y), seed=0, progress=False)
+    assert torch.equal(nameless.predict(x[list("zyxm")]).mean, nameless.predict(x[list("zyxm")].to_numpy()).mean)

@@ -28,6 +28,8 @@ _NOISY = 0.1  # share of the variance that is missed, from which on the noise ma
 
 _QUIET = {"inference.training.loop": logging.ERROR}
 
+logger = logging.getLogger(__name__)
+
 Variance = Float[Tensor, " outputs"]
 
 
@@ -80,7 +82,10 @@ def _missed(
     engine = DeepEnsemble(members=members, epochs=epochs, batch_size=options.batch_size, lr=options.lr)
     errors, spread = [], []
     parts = list(order.split(count))
-    for number, left_out in enumerate(parts if count < _FEW else parts[:1]):
+    parts = parts if count < _FEW else parts[:1]
+    for number, left_out in enumerate(parts):
+        if len(parts) > 1:
+            logger.info("left-out rows, part %d of %d", number + 1, len(parts))
         how = {"seed": options.seed, "device": options.device, "checkpoint": stage_file(checkpoint, str(number))}
         kept = order[~torch.isin(order, left_out)]
         with log_levels(_QUIET):  # an interrupt keeps nothing here, whatever the training says

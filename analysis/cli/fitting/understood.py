@@ -11,6 +11,7 @@ from analysis.tables.table_data import rows_among
 from bayes_rpp import BayesianModel, Gaussian, Likelihood, NormalizedNetwork, Rep, Trivial
 
 _FEW = 30  # test rows on which numbers hardly rest
+_RARE = 0.02  # of the rows; more that are far apart are a second kind, and no outliers
 _PIECES = 12  # that are shown
 _MAD_OF_NORMAL = 0.6745  # the median absolute deviation of a standard normal distribution
 _FAR = 20.0  # robust standard deviations from the median, beyond which Gaussian noise does not reach
@@ -71,7 +72,7 @@ def warnings_of(problem: Problem, likelihood: Likelihood) -> list[str]:
     x = problem.train[0]
     if len(x) < _FEW:
         found += [f"there are only {len(x)} rows to train on: intervals tend to hold fewer observations than they say."]
-    if both := rows_among(problem.test[0], x):
+    if both := int(rows_among(problem.test[0], x).sum()):
         found += [f"{both} of the {test} rows to test on have the inputs of rows to train on."]
     constant = [name for name, same in zip(problem.table.x_names, (x == x[:1]).all(0).tolist(), strict=True) if same]
     if constant and len(x) > 1:
@@ -90,13 +91,19 @@ def _outliers(problem: Problem) -> list[str]:
     y = problem.train[1]
     if len(y) < _FEW:
         return []
-    away = (y - y.median(0).values).abs()
-    spread = away.median(0).values / _MAD_OF_NORMAL
-    counts = ((away > _FAR * spread) & (spread > 0)).sum(0).tolist()
-    columns = [f"{name} ({count})" for name, count in zip(problem.table.y_names, counts, strict=True) if count]
-    if not columns:
+    middle = y.median(0).values
+    away = (y - middle).abs()
+    away = torch.where(away > 0, away, torch.nan)  # many values may be the same, as 0
+    spread = away.nanmedian(0).values.nan_to_num(torch.inf) / _MAD_OF_NORMAL
+    found = []
+    for part, rows in (("train", y), ("test", problem.test[1])):
+        far = ((rows - middle).abs() > _FAR * spread).sum(0).tolist()
+        counts = zip(problem.table.y_names, far, strict=True)
+        if columns := [f"{name} ({count})" for name, count in counts if 0 < count <= max(1, _RARE * len(rows))]:
+            found += [f"{shown(columns)} among the rows to {part} on"]
+    if not found:
         return []
     return [
-        f"values over {_FAR:g} robust standard deviations from the median, by column: {shown(columns)}. If they are "
+        f"values over {_FAR:g} robust standard deviations from the median, by column: {'; '.join(found)}. If they are "
         "errors, leave them out; if not, --likelihood student-t follows them less."
     ]

@@ -17,11 +17,13 @@ from analysis.report.findings import Findings
 from analysis.report.page.elements import paragraph, picture, section, table
 from analysis.report.verdict import EXACT, declares_no_group, percent
 from analysis.symmetry.equivariance import equivariance_error
-from bayes_rpp import Rep
+from bayes_rpp import Gaussian, Rep
+from inference import Posterior
 
 _POINTS = 200  # at which errors are split by generator, column and layer
 _MOST_COLUMNS = 30  # that a picture and a table show one by one
 _LABELS = {"seconds": "seconds of the last training or sampling"}
+_SHOWN = 9  # of several numbers
 _LEAST_CHAIN = 4  # draws of a chain whose convergence is judged
 
 
@@ -75,8 +77,8 @@ def evidence_section(findings: Findings) -> str:
         return section(title, paragraph("Not compared here; `bayes-rpp report` of this run with --evidence does."))
     caption = (
         f"The log evidence of the training data for {findings.numbers['group']} exactly (EMLP), and for a network that "
-        "only prefers it (RPP): small ones, of one hidden layer of 16 channels, so that the evidence is that of the "
-        "group and not of this run. Prior variances and noise are integrated over; scores are those of the modes."
+        "only prefers it (RPP): small ones, of one hidden layer, so that the evidence is that of the group and not "
+        "of this run. Prior variances and noise are integrated over; scores are those of the modes."
     )
     (_, *names), *rows = zip(*findings.evidence.comparison.rows(), strict=True)  # a column for each model
     sentences = map(paragraph, findings.evidence.verdict)
@@ -143,8 +145,7 @@ def settings_section(findings: Findings) -> str:
     made = stats.get("made_by", {})
     command = f"<p>The command that repeats it:</p><pre>{_escaped(made['command'])}</pre>" if "command" in made else ""
     rows = [(name, str(value)) for name, value in made.get("versions", {}).items()]
-    if "training_noise_variance" in stats:
-        rows += [("noise variance of the training", _numbers_in_words(stats["training_noise_variance"]))]
+    rows += _noise_rows(posterior)
     rows += [
         (_LABELS.get(name, name.replace("_", " ")), _numbers_in_words(value))
         for name, value in stats.items()
@@ -152,6 +153,17 @@ def settings_section(findings: Findings) -> str:
     ]
     model = f"<pre>{_escaped(str(posterior.bayesian_model))}</pre>"
     return section("How was it made?", command, model, table(("", "value"), rows, "Versions, settings and results."))
+
+
+def _noise_rows(posterior: Posterior) -> list[tuple[str, str]]:
+    """The standard deviations of Gaussian noise, in units of the outputs: of predictions, and of the training."""
+    likelihood, trained = posterior.bayesian_model.likelihood, posterior.stats.get("training_noise_variance")
+    rows = []
+    if isinstance(likelihood, Gaussian) and not likelihood.learned:
+        rows += [("standard deviation of the noise", _numbers_in_words(np.sqrt(likelihood.noise_variance).tolist()))]
+    if trained is not None:
+        rows += [("the same, in the training", _numbers_in_words(np.sqrt(trained).tolist()))]
+    return rows
 
 
 def _escaped(text: str) -> str:
@@ -179,8 +191,8 @@ def _error_table(errors: xr.DataArray, group: str) -> str:
         (str(name), *(f"{percent(float(found.sel({part: name, 'stat': s})))} %" for s in ("lower", "median", "upper")))
         for name in found[part].values
     ]
-    squares = " The squares of a piece's columns add up to its own." if part == "column" else ""
-    caption = f"The equivariance error under {group}, by {part}.{squares}"
+    parts = " A column's error is its part of that of its piece: at each row their squares add up." * (part == "column")
+    caption = f"The equivariance error under {group}, by {part}.{parts}"
     return table((part, "least", "median", "most"), rows, caption)
 
 
@@ -197,5 +209,7 @@ def _numbers_in_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return ", ".join(_numbers_in_words(each) for each in np.ravel(value).tolist()[:8])
+        values = np.ravel(value).tolist()
+        others = f" and {len(values) - _SHOWN} others" if len(values) > _SHOWN else ""
+        return ", ".join(_numbers_in_words(each) for each in values[:_SHOWN]) + others
     return str(value)

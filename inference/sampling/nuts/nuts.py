@@ -24,7 +24,7 @@ from inference.checkpoint import Checkpoint
 from inference.data import Data, Model, Pair, resolve_data, resolve_device
 from inference.density.noncentred import sampling_density
 from inference.density.unconstrained import UnconstrainedDensity
-from inference.gradients import with_gradients
+from inference.engine_fit import engine_fit
 from inference.metrics.preconditioned import PreconditionedDensity
 from inference.posterior.posterior import Posterior
 from inference.sampling.chain_sampler import ChainsDiverged
@@ -68,7 +68,7 @@ class NUTS(NUTSSettings):
     tensor(0)
     """
 
-    @with_gradients
+    @engine_fit
     def fit(
         self,
         model: Model,

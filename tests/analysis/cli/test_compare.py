@@ -46,7 +46,7 @@ def test_the_evidence_is_doubted_where_held_out_rows_say_otherwise(table, tmp_pa
     other.to_csv(tmp_path / "other.csv", index=False)
     found = compared(capsys, table, "--groups", "O(3)", "none", *REPS, *TINY, "--test", tmp_path / "other.csv")
     assert found["verdict"][0].startswith("The evidence prefers no exact symmetry to O(3) by ")
-    assert found["verdict"][0].endswith(", as far as the warnings below allow.")
+    assert found["verdict"][0].endswith(" nats; but see below.")
     assert found["verdict"][1].startswith(
         "But the modes of no exact symmetry predict held-out rows worse than those of"
     )
@@ -104,5 +104,5 @@ def test_an_interrupt_ends_the_whole_comparison(table, monkeypatch, capsys):
 
     monkeypatch.setattr(EmpiricalBayes, "fit", cut_short)
     assert cli.main(["compare", str(table), "--groups", "O(3)", "none", *REPS, *TINY]) == 1
-    assert "bayes-rpp: interrupted: nothing is compared" in capsys.readouterr().err
+    assert "bayes-rpp: interrupted: nothing of the comparison is kept" in capsys.readouterr().err
     assert len(fits) == 1

@@ -83,7 +83,7 @@ def test_an_interrupt_at_any_moment_is_answered_by_what_is_kept(words, before, t
     }
     for (owner, name), message in moments.values():
         earlier = tensors_file(run / "posterior")
-        before(owner, name, ctrl_c, calls=[4 if owner is run_folder else 1])
+        before(owner, name, ctrl_c, calls=[2 if owner is run_folder else 1])
         assert cli.main([*words, "--force"]) == 1
         assert f"bayes-rpp: interrupted: {message}" in capsys.readouterr().err
         assert (run / "unfinished").exists() == ("checkpoint" in message)

@@ -1,5 +1,7 @@
 """From a table to predictions of new rows: numbers, labels, gaps, and what is refused."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,7 +179,11 @@ def test_rows_that_were_trained_on_are_counted(runs, tmp_path, capsys):
     data = str(runs / "data.csv")
     capsys.readouterr()
     assert cli.main(["predict", str(runs / "numbers"), data, "--out", str(tmp_path / "p.csv")]) == 0
-    assert "96 of them are rows that the run was trained on" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "96 of them have the inputs of rows that the run was trained on" in said
+    assert cli.main(["report", str(runs / "numbers"), "--json"]) == 0
+    held_out = json.loads(capsys.readouterr().out)["numbers"]  # the others are those that were held out
+    assert f"24 new rows have the outputs: MSE {held_out['test_mse_of_mean']:.4g}; the 90 % intervals hold" in said
     assert cli.main(["fit", data, "--x", "b,a", "--y", "y", *TINY, "--test", data, "--out", str(tmp_path / "run")]) == 0
     said = capsys.readouterr()
     assert "warning: 120 of the 120 rows to test on have the inputs of rows to train on." in said.err

@@ -25,7 +25,7 @@ def test_outliers_are_named_and_heavy_tails_alone_are_none(tmp_path, capsys):
         "400 of the 400 rows to test on have the inputs of rows to train on.",
         "the same in every row to train on: x3.",
     ]
-    for wrong, outliers in ((0.0, []), (1e3, ["y2 (1)"])):
+    for wrong, outliers in ((0.0, []), (1e3, ["y2 (1) among the rows to train on; y2 (1) among the rows to test on"])):
         y[7, 1] += wrong
         frame = pd.DataFrame(np.hstack([x, y]), columns=["x1", "x2", "x3", "y1", "y2"])
         frame.to_csv(tmp_path / "data.csv", index=False)
