@@ -78,3 +78,14 @@ def test_someone_elses_unfinished_is_left_alone_and_stops_fits_but_no_reports(
     assert "--out" not in caplog.text
     assert contents(folder).items() >= before.items()
     assert json.loads((folder / "report.json").read_text())["run"]["members"] == 2
+
+
+def test_a_run_that_an_older_version_left_unfinished_is_replaced_as_a_whole(words, tmp_path):
+    folder = tmp_path / "run"
+    (folder / "unfinished").mkdir(parents=True)
+    (folder / "unfinished" / "run.json").write_text(json.dumps(BEGUN))
+    for name in ("start", "checkpoint", f".checkpoint-noise-1-0-{'0' * 32}"):
+        (folder / "unfinished" / name).write_text("state")
+    assert cli.main([*words, "--out", str(folder)]) == 2
+    assert cli.main([*words, "--out", str(folder), "--force"]) == 0
+    assert {path.name for path in folder.iterdir()} == {"posterior"}

@@ -135,6 +135,11 @@ def test_the_verdict_says_what_the_numbers_do(bodies, fit_small):
     assert "Intervals are too wide: do not rely on them." in said(**good, test_coverage_of_90=1.0)
     assert "The networks have learned little" in said(**good | {"test_mse_over_variance": 0.8})
     assert "There are only 8 held-out rows" in said(**good | {"test_examples": 8})
+    assert "There is only one held-out row" in said(**good | {"test_examples": 1})
+    outlying = said(**good | {"test_mse_over_variance": 1.04}, test_mse_of_mean=100.0, test_share_of_worst_row=0.9)
+    assert "One of the 200 held-out rows makes 90.0% of the squared error" in outlying
+    assert "Without it the mean square error is 10.05." in outlying  # 100 * 0.1 * 200 / 199
+    assert "learned little" not in outlying
     assert "The fit was interrupted" in said(**good, interrupted=True)
     assert "equivariant by construction: that says nothing of the data" in said(
         equivariance_error=dict.fromkeys(error, 1e-8)

@@ -1,6 +1,8 @@
 """A fit that goes on after an interrupt, wherever that came, has the same bits as one without a break."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,7 @@ from inference.empirical_bayes.evidence_ascent import EvidenceAscent
 from inference.tensor_file import write_tensors
 from inference.training.parameter_stack import ParameterStack
 
+pytestmark = pytest.mark.usefixtures("interrupts_are_heard")
 ENGINE = EmpiricalBayes(
     members=2, epochs=44, batch_size=10, lr=0.02, passes=2, refinements=3, snapshots=2, curvature="kronecker"
 )
@@ -70,6 +73,29 @@ def test_it_goes_on_to_the_same_bits(problem, unbroken, where, tmp_path, monkeyp
     resumed = fitted(problem, tmp_path / "state")
     assert not resumed.interrupted
     assert is_same(resumed, unbroken)
+
+
+def test_a_signal_in_an_update_waits_until_it_is_whole(problem, unbroken, tmp_path, monkeypatch):
+    plain, calls = ParameterStack.set_variances, []
+
+    def signalled(self, variances):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        plain(self, variances)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ParameterStack, "set_variances", signalled)
+        assert fitted(problem, tmp_path / "state").interrupted
+    assert is_same(fitted(problem, tmp_path / "state"), unbroken)
+
+
+def test_later_stages_without_the_first_are_refused_before_the_training(problem, tmp_path, monkeypatch):
+    fitted(problem, tmp_path / "state")
+    (tmp_path / "state").unlink()
+    monkeypatch.setattr(ParameterStack, "step", lambda *_, **__: pytest.fail("training began"))
+    with pytest.raises(ValueError, match=r"state-pass-1 is of a fit whose first file, .*state, is gone: remove it too"):
+        fitted(problem, tmp_path / "state")
 
 
 def test_a_finished_fit_is_not_trained_again(problem, unbroken, tmp_path, monkeypatch):
