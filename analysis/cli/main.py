@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from typing import TextIO
 
 from analysis.cli.fitting.log_levels import log_levels
 from analysis.cli.options import parser
@@ -39,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
             matplotlib.use("Agg")
             outcome: Outcome = getattr(import_module(f"analysis.cli.{options.command}"), options.command)(options)
             _print(outcome.as_json() if options.json else outcome.words)
+        except BrokenPipeError:  # nobody reads what a fit says of itself
+            _silence(sys.stderr)
+            return 2
         except (ValueError, TypeError, OSError, RuntimeError) as error:
             print(f"bayes-rpp: error: {_by_option(str(error))}", file=sys.stderr)
             return 2
@@ -53,7 +57,11 @@ def _print(words: str) -> None:
     try:
         print(words, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
+
+
+def _silence(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _by_option(message: str) -> str:
