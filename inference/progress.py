@@ -18,7 +18,7 @@ from tqdm import tqdm
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 2.0  # before a bar shows, of work that is often short
-_SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_LINES = 30.0
 
 
 class ProgressBar(tqdm):
@@ -37,7 +37,7 @@ class ProgressBar(tqdm):
         if not self._is_of_lines:
             return bool(super().display(msg, pos))
         now = time.monotonic()
-        if now - self._last_line >= _SECONDS_BETWEEN_LINES:
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             logger.info("%s", self.line())
         return True

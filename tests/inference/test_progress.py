@@ -13,7 +13,7 @@ from inference.progress import ProgressBar
 @pytest.fixture
 def at_once(monkeypatch):
     """No half minute between lines."""
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
 
 
 def test_lines_are_logged_where_they_are_asked_for(at_once, caplog, capfd):
@@ -31,7 +31,7 @@ def test_lines_are_logged_where_they_are_asked_for(at_once, caplog, capfd):
 def test_there_are_none_before_half_a_minute_unasked_or_with_progress_off(caplog, monkeypatch, capfd):
     with caplog.at_level(logging.INFO, "inference.progress"):
         assert list(ProgressBar(range(100), mininterval=0, miniters=1)) == list(range(100))
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     assert list(ProgressBar(range(100), mininterval=0, miniters=1)) == list(range(100))
     with caplog.at_level(logging.INFO, "inference.progress"):
         list(ProgressBar(range(100), mininterval=0, miniters=1, progress=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bayes_rpp.seeding import seeded_generator
 from inference import DeepEnsemble
 from inference.checkpoint import stage_file
 from inference.data import Pair
+from inference.progress import SECONDS_BETWEEN_LINES
 
 _ASSUMED, _LEAST = 0.01, 1e-4  # of the variance of each output
 _Z90 = float(norm.ppf(0.95))
@@ -83,9 +85,11 @@ def _missed(
     errors, spread = [], []
     parts = list(order.split(count))
     parts = parts if count < _FEW else parts[:1]
+    due = time.monotonic() + SECONDS_BETWEEN_LINES
     for number, left_out in enumerate(parts):
-        if len(parts) > 1:
-            logger.info("left-out rows, part %d of %d", number + 1, len(parts))
+        if time.monotonic() > due:
+            logger.info("left-out rows: part %d of %d", number + 1, len(parts))
+            due = time.monotonic() + SECONDS_BETWEEN_LINES
         how = {"seed": options.seed, "device": options.device, "checkpoint": stage_file(checkpoint, str(number))}
         kept = order[~torch.isin(order, left_out)]
         with log_levels(_QUIET):  # an interrupt keeps nothing here, whatever the training says
