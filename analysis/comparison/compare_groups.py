@@ -106,12 +106,13 @@ def _verdict(found: Comparison, test: Pair) -> tuple[str, ...]:
     open_to = [name for name, gap in gaps.items() if gap < max(CLOSE, float(early.sel(model=name)))]
     beaten = [f"to {_in_words(name)} by {_nats(gap)} nats" for name, gap in gaps.items() if name not in open_to]
     doubts = (*_too_small(found), *_contradiction(found, best, test), *found.warnings)
-    sentences = [f"The evidence prefers {_in_words(best)} {', '.join(beaten)}"] if beaten else []
+    doubted = "; but see below" if doubts else ""
+    sentences = [f"The evidence prefers {_in_words(best)} {', '.join(beaten)}{doubted}."] if beaten else []
     if open_to:
         undecided = " and ".join(map(_in_words, [best, *open_to]))
         why = ": the search for the best variances ended early" if early.sel(model=open_to).max() > CLOSE else ""
-        sentences += [f"The evidence does not decide between {undecided}{why}"]
-    return (*(f"{sentence}{'; but see below' if doubts else ''}." for sentence in sentences), *doubts)
+        sentences += [f"The evidence does not decide between {undecided}{why}."]
+    return (*sentences, *doubts)
 
 
 def _too_small(found: Comparison) -> list[str]:
