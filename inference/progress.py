@@ -48,7 +48,7 @@ class ProgressBar(tqdm):
         done, total, elapsed = numbers["n"], numbers["total"], numbers["elapsed"]
         line = f"{self.desc.removesuffix(': ') if self.desc else 'working'}: {done:,}"
         line += f" of {total:,}" if total else ""
-        line += f" {self.unit}{'s' * (done != 1)} in {tqdm.format_interval(elapsed)}"
+        line += f" {self.unit}{'s' * ((total or done) != 1)} in {tqdm.format_interval(elapsed)}"
         if total and done > numbers["initial"]:
             left = elapsed * (total - done) / (done - numbers["initial"])
             line += f", about {tqdm.format_interval(left)} left"
