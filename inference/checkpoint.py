@@ -9,7 +9,7 @@ import math
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import torch
 from jaxtyping import Float
@@ -118,9 +118,19 @@ def _difference(name: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
     return name, found, wanted
 
 
+@overload
+def stage_file(path: str | Path, stage: str) -> Path: ...
+
+
+@overload
+def stage_file(path: str | Path | None, stage: str) -> Path | None: ...
+
+
 def stage_file(path: str | Path | None, stage: str) -> Path | None:
-    """The file of a stage of a fit, beside the one that is named; that itself for the first, which has no name."""
-    return None if path is None else Path(path).with_name("-".join([Path(path).name, *([stage] if stage else [])]))
+    """The file of a stage or a part of a fit, beside the one that is named; that itself for a stage without a name."""
+    if path is None or not stage:
+        return None if path is None else Path(path)
+    return Path(path).with_name(f"{Path(path).name}-{stage}")
 
 
 def digest(*tensors: Tensor) -> str:

@@ -14,6 +14,7 @@ from analysis.cli.fitting.log_levels import log_levels
 from analysis.cli.fitting.problem import read_problem
 from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import part_to_report
+from analysis.comparison.aligned import by_name
 from analysis.comparison.compare_groups import SMALL, compare_groups
 from analysis.comparison.held_out import compare_posteriors
 from analysis.report.run import Run
@@ -49,9 +50,8 @@ def _of_runs(options: Namespace) -> Outcome:
                 "columns, --seed and --test-fraction, or with one --test FILE."
             )
     found = compare_posteriors({name: run.posterior for name, run in runs.items()}, (first.x, first.y))
-    table = found.dataset.to_dataframe().T
-    values = {str(name): own.dropna().to_dict() for name, own in table.items()}
-    return Outcome(f"{len(first.x)} held-out rows\n{found}", {"posteriors": values, "verdict": list(found.verdict)})
+    values = {"posteriors": by_name(found.dataset), "verdict": list(found.verdict)}
+    return Outcome(f"{len(first.x)} held-out rows\n{found}", values)
 
 
 def _name(path: Path, paths: list[Path]) -> str:

@@ -6,8 +6,6 @@ import sys
 from argparse import Namespace
 from functools import partial
 
-import torch
-
 from analysis.cli.fitting.engines import engine_of, size_of
 from analysis.cli.fitting.models import model_of
 from analysis.cli.fitting.problem import read_problem
@@ -15,9 +13,7 @@ from analysis.cli.fitting.training import deciding, train
 from analysis.cli.fitting.understood import understood, warnings_of
 from analysis.cli.outcome import Outcome
 from analysis.cli.run_folder import RunFolder
-from analysis.report.run import Run
 from analysis.tables.columns import shown
-from bayes_rpp import Gaussian
 from inference.checkpoint import digest
 
 
@@ -36,19 +32,11 @@ def fit(options: Namespace) -> Outcome:
     print(understood(problem, model), file=sys.stderr)
     columns = {"x": table.x_names, "y": table.y_names, "classes": table.classes}
     run = folder.fit(partial(train, engine, model, problem.train, options, columns), problem.test)
-    noise = _noise_of(run, table.y_names)
+    names, deviation = table.y_names, run.noise_deviation()
+    noise = {} if deviation is None else dict(zip(names, deviation.expand(len(names)).tolist(), strict=True))
     deviations = [f"{name} {value:.3g}" for name, value in noise.items()]
     of_noise = [f"standard deviation of the noise: {shown(deviations)}"] if noise else []
     words = f"the run is in {options.out}; see it with: bayes-rpp report {options.out}"
     rows = {"train": len(problem.train[0]), "test": len(problem.test[0]), "dropped": table.dropped}
     values = {"run": str(options.out), "rows": rows, "columns": columns, "noise": noise}
     return Outcome("\n".join([*of_noise, words]), values | {"warnings": warnings_of(problem, model.likelihood)})
-
-
-def _noise_of(run: Run, names: list[str]) -> dict[str, float]:
-    """The standard deviation of the Gaussian noise of each output that predictions have; empty without one."""
-    likelihood = run.posterior.bayesian_model.likelihood
-    if not isinstance(likelihood, Gaussian) or likelihood.learned:
-        return {}
-    deviations = torch.as_tensor(likelihood.noise_variance, dtype=torch.float64).sqrt().expand(len(names))
-    return dict(zip(names, deviations.tolist(), strict=True))

@@ -86,9 +86,11 @@ def _scores(found: pd.DataFrame, new: pd.Index, columns: _Columns, options: Name
     except ValueError as refused:
         return Outcome(f"the predictions are not scored: {refused}", {"not_scored": str(refused)})
     assert known.y is not None
-    judged = np.isin(known.kept, new) if np.isin(known.kept, new).any() else np.ones(len(known.kept), dtype=bool)
+    judged = np.isin(known.kept, new)
+    if not judged.any():
+        judged[:] = True
     y, own = known.y.numpy()[judged], found.loc[known.kept[judged]]
-    which = " new" if len(new) < len(found) and judged.sum() < len(known.kept) else ""
+    which = "" if judged.all() else " new"
     head, scored = f"{len(own)}{which} rows have the {'labels' if classes else 'outputs'}", {"scored": len(own)}
     if classes:
         wrong = float((own["label"].to_numpy() != np.array(classes)[y]).mean())

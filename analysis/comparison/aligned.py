@@ -1,8 +1,10 @@
-"""Tables of text."""
+"""Tables: as aligned text, and as numbers by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import xarray as xr
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -12,3 +14,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join([first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))]).rstrip()
         for first, *rest in rows
     ]
+
+
+def by_name(dataset: xr.Dataset) -> dict[str, dict[str, float]]:
+    """The numbers of each row by the names of their columns, without those that are NaN."""
+    return {str(name): own.dropna().to_dict() for name, own in dataset.to_dataframe().T.items()}

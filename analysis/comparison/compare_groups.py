@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from analysis.comparison.aligned import by_name
 from analysis.comparison.compare import CLOSE, Comparison
 from analysis.comparison.compare import compare as compare_models
 from analysis.comparison.held_out import compare_posteriors
@@ -31,8 +32,7 @@ class GroupComparison(NamedTuple):
     @property
     def values(self) -> dict[str, dict[str, float]]:
         """The table by model and column."""
-        table = self.comparison.dataset.to_dataframe().T
-        return {str(name): own.dropna().to_dict() for name, own in table.items()}
+        return by_name(self.comparison.dataset)
 
 
 class _UntilInterrupted(EmpiricalBayes):

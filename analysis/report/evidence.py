@@ -36,8 +36,9 @@ def evidence_of(run: Run) -> GroupComparison:
 
 def _beside(run: Run, found: GroupComparison) -> list[str]:
     """Whether the run predicts much better than the small networks, or much worse."""
-    if run.posterior.data is None or not run.y.is_floating_point():
+    if not run.y.is_floating_point():
         return []
+    assert run.posterior.data is not None
     network: Any = run.posterior.bayesian_model.network
     outputs = Standardizer.fit(run.posterior.data[1], network.rep_out, "y")
     mean = run.posterior.predict(run.x, keep_samples=False).mean

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bayes_rpp import BayesianModel, NormalizedNetwork, Standardizer
+from bayes_rpp import BayesianModel, Gaussian, NormalizedNetwork, Standardizer
 from inference import Posterior
 from inference.posterior.files import load_with_held_out, save_posterior
 
@@ -43,6 +43,15 @@ class Run:
             return Run(posterior, older["x"], older["y"])
         except (OSError, SafetensorError, KeyError) as error:
             raise ValueError(f"{folder} has no held-out data to judge the posterior by; fit the run again.") from error
+
+    def noise_deviation(self) -> Tensor | None:
+        """The standard deviation of the Gaussian noise that predictions have, a number or one for each output; None
+        without one that is known.
+        """
+        likelihood = self.posterior.bayesian_model.likelihood
+        if not isinstance(likelihood, Gaussian) or likelihood.learned:
+            return None
+        return torch.as_tensor(likelihood.noise_variance, dtype=torch.float64).sqrt()
 
     def centred(self) -> tuple[Posterior, Tensor]:
         """The posterior of outputs without the invariant offset of a normalised network, and that offset. Reports are

@@ -102,7 +102,7 @@ class Posterior(Draws):
 
         Parameters
         ----------
-        x : the inputs; of a frame of pandas, the columns that the command's table had are taken by their names.
+        x : the inputs; of a frame of pandas, the columns that those of the fit had are taken by their names.
         keep_samples : whether the prediction has ``samples``, the outputs of every draw; without them moments are the
             same, and asking for the samples raises ValueError.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bayes_rpp.serialization.models import model_identity
-from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint, digest, start_identity
+from inference.checkpoint import CHECKPOINT_SECONDS, Checkpoint, digest, stage_file, start_identity
 from inference.data import Model, Pair
 from inference.posterior.draws import Snapshot
 from inference.training.augmentation import Augmentation
@@ -149,18 +149,13 @@ def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def part_of(path: Path, first: int) -> Path:
-    """The file of members that are trained one after another, by the first of them."""
-    return path.with_name(f"{path.name}-{first}")
-
-
 def at_once_of_checkpoints(path: Path | None, members: int, wanted: int | None) -> int | None:
     """How many members the run was training at a time whose checkpoints are there, or what is wanted without any.
     Raises ValueError if another number is wanted.
     """
-    if path is None or not (path.exists() or part_of(path, 0).exists()):
+    if path is None or not (path.exists() or stage_file(path, "0").exists()):
         return wanted
-    found = members if path.exists() else Checkpoint.identity_of(part_of(path, 0)).get("members", members)
+    found = members if path.exists() else Checkpoint.identity_of(stage_file(path, "0")).get("members", members)
     if wanted is not None and min(wanted, members) != found:
         raise ValueError(
             f"the checkpoint {path} is of a run that trains {found} member(s) at a time: take members_at_once={found}, "

@@ -20,13 +20,14 @@ import torch
 
 from bayes_rpp.seeding import plain_seed
 from bayes_rpp.types import Params
+from inference.checkpoint import stage_file
 from inference.data import Data, Model, Pair, refuse_hyperpriors, resolve_device
 from inference.engine_fit import engine_fit
 from inference.posterior.draws import Snapshot
 from inference.posterior.files import check_replaceable
 from inference.posterior.posterior import Posterior
 from inference.settings import require_integers
-from inference.training.checkpoint import at_once_of_checkpoints, part_of, training_checkpoint
+from inference.training.checkpoint import at_once_of_checkpoints, training_checkpoint
 from inference.training.examples import Examples, resolve_examples
 from inference.training.loop import TrainingCheckpoint, TrainingRecord, snapshots_into, train
 from inference.training.member_starts import check_member_starts, member_starts
@@ -162,7 +163,7 @@ def fit_modes(
         some = seeds[first : first + at_once]
         resumed = None
         if checkpoint is not None:
-            own = checkpoint if at_once >= members else part_of(checkpoint, first)
+            own = stage_file(checkpoint, "" if at_once >= members else str(first))  # by the first of them
             resumed = partial(training_checkpoint, own, engine, settings, model, seed, first, pair, start is not None)
         numbers = range(first, first + len(some))
         starts = None if start is None else member_starts(model, start, numbers)

@@ -17,8 +17,7 @@ from analysis.report.findings import Findings
 from analysis.report.page.elements import paragraph, picture, section, table
 from analysis.report.verdict import EXACT, declares_no_group, percent
 from analysis.symmetry.equivariance import equivariance_error
-from bayes_rpp import Gaussian, Rep
-from inference import Posterior
+from bayes_rpp import Rep
 
 _POINTS = 200  # at which errors are split by generator, column and layer
 _MOST_COLUMNS = 30  # that a picture and a table show one by one
@@ -145,7 +144,7 @@ def settings_section(findings: Findings) -> str:
     made = stats.get("made_by", {})
     command = f"<p>The command that repeats it:</p><pre>{_escaped(made['command'])}</pre>" if "command" in made else ""
     rows = [(name, str(value)) for name, value in made.get("versions", {}).items()]
-    rows += _noise_rows(posterior)
+    rows += _noise_rows(findings)
     rows += [
         (_LABELS.get(name, name.replace("_", " ")), _numbers_in_words(value))
         for name, value in stats.items()
@@ -155,12 +154,10 @@ def settings_section(findings: Findings) -> str:
     return section("How was it made?", command, model, table(("", "value"), rows, "Versions, settings and results."))
 
 
-def _noise_rows(posterior: Posterior) -> list[tuple[str, str]]:
+def _noise_rows(findings: Findings) -> list[tuple[str, str]]:
     """The standard deviations of Gaussian noise, in units of the outputs: of predictions, and of the training."""
-    likelihood, trained = posterior.bayesian_model.likelihood, posterior.stats.get("training_noise_variance")
-    rows = []
-    if isinstance(likelihood, Gaussian) and not likelihood.learned:
-        rows += [("standard deviation of the noise", _numbers_in_words(np.sqrt(likelihood.noise_variance).tolist()))]
+    deviation, trained = findings.run.noise_deviation(), findings.run.posterior.stats.get("training_noise_variance")
+    rows = [] if deviation is None else [("standard deviation of the noise", _numbers_in_words(deviation.tolist()))]
     if trained is not None:
         rows += [("the same, in the training", _numbers_in_words(np.sqrt(trained).tolist()))]
     return rows
